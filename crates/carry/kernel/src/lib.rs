@@ -1,0 +1,1 @@
+//! Control groups, mounts, namespaces, links and packet rules.

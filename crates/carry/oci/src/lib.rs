@@ -1,0 +1,1 @@
+//! Images, layers, registries and Dockerfile builds.

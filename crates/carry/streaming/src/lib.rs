@@ -1,0 +1,1 @@
+//! Remote streams over SPDY and WebSocket.

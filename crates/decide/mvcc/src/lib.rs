@@ -1,0 +1,1 @@
+//! Revisions, history, compaction and watch ordering.

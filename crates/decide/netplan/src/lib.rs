@@ -1,0 +1,1 @@
+//! Services, policies and DNS as rule sets and records.

@@ -1,0 +1,1 @@
+//! The API server: one path for every kind.

@@ -1,0 +1,1 @@
+//! Joins controller decisions to the API.

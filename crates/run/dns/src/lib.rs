@@ -1,0 +1,1 @@
+//! The cluster's resolver on every node.

@@ -1,0 +1,1 @@
+//! Pod addresses, Services and policies in the kernel.

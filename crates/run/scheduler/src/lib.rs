@@ -1,0 +1,1 @@
+//! Joins scheduling decisions to the API.

@@ -1,0 +1,12 @@
+//! The words that every part of the system uses: quantities, durations, selectors, names,
+//! field paths and the errors that clients see.
+//!
+//! What enters is text or JSON, what leaves are checked values or upstream's messages.
+//! Nothing here does I/O, reads a clock or knows a single kind.
+
+pub mod duration;
+pub mod field;
+pub mod name;
+pub mod quantity;
+pub mod selector;
+pub mod status;
