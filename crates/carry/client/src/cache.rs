@@ -1,0 +1,239 @@
+//! The shared content of one informer, its indexes and its subscribers.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::object::Object;
+
+/// A change seen by an informer.
+#[derive(Debug)]
+pub enum Delta<K> {
+    /// An object is new or changed.
+    Applied {
+        /// What the cache held before.
+        old: Option<Arc<K>>,
+        /// What it holds now.
+        new: Arc<K>,
+    },
+    /// An object is gone; this was its last known state.
+    Deleted(Arc<K>),
+    /// All that existed when the subscription began has been told.
+    Synced,
+}
+
+impl<K> Clone for Delta<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Applied { old, new } => Self::Applied { old: old.clone(), new: new.clone() },
+            Self::Deleted(object) => Self::Deleted(object.clone()),
+            Self::Synced => Self::Synced,
+        }
+    }
+}
+
+/// Namespace and name.
+type Key = (Box<str>, Box<str>);
+
+/// Computes the values under which an index finds an object.
+pub(crate) type IndexFn<K> = fn(&K) -> Vec<String>;
+
+struct Index<K> {
+    name: &'static str,
+    values: IndexFn<K>,
+    entries: HashMap<String, BTreeMap<Key, Arc<K>>>,
+}
+
+impl<K: Object> Index<K> {
+    fn insert(&mut self, object: &Arc<K>) {
+        for value in (self.values)(object) {
+            self.entries.entry(value).or_default().insert(key(&**object), object.clone());
+        }
+    }
+
+    fn remove(&mut self, object: &Arc<K>) {
+        for value in (self.values)(object) {
+            if let Some(entry) = self.entries.get_mut(&value) {
+                entry.remove(&key(&**object));
+                if entry.is_empty() {
+                    self.entries.remove(&value);
+                }
+            }
+        }
+    }
+}
+
+struct State<K> {
+    namespaces: HashMap<Box<str>, BTreeMap<Box<str>, Arc<K>>>,
+    indexes: Vec<Index<K>>,
+    subscribers: Vec<mpsc::UnboundedSender<Delta<K>>>,
+    synced: bool,
+}
+
+/// Objects by namespace and name. Readers never wait for I/O: the lock is held for map work only.
+pub(crate) struct Cache<K> {
+    state: RwLock<State<K>>,
+    synced: watch::Sender<bool>,
+}
+
+/// The index that every cache has: by the id of the controlling owner.
+pub(crate) const OWNER: &str = "owner";
+
+const POISON: &str = "no code under the lock panics";
+
+impl<K: Object> Cache<K> {
+    pub(crate) fn new() -> Self {
+        let owner = Index { name: OWNER, values: controller, entries: HashMap::new() };
+        let state = State {
+            namespaces: HashMap::new(),
+            indexes: vec![owner],
+            subscribers: Vec::new(),
+            synced: false,
+        };
+        Self { state: RwLock::new(state), synced: watch::Sender::new(false) }
+    }
+
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.state.read().expect(POISON).namespaces.get(namespace)?.get(name).cloned()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Arc<K>> {
+        let state = self.state.read().expect(POISON);
+        state.namespaces.values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    pub(crate) fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
+        let state = self.state.read().expect(POISON);
+        state.namespaces.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(crate) fn indexed(&self, index: &str, value: &str) -> Vec<Arc<K>> {
+        let state = self.state.read().expect(POISON);
+        let index = state.indexes.iter().find(|known| known.name == index);
+        let entry = index.and_then(|index| index.entries.get(value));
+        entry.map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Adds an index over the present and all later content. Adding a name again changes nothing.
+    pub(crate) fn add_index(&self, name: &'static str, values: IndexFn<K>) {
+        let mut state = self.state.write().expect(POISON);
+        if state.indexes.iter().any(|known| known.name == name) {
+            return;
+        }
+        let mut index = Index { name, values, entries: HashMap::new() };
+        for object in state.namespaces.values().flat_map(BTreeMap::values) {
+            index.insert(object);
+        }
+        state.indexes.push(index);
+    }
+
+    /// A replay of the present content, then every change, without gap or repetition between.
+    pub(crate) fn subscribe(&self) -> mpsc::UnboundedReceiver<Delta<K>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.state.write().expect(POISON);
+        let present = state.namespaces.values().flat_map(BTreeMap::values);
+        // The receiver lives here: sending cannot fail.
+        present.for_each(|new| drop(sender.send(Delta::Applied { old: None, new: new.clone() })));
+        if state.synced {
+            drop(sender.send(Delta::Synced));
+        }
+        state.subscribers.push(sender);
+        receiver
+    }
+
+    pub(crate) async fn synced(&self) {
+        let mut synced = self.synced.subscribe();
+        // The sender is a field of `self`: it outlives this wait.
+        drop(synced.wait_for(|synced| *synced).await);
+    }
+
+    /// Takes in an object as the server gave it.
+    pub(crate) fn apply(&self, mut object: K) {
+        object.strip();
+        let mut state = self.state.write().expect(POISON);
+        let known = state.namespaces.get(object.namespace()).and_then(|names| names.get(object.name()));
+        match known {
+            Some(old) if old.uid() != object.uid() => {
+                // Deleted and made again while nobody watched: two lives, told as two.
+                let old = old.clone();
+                state.remove(&old);
+                state.tell(Delta::Deleted(old));
+            }
+            Some(old)
+                if !old.resource_version().is_empty()
+                    && old.resource_version() == object.resource_version() =>
+            {
+                return;
+            }
+            _ => {}
+        }
+        let new = Arc::new(object);
+        let old = state.insert(&new);
+        state.tell(Delta::Applied { old, new });
+    }
+
+    /// Forgets an object; `last` is the state the server told with the deletion.
+    pub(crate) fn delete(&self, mut last: K) {
+        last.strip();
+        let last = Arc::new(last);
+        let mut state = self.state.write().expect(POISON);
+        let known = state.namespaces.get(last.namespace()).and_then(|names| names.get(last.name())).cloned();
+        if let Some(known) = known {
+            state.remove(&known);
+        }
+        state.tell(Delta::Deleted(last));
+    }
+
+    /// Ends a full list: what it did not name is gone.
+    pub(crate) fn finish_list(&self, seen: &HashSet<Key>) {
+        let mut state = self.state.write().expect(POISON);
+        let all = state.namespaces.values().flat_map(BTreeMap::values);
+        let gone: Vec<_> = all.filter(|object| !seen.contains(&key(&***object))).cloned().collect();
+        for object in gone {
+            state.remove(&object);
+            state.tell(Delta::Deleted(object));
+        }
+        if !state.synced {
+            state.synced = true;
+            state.tell(Delta::Synced);
+        }
+        drop(state);
+        self.synced.send_replace(true);
+    }
+}
+
+impl<K: Object> State<K> {
+    fn insert(&mut self, object: &Arc<K>) -> Option<Arc<K>> {
+        let names = self.namespaces.entry(object.namespace().into()).or_default();
+        let old = names.insert(object.name().into(), object.clone());
+        for index in &mut self.indexes {
+            old.iter().for_each(|old| index.remove(old));
+            index.insert(object);
+        }
+        old
+    }
+
+    fn remove(&mut self, object: &Arc<K>) {
+        if let Some(names) = self.namespaces.get_mut(object.namespace()) {
+            names.remove(object.name());
+            if names.is_empty() {
+                self.namespaces.remove(object.namespace());
+            }
+        }
+        self.indexes.iter_mut().for_each(|index| index.remove(object));
+    }
+
+    fn tell(&mut self, delta: Delta<K>) {
+        self.subscribers.retain(|subscriber| subscriber.send(delta.clone()).is_ok());
+    }
+}
+
+/// Namespace and name of an object.
+pub(crate) fn key<K: Object>(object: &K) -> Key {
+    (object.namespace().into(), object.name().into())
+}
+
+fn controller<K: Object>(object: &K) -> Vec<String> {
+    object.controller_uid().map(str::to_owned).into_iter().collect()
+}

@@ -1,0 +1,26 @@
+//! How every loop of Plimsoll reaches the API: clients, informers, queues, events.
+//!
+//! What enters is a connection ([`connect_kubeconfig`] over HTTPS, [`from_service`] inside the
+//! process). What leaves are shared caches ([`Informer`]) fed by one watch per type, [`WorkQueue`]s
+//! that hand each key to one worker at a time, and [`EventRecorder`]s that tell users what happened.
+//! Nothing here decides what a cluster should do.
+
+mod backoff;
+mod cache;
+mod connect;
+mod events;
+mod informer;
+mod lines;
+mod object;
+mod queue;
+mod reflector;
+#[cfg(test)]
+mod testing;
+
+pub use backoff::Backoff;
+pub use cache::Delta;
+pub use connect::{ConnectError, connect_kubeconfig, connect_kubeconfig_text, from_service};
+pub use events::{EventRecorder, EventType};
+pub use informer::{Filter, Informer, Informers};
+pub use object::{MetadataObject, Object, Owner};
+pub use queue::WorkQueue;
