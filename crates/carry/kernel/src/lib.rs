@@ -1,1 +1,3 @@
 //! Control groups, mounts, namespaces, links and packet rules.
+
+pub mod pod_network;
