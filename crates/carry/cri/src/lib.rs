@@ -11,7 +11,12 @@ pub use label::*;
 pub use socket::{Error, connect, serve};
 
 /// The messages and services of package `runtime.v1`.
-#[expect(missing_docs, reason = "generated from the interface description, where the explanations stand")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description, where the explanations stand"
+)]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
