@@ -1,1 +1,32 @@
-//! Revisions, history, compaction and watch ordering.
+//! Multi-version keys without a disk.
+//!
+//! What enters: transactions of concurrent writers, and rows read back from a log.
+//! What leaves: the order of commits (each at the next revision), the events that
+//! watchers see, snapshots of a prefix now or at an older revision, and the rows
+//! that nobody can ask for any more.
+//! What never happens here: a file, a clock, a lock, a thread. `plimsoll-store`
+//! supplies those.
+//!
+//! The life of a write: [`sequence`] orders a group of transactions into
+//! events, the store makes the events durable, [`Mvcc::apply`] makes them visible.
+
+mod change;
+mod compaction;
+mod entry;
+mod expiry;
+mod group;
+mod history;
+mod keys;
+mod revision;
+mod state;
+mod window;
+
+pub use change::{Body, Change, Expect, Step, Value};
+pub use compaction::Compaction;
+pub use entry::{Entry, Event, Kind};
+pub use expiry::Expiry;
+pub use group::{Group, Outcome, Refusal, sequence};
+pub use history::Row;
+pub use revision::Revision;
+pub use state::{Mvcc, Pick, Selection, Unreadable};
+pub use window::Limits;

@@ -1,0 +1,96 @@
+//! A key's state at a revision, and the event that made it so.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::Revision;
+
+/// One version of a key. Index, watchers and readers share it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The full key.
+    pub key: Arc<str>,
+    /// The committed bytes, revision included when the value was spliced.
+    pub value: Bytes,
+    /// The revision at which the key came into being.
+    pub create: Revision,
+    /// The revision of this version.
+    pub modified: Revision,
+    /// How many times the key was written since it came into being; 0 for a deletion's final state.
+    pub version: u64,
+    /// When the key deletes itself: milliseconds since the Unix epoch.
+    pub expires: Option<u64>,
+    /// Something that the reader derived from the value once (say, the decoded object).
+    pub memo: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Entry {
+    /// What `derive` makes of the value, computed at most once per entry.
+    ///
+    /// Readers that ask one entry for different types get a fresh value each time, except
+    /// the first of them.
+    pub fn derived<T: Any + Send + Sync>(&self, derive: impl FnOnce(&Bytes) -> T) -> Arc<T> {
+        if let Some(memo) = self.memo.get() {
+            return match Arc::clone(memo).downcast() {
+                Ok(known) => known,
+                Err(_) => Arc::new(derive(&self.value)),
+            };
+        }
+        let made = Arc::new(derive(&self.value));
+        // A concurrent reader may have been first; both values are equal then.
+        let _ = self.memo.set(Arc::clone(&made) as Arc<dyn Any + Send + Sync>);
+        made
+    }
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It was created or updated.
+    Put,
+    /// It was deleted or expired.
+    Delete,
+}
+
+/// A change as watchers see it. One allocation serves all of them.
+#[derive(Debug)]
+pub struct Event {
+    /// What happened.
+    pub kind: Kind,
+    /// The new version; for a deletion the final state with the deletion's revision.
+    pub entry: Arc<Entry>,
+    /// The version before, if there was one and it is still known.
+    pub previous: Option<Arc<Entry>>,
+}
+
+impl Event {
+    /// The revision at which it happened.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.entry.modified
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memo_is_derived_once() {
+        let entry = Entry {
+            key: "a".into(),
+            value: Bytes::from_static(b"12"),
+            create: Revision(2),
+            modified: Revision(2),
+            version: 1,
+            expires: None,
+            memo: OnceLock::new(),
+        };
+        let first = entry.derived(Bytes::len);
+        let again = entry.derived::<usize>(|_| unreachable!("derived before"));
+        assert_eq!((*first, *again), (2, 2));
+        assert_eq!(*entry.derived(|value| value[0]), b'1');
+    }
+}

@@ -1,0 +1,156 @@
+//! What keys were before they are what they are.
+//!
+//! It knows which row held a key at an older revision, not the row's bytes: those are in the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::Revision;
+
+/// Names one row of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// The revision that wrote it.
+    pub revision: Revision,
+    /// The key it is about.
+    pub key: Arc<str>,
+}
+
+/// Every version since the last compaction that is no longer the current one.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// The past of each key, oldest first.
+    spans: BTreeMap<Arc<str>, Vec<Span>>,
+    /// Rows in the order in which compaction may drop them.
+    droppable: VecDeque<Droppable>,
+}
+
+/// A version was the key's state from `start` on and before `end`.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: Revision,
+    end: Revision,
+}
+
+#[derive(Debug)]
+struct Droppable {
+    /// From this revision on, nobody needs the row.
+    from: Revision,
+    row: Row,
+}
+
+impl History {
+    /// The version of `start` was replaced or deleted at `end`.
+    pub(crate) fn supersede(&mut self, key: &Arc<str>, start: Revision, end: Revision) {
+        self.spans.entry(Arc::clone(key)).or_default().push(Span { start, end });
+        self.may_drop(key, start, end);
+    }
+
+    /// The key was deleted at `at`. Its row says so until compaction passes it.
+    pub(crate) fn bury(&mut self, key: &Arc<str>, at: Revision) {
+        self.may_drop(key, at, at);
+    }
+
+    fn may_drop(&mut self, key: &Arc<str>, revision: Revision, from: Revision) {
+        self.droppable.push_back(Droppable { from, row: Row { revision, key: Arc::clone(key) } });
+    }
+
+    /// The row that held the key at `at`, if that is not its current version.
+    pub(crate) fn row_at(&self, key: &str, at: Revision) -> Option<Row> {
+        let (key, spans) = self.spans.get_key_value(key)?;
+        row_of(key, spans, at)
+    }
+
+    /// Those rows of the first `limit` such keys with `prefix` behind `after`.
+    pub(crate) fn rows_at(&self, prefix: &str, after: Option<&str>, at: Revision, limit: usize) -> Vec<Row> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.spans
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter_map(|(key, spans)| row_of(key, spans, at))
+            .take(limit)
+            .collect()
+    }
+
+    /// Drops up to `limit` rows that nobody at `compacted` or later can ask for.
+    pub(crate) fn drop_until(&mut self, compacted: Revision, limit: usize) -> Vec<Row> {
+        let mut rows = Vec::new();
+        while rows.len() < limit && self.droppable.front().is_some_and(|next| next.from <= compacted) {
+            if let Some(Droppable { row, .. }) = self.droppable.pop_front() {
+                self.forget(&row);
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    fn forget(&mut self, row: &Row) {
+        let Some(spans) = self.spans.get_mut(&row.key) else { return };
+        spans.retain(|span| span.start != row.revision);
+        if spans.is_empty() {
+            self.spans.remove(&row.key);
+        }
+    }
+}
+
+fn row_of(key: &Arc<str>, spans: &[Span], at: Revision) -> Option<Row> {
+    let after = spans.partition_point(|span| span.start <= at);
+    let span = spans[..after].last().filter(|span| at < span.end)?;
+    Some(Row { revision: span.start, key: Arc::clone(key) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a` is written at 2 and 4, deleted at 6, written at 8; `b` is written at 3 and 5.
+    fn history() -> History {
+        let (a, b) = ("a".into(), "b".into());
+        let mut history = History::default();
+        history.supersede(&a, Revision(2), Revision(4));
+        history.supersede(&b, Revision(3), Revision(5));
+        history.supersede(&a, Revision(4), Revision(6));
+        history.bury(&a, Revision(6));
+        history
+    }
+
+    fn row(key: &str, revision: i64) -> Row {
+        Row { revision: Revision(revision), key: key.into() }
+    }
+
+    #[test]
+    fn the_past_is_found_by_revision() {
+        for (key, at, revision) in [
+            ("a", 1, None),
+            ("a", 2, Some(2)),
+            ("a", 3, Some(2)),
+            ("a", 4, Some(4)),
+            ("a", 5, Some(4)),
+            ("a", 6, None),
+            ("a", 9, None),
+            ("b", 4, Some(3)),
+            ("b", 5, None),
+            ("c", 5, None),
+        ] {
+            let expected = revision.map(|revision| row(key, revision));
+            assert_eq!(history().row_at(key, Revision(at)), expected, "{key} at {at}");
+        }
+        assert_eq!(history().rows_at("", None, Revision(4), 9), [row("a", 4), row("b", 3)]);
+        assert_eq!(history().rows_at("", None, Revision(4), 1), [row("a", 4)]);
+        assert_eq!(history().rows_at("", Some("a"), Revision(4), 9), [row("b", 3)]);
+    }
+
+    #[test]
+    fn compaction_drops_what_it_passed() {
+        let mut history = history();
+        assert_eq!(history.drop_until(Revision(4), 9), [row("a", 2)]);
+        assert_eq!(history.drop_until(Revision(6), 1), [row("b", 3)]);
+        assert_eq!(history.row_at("a", Revision(5)), Some(row("a", 4)));
+        assert_eq!(history.drop_until(Revision(6), 9), [row("a", 4), row("a", 6)]);
+        assert!(history.spans.is_empty());
+    }
+}
