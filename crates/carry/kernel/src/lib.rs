@@ -1,3 +1,19 @@
 //! Control groups, mounts, namespaces, links and packet rules.
+//!
+//! What enters: numbers and paths that others have decided on. What leaves: the same machine, set
+//! up accordingly. Nothing here knows pods; this is the only crate that speaks to the kernel without
+//! a safe wrapper.
 
+mod bpf;
+pub mod cgroup;
+pub mod link;
+pub mod mount;
+pub mod mountinfo;
+pub mod namespace;
+mod netlink;
+pub mod packet;
+pub mod pause;
 pub mod pod_network;
+pub mod process;
+pub mod seccomp;
+pub mod terminal;
