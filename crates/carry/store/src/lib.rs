@@ -1,1 +1,35 @@
-//! Durable revisions over fjall.
+//! Durable keys with revisions, used in process.
+//!
+//! What enters: conditional writes of encoded objects. What leaves: entries, consistent
+//! pages of a prefix now or at an older revision, and watches without gaps. The order of
+//! things is decided by `plimsoll-mvcc`; here are the disk (a log in fjall, keyed by
+//! revision), the threads, and the queues of watchers.
+//!
+//! A write travels so: [`Store::commit`] hands it to the writer thread, which takes whatever
+//! waits as one group, orders it, appends it to the log with one sync, makes it visible,
+//! answers the writers and tells the watchers. Nobody sees a revision before it is durable.
+//!
+//! Every current value lives in memory once, shared by index, watchers and readers. Older
+//! versions are in the log until compaction passes them.
+//!
+//! It never interprets a value, and never polls: an idle store runs no instruction, except
+//! once in a compaction interval.
+
+mod disk;
+mod error;
+mod hub;
+mod options;
+mod page;
+mod row;
+mod shared;
+mod store;
+mod upkeep;
+mod watch;
+mod writer;
+
+pub use error::{StoreError, WatchEnd};
+pub use options::Options;
+pub use page::Page;
+pub use plimsoll_mvcc::{Body, Change, Entry, Event, Expect, Kind, Limits, Revision, Value};
+pub use store::Store;
+pub use watch::{Watch, WatchItem};

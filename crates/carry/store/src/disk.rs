@@ -1,0 +1,178 @@
+//! The log: every change as a row, in revision order, in fjall.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use plimsoll_mvcc::{Entry, Event, Kind, Revision, Row};
+
+use crate::StoreError;
+use crate::row::{self, LogRow};
+
+/// The layout that this version writes.
+const FORMAT: u32 = 1;
+/// The row of revision 0, which no change has, holds the compacted revision: 8 bytes, big endian.
+/// In a keyspace of its own it would rarely be written out and keep old journals alive.
+const COMPACTED: &str = "compacted";
+/// What one memtable may take before it is written out.
+const MEMTABLE: u64 = 16 << 20;
+/// Blocks kept in memory: old revisions are read rarely.
+const CACHE: u64 = 4 << 20;
+
+/// The open database.
+pub(crate) struct Disk {
+    db: Database,
+    log: Keyspace,
+}
+
+/// Some events of history.
+pub(crate) struct Chapter {
+    pub(crate) events: Vec<Arc<Event>>,
+    /// Everything up to here has been looked at.
+    pub(crate) until: Revision,
+}
+
+impl Disk {
+    /// Opens or creates the database below `path`; it holds secrets, so only the owner may enter.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        check_format(path)?;
+        let opened = Database::builder(path.join("db"))
+            .cache_size(CACHE)
+            .max_journaling_size(64 << 20)
+            .worker_threads(1)
+            .manual_journal_persist(true)
+            .open();
+        let db = opened.map_err(|error| match error {
+            fjall::Error::Locked => StoreError::InUse { path: path.into() },
+            other => StoreError::Disk(other),
+        })?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+        let log = db.keyspace("log", options)?;
+        Ok(Self { db, log })
+    }
+
+    /// Appends a group and syncs it: all of it or nothing is there after a crash.
+    pub(crate) fn append(&self, events: &[Arc<Event>]) -> Result<(), fjall::Error> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        for event in events {
+            let key = row::row_key(event.revision(), &event.entry.key);
+            batch.insert(&self.log, key, row::row_value(event));
+        }
+        batch.commit()
+    }
+
+    /// All rows from a revision on, in order.
+    pub(crate) fn rows(&self, from: Revision) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
+        self.log.range(row::revision_key(from)..).map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            row::decode(&key, &value).ok_or_else(|| StoreError::Damaged { revision: revision_of(&key) })
+        })
+    }
+
+    /// One version of a key, if compaction has not dropped it.
+    pub(crate) fn version(&self, row: &Row) -> Result<Option<Entry>, StoreError> {
+        let key = row::row_key(row.revision, &row.key);
+        let Some(value) = self.log.get(&key)? else { return Ok(None) };
+        let found = row::decode(&key, &value).ok_or(StoreError::Damaged { revision: row.revision })?;
+        Ok((found.kind == Kind::Put).then_some(found.entry))
+    }
+
+    /// The events on `prefix` behind `after` up to `until`, or the first part of them.
+    pub(crate) fn chapter(
+        &self,
+        prefix: &str,
+        after: Revision,
+        until: Revision,
+    ) -> Result<Chapter, StoreError> {
+        const EVENTS: usize = 256;
+        const ROWS: usize = 16_384;
+        const BYTES: usize = 4 << 20;
+        let mut chapter = Chapter { events: Vec::new(), until };
+        let mut bytes = 0;
+        for (number, row) in self.rows(after.next()).enumerate() {
+            let row = row?;
+            let revision = row.entry.modified;
+            if revision > until {
+                break;
+            }
+            if row.entry.key.starts_with(prefix) {
+                bytes += row.entry.value.len();
+                chapter.events.push(Arc::new(self.event(row)?));
+            }
+            if number >= ROWS || chapter.events.len() >= EVENTS || bytes >= BYTES {
+                chapter.until = revision;
+                break;
+            }
+        }
+        Ok(chapter)
+    }
+
+    fn event(&self, row: LogRow) -> Result<Event, StoreError> {
+        let before = row.previous.map(|revision| Row { revision, key: Arc::clone(&row.entry.key) });
+        let previous = before.map(|row| self.version(&row)).transpose()?.flatten();
+        Ok(Event { kind: row.kind, entry: Arc::new(row.entry), previous: previous.map(Arc::new) })
+    }
+
+    /// The revision that the last compaction went to.
+    pub(crate) fn compacted(&self) -> Result<Revision, StoreError> {
+        let Some(value) = self.log.get(compacted_key())? else { return Ok(Revision::FIRST) };
+        let number = value.first_chunk::<8>().filter(|_| value.len() == 8);
+        let number = number.ok_or(StoreError::Damaged { revision: Revision(0) })?;
+        Ok(Revision(i64::from_be_bytes(*number)))
+    }
+
+    /// Remembers a compaction, durably, before its rows go.
+    pub(crate) fn set_compacted(&self, to: Revision) -> Result<(), StoreError> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        batch.insert(&self.log, compacted_key(), row::revision_key(to));
+        Ok(batch.commit()?)
+    }
+
+    /// Deletes rows. A crash may bring them back; opening the store finds them again.
+    pub(crate) fn remove(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        for row in rows {
+            batch.remove(&self.log, row::row_key(row.revision, &row.key));
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn size(&self) -> Result<u64, StoreError> {
+        Ok(self.db.disk_space()?)
+    }
+}
+
+fn compacted_key() -> Vec<u8> {
+    row::row_key(Revision(0), COMPACTED)
+}
+
+fn revision_of(key: &[u8]) -> Revision {
+    Revision(key.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes)))
+}
+
+/// Refuses a directory of a newer version before anything in it is touched.
+fn check_format(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Directory { path: path.into(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    match fs::read_to_string(path.join("format")) {
+        Ok(found) if found.trim() == FORMAT.to_string() => Ok(()),
+        Ok(found) => {
+            Err(StoreError::UnknownFormat { path: path.into(), found: found.trim().into(), known: FORMAT })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path).map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn write_format(path: &Path) -> io::Result<()> {
+    let (draft, name) = (path.join("format.new"), path.join("format"));
+    let mut file = fs::File::create(&draft)?;
+    writeln!(file, "{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(draft, name)?;
+    fs::File::open(path)?.sync_all()
+}

@@ -1,0 +1,142 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plimsoll_mvcc::{Entry, Refusal, Revision, Unreadable};
+
+/// What can go wrong with a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The key was not as expected. A deletion of nothing ends here too, with `current` empty.
+    #[error("key is not at the expected revision")]
+    Precondition {
+        /// What it was.
+        current: Option<Arc<Entry>>,
+    },
+    /// The same for one step of [`crate::Store::commit_many`]; nothing of it happened.
+    #[error("key of step {step} is not at the expected revision")]
+    PreconditionAt {
+        /// Which step, counted from zero.
+        step: usize,
+        /// What its key was.
+        current: Option<Arc<Entry>>,
+    },
+    /// The history of the revision is gone.
+    #[error("revision is older than the last compaction, {compacted}")]
+    Compacted {
+        /// The oldest revision that can be read.
+        compacted: Revision,
+        /// The newest.
+        current: Revision,
+    },
+    /// The revision has not happened yet.
+    #[error("revision is newer than the current one, {current}")]
+    Future {
+        /// The newest revision.
+        current: Revision,
+    },
+    /// The key or value is beyond the store's limits.
+    #[error("{what} of {size} bytes is larger than {limit}")]
+    TooLarge {
+        /// "key", "value" or "transaction".
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Another process has the directory.
+    #[error("store {path} is in use by another process")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory was written by a newer version.
+    #[error("store {path} has format {found:?}, and this version reads up to {known}")]
+    UnknownFormat {
+        /// The directory.
+        path: PathBuf,
+        /// What its format file says.
+        found: String,
+        /// What this version knows.
+        known: u32,
+    },
+    /// The directory cannot be made or read.
+    #[error("store {path}: {source}")]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A row of the log is not what was written.
+    #[error("row of revision {revision} in the log is damaged")]
+    Damaged {
+        /// Its revision.
+        revision: Revision,
+    },
+    /// The disk failed in a read.
+    #[error("log: {0}")]
+    Disk(#[from] fjall::Error),
+    /// The disk failed in a write. Nothing more is accepted until the store is opened again.
+    #[error("log cannot be written: {0}")]
+    Broken(Arc<str>),
+    /// The store was closed.
+    #[error("store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(crate) fn refused(refusal: Refusal, steps: usize) -> Self {
+        match steps {
+            1 => Self::Precondition { current: refusal.current },
+            _ => Self::PreconditionAt { step: refusal.step, current: refusal.current },
+        }
+    }
+}
+
+impl From<Unreadable> for StoreError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Compacted { compacted, current } => Self::Compacted { compacted, current },
+            Unreadable::Future { current } => Self::Future { current },
+        }
+    }
+}
+
+/// Why a watch delivers nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchEnd {
+    /// It fell so far behind that compaction passed it: list again.
+    #[error("watch fell behind the last compaction")]
+    Lagged,
+    /// The store was closed.
+    #[error("store is closed")]
+    Closed,
+    /// History could not be read.
+    #[error("watch cannot read history: {0}")]
+    Failed(StoreError),
+}
+
+impl From<StoreError> for WatchEnd {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Compacted { .. } => Self::Lagged,
+            StoreError::Closed => Self::Closed,
+            other => Self::Failed(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_one_step_needs_no_number() {
+        let refusal = || Refusal { step: 0, current: None };
+        assert!(matches!(StoreError::refused(refusal(), 1), StoreError::Precondition { current: None }));
+        assert!(matches!(StoreError::refused(refusal(), 2), StoreError::PreconditionAt { step: 0, .. }));
+    }
+}

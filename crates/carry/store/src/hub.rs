@@ -1,0 +1,183 @@
+//! Who watches what.
+//!
+//! Watchers are filed under the directory of their prefix (up to its last slash), so that an event
+//! meets only the watchers of the directories above its key.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use plimsoll_mvcc::{Event, Revision};
+use tokio::sync::mpsc;
+
+use crate::StoreError;
+
+/// The watchers of a store.
+pub(crate) struct Hub {
+    folders: Mutex<Folders>,
+    /// Every event up to here is in the queues.
+    published: AtomicI64,
+    queue: usize,
+}
+
+#[derive(Default)]
+struct Folders {
+    watchers: HashMap<Arc<str>, Vec<Watcher>>,
+    next: u64,
+    closed: bool,
+}
+
+struct Watcher {
+    number: u64,
+    prefix: Arc<str>,
+    /// Dropped when the queue overflows: the watcher empties it, finds it closed, and joins again.
+    queue: mpsc::Sender<Arc<Event>>,
+}
+
+/// A watcher's end of its queue.
+pub(crate) struct Subscription {
+    pub(crate) events: mpsc::Receiver<Arc<Event>>,
+    hub: Arc<Hub>,
+    folder: Arc<str>,
+    number: u64,
+}
+
+impl Hub {
+    pub(crate) fn new(published: Revision, queue: usize) -> Self {
+        let queue = queue.max(1);
+        Self { folders: Mutex::default(), published: AtomicI64::new(published.0), queue }
+    }
+
+    /// Every event up to this revision is in the queues.
+    pub(crate) fn published(&self) -> Revision {
+        Revision(self.published.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn closed(&self) -> bool {
+        self.folders().closed
+    }
+
+    pub(crate) fn subscribe(self: &Arc<Self>, prefix: &Arc<str>) -> Result<Subscription, StoreError> {
+        let (queue, events) = mpsc::channel(self.queue);
+        let folder: Arc<str> = folder_of(prefix).into();
+        let mut folders = self.folders();
+        if folders.closed {
+            return Err(StoreError::Closed);
+        }
+        folders.next += 1;
+        let number = folders.next;
+        let watcher = Watcher { number, prefix: Arc::clone(prefix), queue };
+        folders.watchers.entry(Arc::clone(&folder)).or_default().push(watcher);
+        drop(folders);
+        Ok(Subscription { events, hub: Arc::clone(self), folder, number })
+    }
+
+    /// Hands durable events to the watchers, in order. Never waits for one.
+    pub(crate) fn publish(&self, events: &[Arc<Event>]) {
+        let Some(last) = events.last() else { return };
+        let mut folders = self.folders();
+        if !folders.watchers.is_empty() {
+            events.iter().for_each(|event| folders.deliver(event));
+        }
+        self.published.store(last.revision().0, Ordering::Release);
+    }
+
+    /// No more events: every watch ends when it has delivered what is queued.
+    pub(crate) fn close(&self) {
+        let mut folders = self.folders();
+        folders.closed = true;
+        folders.watchers.clear();
+    }
+
+    fn folders(&self) -> MutexGuard<'_, Folders> {
+        self.folders.lock().expect("nothing panics while it holds the watchers")
+    }
+}
+
+impl Folders {
+    fn deliver(&mut self, event: &Arc<Event>) {
+        let key = &event.entry.key;
+        let ends = key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at + 1);
+        for end in std::iter::once(0).chain(ends) {
+            if let Some(watchers) = self.watchers.get_mut(&key[..end]) {
+                watchers.retain(|watcher| {
+                    !key.starts_with(&*watcher.prefix) || watcher.queue.try_send(Arc::clone(event)).is_ok()
+                });
+                if watchers.is_empty() {
+                    self.watchers.remove(&key[..end]);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut folders = self.hub.folders();
+        if let Some(watchers) = folders.watchers.get_mut(&self.folder) {
+            watchers.retain(|watcher| watcher.number != self.number);
+            if watchers.is_empty() {
+                folders.watchers.remove(&self.folder);
+            }
+        }
+    }
+}
+
+fn folder_of(prefix: &str) -> &str {
+    &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)]
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::OnceLock;
+
+    use plimsoll_mvcc::{Entry, Kind};
+
+    use super::*;
+
+    fn event(key: &str, revision: i64) -> Arc<Event> {
+        let entry = Entry {
+            key: key.into(),
+            value: bytes::Bytes::new(),
+            create: Revision(revision),
+            modified: Revision(revision),
+            version: 1,
+            expires: None,
+            memo: OnceLock::new(),
+        };
+        Arc::new(Event { kind: Kind::Put, entry: Arc::new(entry), previous: None })
+    }
+
+    fn received(subscription: &mut Subscription) -> Vec<i64> {
+        std::iter::from_fn(|| subscription.events.try_recv().ok()).map(|event| event.revision().0).collect()
+    }
+
+    #[test]
+    fn watchers_get_what_starts_with_their_prefix() {
+        let hub = Arc::new(Hub::new(Revision(1), 16));
+        let prefixes = ["", "/", "/pods/", "/pods/a/", "/pods/a/x", "/po", "/pods/b/"];
+        let mut watchers: Vec<_> =
+            prefixes.iter().map(|prefix| hub.subscribe(&Arc::from(*prefix)).unwrap()).collect();
+        hub.publish(&[event("/pods/a/x", 2), event("/pods/a/xy", 3), event("/pods/a/y", 4), event("top", 5)]);
+        let expected: [&[i64]; 7] =
+            [&[2, 3, 4, 5], &[2, 3, 4], &[2, 3, 4], &[2, 3, 4], &[2, 3], &[2, 3, 4], &[]];
+        for ((watcher, expected), prefix) in watchers.iter_mut().zip(expected).zip(prefixes) {
+            assert_eq!(received(watcher), expected, "{prefix:?}");
+        }
+        assert_eq!(hub.published(), Revision(5));
+        drop(watchers);
+        assert!(hub.folders().watchers.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_is_let_go() {
+        let hub = Arc::new(Hub::new(Revision(1), 2));
+        let mut slow = hub.subscribe(&Arc::from("/")).unwrap();
+        hub.publish(&[event("/a", 2), event("/a", 3), event("/a", 4), event("/a", 5)]);
+        assert_eq!(received(&mut slow), [2, 3]);
+        assert!(slow.events.is_closed());
+        hub.close();
+        assert!(matches!(hub.subscribe(&Arc::from("/")), Err(StoreError::Closed)));
+    }
+}

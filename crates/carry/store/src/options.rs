@@ -1,0 +1,27 @@
+//! How a store behaves.
+
+use std::time::Duration;
+
+use plimsoll_mvcc::Limits;
+
+/// How a store behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often history is compacted, to the revision of one interval before: so it reaches back one
+    /// to two intervals. `None`: only when [`crate::Store::compact`] is called.
+    pub compaction_interval: Option<Duration>,
+    /// The recent events kept in memory for watchers.
+    pub window: Limits,
+    /// How many events may wait for one watcher; one that is further behind reads them from history.
+    pub watch_queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            compaction_interval: Some(Duration::from_secs(5 * 60)),
+            window: Limits::default(),
+            watch_queue: 256,
+        }
+    }
+}

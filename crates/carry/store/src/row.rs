@@ -1,0 +1,132 @@
+//! The bytes of a row of the log.
+//!
+//! The key is the revision (8 bytes, big endian, so that rows lie in revision order) and the key
+//! that changed. The value is a head of [`HEAD`] bytes and the committed bytes:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | 1: put, 2: delete |
+//! | 8 | create revision |
+//! | 8 | version |
+//! | 8 | revision of the version before, 0: none |
+//! | 8 | when it expires, milliseconds since the Unix epoch, 0: never |
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use plimsoll_mvcc::{Entry, Event, Kind, Revision};
+
+/// The length of what stands before the committed bytes.
+const HEAD: usize = 33;
+
+/// One row, decoded.
+#[derive(Debug)]
+pub(crate) struct LogRow {
+    pub(crate) kind: Kind,
+    pub(crate) entry: Entry,
+    /// The revision of the version before.
+    pub(crate) previous: Option<Revision>,
+}
+
+/// The first key of a revision, and a prefix of all its keys.
+pub(crate) fn revision_key(revision: Revision) -> [u8; 8] {
+    revision.0.to_be_bytes()
+}
+
+/// The key of the row that `revision` wrote about `key`.
+pub(crate) fn row_key(revision: Revision, key: &str) -> Vec<u8> {
+    [&revision_key(revision), key.as_bytes()].concat()
+}
+
+/// The value of an event's row.
+pub(crate) fn row_value(event: &Event) -> Vec<u8> {
+    let entry = &event.entry;
+    let mut value = Vec::with_capacity(HEAD + entry.value.len());
+    value.push(match event.kind {
+        Kind::Put => 1,
+        Kind::Delete => 2,
+    });
+    value.extend_from_slice(&entry.create.0.to_be_bytes());
+    value.extend_from_slice(&entry.version.to_be_bytes());
+    value.extend_from_slice(&event.previous.as_ref().map_or(0, |entry| entry.modified.0).to_be_bytes());
+    value.extend_from_slice(&entry.expires.unwrap_or(0).to_be_bytes());
+    value.extend_from_slice(&entry.value);
+    value
+}
+
+/// Reads a row back; none when it is damaged.
+pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<LogRow> {
+    let (revision, name) = key.split_first_chunk::<8>()?;
+    let (head, bytes) = value.split_at_checked(HEAD)?;
+    let number = |at: usize| head.get(at..at + 8)?.first_chunk::<8>().copied();
+    let revision_of = |at| number(at).map(i64::from_be_bytes).map(Revision);
+    let kind = match head.first()? {
+        1 => Kind::Put,
+        2 => Kind::Delete,
+        _ => return None,
+    };
+    let entry = Entry {
+        key: std::str::from_utf8(name).ok()?.into(),
+        // A copy: the slice would keep a whole block of the log in memory.
+        value: Bytes::copy_from_slice(bytes),
+        create: revision_of(1)?,
+        modified: Revision(i64::from_be_bytes(*revision)),
+        version: number(9).map(u64::from_be_bytes)?,
+        expires: number(25).map(u64::from_be_bytes).filter(|at| *at != 0),
+        memo: OnceLock::new(),
+    };
+    Some(LogRow { kind, entry, previous: revision_of(17).filter(|revision| revision.0 != 0) })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn event(kind: Kind, expires: Option<u64>, previous: Option<Arc<Entry>>) -> Event {
+        let entry = Entry {
+            key: "/registry/pods/a/b".into(),
+            value: Bytes::from_static(b"{}"),
+            create: Revision(3),
+            modified: Revision(0x0102_0304),
+            version: 7,
+            expires,
+            memo: OnceLock::new(),
+        };
+        Event { kind, entry: Arc::new(entry), previous }
+    }
+
+    #[test]
+    fn rows_read_back_as_written() {
+        let before = event(Kind::Put, None, None).entry;
+        for event in [
+            event(Kind::Put, None, None),
+            event(Kind::Put, Some(99), Some(Arc::clone(&before))),
+            event(Kind::Delete, None, Some(before)),
+        ] {
+            let entry = &event.entry;
+            let read = decode(&row_key(entry.modified, &entry.key), &row_value(&event)).unwrap();
+            assert_eq!((read.kind, read.previous), (event.kind, event.previous.map(|entry| entry.modified)));
+            assert_eq!(format!("{:?}", read.entry), format!("{entry:?}"));
+        }
+    }
+
+    #[test]
+    fn damaged_rows_are_refused() {
+        let event = event(Kind::Put, None, None);
+        let (key, value) = (row_key(event.entry.modified, "k"), row_value(&event));
+        assert!(decode(&key, &value).is_some());
+        assert!(decode(&key[..7], &value).is_none());
+        assert!(decode(&key, &value[..HEAD - 1]).is_none());
+        assert!(decode(&[&key[..], &[0xff]].concat(), &value).is_none());
+        assert!(decode(&key, &[&[9], &value[1..]].concat()).is_none());
+    }
+
+    #[test]
+    fn keys_lie_in_revision_order() {
+        let keys = [row_key(Revision(255), "z"), row_key(Revision(256), "a"), row_key(Revision(1 << 40), "")];
+        assert!(keys.is_sorted());
+    }
+}

@@ -1,0 +1,82 @@
+//! What the threads, readers and watches of one store have in common.
+
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use plimsoll_mvcc::{Entry, Mvcc, Pick, Revision};
+
+use crate::disk::Disk;
+use crate::hub::{Hub, Subscription};
+use crate::{Page, StoreError};
+
+/// The state in memory and the log below it.
+pub(crate) struct Shared {
+    state: RwLock<Mvcc>,
+    pub(crate) disk: Disk,
+    pub(crate) hub: Arc<Hub>,
+}
+
+/// A watcher's place after it asked to join.
+pub(crate) enum Joined {
+    /// These events of the recent past come first, then the subscription's.
+    Live(Subscription, Vec<Arc<plimsoll_mvcc::Event>>, Revision),
+    /// The log must be read up to this revision first.
+    Behind(Revision),
+}
+
+impl Shared {
+    pub(crate) fn new(state: Mvcc, disk: Disk, hub: Arc<Hub>) -> Self {
+        Self { state: RwLock::new(state), disk, hub }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Mvcc> {
+        self.state.read().expect("nothing panics while it holds the state")
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Mvcc> {
+        self.state.write().expect("nothing panics while it holds the state")
+    }
+
+    /// The version of a key at a revision. Reads the log when it is neither current nor recent.
+    pub(crate) fn get_at(&self, key: &str, at: Revision) -> Result<Option<Arc<Entry>>, StoreError> {
+        let pick = self.read().get_at(key, at)?;
+        pick.map(|pick| self.resolve(pick, at)).transpose()
+    }
+
+    pub(crate) fn range(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Page, StoreError> {
+        let selection = self.read().select(prefix, after, limit, at)?;
+        let revision = selection.revision;
+        let (picks, more, remaining) = selection.into_picks();
+        let entries = picks.into_iter().map(|pick| self.resolve(pick, revision)).collect::<Result<_, _>>()?;
+        Ok(Page { entries, revision, more, remaining })
+    }
+
+    fn resolve(&self, pick: Pick, at: Revision) -> Result<Arc<Entry>, StoreError> {
+        let row = match pick {
+            Pick::Entry(entry) => return Ok(entry),
+            Pick::Row(row) => row,
+        };
+        if let Some(entry) = self.disk.version(&row)? {
+            return Ok(Arc::new(entry));
+        }
+        // Compaction may have passed while we were on the way to the disk.
+        self.read().kept(at)?;
+        Err(StoreError::Damaged { revision: row.revision })
+    }
+
+    /// Subscribes to what comes and takes what the window has behind `after`. Subscribing first
+    /// means that an event may come twice, never not at all.
+    pub(crate) fn join(&self, prefix: &Arc<str>, after: Revision) -> Result<Joined, StoreError> {
+        let subscription = self.hub.subscribe(prefix)?;
+        let state = self.read();
+        Ok(match state.recent(prefix, after)? {
+            Some(events) => Joined::Live(subscription, events, state.revision()),
+            None => Joined::Behind(state.window_floor()),
+        })
+    }
+}

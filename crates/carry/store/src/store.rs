@@ -1,0 +1,216 @@
+//! The handle that callers hold.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Step};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::disk::Disk;
+use crate::hub::Hub;
+use crate::shared::Shared;
+use crate::upkeep::{self, Upkeep};
+use crate::writer::{self, Failure, Request};
+use crate::{Options, Page, StoreError, Watch};
+
+/// How long a key may be, in bytes.
+const KEY: usize = 4 << 10;
+/// How long a value may be, in bytes.
+const VALUE: usize = 16 << 20;
+/// Requests that may wait for the writer; more wait outside.
+const WAITING: usize = 4096;
+
+/// A durable store. Clones are the same store; it closes when the last one is dropped, and every
+/// watch ends then.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    upkeep: Arc<Upkeep>,
+    /// None only while closing.
+    requests: Option<mpsc::Sender<Request>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens or creates the store in a directory of its own.
+    ///
+    /// # Errors
+    /// When another process has it, a newer version wrote it, or the disk fails. Nothing is changed then.
+    pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
+        let disk = Disk::open(path)?;
+        let mut expiry = Expiry::default();
+        let rows = disk.rows(Revision::FIRST).map(|row| {
+            row.map(|row| {
+                expiry.add(&row.entry);
+                (row.kind, row.entry)
+            })
+        });
+        let state = Mvcc::load(options.window, disk.compacted()?, rows)?;
+        let hub = Arc::new(Hub::new(state.revision(), options.watch_queue));
+        let shared = Arc::new(Shared::new(state, disk, hub));
+        let inner = Inner::start(shared, expiry, &options)
+            .map_err(|source| StoreError::Directory { path: path.into(), source })?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Commits one change. It is durable when this returns; cancelling does not undo it.
+    ///
+    /// # Errors
+    /// [`StoreError::Precondition`] when the key is not as expected, or for a deletion not there.
+    pub async fn commit(&self, key: &str, expect: Expect, change: Change) -> Result<Arc<Entry>, StoreError> {
+        let mut entries = self.send(vec![Step { key: key.into(), expect, change }]).await?;
+        entries.pop().ok_or(StoreError::Closed)
+    }
+
+    /// Commits all changes or none, each at a revision of its own, and no other in between.
+    ///
+    /// # Errors
+    /// [`StoreError::PreconditionAt`] names the first step whose key is not as expected.
+    pub async fn commit_many(
+        &self,
+        steps: Vec<(String, Expect, Change)>,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        let step = |(key, expect, change): (String, _, _)| Step { key: key.into(), expect, change };
+        let count = steps.len();
+        self.send(steps.into_iter().map(step).collect()).await.map_err(|error| match error {
+            StoreError::Precondition { current } if count == 1 => {
+                StoreError::PreconditionAt { step: 0, current }
+            }
+            other => other,
+        })
+    }
+
+    async fn send(&self, steps: Vec<Step>) -> Result<Vec<Arc<Entry>>, StoreError> {
+        check_size(&steps)?;
+        let count = steps.len();
+        let (reply, answer) = oneshot::channel();
+        let requests = self.inner.requests.as_ref().ok_or(StoreError::Closed)?;
+        requests.send(Request { steps, reply }).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?.map_err(|failure| match failure {
+            Failure::Refused(refusal) => StoreError::refused(refusal, count),
+            Failure::Broken(reason) => StoreError::Broken(reason),
+        })
+    }
+
+    /// The current version of a key, from memory.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.inner.shared.read().get(key)
+    }
+
+    /// The version of a key at a revision; may read the disk when it was replaced since.
+    ///
+    /// # Errors
+    /// When the revision was compacted or lies in the future, or the disk fails.
+    pub fn get_at(&self, key: &str, at: Revision) -> Result<Option<Arc<Entry>>, StoreError> {
+        self.inner.shared.get_at(key, at)
+    }
+
+    /// The first `limit` keys (0: all) with `prefix` behind `after`: from memory for the current
+    /// revision (`at`: none); a past revision may read the disk.
+    ///
+    /// # Errors
+    /// When the revision was compacted or lies in the future, or the disk fails.
+    pub fn range(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Page, StoreError> {
+        self.inner.shared.range(prefix, after, limit, at)
+    }
+
+    /// How many keys start with `prefix`.
+    #[must_use]
+    pub fn count(&self, prefix: &str) -> usize {
+        self.inner.shared.read().count(prefix)
+    }
+
+    /// The revision of the last change.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.inner.shared.read().revision()
+    }
+
+    /// The oldest revision that can be read.
+    #[must_use]
+    pub fn compacted(&self) -> Revision {
+        self.inner.shared.read().compacted()
+    }
+
+    /// Lets the history before a revision go, and its space come back.
+    ///
+    /// # Errors
+    /// When the revision was compacted already or lies in the future, or the disk fails.
+    pub async fn compact(&self, to: Revision) -> Result<(), StoreError> {
+        self.inner.upkeep.compact(to).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The changes of keys with `prefix` behind the revision `after`, or from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] when some of them are gone.
+    pub fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<Watch, StoreError> {
+        Watch::start(&self.inner.shared, prefix, after)
+    }
+
+    /// Bytes on disk, the journal included.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn disk_space(&self) -> Result<u64, StoreError> {
+        self.inner.shared.disk.size()
+    }
+}
+
+impl Inner {
+    fn start(shared: Arc<Shared>, expiry: Expiry, options: &Options) -> std::io::Result<Self> {
+        let upkeep = Arc::new(Upkeep::new(expiry));
+        let (requests, queue) = mpsc::channel(WAITING);
+        let mut inner = Self { shared, upkeep, requests: Some(requests.clone()), threads: Vec::new() };
+        let (shared, upkeep) = (Arc::clone(&inner.shared), Arc::clone(&inner.upkeep));
+        inner.spawn("store-writer", move || writer::run(&shared, &upkeep, queue))?;
+        let (shared, upkeep, interval) =
+            (Arc::clone(&inner.shared), Arc::clone(&inner.upkeep), options.compaction_interval);
+        inner.spawn("store-upkeep", move || upkeep::run(&shared, &upkeep, &requests, interval))?;
+        Ok(inner)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    /// Ends the threads, so that the directory is free when the last handle is gone.
+    fn drop(&mut self) {
+        self.upkeep.stop();
+        self.requests = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so; closing goes on.
+            let _ = thread.join();
+        }
+        self.shared.hub.close();
+    }
+}
+
+fn check_size(steps: &[Step]) -> Result<(), StoreError> {
+    let check = |what, size, limit| match size > limit {
+        true => Err(StoreError::TooLarge { what, size, limit }),
+        false => Ok(()),
+    };
+    let mut total = 0;
+    for step in steps {
+        check("key", step.key.len(), KEY)?;
+        check("value", step.change.value().size(), VALUE)?;
+        total += step.change.value().size();
+    }
+    check("transaction", total, VALUE)
+}
