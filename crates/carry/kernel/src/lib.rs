@@ -11,6 +11,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 mod netlink;
+pub mod nft;
 pub mod packet;
 pub mod pause;
 pub mod pod_network;

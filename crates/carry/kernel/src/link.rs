@@ -90,13 +90,12 @@ impl Links {
         Ok(index)
     }
 
-    /// Makes a pair of interfaces, both up. Fails with `AlreadyExists` when either name is taken.
+    /// Makes a pair of interfaces; the near end is up, the far end cannot be yet. Fails with `AlreadyExists` when either name is taken.
     pub fn create_veth(&mut self, veth: &Veth<'_>) -> io::Result<()> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(veth.peer)
             .mtu(veth.mtu)
             .setns_by_fd(veth.peer_namespace.as_raw_fd())
-            .up()
             .build();
         let message = LinkVeth::new(veth.name, veth.peer)
             .mtu(veth.mtu)
