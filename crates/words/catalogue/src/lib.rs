@@ -1,1 +1,53 @@
-//! A row for each kind: names, scope, verbs, columns, defaults, validation.
+//! A row for each kind: names, scope, verbs, subresources, storage, columns, defaults, validation.
+//!
+//! What enters: JSON objects whose types were checked against the schema, and the time where
+//! something shows an age. What leaves: the same objects with defaults, lists of
+//! [`FieldError`](plimsoll_meta::field::FieldError), table cells. The API server has one path for
+//! all kinds; whatever differs from kind to kind is a [`Kind`] here, one file for each group (or
+//! for each of its larger kinds), and, where a kind has rules of its own, a [`Strategy`].
+//! Nothing here does I/O, allocates addresses or identifiers, or knows who asks.
+
+pub mod access;
+pub mod age;
+pub mod column;
+pub mod object_meta;
+pub mod verbs;
+
+mod admission_registration;
+mod api_extensions;
+mod apps;
+mod authentication;
+mod authorization;
+mod autoscaling;
+mod batch;
+mod certificates;
+mod convert;
+mod coordination;
+mod core;
+mod discovery;
+mod events;
+mod flow_control;
+mod image;
+mod kind;
+mod names;
+mod networking;
+mod node;
+mod pod_spec;
+mod policy;
+mod quantities;
+mod rbac;
+mod resource;
+mod rows;
+mod scheduling;
+mod storage;
+mod strategy;
+mod webhook;
+
+pub use column::Column;
+pub use convert::convert;
+pub use kind::{Generation, Kind, Storage, Subresource};
+pub use names::NameRule;
+pub use pod_spec::qos;
+pub use rows::{Group, by_kind, find, groups, kinds};
+pub use strategy::{Grace, Strategy};
+pub use verbs::{Verb, Verbs};

@@ -1,0 +1,141 @@
+//! Jobs.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{BASE, stored};
+use crate::access::{Access, Fill};
+use crate::age;
+use crate::column::{self, Column};
+use crate::kind::{Generation, Kind, Subresource};
+use crate::pod_spec::default;
+use crate::strategy::Strategy;
+
+pub(super) const JOB: Kind = Kind {
+    kind: "Job",
+    plural: "jobs",
+    singular: "job",
+    categories: &["all"],
+    subresources: &[Subresource::status("Job")],
+    definition: "io.k8s.api.batch.v1.Job",
+    storage: stored("/registry/jobs"),
+    columns: &[
+        column::NAME,
+        Column::text("Status", "what became of the job", |job, _| state(job).into()),
+        Column::text("Completions", "successful pods, of all that are wanted", |job, _| {
+            completions(job).into()
+        }),
+        Column::text("Duration", "how long the job takes or took", |job, now| duration(job, now).into()),
+        column::AGE,
+        column::CONTAINERS,
+        column::IMAGES,
+        column::SELECTOR,
+    ],
+    generation: Generation::Spec,
+    strategy: &Job,
+    ..BASE
+};
+
+struct Job;
+
+impl Strategy for Job {
+    fn default(&self, job: &mut Value) {
+        let labels = job.at("spec.template.metadata.labels").cloned();
+        if let Some(spec) = job.object("spec") {
+            job_spec(spec);
+        }
+        if let (Some(labels), true) = (labels, job.map("metadata.labels").is_empty())
+            && let Some(metadata) = job.object("metadata")
+        {
+            metadata.put("labels", labels);
+        }
+    }
+
+    /// Unless the author chose a selector, pods are found by the uid of the job.
+    fn prepare_create(&self, job: &mut Value) {
+        let uid = job.text("metadata.uid").to_owned();
+        let name = job.text("metadata.name").to_owned();
+        if let (Some(spec), false) = (job.inside("spec"), uid.is_empty()) {
+            generate_selector(spec, &name, &uid);
+        }
+    }
+
+    fn fields(&self, job: &Value) -> Vec<(&'static str, String)> {
+        vec![("status.successful", job.count("status.succeeded").to_string())]
+    }
+}
+
+/// Defaults of jobs as such; the job in a cron job keeps its fields open until it is created.
+fn job_spec(spec: &mut Value) {
+    default::template(spec);
+    if !spec.has("completions") && !spec.has("parallelism") {
+        spec.put("completions", 1);
+    }
+    spec.fill("parallelism", 1);
+    let backoff_limit = if spec.has("backoffLimitPerIndex") { i32::MAX } else { 6 };
+    spec.fill("backoffLimit", backoff_limit);
+    spec.fill("completionMode", "NonIndexed");
+    spec.fill("suspend", false);
+    let replacement = if spec.has("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    spec.fill("podReplacementPolicy", replacement);
+    for rule in spec.elements("podFailurePolicy.rules") {
+        for condition in rule.elements("onPodConditions") {
+            condition.fill_zero("status", "True");
+        }
+    }
+}
+
+fn generate_selector(spec: &mut Value, name: &str, uid: &str) {
+    if spec.flag("manualSelector") {
+        return;
+    }
+    let labels = spec
+        .object("template")
+        .and_then(|template| template.object("metadata"))
+        .and_then(|metadata| metadata.object("labels"));
+    if let Some(labels) = labels {
+        for (key, value) in [
+            ("controller-uid", uid),
+            ("job-name", name),
+            ("batch.kubernetes.io/controller-uid", uid),
+            ("batch.kubernetes.io/job-name", name),
+        ] {
+            labels.fill(key, value);
+        }
+    }
+    if let Some(selector) = spec.object("selector").and_then(|selector| selector.object("matchLabels")) {
+        selector.fill("batch.kubernetes.io/controller-uid", uid);
+    }
+}
+
+/// The word of the first of these conditions that is true.
+fn state(job: &Value) -> &'static str {
+    let has = |name: &str| {
+        let conditions = job.list("status.conditions");
+        conditions.iter().any(|one| one.text("type") == name && one.text("status") == "True")
+    };
+    match () {
+        () if has("Complete") => "Complete",
+        () if has("Failed") => "Failed",
+        () if job.has("metadata.deletionTimestamp") => "Terminating",
+        () if has("Suspended") => "Suspended",
+        () if has("FailureTarget") => "FailureTarget",
+        () if has("SuccessCriteriaMet") => "SuccessCriteriaMet",
+        () => "Running",
+    }
+}
+
+fn completions(job: &Value) -> String {
+    let succeeded = job.count("status.succeeded");
+    match (job.int("spec.completions"), job.count("spec.parallelism")) {
+        (Some(wanted), _) => format!("{succeeded}/{wanted}"),
+        (None, parallelism @ 2..) => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+fn duration(job: &Value, now: Timestamp) -> String {
+    let Some(start) = age::timestamp(job.at("status.startTime")) else { return String::new() };
+    let end = age::timestamp(job.at("status.completionTime")).unwrap_or(now);
+    age::human(end.duration_since(start).as_secs())
+}

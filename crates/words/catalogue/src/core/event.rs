@@ -1,0 +1,112 @@
+//! Events. The same objects are served as `v1` and as `events.k8s.io/v1`; they are stored as `v1`.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::stored;
+use crate::access::Access;
+use crate::age;
+use crate::column::{self, Column};
+use crate::kind::Kind;
+use crate::strategy::Strategy;
+
+pub(super) const EVENT: Kind = Kind {
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    definition: "io.k8s.api.core.v1.Event",
+    storage: stored("/registry/events"),
+    columns: COLUMNS,
+    create_on_update: true,
+    strategy: &Event,
+    ..Kind::BASE
+};
+
+/// Both versions show the same table; the cells find the fields of either.
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::text("Last Seen", "time since it happened last", |event, now| last_seen(event, now).into()),
+    Column::text("Type", "`Normal` or `Warning`", |event, _| event.text("type").into()),
+    Column::text("Reason", "what happened, in one word", |event, _| event.text("reason").into()),
+    Column::text("Object", "what it happened to", |event, _| target(event).into()),
+    Column::text("Subobject", "part of the object", |event, _| object(event).text("fieldPath").into()).wide(),
+    Column::text("Source", "who says so", |event, _| source(event).into()).wide(),
+    Column::text("Message", "what happened, for people", |event, _| {
+        let message = if event.has("note") { event.text("note") } else { event.text("message") };
+        message.trim().into()
+    }),
+    Column::text("First Seen", "time since it happened first", |event, now| first_seen(event, now).into())
+        .wide(),
+    Column::text("Count", "how often it happened", |event, _| count(event).into()).wide(),
+    Column { priority: 1, ..column::NAME },
+];
+
+struct Event;
+
+impl Strategy for Event {
+    fn fields(&self, event: &Value) -> Vec<(&'static str, String)> {
+        let source = match event.text("source.component") {
+            "" => event.text("reportingComponent"),
+            component => component,
+        };
+        vec![
+            ("involvedObject.kind", event.text("involvedObject.kind").to_owned()),
+            ("involvedObject.namespace", event.text("involvedObject.namespace").to_owned()),
+            ("involvedObject.name", event.text("involvedObject.name").to_owned()),
+            ("involvedObject.uid", event.text("involvedObject.uid").to_owned()),
+            ("involvedObject.apiVersion", event.text("involvedObject.apiVersion").to_owned()),
+            ("involvedObject.resourceVersion", event.text("involvedObject.resourceVersion").to_owned()),
+            ("involvedObject.fieldPath", event.text("involvedObject.fieldPath").to_owned()),
+            ("reason", event.text("reason").to_owned()),
+            ("reportingComponent", event.text("reportingComponent").to_owned()),
+            ("source", source.to_owned()),
+            ("type", event.text("type").to_owned()),
+        ]
+    }
+}
+
+/// The first of these fields that the event has: those of `v1` and of `events.k8s.io/v1`.
+fn either<'a>(event: &'a Value, old: &str, new: &str) -> Option<&'a Value> {
+    event.at(old).or_else(|| event.at(new))
+}
+
+fn object(event: &Value) -> &Value {
+    either(event, "involvedObject", "regarding").unwrap_or(&Value::Null)
+}
+
+fn target(event: &Value) -> String {
+    let kind = object(event).text("kind").to_lowercase();
+    match object(event).text("name") {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    }
+}
+
+fn first_seen(event: &Value, now: Timestamp) -> String {
+    let first = either(event, "firstTimestamp", "deprecatedFirstTimestamp");
+    age::since(first.or_else(|| event.at("eventTime")), now)
+}
+
+fn last_seen(event: &Value, now: Timestamp) -> String {
+    if event.has("series") {
+        return age::since(event.at("series.lastObservedTime"), now);
+    }
+    match either(event, "lastTimestamp", "deprecatedLastTimestamp") {
+        Some(last) => age::since(Some(last), now),
+        None => first_seen(event, now),
+    }
+}
+
+fn count(event: &Value) -> i64 {
+    let single = either(event, "count", "deprecatedCount").and_then(Value::as_i64).unwrap_or(0);
+    event.int("series.count").unwrap_or(if single == 0 { 1 } else { single })
+}
+
+fn source(event: &Value) -> String {
+    let old = either(event, "source", "deprecatedSource").unwrap_or(&Value::Null);
+    let reporter =
+        either(event, "reportingComponent", "reportingController").and_then(Value::as_str).unwrap_or("");
+    let component = if old.text("component").is_empty() { reporter } else { old.text("component") };
+    let host = if old.text("host").is_empty() { event.text("reportingInstance") } else { old.text("host") };
+    if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") }
+}

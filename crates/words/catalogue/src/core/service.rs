@@ -1,0 +1,161 @@
+//! Services.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::stored;
+use crate::access::{Access, Fill};
+use crate::column::{self, Column};
+use crate::kind::{Kind, Subresource};
+use crate::names;
+use crate::strategy::Strategy;
+
+pub(super) const SERVICE: Kind = Kind {
+    kind: "Service",
+    plural: "services",
+    singular: "service",
+    short_names: &["svc"],
+    categories: &["all"],
+    subresources: &[Subresource::proxy("ServiceProxyOptions"), Subresource::status("Service")],
+    definition: "io.k8s.api.core.v1.Service",
+    storage: stored("/registry/services/specs"),
+    columns: &[
+        column::NAME,
+        Column::text("Type", "how the service is reached", |service, _| service.text("spec.type").into()),
+        Column::text("Cluster-IP", "address inside of the cluster", |service, _| {
+            let first =
+                service.texts("spec.clusterIPs").first().copied().unwrap_or(service.text("spec.clusterIP"));
+            column::or(first, "<none>")
+        }),
+        Column::text("External-IP", "addresses outside of the cluster", |service, _| {
+            external(service).into()
+        }),
+        Column::text("Port(s)", "ports and node ports", |service, _| column::or(ports(service), "<none>")),
+        column::AGE,
+        Column::text("Selector", "labels of the pods behind", |service, _| {
+            column::labels(service.at("spec.selector")).into()
+        })
+        .wide(),
+    ],
+    name_rule: names::dns_1035_label,
+    create_on_update: true,
+    strategy: &Service,
+    ..Kind::BASE
+};
+
+struct Service;
+
+impl Strategy for Service {
+    fn default(&self, service: &mut Value) {
+        let Some(spec) = service.object("spec") else { return };
+        spec.fill_zero("sessionAffinity", "None");
+        affinity(spec);
+        spec.fill_zero("type", "ClusterIP");
+        for port in spec.elements("ports") {
+            port.fill_zero("protocol", "TCP");
+            if let Some(number) = port.int("port") {
+                port.fill_zero("targetPort", number);
+            }
+        }
+        let kind = spec.text("type").to_owned();
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            spec.fill_zero("externalTrafficPolicy", "Cluster");
+        }
+        if kind != "ExternalName" {
+            spec.fill("internalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            spec.fill("allocateLoadBalancerNodePorts", true);
+        }
+        address_modes(service);
+    }
+
+    fn prepare_create(&self, service: &mut Value) {
+        service.put("status", json!({"loadBalancer": {}}));
+        mirror_cluster_ip(service, None);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
+        if subresource.is_none() {
+            mirror_cluster_ip(new, Some(old));
+        }
+    }
+
+    fn fields(&self, service: &Value) -> Vec<(&'static str, String)> {
+        vec![
+            ("spec.clusterIP", service.text("spec.clusterIP").to_owned()),
+            ("spec.type", service.text("spec.type").to_owned()),
+        ]
+    }
+}
+
+fn affinity(spec: &mut Value) {
+    if spec.text("sessionAffinity") == "None" {
+        spec.drop_key("sessionAffinityConfig");
+    }
+    if spec.text("sessionAffinity") == "ClientIP"
+        && !spec.has("sessionAffinityConfig.clientIP.timeoutSeconds")
+    {
+        spec.put("sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10_800}}));
+    }
+}
+
+/// Addresses of load balancers are virtual unless the status says otherwise.
+fn address_modes(service: &mut Value) {
+    if service.text("spec.type") != "LoadBalancer" {
+        return;
+    }
+    for ingress in service.elements("status.loadBalancer.ingress") {
+        if !ingress.text("ip").is_empty() {
+            ingress.fill("ipMode", "VIP");
+        }
+    }
+}
+
+/// `clusterIP` is the first of `clusterIPs`: whichever the client changed wins.
+fn mirror_cluster_ip(service: &mut Value, old: Option<&Value>) {
+    let old_one = old.map_or("", |old| old.text("spec.clusterIP")).to_owned();
+    let old_first =
+        old.and_then(|old| old.texts("spec.clusterIPs").first().copied()).unwrap_or("").to_owned();
+    let Some(spec) = service.inside("spec") else { return };
+    let one = spec.text("clusterIP").to_owned();
+    let first = spec.texts("clusterIPs").first().map(|text| (*text).to_owned());
+    match (one.is_empty(), first) {
+        (false, None) => spec.put("clusterIPs", json!([one])),
+        (true, Some(first)) if old_one.is_empty() => spec.put("clusterIP", first),
+        (true, Some(first)) if first == old_first => spec.drop_key("clusterIPs"),
+        (false, Some(first)) if one != old_one && first == old_first && !old_one.is_empty() => {
+            spec.put("clusterIPs", json!([one]));
+        }
+        _ => {}
+    }
+}
+
+fn ports(service: &Value) -> String {
+    let shown = |port: &Value| match port.count("nodePort") {
+        0 => format!("{}/{}", port.count("port"), port.text("protocol")),
+        node => format!("{}:{node}/{}", port.count("port"), port.text("protocol")),
+    };
+    service.list("spec.ports").iter().map(shown).collect::<Vec<_>>().join(",")
+}
+
+fn external(service: &Value) -> String {
+    let own = service.texts("spec.externalIPs");
+    let (addresses, otherwise) = match service.text("spec.type") {
+        "ClusterIP" | "NodePort" => (own, "<none>"),
+        "LoadBalancer" => (load_balancer(service).into_iter().chain(own).collect(), "<pending>"),
+        "ExternalName" => return service.text("spec.externalName").to_owned(),
+        _ => return "<unknown>".to_owned(),
+    };
+    if addresses.is_empty() { otherwise.to_owned() } else { addresses.join(",") }
+}
+
+/// Addresses, or else host names, of the load balancer in order.
+pub(crate) fn load_balancer(object: &Value) -> BTreeSet<&str> {
+    let entries = object.list("status.loadBalancer.ingress").iter();
+    entries
+        .map(|one| if one.text("ip").is_empty() { one.text("hostname") } else { one.text("ip") })
+        .filter(|text| !text.is_empty())
+        .collect()
+}
