@@ -1,6 +1,7 @@
 //! The shared content of one informer, its indexes and its subscribers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{mpsc, watch};
@@ -75,6 +76,8 @@ struct State<K> {
 pub(crate) struct Cache<K> {
     state: RwLock<State<K>>,
     synced: watch::Sender<bool>,
+    /// Up to which version of the server all changes are in; moved before subscribers are told.
+    version: AtomicU64,
 }
 
 /// The index that every cache has: by the id of the controlling owner.
@@ -91,7 +94,7 @@ impl<K: Object> Cache<K> {
             subscribers: Vec::new(),
             synced: false,
         };
-        Self { state: RwLock::new(state), synced: watch::Sender::new(false) }
+        Self { state: RwLock::new(state), synced: watch::Sender::new(false), version: AtomicU64::new(0) }
     }
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
@@ -148,10 +151,22 @@ impl<K: Object> Cache<K> {
         drop(synced.wait_for(|synced| *synced).await);
     }
 
-    /// Takes in an object as the server gave it.
-    pub(crate) fn apply(&self, mut object: K) {
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// All changes up to `version` are in. Versions that are not numbers cannot be waited for.
+    pub(crate) fn reached(&self, version: &str) {
+        if let Ok(version) = version.parse() {
+            self.version.fetch_max(version, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes in an object as the server gave it. `position` is where the watch stands with it.
+    pub(crate) fn apply(&self, mut object: K, position: Option<&str>) {
         object.strip();
         let mut state = self.state.write().expect(POISON);
+        position.into_iter().for_each(|position| self.reached(position));
         let known = state.namespaces.get(object.namespace()).and_then(|names| names.get(object.name()));
         match known {
             Some(old) if old.uid() != object.uid() => {
@@ -174,10 +189,11 @@ impl<K: Object> Cache<K> {
     }
 
     /// Forgets an object; `last` is the state the server told with the deletion.
-    pub(crate) fn delete(&self, mut last: K) {
+    pub(crate) fn delete(&self, mut last: K, position: &str) {
         last.strip();
         let last = Arc::new(last);
         let mut state = self.state.write().expect(POISON);
+        self.reached(position);
         let known = state.namespaces.get(last.namespace()).and_then(|names| names.get(last.name())).cloned();
         if let Some(known) = known {
             state.remove(&known);
@@ -186,8 +202,9 @@ impl<K: Object> Cache<K> {
     }
 
     /// Ends a full list: what it did not name is gone.
-    pub(crate) fn finish_list(&self, seen: &HashSet<Key>) {
+    pub(crate) fn finish_list(&self, seen: &HashSet<Key>, version: &str) {
         let mut state = self.state.write().expect(POISON);
+        self.reached(version);
         let all = state.namespaces.values().flat_map(BTreeMap::values);
         let gone: Vec<_> = all.filter(|object| !seen.contains(&key(&***object))).cloned().collect();
         for object in gone {

@@ -165,6 +165,11 @@ impl<K: Object> Informer<K> {
         self.shared.cache.indexed(index, value)
     }
 
+    /// Up to which version of the server this cache holds every change; 0 where versions are no numbers.
+    pub fn version(&self) -> u64 {
+        self.shared.cache.version()
+    }
+
     /// First the present content as `Applied` without `old`, then `Synced`, then every change.
     /// When the first list is still under way, its objects come as they are read.
     pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Delta<K>> {
@@ -258,6 +263,7 @@ mod tests {
         );
 
         tokio::task::yield_now().await;
+        assert_eq!(informer.version(), 30);
         let asked = script.asked.lock().unwrap().clone();
         let starts = ["GET /api/v1/pods?limit=500", "GET /api/v1/pods?limit=500&continue=more"];
         assert_eq!(asked[..2], starts);

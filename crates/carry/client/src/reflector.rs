@@ -111,13 +111,14 @@ async fn list<K: Object>(client: &kube::Client, source: &Source, cache: &Cache<K
         for item in page.items.unwrap_or_default() {
             if let Some(object) = decode::<K>(item.get(), source) {
                 seen.insert(key(&object));
-                cache.apply(object);
+                cache.apply(object, None);
             }
         }
         token = page.metadata.continue_.filter(|token| !token.is_empty());
         if token.is_none() {
-            cache.finish_list(&seen);
-            return Ok(page.metadata.resource_version.unwrap_or_default());
+            let version = page.metadata.resource_version.unwrap_or_default();
+            cache.finish_list(&seen, &version);
+            return Ok(version);
         }
     }
 }
@@ -200,13 +201,18 @@ fn take_in<K: Object>(
     match line.r#type {
         "ADDED" | "MODIFIED" => {
             *version = at(&line)?;
-            decode(line.object.get(), source).into_iter().for_each(|object| cache.apply(object));
+            decode(line.object.get(), source)
+                .into_iter()
+                .for_each(|object| cache.apply(object, Some(&*version)));
         }
         "DELETED" => {
             *version = at(&line)?;
-            decode(line.object.get(), source).into_iter().for_each(|object| cache.delete(object));
+            decode(line.object.get(), source).into_iter().for_each(|object| cache.delete(object, version));
         }
-        "BOOKMARK" => *version = at(&line)?,
+        "BOOKMARK" => {
+            *version = at(&line)?;
+            cache.reached(version);
+        }
         "ERROR" => return Err(refused(serde_json::from_str(line.object.get())?)),
         other => tracing::warn!(path = source.path, other, "unknown watch event"),
     }

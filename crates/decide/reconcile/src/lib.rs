@@ -1,1 +1,15 @@
 //! What each controller does next.
+//!
+//! What enters is the observed state of a few objects and the present time; what leaves is a list of
+//! [`Action`](action::Action)s. Nothing here reads a clock, a cache or the network: `run/controllers`
+//! observes, calls and acts, so every decision can be written down as a table.
+
+pub mod action;
+pub mod deployment;
+pub mod fingerprint;
+pub mod owner;
+pub mod pod;
+pub mod replicas;
+pub mod share;
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,117 @@
 //! Joins controller decisions to the API.
+//!
+//! What enters is a client and its informers; what leaves are writes to the API and Events. Each
+//! controller is a row of [`catalogue::ROWS`]: its inputs and the pure decision of `plimsoll-reconcile`
+//! that it calls. One runner ([`unit`]) carries them all. Nothing here decides.
+
+mod catalogue;
+mod executor;
+mod unit;
+mod units;
+
+use std::sync::Arc;
+
+use plimsoll_client::Informers;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use catalogue::names;
+
+/// What the controllers need to know about the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The range that nodes get their pods' addresses from, such as `10.244.0.0/16`; without it nodes
+    /// get none. Each node gets a /24 (a /64 of IPv6).
+    pub cluster_cidr: Option<String>,
+    /// The certificate authority of the API server, told to all pods in `kube-root-ca.crt`.
+    pub ca_certificate_pem: String,
+    /// Which controllers run.
+    pub controllers: Selection,
+}
+
+/// Which controllers run: all, but for those left out, or only those named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection(Vec<String>);
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self(vec!["*".to_owned()])
+    }
+}
+
+impl Selection {
+    /// Reads `*,-podgc` or `deployment-controller,replicaset-controller`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let words: Vec<String> = text.split(',').map(|word| word.trim().to_owned()).collect();
+        for word in &words {
+            let name = word.strip_prefix('-').unwrap_or(word);
+            if name != "*" && !names().any(|known| known == name) {
+                return Err(Error::UnknownController(name.to_owned()));
+            }
+        }
+        Ok(Self(words))
+    }
+
+    /// Whether a controller runs.
+    pub fn includes(&self, name: &str) -> bool {
+        let says = |word: &str| self.0.iter().any(|known| known == word);
+        says(name) || (says("*") && !says(&format!("-{name}")))
+    }
+}
+
+/// Why the controllers cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A controller was named that does not exist.
+    #[error("controller \"{0}\": unknown name")]
+    UnknownController(String),
+    /// The cluster's range cannot be cut into ranges for nodes.
+    #[error("cluster CIDR {0}")]
+    ClusterCidr(String),
+}
+
+/// What a row is built from.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) client: kube::Client,
+    pub(crate) informers: Informers,
+}
+
+/// Runs the controllers until `shutdown`; decisions that have begun are carried through first.
+pub async fn run(
+    config: Config,
+    client: kube::Client,
+    informers: Informers,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let context = Arc::new(Context { config, client, informers });
+    let tracker = TaskTracker::new();
+    for row in catalogue::ROWS.iter().filter(|row| context.config.controllers.includes(row.name)) {
+        tracker.spawn((row.start)(&context, shutdown.clone())?);
+    }
+    tracker.close();
+    tracker.wait().await;
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_name_what_runs() {
+        let cases = [
+            ("*", "podgc-controller", true),
+            ("*,-podgc-controller", "podgc-controller", false),
+            ("*,-podgc-controller", "job-controller", true),
+            ("job-controller", "job-controller", true),
+            ("job-controller", "podgc-controller", false),
+        ];
+        for (text, name, expected) in cases {
+            assert_eq!(Selection::parse(text).unwrap().includes(name), expected, "{name} of {text}");
+        }
+        let refused = Selection::parse("*,-nonsense").unwrap_err().to_string();
+        assert_eq!(refused, "controller \"nonsense\": unknown name");
+    }
+}

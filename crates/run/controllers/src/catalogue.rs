@@ -1,0 +1,46 @@
+//! All controllers, a row each, under upstream's names.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::executor::Executor;
+use crate::unit::Unit;
+use crate::units;
+use crate::{Context, Error};
+
+type Start = fn(&Arc<Context>, CancellationToken) -> Result<BoxFuture<'static, ()>, Error>;
+
+/// A controller and how to start it.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) start: Start,
+}
+
+/// Declares a row: a controller's name, the source that its Events name, and what builds its unit.
+macro_rules! row {
+    ($name:literal, $component:literal, $build:path) => {
+        Row {
+            name: $name,
+            start: |context, shutdown| {
+                let executor = Executor::new(context.client.clone(), $component);
+                let unit: Unit = $build(context, Unit::new($name, executor))?;
+                Ok(unit.run(shutdown).boxed())
+            },
+        }
+    };
+}
+
+/// Every controller there is.
+pub(crate) const ROWS: &[Row] = &[
+    row!("deployment-controller", "deployment-controller", units::deployment::build),
+    row!("replicaset-controller", "replicaset-controller", units::replicaset::build),
+    row!("replicationcontroller-controller", "replication-controller", units::replication::build),
+];
+
+/// The names of all controllers.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|row| row.name)
+}

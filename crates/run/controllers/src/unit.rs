@@ -1,0 +1,288 @@
+//! The one loop that all controllers run in.
+//!
+//! A controller is declared: which caches it looks at, which key a changed object belongs to, and how
+//! it decides about a key. The loop takes one key at a time from a queue, waits until the caches show
+//! everything that was written for that key before, decides, and acts. So no replica is made twice,
+//! and nothing happens when nothing changes.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use plimsoll_client::{Delta, Informer, Object, WorkQueue};
+use plimsoll_reconcile::action::{Action, Failure, Living, Resource};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::executor::{Executor, Outcome, Written};
+
+/// Keys that one controller works on at once.
+const WORKERS: usize = 8;
+
+/// How long to wait for the caches before deciding without them.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// When to look again, should the event that is waited for never lead to the key.
+const RECHECK: Duration = Duration::from_millis(200);
+
+/// Which decision: usually the namespace and name of the object that is controlled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    pub(crate) fn of<K: Object>(object: &K) -> Self {
+        Self::new(object.namespace(), object.name())
+    }
+}
+
+type Decide = Arc<dyn Fn(Key, Timestamp) -> BoxFuture<'static, Vec<Action>> + Send + Sync>;
+type Report = Arc<dyn Fn(&Key, Timestamp, &Failure) -> Vec<Action> + Send + Sync>;
+type Feed = Box<dyn FnOnce(WorkQueue<Key>) -> BoxFuture<'static, ()> + Send>;
+
+/// A controller, declared.
+pub(crate) struct Unit {
+    feeds: Vec<Feed>,
+    ready: Vec<BoxFuture<'static, ()>>,
+    core: Core,
+}
+
+/// What its workers share.
+struct Core {
+    name: &'static str,
+    executor: Executor,
+    queue: WorkQueue<Key>,
+    views: HashMap<Resource, Box<dyn View>>,
+    decide: Decide,
+    report: Option<Report>,
+    expected: Mutex<HashMap<Key, Expected>>,
+}
+
+/// What was written for a key and may not be seen yet.
+struct Expected {
+    written: Vec<Written>,
+    since: Instant,
+}
+
+/// What a cache shows.
+trait View: Send + Sync {
+    fn version(&self) -> u64;
+    /// Whether that object is there and stays.
+    fn lives(&self, living: &Living) -> bool;
+}
+
+impl<K: Object + Metadata<Ty = ObjectMeta>> View for Informer<K> {
+    fn version(&self) -> u64 {
+        Informer::version(self)
+    }
+
+    fn lives(&self, living: &Living) -> bool {
+        let object = self.get(&living.target.namespace, &living.target.name);
+        object.is_some_and(|object| {
+            let meta = object.metadata();
+            meta.uid.as_deref() == Some(&living.uid) && meta.deletion_timestamp.is_none()
+        })
+    }
+}
+
+impl Unit {
+    /// A controller that acts as `executor`'s component.
+    pub(crate) fn new(name: &'static str, executor: Executor) -> Self {
+        let core = Core {
+            name,
+            executor,
+            queue: WorkQueue::new(),
+            views: HashMap::new(),
+            decide: Arc::new(|_, _| ready(Vec::new()).boxed()),
+            report: None,
+            expected: Mutex::default(),
+        };
+        Self { feeds: Vec::new(), ready: Vec::new(), core }
+    }
+
+    /// The queue, for what is not told by an informer.
+    pub(crate) fn queue(&self) -> WorkQueue<Key> {
+        self.core.queue.clone()
+    }
+
+    /// Changes of these objects lead to decisions about the keys that `keys` names; also the objects
+    /// before the change are asked.
+    pub(crate) fn input<K>(
+        mut self,
+        informer: &Informer<K>,
+        keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: Object + k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
+    {
+        let source = informer.clone();
+        self.feeds.push(Box::new(move |queue| {
+            async move {
+                let mut deltas = source.subscribe();
+                while let Some(delta) = deltas.recv().await {
+                    keys_of(&delta, &keys).into_iter().for_each(|key| queue.add(key));
+                }
+            }
+            .boxed()
+        }));
+        self.reads(informer)
+    }
+
+    /// Decisions read these objects, though their changes alone lead to none.
+    pub(crate) fn reads<K>(mut self, informer: &Informer<K>) -> Self
+    where
+        K: Object + k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
+    {
+        self.core.views.insert(Resource::of::<K>(), Box::new(informer.clone()));
+        let source = informer.clone();
+        self.ready.push(async move { source.synced().await }.boxed());
+        self
+    }
+
+    /// How it decides.
+    pub(crate) fn decide(
+        mut self,
+        decide: impl Fn(&Key, Timestamp) -> Vec<Action> + Send + Sync + 'static,
+    ) -> Self {
+        self.core.decide = Arc::new(move |key, now| ready(decide(&key, now)).boxed());
+        self
+    }
+
+    /// How it decides, when that takes questions to the server.
+    pub(crate) fn decide_async<F>(
+        mut self,
+        decide: impl Fn(Key, Timestamp) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Vec<Action>> + Send + 'static,
+    {
+        self.core.decide = Arc::new(move |key, now| decide(key, now).boxed());
+        self
+    }
+
+    /// What it does about an action that was refused.
+    pub(crate) fn report(
+        mut self,
+        report: impl Fn(&Key, Timestamp, &Failure) -> Vec<Action> + Send + Sync + 'static,
+    ) -> Self {
+        self.core.report = Some(Arc::new(report));
+        self
+    }
+
+    /// Runs until `shutdown`; decisions that have begun are carried through.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        for ready in self.ready {
+            if shutdown.run_until_cancelled(ready).await.is_none() {
+                return;
+            }
+        }
+        for feed in self.feeds {
+            tokio::spawn(shutdown.clone().run_until_cancelled_owned(feed(self.core.queue.clone())));
+        }
+        let core = Arc::new(self.core);
+        let free = Arc::new(Semaphore::new(WORKERS));
+        let tracker = TaskTracker::new();
+        while let Some(key) = shutdown.run_until_cancelled(core.queue.get()).await {
+            let permit = free.clone().acquire_owned().await;
+            let core = core.clone();
+            tracker.spawn(async move {
+                core.work(&key).await;
+                core.queue.done(&key);
+                drop(permit);
+            });
+        }
+        tracker.close();
+        tracker.wait().await;
+    }
+}
+
+impl Core {
+    async fn work(&self, key: &Key) {
+        if !self.caught_up(key) {
+            return self.queue.add_after(key.clone(), RECHECK);
+        }
+        let actions = (self.decide)(key.clone(), Timestamp::now()).await;
+        let outcome = self.executor.execute(actions).await;
+        self.settle(key, outcome).await;
+    }
+
+    async fn settle(&self, key: &Key, outcome: Outcome) {
+        self.expect(key, outcome.written);
+        let Some(failure) = outcome.failure else {
+            self.queue.forget(key);
+            return outcome.again.into_iter().for_each(|wait| self.queue.add_after(key.clone(), wait));
+        };
+        let (name, code, message) = (self.name, failure.code, &failure.message);
+        tracing::debug!(controller = name, ?key, code, message, "action failed, trying again later");
+        if let Some(report) = &self.report {
+            let told = self.executor.execute(report(key, Timestamp::now(), &failure)).await;
+            self.expect(key, told.written);
+        }
+        self.queue.add_rate_limited(key.clone());
+    }
+
+    fn expect(&self, key: &Key, mut written: Vec<Written>) {
+        written.retain(|written| match written {
+            Written::Version(resource, _) => self.views.contains_key(resource),
+            Written::Gone(living) => self.views.contains_key(&living.target.resource),
+        });
+        if written.is_empty() {
+            return;
+        }
+        let mut expected = self.expected.lock().expect("no code under the lock panics");
+        let entry = expected.entry(key.clone());
+        let entry = entry.or_insert_with(|| Expected { written: Vec::new(), since: Instant::now() });
+        entry.written.append(&mut written);
+        entry.since = Instant::now();
+    }
+
+    /// Whether the caches show all that was written for the key.
+    fn caught_up(&self, key: &Key) -> bool {
+        let mut expected = self.expected.lock().expect("no code under the lock panics");
+        let Some(entry) = expected.get_mut(key) else { return true };
+        entry.written.retain(|written| !self.shows(written));
+        if entry.written.is_empty() || entry.since.elapsed() > PATIENCE {
+            expected.remove(key);
+            return true;
+        }
+        false
+    }
+
+    fn shows(&self, written: &Written) -> bool {
+        match written {
+            Written::Version(resource, version) => {
+                self.views.get(resource).is_none_or(|view| view.version() >= *version)
+            }
+            Written::Gone(living) => {
+                self.views.get(&living.target.resource).is_none_or(|view| !view.lives(living))
+            }
+        }
+    }
+}
+
+/// The keys of a change, each once.
+fn keys_of<K: Object>(delta: &Delta<K>, keys: &impl Fn(&K) -> Vec<Key>) -> Vec<Key> {
+    match delta {
+        Delta::Applied { old: None, new: object } | Delta::Deleted(object) => keys(object),
+        Delta::Applied { old: Some(old), new } => {
+            let mut all = keys(new);
+            all.extend(keys(old).into_iter().filter(|key| !all.contains(key)).collect::<Vec<_>>());
+            all
+        }
+        Delta::Synced => Vec::new(),
+    }
+}
