@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use tar::{EntryType, Header};
@@ -16,6 +17,14 @@ use crate::error::{Error, Result};
 const BLOCK: u64 = 512;
 /// Largest extended header (long name, pax records with file attributes).
 const MAX_EXTENSION: u64 = 1 << 20;
+
+const MODE: Range<usize> = 100..108;
+const UID: Range<usize> = 108..116;
+const GID: Range<usize> = 116..124;
+const SIZE: Range<usize> = 124..136;
+const MTIME: Range<usize> = 136..148;
+const MAJOR: Range<usize> = 329..337;
+const MINOR: Range<usize> = 337..345;
 
 /// What kind of file an entry makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +98,7 @@ impl<R: Read> TarReader<R> {
         loop {
             self.skip_rest()?;
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size().map_err(|error| broken("", error))?;
+            let size = size_of(&header)?;
             match header.entry_type() {
                 EntryType::XHeader => extension.read_pax(&self.extension(size)?)?,
                 EntryType::XGlobalHeader => {
@@ -112,8 +121,7 @@ impl<R: Read> TarReader<R> {
     fn member(&mut self, header: &Header, extension: Extension) -> Result<Entry> {
         let raw = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let path = clean(&raw)?;
-        let shown = || path.display().to_string();
-        let invalid = |error: io::Error| broken(&path.display().to_string(), error);
+        let invalid = |reason: &str| layer(&path.display().to_string(), reason);
         let link = extension.link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
         let kind = match header.entry_type() {
             // In the oldest format a directory is a file whose name ends with a slash.
@@ -125,24 +133,21 @@ impl<R: Read> TarReader<R> {
             EntryType::Char => device(header).map(|(major, minor)| Kind::Char { major, minor })?,
             EntryType::Block => device(header).map(|(major, minor)| Kind::Block { major, minor })?,
             EntryType::Fifo => Kind::Fifo,
-            EntryType::GNUSparse => return Err(layer(&shown(), "sparse members are not supported")),
-            other => return Err(layer(&shown(), &format!("members of type {other:?} are not supported"))),
+            EntryType::GNUSparse => return Err(invalid("sparse members are not supported")),
+            other => return Err(invalid(&format!("members of type {other:?} are not supported"))),
         };
-        let size = extension.size.map_or_else(|| header.entry_size(), Ok).map_err(invalid)?;
+        let size = extension.size.map_or_else(|| size_of(header), Ok)?;
         // Only files have content; some writers leave a size on links and directories.
         let size = if kind == Kind::File { size } else { 0 };
-        let id = |given: Option<u64>, from_header: io::Result<u64>| {
-            let id = given.map_or(from_header, Ok).map_err(invalid)?;
-            u32::try_from(id).map_err(|_| layer(&path.display().to_string(), "owner id is out of range"))
+        let id = |given: Option<u64>, field| {
+            let id = given.and_then(|id| i64::try_from(id).ok()).map_or_else(|| number(header, field), Ok)?;
+            u32::try_from(id).map_err(|_| invalid("owner id is out of range"))
         };
         let attributes = Attributes {
-            mode: header.mode().map_err(invalid)? & 0o7777,
-            uid: id(extension.uid, header.uid())?,
-            gid: id(extension.gid, header.gid())?,
-            mtime: match extension.mtime {
-                Some(mtime) => mtime,
-                None => (i64::try_from(header.mtime().map_err(invalid)?).unwrap_or(i64::MAX), 0),
-            },
+            mode: u32::try_from(number(header, MODE)? & 0o7777).expect("twelve bits"),
+            uid: id(extension.uid, UID)?,
+            gid: id(extension.gid, GID)?,
+            mtime: extension.mtime.map_or_else(|| number(header, MTIME).map(|seconds| (seconds, 0)), Ok)?,
             xattrs: extension.xattrs,
         };
         self.left = size;
@@ -273,8 +278,30 @@ fn os_path(bytes: Vec<u8>) -> PathBuf {
 }
 
 fn device(header: &Header) -> Result<(u32, u32)> {
-    let number = |part: io::Result<Option<u32>>| part.ok().flatten().unwrap_or(0);
-    Ok((number(header.device_major()), number(header.device_minor())))
+    let part = |field| Ok(u32::try_from(number(header, field)?).unwrap_or(0));
+    Ok((part(MAJOR)?, part(MINOR)?))
+}
+
+fn size_of(header: &Header) -> Result<u64> {
+    u64::try_from(number(header, SIZE)?).map_err(|_| layer("", "negative size"))
+}
+
+/// A numeric field: octal digits between spaces and zero bytes, nothing for 0, or
+/// with the highest bit set a binary number in two's complement.
+fn number(header: &Header, field: Range<usize>) -> Result<i64> {
+    let bytes = &header.as_bytes()[field];
+    let wrong = || layer("", "a numeric field of a header is not a number");
+    if bytes[0] & 0x80 != 0 {
+        // The marking bit is not part of the number; the next one is its sign.
+        let first = i128::from((bytes[0] << 1) as i8 >> 1);
+        let value = bytes[1..].iter().fold(first, |value, byte| value << 8 | i128::from(*byte));
+        return i64::try_from(value).map_err(|_| wrong());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong())?;
+    match text.trim_matches([' ', '\0']) {
+        "" => Ok(0),
+        digits => i64::from_str_radix(digits.split('\0').next().unwrap_or_default(), 8).map_err(|_| wrong()),
+    }
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

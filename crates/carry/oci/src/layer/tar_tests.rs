@@ -104,6 +104,25 @@ fn reads_extensions() {
 }
 
 #[test]
+fn numbers_are_octal_or_binary() {
+    let rows: [(&[u8; 12], Option<i64>); 8] = [
+        (b"00000000644\0", Some(0o644)),
+        (b"        644 ", Some(0o644)),
+        (b"644\0junk\0\0\0\0", Some(0o644)),
+        (&[0; 12], Some(0)),
+        (b"\x80\0\0\0\0\0\0\x02\0\0\0\0", Some(1 << 33)),
+        (&[0xff; 12], Some(-1)),
+        (b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
+        (b"9          \0", None),
+    ];
+    for (field, want) in rows {
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes()[MTIME].copy_from_slice(field);
+        assert_eq!(number(&header, MTIME).ok(), want, "{field:?}");
+    }
+}
+
+#[test]
 fn times_may_be_before_1970() {
     for (text, want) in [
         ("0", Some((0, 0))),
