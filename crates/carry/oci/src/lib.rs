@@ -35,6 +35,7 @@ mod image;
 mod layer;
 mod mounts;
 mod name;
+mod registry;
 mod store;
 
 pub use archive::Loaded;
@@ -44,4 +45,5 @@ pub use error::{Error, Result};
 pub use image::Image;
 pub use layer::Limits;
 pub use name::ImageName;
+pub use registry::{Auth, Phase, Progress, ProgressFn, Registries};
 pub use store::{DiskUsage, Freed, ImageStore, Keep, Removed};

@@ -92,6 +92,14 @@ impl ImageName {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same repository in another registry.
+    pub fn at(&self, registry: &str) -> Result<Self> {
+        match is_registry(registry) {
+            true => Ok(Self { registry: registry.into(), ..self.clone() }),
+            false => Err(Error::Name { name: registry.into(), reason: "invalid registry" }),
+        }
+    }
+
     /// The repository as docker shows it: `busybox`, not `docker.io/library/busybox`.
     pub fn familiar_base(&self) -> String {
         if self.registry != HUB {
