@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use plimsoll_mvcc::{Entry, Event, Kind, Revision, Row};
+use plimsoll_mvcc::{Entry, Event, EventKind, Revision, Row};
 
 use crate::StoreError;
 use crate::row::{self, LogRow};
@@ -77,7 +77,7 @@ impl Disk {
         let key = row::row_key(row.revision, &row.key);
         let Some(value) = self.log.get(&key)? else { return Ok(None) };
         let found = row::decode(&key, &value).ok_or(StoreError::Damaged { revision: row.revision })?;
-        Ok((found.kind == Kind::Put).then_some(found.entry))
+        Ok((found.kind == EventKind::Put).then_some(found.entry))
     }
 
     /// The events on `prefix` behind `after` up to `until`, or the first part of them.

@@ -132,7 +132,7 @@ fn folder_of(prefix: &str) -> &str {
 mod tests {
     use std::sync::OnceLock;
 
-    use plimsoll_mvcc::{Entry, Kind};
+    use plimsoll_mvcc::{Entry, EventKind};
 
     use super::*;
 
@@ -146,7 +146,7 @@ mod tests {
             expires: None,
             memo: OnceLock::new(),
         };
-        Arc::new(Event { kind: Kind::Put, entry: Arc::new(entry), previous: None })
+        Arc::new(Event { kind: EventKind::Put, entry: Arc::new(entry), previous: None })
     }
 
     fn received(subscription: &mut Subscription) -> Vec<i64> {

@@ -30,6 +30,6 @@ mod writer;
 pub use error::{StoreError, WatchEnd};
 pub use options::Options;
 pub use page::Page;
-pub use plimsoll_mvcc::{Body, Change, Entry, Event, Expect, Kind, Limits, Revision, Value};
+pub use plimsoll_mvcc::{Body, Change, Entry, Event, EventKind, Expect, Limits, Revision, Value};
 pub use store::Store;
 pub use watch::{Watch, WatchItem};

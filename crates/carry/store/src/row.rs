@@ -14,7 +14,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use plimsoll_mvcc::{Entry, Event, Kind, Revision};
+use plimsoll_mvcc::{Entry, Event, EventKind, Revision};
 
 /// The length of what stands before the committed bytes.
 const HEAD: usize = 33;
@@ -22,7 +22,7 @@ const HEAD: usize = 33;
 /// One row, decoded.
 #[derive(Debug)]
 pub(crate) struct LogRow {
-    pub(crate) kind: Kind,
+    pub(crate) kind: EventKind,
     pub(crate) entry: Entry,
     /// The revision of the version before.
     pub(crate) previous: Option<Revision>,
@@ -43,8 +43,8 @@ pub(crate) fn row_value(event: &Event) -> Vec<u8> {
     let entry = &event.entry;
     let mut value = Vec::with_capacity(HEAD + entry.value.len());
     value.push(match event.kind {
-        Kind::Put => 1,
-        Kind::Delete => 2,
+        EventKind::Put => 1,
+        EventKind::Delete => 2,
     });
     value.extend_from_slice(&entry.create.0.to_be_bytes());
     value.extend_from_slice(&entry.version.to_be_bytes());
@@ -61,8 +61,8 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<LogRow> {
     let number = |at: usize| head.get(at..at + 8)?.first_chunk::<8>().copied();
     let revision_of = |at| number(at).map(i64::from_be_bytes).map(Revision);
     let kind = match head.first()? {
-        1 => Kind::Put,
-        2 => Kind::Delete,
+        1 => EventKind::Put,
+        2 => EventKind::Delete,
         _ => return None,
     };
     let entry = Entry {
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    fn event(kind: Kind, expires: Option<u64>, previous: Option<Arc<Entry>>) -> Event {
+    fn event(kind: EventKind, expires: Option<u64>, previous: Option<Arc<Entry>>) -> Event {
         let entry = Entry {
             key: "/registry/pods/a/b".into(),
             value: Bytes::from_static(b"{}"),
@@ -100,11 +100,11 @@ mod tests {
 
     #[test]
     fn rows_read_back_as_written() {
-        let before = event(Kind::Put, None, None).entry;
+        let before = event(EventKind::Put, None, None).entry;
         for event in [
-            event(Kind::Put, None, None),
-            event(Kind::Put, Some(99), Some(Arc::clone(&before))),
-            event(Kind::Delete, None, Some(before)),
+            event(EventKind::Put, None, None),
+            event(EventKind::Put, Some(99), Some(Arc::clone(&before))),
+            event(EventKind::Delete, None, Some(before)),
         ] {
             let entry = &event.entry;
             let read = decode(&row_key(entry.modified, &entry.key), &row_value(&event)).unwrap();
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn damaged_rows_are_refused() {
-        let event = event(Kind::Put, None, None);
+        let event = event(EventKind::Put, None, None);
         let (key, value) = (row_key(event.entry.modified, "k"), row_value(&event));
         assert!(decode(&key, &value).is_some());
         assert!(decode(&key[..7], &value).is_none());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_store::{
-    Change, Event, Expect, Kind, Limits, Options, Revision, Store, StoreError, Value, Watch, WatchEnd,
+    Change, Event, EventKind, Expect, Limits, Options, Revision, Store, StoreError, Value, Watch, WatchEnd,
     WatchItem,
 };
 
@@ -37,7 +37,7 @@ async fn next(watch: &mut Watch) -> Arc<Event> {
     event
 }
 
-fn text(event: &Event) -> (Kind, &str, Option<i64>) {
+fn text(event: &Event) -> (EventKind, &str, Option<i64>) {
     let value = std::str::from_utf8(&event.entry.value).unwrap();
     (event.kind, value, event.previous.as_ref().map(|entry| entry.modified.0))
 }
@@ -170,7 +170,7 @@ async fn check_history(store: &Store) {
             let event = next(&mut watch).await;
             let value = format!("{}@{revision}", revision / 2 - 1);
             let previous = (revision > 2).then(|| revision - 2);
-            assert_eq!(text(&event), (Kind::Put, &*value, previous));
+            assert_eq!(text(&event), (EventKind::Put, &*value, previous));
         }
         let nothing = tokio::time::timeout(Duration::from_millis(1), watch.next()).await;
         assert!(nothing.is_err());
@@ -196,7 +196,7 @@ async fn a_slow_watcher_misses_nothing_and_blocks_nobody() {
     }
     let gone = delete(&store, "/k").await;
     let event = next(&mut watch).await;
-    assert_eq!(text(&event), (Kind::Delete, &*format!("gone@{gone}"), Some(gone - 1)));
+    assert_eq!(text(&event), (EventKind::Delete, &*format!("gone@{gone}"), Some(gone - 1)));
 }
 
 #[tokio::test]
@@ -235,12 +235,12 @@ async fn keys_with_a_lifetime_delete_themselves() {
         next(&mut watch).await;
     }
     let event = next(&mut watch).await;
-    assert_eq!((&*event.entry.key, text(&event)), ("/e/1", (Kind::Delete, "one", Some(2))));
+    assert_eq!((&*event.entry.key, text(&event)), ("/e/1", (EventKind::Delete, "one", Some(2))));
     store.commit("/e/3", Expect::Any, short("three")).await.unwrap();
     drop(store);
     let store = open(folder.path());
     let mut watch = store.watch("/", Some(Revision(6))).unwrap();
-    assert_eq!(text(&*next(&mut watch).await), (Kind::Delete, "three", Some(6)));
+    assert_eq!(text(&*next(&mut watch).await), (EventKind::Delete, "three", Some(6)));
     assert_eq!(listed(&store, "/", None), ["kept@4"]);
 }
 

@@ -47,7 +47,7 @@ impl Entry {
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// It was created or updated.
     Put,
     /// It was deleted or expired.
@@ -58,7 +58,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Event {
     /// What happened.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The new version; for a deletion the final state with the deletion's revision.
     pub entry: Arc<Entry>,
     /// The version before, if there was one and it is still known.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::{Change, Entry, Event, Expect, Kind, Mvcc, Step, Value};
+use crate::{Change, Entry, Event, EventKind, Expect, Mvcc, Step, Value};
 
 /// What becomes of one transaction: the committed version of each step, or the refusal.
 pub type Outcome = Result<Vec<Arc<Entry>>, Refusal>;
@@ -55,7 +55,7 @@ impl Draft<'_> {
                 return Err(Refusal { step: number, current });
             }
             let event = self.event(step, current);
-            let after = (event.kind == Kind::Put).then(|| Arc::clone(&event.entry));
+            let after = (event.kind == EventKind::Put).then(|| Arc::clone(&event.entry));
             self.pending.insert(Arc::clone(&event.entry.key), after);
             self.events.push(Arc::new(event));
         }
@@ -78,8 +78,8 @@ impl Draft<'_> {
     fn event(&self, step: &Step, previous: Option<Arc<Entry>>) -> Event {
         let modified = self.events.last().map_or(self.state.revision(), |last| last.revision()).next();
         let (kind, value) = match &step.change {
-            Change::Put(value) => (Kind::Put, value),
-            Change::Delete(value) => (Kind::Delete, value),
+            Change::Put(value) => (EventKind::Put, value),
+            Change::Delete(value) => (EventKind::Delete, value),
         };
         let entry = Entry {
             key: previous.as_ref().map_or_else(|| Arc::clone(&step.key), |entry| Arc::clone(&entry.key)),
@@ -93,8 +93,8 @@ impl Draft<'_> {
         Event { kind, entry: Arc::new(entry), previous }
     }
 
-    fn expires(&self, kind: Kind, value: &Value) -> Option<u64> {
-        let ttl = value.ttl.filter(|_| kind == Kind::Put)?;
+    fn expires(&self, kind: EventKind, value: &Value) -> Option<u64> {
+        let ttl = value.ttl.filter(|_| kind == EventKind::Put)?;
         Some(self.now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
     }
 }
@@ -108,10 +108,10 @@ fn allowed(step: &Step, current: Option<&Entry>) -> bool {
     expected && (current.is_some() || matches!(step.change, Change::Put(_)))
 }
 
-fn version(kind: Kind, previous: Option<&Entry>) -> u64 {
+fn version(kind: EventKind, previous: Option<&Entry>) -> u64 {
     match kind {
-        Kind::Put => previous.map_or(0, |entry| entry.version) + 1,
-        Kind::Delete => 0,
+        EventKind::Put => previous.map_or(0, |entry| entry.version) + 1,
+        EventKind::Delete => 0,
     }
 }
 

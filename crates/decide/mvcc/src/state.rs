@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::history::History;
 use crate::keys::{Keys, Run, walk};
 use crate::window::Window;
-use crate::{Entry, Event, Kind, Limits, Revision, Row};
+use crate::{Entry, Event, EventKind, Limits, Revision, Row};
 
 /// Why a revision cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +82,7 @@ impl Mvcc {
     pub fn load<E>(
         limits: Limits,
         compacted: Revision,
-        rows: impl IntoIterator<Item = Result<(Kind, Entry), E>>,
+        rows: impl IntoIterator<Item = Result<(EventKind, Entry), E>>,
     ) -> Result<Self, E> {
         let mut state = Self::new(limits);
         for row in rows {
@@ -103,18 +103,18 @@ impl Mvcc {
         }
     }
 
-    fn place(&mut self, kind: Kind, entry: Arc<Entry>) {
+    fn place(&mut self, kind: EventKind, entry: Arc<Entry>) {
         let at = entry.modified;
         self.revision = at;
         let key = Arc::clone(&entry.key);
         let previous = match kind {
-            Kind::Put => self.keys.insert(entry),
-            Kind::Delete => self.keys.remove(&key),
+            EventKind::Put => self.keys.insert(entry),
+            EventKind::Delete => self.keys.remove(&key),
         };
         if let Some(previous) = previous {
             self.history.supersede(&previous.key, previous.modified, at);
         }
-        if kind == Kind::Delete {
+        if kind == EventKind::Delete {
             self.history.bury(&key, at);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::{Entry, Event, Kind, Revision};
+use crate::{Entry, Event, EventKind, Revision};
 
 /// How much the window holds at most.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ impl Window {
         self.events
             .range(start..)
             .take_while(|event| event.revision() == revision)
-            .find(|event| event.kind == Kind::Put && &*event.entry.key == key)
+            .find(|event| event.kind == EventKind::Put && &*event.entry.key == key)
             .map(|event| Arc::clone(&event.entry))
     }
 }
@@ -82,7 +82,7 @@ mod tests {
             expires: None,
             memo: OnceLock::new(),
         };
-        Arc::new(Event { kind: Kind::Put, entry: Arc::new(entry), previous: None })
+        Arc::new(Event { kind: EventKind::Put, entry: Arc::new(entry), previous: None })
     }
 
     #[test]

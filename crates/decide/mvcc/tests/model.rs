@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use plimsoll_mvcc::{
-    Change, Entry, Event, Expect, Kind, Limits, Mvcc, Pick, Revision, Row, Step, Unreadable, Value, sequence,
+    Change, Entry, Event, EventKind, Expect, Limits, Mvcc, Pick, Revision, Row, Step, Unreadable, Value,
+    sequence,
 };
 use proptest::prelude::*;
 
@@ -183,7 +184,7 @@ impl Model {
             Pick::Row(Row { revision, key }) => {
                 let event =
                     self.rows.get(&(revision.0, key)).expect("a row that is asked for is still there");
-                assert_eq!(event.kind, Kind::Put);
+                assert_eq!(event.kind, EventKind::Put);
                 Arc::clone(&event.entry)
             }
         };
