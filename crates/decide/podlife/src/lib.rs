@@ -1,1 +1,40 @@
 //! The life of a pod as a state machine.
+//!
+//! What enters is what happened ([`Input`]): the pod as the API wants it, what the container engine
+//! says there is, the ends of things that were begun, probe results, time. What leaves is what to do
+//! next ([`Effect`]) and the status to show ([`Life::status`]). The node agent carries both to and fro.
+//!
+//! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
+//! values ([`cgroup`]), environment ([`env`]), names ([`names`]), files of volumes ([`projection`]),
+//! security ([`security`]), restarts ([`restart`]).
+//!
+//! Nothing here reads a clock, a file or a socket: time is an argument.
+
+pub mod cgroup;
+mod conditions;
+mod effect;
+pub mod env;
+pub mod field;
+mod hash;
+pub mod image;
+mod life;
+pub mod names;
+pub mod observed;
+mod patch;
+mod plan;
+pub mod probe;
+pub mod projection;
+pub mod qos;
+pub mod restart;
+pub mod security;
+mod service_links;
+pub mod spec;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Effect, Event, ImageError, Input, StartError};
+pub use hash::hash;
+pub use life::{Life, Node};
+pub use patch::status_patch;
+pub use service_links::service_links;

@@ -1,0 +1,277 @@
+//! What goes into a pod's life and what comes out of it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+
+use crate::observed::{Container, Sandbox};
+use crate::probe::{Outcome, ProbeKind};
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The API has this version of the pod now.
+    Desired(Arc<Pod>),
+    /// The API does not have the pod any more.
+    Gone,
+    /// The engine told about some sandboxes and containers.
+    Seen {
+        /// Sandboxes of the pod.
+        sandboxes: Vec<Sandbox>,
+        /// Containers of the pod.
+        containers: Vec<Container>,
+    },
+    /// The engine told about all there is: what is not named is gone.
+    Listed {
+        /// Every sandbox of the pod.
+        sandboxes: Vec<Sandbox>,
+        /// Every container of the pod.
+        containers: Vec<Container>,
+    },
+    /// A container was removed.
+    Removed {
+        /// Its id.
+        id: String,
+    },
+    /// [`Effect::PrepareVolumes`] ended.
+    Volumes(Result<(), String>),
+    /// Something that volumes or environments need has appeared: try at once.
+    Retry,
+    /// [`Effect::StartSandbox`] ended.
+    SandboxStarted(Result<Sandbox, String>),
+    /// [`Effect::StopSandbox`] ended.
+    SandboxStopped {
+        /// The sandbox.
+        id: String,
+        /// Why it failed, if it did.
+        result: Result<(), String>,
+    },
+    /// [`Effect::RemoveSandbox`] ended.
+    SandboxRemoved {
+        /// The sandbox.
+        id: String,
+        /// Why it failed, if it did.
+        result: Result<(), String>,
+    },
+    /// [`Effect::EnsureImage`] ended: the image's id, or why there is none.
+    Image {
+        /// The container's name.
+        container: String,
+        /// What to start the container from.
+        result: Result<String, ImageError>,
+    },
+    /// [`Effect::StartContainer`] ended.
+    Started {
+        /// The container's name.
+        container: String,
+        /// The run, or why there is none.
+        result: Result<Container, StartError>,
+    },
+    /// [`Effect::RunPostStart`] ended.
+    PostStarted {
+        /// The run.
+        id: String,
+        /// Why it failed, if it did.
+        result: Result<(), String>,
+    },
+    /// [`Effect::StopContainer`] ended.
+    Stopped {
+        /// The run.
+        id: String,
+        /// Why it failed, if it did.
+        result: Result<(), String>,
+    },
+    /// A probe was tried.
+    Probed {
+        /// The run.
+        id: String,
+        /// Which probe.
+        kind: ProbeKind,
+        /// What came out.
+        outcome: Outcome,
+    },
+    /// [`Effect::Release`] ended.
+    Released(Result<(), String>),
+    /// The node decided that the pod must end.
+    Evict {
+        /// One word for the pod's status.
+        reason: String,
+        /// A sentence for the pod's status.
+        message: String,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// Something has to be done. Effects of one list are begun in order; none waits for the one before.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make the pod's folders and volumes.
+    PrepareVolumes,
+    /// Make the pod's cgroup and a sandbox.
+    StartSandbox {
+        /// How many sandboxes the pod had before.
+        attempt: u32,
+    },
+    /// Stop a sandbox, and what still runs in it.
+    StopSandbox {
+        /// Its id.
+        id: String,
+    },
+    /// Remove a sandbox and its containers.
+    RemoveSandbox {
+        /// Its id.
+        id: String,
+    },
+    /// Have a container's image present.
+    EnsureImage {
+        /// The container's name.
+        container: String,
+    },
+    /// Make and start a container.
+    StartContainer {
+        /// The container's name.
+        container: String,
+        /// The restart count.
+        attempt: u32,
+        /// The image as the engine knows it.
+        image: String,
+        /// The sandbox to start it in.
+        sandbox: String,
+    },
+    /// Run the hook that follows a start.
+    RunPostStart {
+        /// The container's name.
+        container: String,
+        /// The run.
+        id: String,
+        /// The hook.
+        hook: LifecycleHandler,
+    },
+    /// Stop a container: hook, then stop signal, then SIGKILL when the grace has passed.
+    StopContainer {
+        /// The container's name.
+        container: String,
+        /// The run.
+        id: String,
+        /// Seconds for the hook and the stop signal together.
+        grace: i64,
+        /// The hook that comes first.
+        pre_stop: Option<LifecycleHandler>,
+    },
+    /// Remove an ended container.
+    RemoveContainer {
+        /// The run.
+        id: String,
+    },
+    /// Tell users.
+    Event(Event),
+    /// Unmount the volumes and remove the cgroup.
+    Release,
+    /// Send the last status, then delete the pod from the API with no grace.
+    Finish,
+}
+
+/// An event about a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Trouble, or the usual.
+    pub warning: bool,
+    /// One word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// The field of the pod that it is about, see [`crate::spec::Spec::field_path`].
+    pub field_path: Option<String>,
+}
+
+impl Event {
+    /// An event of the usual kind.
+    #[must_use]
+    pub fn normal(reason: &'static str, message: impl Into<String>, field_path: Option<String>) -> Self {
+        Self { warning: false, reason, message: message.into(), field_path }
+    }
+
+    /// An event that tells of trouble.
+    #[must_use]
+    pub fn warning(reason: &'static str, message: impl Into<String>, field_path: Option<String>) -> Self {
+        Self { warning: true, reason, message: message.into(), field_path }
+    }
+}
+
+/// Why a container has no image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageError {
+    /// The pull failed.
+    Pull(String),
+    /// The engine could not say whether the image is there.
+    Inspect(String),
+    /// The name is none.
+    InvalidName(String),
+    /// It may not be pulled.
+    NeverPull(String),
+}
+
+impl ImageError {
+    /// The reason that the container's status shows.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Pull(_) => "ErrImagePull",
+            Self::Inspect(_) => "ImageInspectError",
+            Self::InvalidName(_) => "InvalidImageName",
+            Self::NeverPull(_) => "ErrImageNeverPull",
+        }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        let (Self::Pull(message)
+        | Self::Inspect(message)
+        | Self::InvalidName(message)
+        | Self::NeverPull(message)) = self;
+        message
+    }
+}
+
+/// Why a container did not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// Its configuration cannot be put together.
+    Config(String),
+    /// The engine refused to make it.
+    Create(String),
+    /// It was made, and did not run; the run is an ended one, if the engine keeps it.
+    Run(String, Option<Box<Container>>),
+}
+
+impl StartError {
+    /// The reason that the container's status shows.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "CreateContainerConfigError",
+            Self::Create(_) => "CreateContainerError",
+            Self::Run(..) => "RunContainerError",
+        }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        let (Self::Config(message) | Self::Create(message) | Self::Run(message, _)) = self;
+        message
+    }
+}
+
+/// When something has to be looked at again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Alarm(pub(crate) Option<Timestamp>);
+
+impl Alarm {
+    pub(crate) fn at(&mut self, when: Timestamp) {
+        self.0 = Some(self.0.map_or(when, |known| known.min(when)));
+    }
+}

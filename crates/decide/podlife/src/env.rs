@@ -1,0 +1,316 @@
+//! A container's environment (kubelet: pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Secret};
+
+use crate::field::{FieldContext, field, resource};
+
+/// The ConfigMaps and Secrets of a pod's namespace that it refers to.
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    /// ConfigMaps by name; absent ones do not exist.
+    pub config_maps: BTreeMap<String, std::sync::Arc<ConfigMap>>,
+    /// Secrets by name; absent ones do not exist.
+    pub secrets: BTreeMap<String, std::sync::Arc<Secret>>,
+}
+
+/// Variables in the order of their declaration. `services` are those of [`crate::service_links`]: they
+/// give way to what the container declares itself.
+///
+/// # Errors
+/// The message of a `CreateContainerConfigError`.
+pub fn environment(
+    container: &Container,
+    context: &FieldContext<'_>,
+    references: &References,
+    services: &BTreeMap<String, String>,
+) -> Result<Vec<(String, String)>, String> {
+    let mut env = Environment::default();
+    env.take_sources(container, references)?;
+    for variable in container.env.iter().flatten() {
+        if let Some(value) = value(variable, container, context, references, services, &env)? {
+            env.set(&variable.name, value);
+        }
+    }
+    for (name, value) in services {
+        if env.get(name).is_none() {
+            env.set(name, value.clone());
+        }
+    }
+    Ok(env.list)
+}
+
+/// Replaces `$(NAME)` by the variable's value; `$$` is one dollar sign; unknown names stay as they are.
+#[must_use]
+pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        let (before, from) = rest.split_at(dollar);
+        result.push_str(before);
+        let after = &from[1..];
+        if let Some(tail) = after.strip_prefix('$') {
+            result.push('$');
+            rest = tail;
+        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+            match lookup(name) {
+                Some(value) => result.push_str(value),
+                None => result.extend(["$(", name, ")"]),
+            }
+            rest = tail;
+        } else {
+            result.push('$');
+            rest = after;
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+#[derive(Default)]
+struct Environment {
+    list: Vec<(String, String)>,
+}
+
+impl Environment {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.list.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn set(&mut self, name: &str, value: String) {
+        match self.list.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.list.push((name.to_owned(), value)),
+        }
+    }
+
+    fn take_sources(&mut self, container: &Container, references: &References) -> Result<(), String> {
+        for source in container.env_from.iter().flatten() {
+            let prefix = source.prefix.as_deref().unwrap_or_default();
+            if let Some(reference) = &source.config_map_ref {
+                let Some(map) = references.config_maps.get(&reference.name) else {
+                    missing(reference.optional, "configmap", &reference.name)?;
+                    continue;
+                };
+                let data = map.data.iter().flatten();
+                data.for_each(|(key, value)| self.set(&format!("{prefix}{key}"), value.clone()));
+            }
+            if let Some(reference) = &source.secret_ref {
+                let Some(secret) = references.secrets.get(&reference.name) else {
+                    missing(reference.optional, "secret", &reference.name)?;
+                    continue;
+                };
+                let data = secret.data.iter().flatten();
+                data.for_each(|(key, value)| {
+                    self.set(&format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing(optional: Option<bool>, kind: &str, name: &str) -> Result<(), String> {
+    if optional == Some(true) { Ok(()) } else { Err(format!("{kind} \"{name}\" not found")) }
+}
+
+fn value(
+    variable: &EnvVar,
+    container: &Container,
+    context: &FieldContext<'_>,
+    references: &References,
+    services: &BTreeMap<String, String>,
+    env: &Environment,
+) -> Result<Option<String>, String> {
+    let plain = variable.value.as_deref().unwrap_or_default();
+    match &variable.value_from {
+        Some(source) if plain.is_empty() => from(source, container, context, references),
+        _ => {
+            let lookup = |name: &str| env.get(name).or_else(|| services.get(name).map(String::as_str));
+            Ok(Some(expand(plain, lookup)))
+        }
+    }
+}
+
+/// The value that a variable takes from elsewhere; none when an optional source is absent.
+fn from(
+    source: &EnvVarSource,
+    container: &Container,
+    context: &FieldContext<'_>,
+    references: &References,
+) -> Result<Option<String>, String> {
+    let namespace = context.pod.metadata.namespace.as_deref().unwrap_or_default();
+    if let Some(selector) = &source.field_ref {
+        return field(context, &selector.field_path).map(Some);
+    }
+    if let Some(selector) = &source.resource_field_ref {
+        return resource(context, selector, Some(container)).map(Some);
+    }
+    if let Some(selector) = &source.config_map_key_ref {
+        let Some(map) = references.config_maps.get(&selector.name) else {
+            return missing(selector.optional, "configmap", &selector.name).map(|()| None);
+        };
+        let value = map.data.as_ref().and_then(|data| data.get(&selector.key)).cloned();
+        return match value {
+            None if selector.optional != Some(true) => {
+                Err(format!("couldn't find key {} in ConfigMap {namespace}/{}", selector.key, selector.name))
+            }
+            value => Ok(value),
+        };
+    }
+    if let Some(selector) = &source.secret_key_ref {
+        let Some(secret) = references.secrets.get(&selector.name) else {
+            return missing(selector.optional, "secret", &selector.name).map(|()| None);
+        };
+        let value = secret.data.as_ref().and_then(|data| data.get(&selector.key));
+        return match value {
+            None if selector.optional != Some(true) => {
+                Err(format!("couldn't find key {} in Secret {namespace}/{}", selector.key, selector.name))
+            }
+            value => Ok(value.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())),
+        };
+    }
+    if source.file_key_ref.is_some() {
+        return Err("environment variables from files in volumes are not supported".into());
+    }
+    Ok(Some(String::new()))
+}
+
+/// The names of ConfigMaps that a container's environment needs.
+pub fn config_map_names(container: &Container) -> impl Iterator<Item = &str> {
+    let whole =
+        container.env_from.iter().flatten().filter_map(|it| Some(it.config_map_ref.as_ref()?.name.as_str()));
+    let keys = container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|it| Some(it.value_from.as_ref()?.config_map_key_ref.as_ref()?.name.as_str()));
+    whole.chain(keys)
+}
+
+/// The names of Secrets that a container's environment needs.
+pub fn secret_names(container: &Container) -> impl Iterator<Item = &str> {
+    let whole =
+        container.env_from.iter().flatten().filter_map(|it| Some(it.secret_ref.as_ref()?.name.as_str()));
+    let keys = container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|it| Some(it.value_from.as_ref()?.secret_key_ref.as_ref()?.name.as_str()));
+    whole.chain(keys)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn expansion() {
+        let cases = [
+            ("plain", "plain"),
+            ("$(A)", "1"),
+            ("$(A)$(B)x", "12x"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$1"),
+            ("$(MISSING)", "$(MISSING)"),
+            ("$(A", "$(A"),
+            ("$A $", "$A $"),
+            ("$()", "$()"),
+            ("$(A)) é $(B)", "1) é 2"),
+        ];
+        for (text, expected) in cases {
+            let lookup = |name: &str| match name {
+                "A" => Some("1"),
+                "B" => Some("2"),
+                _ => None,
+            };
+            assert_eq!(expand(text, lookup), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sources_give_way_to_variables_and_services_to_both() {
+        let container: Container = serde_json::from_value(json!({
+            "name": "c",
+            "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}},
+            "envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}, {"secretRef": {"name": "no", "optional": true}}],
+            "env": [
+                {"name": "P_a", "value": "own"},
+                {"name": "COPY", "value": "$(P_b)/$(SVC)/$(LATER)"},
+                {"name": "LATER", "value": "x"},
+                {"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "a"}}},
+                {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "zz", "optional": true}}},
+                {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                {"name": "LABEL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app.io/x']"}}},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+            ],
+        }))
+        .unwrap();
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "labels": {"app.io/x": "web"}},
+            "spec": {"nodeName": "n1", "containers": []},
+        }))
+        .unwrap();
+        let ips = ["10.0.0.5".to_owned()];
+        let context = FieldContext { pod: &pod, pod_ips: &ips, host_ips: &[], allocatable: &BTreeMap::new() };
+        let mut references = References::default();
+        let map = serde_json::from_value(json!({"data": {"a": "1", "b": "2"}})).unwrap();
+        references.config_maps.insert("m".into(), Arc::new(map));
+        let secret = serde_json::from_value(json!({"data": {"k": "c2VjcmV0"}})).unwrap();
+        references.secrets.insert("s".into(), Arc::new(secret));
+        let services = [("SVC", "svc"), ("LATER", "service")];
+        let services = services.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let env = environment(&container, &context, &references, &services).unwrap();
+        let lines: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "P_a=own",
+                "P_b=2",
+                "COPY=2/svc/service",
+                "LATER=x",
+                "KEY=1",
+                "SECRET=secret",
+                "NODE=n1",
+                "LABEL=web",
+                "IP=10.0.0.5",
+                "CPU=2",
+                "MEM=64",
+                "SVC=svc"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let cases = [
+            (json!({"envFrom": [{"configMapRef": {"name": "x"}}]}), "configmap \"x\" not found"),
+            (json!({"envFrom": [{"secretRef": {"name": "x"}}]}), "secret \"x\" not found"),
+            (
+                json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}),
+                "couldn't find key k in ConfigMap ns/m",
+            ),
+        ];
+        for (mut container, message) in cases {
+            container["name"] = json!("c");
+            let container = serde_json::from_value(container).unwrap();
+            let pod = serde_json::from_value(
+                json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": []}}),
+            )
+            .unwrap();
+            let context =
+                FieldContext { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: &BTreeMap::new() };
+            let mut references = References::default();
+            references.config_maps.insert("m".into(), Arc::default());
+            let result = environment(&container, &context, &references, &BTreeMap::new());
+            assert_eq!(result.unwrap_err(), message);
+        }
+    }
+}
