@@ -1,1 +1,32 @@
 //! Which node a pod runs on.
+//!
+//! What enters: nodes, bound pods and namespaces as they change ([`Snapshot`]), and one pending
+//! pod after the other ([`PodInfo`]). What leaves: a node's name, or a [`Diagnosis`] that says in
+//! upstream's words which nodes failed which check. [`Queue`] says which pod is next. Nothing here
+//! does I/O or reads a clock.
+//!
+//! Two ideas make it quick. Pods with equal [`Needs`] form a class whose verdict on each node is
+//! kept, and only nodes that changed since are looked at again. Affinity and spread count pods per
+//! node as they come and go, so that a decision adds numbers instead of looking at pods.
+
+mod class;
+mod diagnosis;
+mod needs;
+mod node;
+mod plugins;
+mod pod;
+mod queue;
+mod requests;
+mod scheduler;
+mod snapshot;
+mod terms;
+mod tolerate;
+mod topology;
+
+pub use diagnosis::Diagnosis;
+pub use needs::{HostPort, Needs};
+pub use pod::PodInfo;
+pub use queue::Queue;
+pub use requests::Requests;
+pub use scheduler::{Decision, Scheduler};
+pub use snapshot::{Change, Snapshot};

@@ -1,0 +1,152 @@
+//! Pods of equal needs share their verdict on every node.
+
+use std::sync::Arc;
+
+use crate::diagnosis::Diagnosis;
+use crate::needs::Needs;
+use crate::plugins::{
+    MAX_SCORE, WEIGHT_NODE_AFFINITY, WEIGHT_TAINT_TOLERATION, base_score, fits, node_affinity, refusal,
+    taint_toleration,
+};
+use crate::snapshot::Snapshot;
+use crate::topology::Slot;
+
+/// Base score of a node that does not fit.
+const UNFIT: i32 = -1;
+
+/// The verdict of one class of pods on each node, brought up to date by what changed.
+pub(crate) struct Class {
+    pub(crate) needs: Arc<Needs>,
+    position: u64,
+    image_epoch: u64,
+    fresh: bool,
+    /// Sum of the scores that need no comparison, or [`UNFIT`].
+    base: Vec<i32>,
+    /// Untolerated soft taints and preferences of each node; empty while there are none.
+    taints: Vec<i64>,
+    preferred: Vec<i64>,
+    /// The answer while nothing changes.
+    diagnosis: Option<Diagnosis>,
+    /// When the class was last used, as a count of decisions.
+    pub(crate) used: u64,
+}
+
+impl Class {
+    pub(crate) fn new(needs: Arc<Needs>) -> Self {
+        Class {
+            needs,
+            position: 0,
+            image_epoch: 0,
+            fresh: true,
+            base: Vec::new(),
+            taints: Vec::new(),
+            preferred: Vec::new(),
+            diagnosis: None,
+            used: 0,
+        }
+    }
+
+    /// Looks again at the nodes that changed.
+    pub(crate) fn refresh(&mut self, snapshot: &Snapshot) {
+        if !self.fresh && self.position == snapshot.position && self.image_epoch == snapshot.image_epoch {
+            return;
+        }
+        let since = if self.fresh || self.image_epoch != snapshot.image_epoch {
+            None
+        } else {
+            snapshot.changed_since(self.position)
+        };
+        self.base.resize(snapshot.rows().len(), UNFIT);
+        match since {
+            Some(slots) => slots.for_each(|slot| self.judge(slot, snapshot)),
+            None => (0..snapshot.rows().len()).for_each(|slot| self.judge(slot, snapshot)),
+        }
+        self.position = snapshot.position;
+        self.image_epoch = snapshot.image_epoch;
+        self.fresh = false;
+        self.diagnosis = None;
+    }
+
+    fn judge(&mut self, slot: Slot, snapshot: &Snapshot) {
+        let row = &snapshot.rows()[slot];
+        let needs = &*self.needs;
+        let Some(node) = row.node.as_ref().filter(|node| fits(needs, row, node)) else {
+            self.base[slot] = UNFIT;
+            return;
+        };
+        self.base[slot] = i32::try_from(base_score(needs, row, node, snapshot)).unwrap_or(i32::MAX);
+        set(&mut self.taints, slot, taint_toleration::count(needs, node));
+        set(&mut self.preferred, slot, node_affinity::sum(needs, node));
+    }
+
+    /// The nodes that fit.
+    pub(crate) fn feasible(&self) -> Vec<Slot> {
+        (0..self.base.len()).filter(|slot| self.base[*slot] != UNFIT).collect()
+    }
+
+    /// The best node, if scores compare as they are; else the caller adds what needs comparison.
+    pub(crate) fn best(&self, start: usize) -> Option<Slot> {
+        if self.taints.is_empty() && self.preferred.is_empty() {
+            let best = self.base.iter().copied().max().filter(|best| *best != UNFIT)?;
+            return first_from(&self.base, start, best);
+        }
+        let feasible = self.feasible();
+        let scores = self.scores(&feasible);
+        let best = scores.iter().copied().max()?;
+        let at = feasible.partition_point(|slot| *slot < start);
+        let order = (at..feasible.len()).chain(0..at);
+        order.into_iter().find(|at| scores[*at] == best).map(|at| feasible[at])
+    }
+
+    /// Scores of the feasible nodes: everything but spread and pod affinity.
+    pub(crate) fn scores(&self, feasible: &[Slot]) -> Vec<i64> {
+        let value = |list: &[i64], slot: Slot| list.get(slot).copied().unwrap_or(0);
+        let most = |list: &[i64]| feasible.iter().map(|slot| value(list, *slot)).max().unwrap_or(0);
+        let (taints, preferred) = (most(&self.taints), most(&self.preferred));
+        let score = |slot: &Slot| {
+            let tolerated = if taints == 0 {
+                MAX_SCORE
+            } else {
+                MAX_SCORE - MAX_SCORE * value(&self.taints, *slot) / taints
+            };
+            let liked =
+                if preferred == 0 { 0 } else { MAX_SCORE * value(&self.preferred, *slot) / preferred };
+            i64::from(self.base[*slot]) + WEIGHT_TAINT_TOLERATION * tolerated + WEIGHT_NODE_AFFINITY * liked
+        };
+        feasible.iter().map(score).collect()
+    }
+
+    /// Why no node fits, kept until something changes.
+    pub(crate) fn diagnosis(&mut self, snapshot: &Snapshot) -> Diagnosis {
+        let needs = &self.needs;
+        self.diagnosis
+            .get_or_insert_with(|| {
+                let mut diagnosis = Diagnosis { nodes: snapshot.nodes(), ..Diagnosis::default() };
+                for row in snapshot.rows() {
+                    if let Some(node) = &row.node {
+                        diagnosis.refuse(&refusal(needs, row, node));
+                    }
+                }
+                diagnosis
+            })
+            .clone()
+    }
+}
+
+/// Keeps the list empty as long as every value is 0.
+fn set(list: &mut Vec<i64>, slot: Slot, value: i64) {
+    if value == 0 && list.len() <= slot {
+        return;
+    }
+    if list.len() <= slot {
+        list.resize(slot + 1, 0);
+    }
+    list[slot] = value;
+}
+
+/// The first place of `wanted` at or after `start`, going round.
+fn first_from(list: &[i32], start: usize, wanted: i32) -> Option<usize> {
+    let start = start.min(list.len());
+    let after = list[start..].iter().position(|value| *value == wanted).map(|at| start + at);
+    after.or_else(|| list[..start].iter().position(|value| *value == wanted))
+}

@@ -1,0 +1,141 @@
+//! Why no node could take a pod, in upstream's words.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why a node was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reason<'a> {
+    Unschedulable,
+    Taint { key: &'a str, value: &'a str },
+    NodeAffinity,
+    NotNamed,
+    Ports,
+    TooManyPods,
+    Insufficient(&'a str),
+    SpreadLabel,
+    Spread,
+    Affinity,
+    AntiAffinity,
+    ExistingAntiAffinity,
+}
+
+impl Reason<'_> {
+    /// Evicting other pods could make room.
+    pub(crate) fn is_resolvable(self) -> bool {
+        matches!(
+            self,
+            Reason::Ports
+                | Reason::TooManyPods
+                | Reason::Insufficient(_)
+                | Reason::Spread
+                | Reason::AntiAffinity
+                | Reason::ExistingAntiAffinity
+        )
+    }
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Unschedulable => f.write_str("node(s) were unschedulable"),
+            Reason::Taint { key, value } => write!(f, "node(s) had untolerated taint {{{key}: {value}}}"),
+            Reason::NodeAffinity => f.write_str("node(s) didn't match Pod's node affinity/selector"),
+            Reason::NotNamed => f.write_str("node(s) didn't satisfy plugin(s) [NodeAffinity]"),
+            Reason::Ports => f.write_str("node(s) didn't have free ports for the requested pod ports"),
+            Reason::TooManyPods => f.write_str("Too many pods"),
+            Reason::Insufficient(resource) => write!(f, "Insufficient {resource}"),
+            Reason::SpreadLabel => {
+                f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
+            }
+            Reason::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
+            Reason::Affinity => f.write_str("node(s) didn't match pod affinity rules"),
+            Reason::AntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Reason::ExistingAntiAffinity => {
+                f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
+            }
+        }
+    }
+}
+
+/// How many nodes failed which check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// All nodes of the cluster.
+    pub nodes: usize,
+    /// Nodes for each reason; a node can have several.
+    pub reasons: BTreeMap<String, usize>,
+    /// Nodes on which the eviction of pods could make room.
+    pub resolvable: usize,
+    /// The pod forbids that others are evicted for it.
+    pub never_preempts: bool,
+}
+
+impl Diagnosis {
+    /// Counts a node with all its reasons.
+    pub(crate) fn refuse(&mut self, reasons: &[Reason<'_>]) {
+        for reason in reasons {
+            *self.reasons.entry(reason.to_string()).or_insert(0) += 1;
+        }
+        self.resolvable += usize::from(reasons.iter().all(|reason| reason.is_resolvable()));
+    }
+
+    /// Nobody is evicted to make room, so the sentence about preemption says where that could not
+    /// help and where no victims were found.
+    fn preemption(&self) -> String {
+        if self.never_preempts {
+            return "not eligible due to preemptionPolicy=Never.".to_owned();
+        }
+        let counts = [
+            (self.nodes - self.resolvable, "Preemption is not helpful for scheduling"),
+            (self.resolvable, "No preemption victims found for incoming pod"),
+        ];
+        format!(
+            "0/{} nodes are available: {}.",
+            self.nodes,
+            histogram(counts.into_iter().filter(|(count, _)| *count > 0))
+        )
+    }
+}
+
+/// The message of the pod's condition and event (upstream: FitError).
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nodes == 0 {
+            return f.write_str("no nodes available to schedule pods");
+        }
+        let reasons = histogram(self.reasons.iter().map(|(reason, count)| (*count, reason.as_str())));
+        write!(f, "0/{} nodes are available: {reasons}. preemption: {}", self.nodes, self.preemption())
+    }
+}
+
+/// `2 this, 3 that`, sorted as text as upstream does.
+fn histogram<'a>(counts: impl Iterator<Item = (usize, &'a str)>) -> String {
+    let mut texts: Vec<String> = counts.map(|(count, reason)| format!("{count} {reason}")).collect();
+    texts.sort_unstable();
+    texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages() {
+        let mut diagnosis = Diagnosis { nodes: 14, ..Diagnosis::default() };
+        for _ in 0..10 {
+            diagnosis.refuse(&[Reason::Insufficient("cpu"), Reason::Insufficient("memory")]);
+        }
+        for _ in 0..3 {
+            diagnosis.refuse(&[Reason::Taint { key: "key", value: "value" }]);
+        }
+        diagnosis.refuse(&[Reason::Unschedulable]);
+        assert_eq!(
+            diagnosis.to_string(),
+            "0/14 nodes are available: 1 node(s) were unschedulable, 10 Insufficient cpu, 10 Insufficient memory, \
+             3 node(s) had untolerated taint {key: value}. preemption: 0/14 nodes are available: \
+             10 No preemption victims found for incoming pod, 4 Preemption is not helpful for scheduling."
+        );
+        assert_eq!(Diagnosis::default().to_string(), "no nodes available to schedule pods");
+    }
+}

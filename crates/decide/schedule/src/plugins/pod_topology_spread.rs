@@ -1,0 +1,135 @@
+//! Pods of one kind spread evenly over zones, hosts or other places.
+
+use super::{MAX_SCORE, taint_toleration};
+use crate::diagnosis::Reason;
+use crate::node::Node;
+use crate::pod::{PodInfo, Spread};
+use crate::scheduler::{Check, Sums};
+use crate::snapshot::Snapshot;
+use crate::topology::{Column, Slot};
+
+/// The label of hosts: each node is a place of its own.
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// One check for each constraint that must hold.
+pub(crate) fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
+    let hard: Vec<&Spread> = pod.links.spread.iter().filter(|spread| spread.hard).collect();
+    hard.iter().filter_map(|spread| check(pod, spread, &hard, snapshot)).collect()
+}
+
+fn check<'s>(pod: &PodInfo, spread: &Spread, all: &[&Spread], snapshot: &'s Snapshot) -> Option<Check<'s>> {
+    let column = snapshot.topology().column(&spread.term.topology)?;
+    let included: Vec<bool> = (0..snapshot.rows().len())
+        .map(|slot| is_included(pod, spread, snapshot, slot) && has_all_labels(all, snapshot, slot))
+        .collect();
+    let sums = column.sum(counts(spread, snapshot), |slot| included[slot]);
+    let mut seen = vec![false; column.size()];
+    for slot in (0..included.len()).filter(|slot| included[*slot]) {
+        seen[domain(column, slot)] = true;
+    }
+    seen[0] = false;
+    let domains = seen.iter().filter(|seen| **seen).count();
+    let fewest = if domains < spread.min_domains {
+        0
+    } else {
+        (0..seen.len()).filter(|domain| seen[*domain]).map(|domain| sums[domain]).min().unwrap_or(0)
+    };
+    let itself = i64::from(spread.term.matcher.matches_labels(pod));
+    let refused = sums.iter().map(|count| count + itself - fewest > spread.max_skew).collect();
+    Some(Check { column, refused, reason: Reason::Spread, absent: Some(Reason::SpreadLabel) })
+}
+
+/// The pods that each node has of those that spread.
+fn counts<'s>(spread: &Spread, snapshot: &'s Snapshot) -> &'s [u32] {
+    // A selector of everything counts nobody, as upstream has it.
+    if spread.term.matcher.is_everything() {
+        return &[];
+    }
+    snapshot.topology().counts(&[&spread.term.matcher], true)
+}
+
+/// The node takes part in counting.
+fn is_included(pod: &PodInfo, spread: &Spread, snapshot: &Snapshot, slot: Slot) -> bool {
+    let Some(node) = &snapshot.rows()[slot].node else { return false };
+    (!spread.honor_affinity || pod.needs.match_node(node))
+        && (!spread.honor_taints || taint_toleration::filter(&pod.needs, node).is_ok())
+}
+
+fn has_all_labels(all: &[&Spread], snapshot: &Snapshot, slot: Slot) -> bool {
+    let node: Option<&Node> = snapshot.rows()[slot].node.as_ref();
+    node.is_some_and(|node| all.iter().all(|spread| node.labels.contains_key(&spread.term.topology)))
+}
+
+fn domain(column: &Column, slot: Slot) -> usize {
+    column.domains.get(slot).copied().unwrap_or(0)
+}
+
+/// Scores of the feasible nodes for the constraints that are only wishes; none without wishes.
+pub(crate) fn scores(pod: &PodInfo, snapshot: &Snapshot, feasible: &[Slot]) -> Option<Vec<i64>> {
+    let soft: Vec<&Spread> = pod.links.spread.iter().filter(|spread| !spread.hard).collect();
+    if soft.is_empty() {
+        return None;
+    }
+    let counted: Vec<bool> = feasible.iter().map(|slot| has_all_labels(&soft, snapshot, *slot)).collect();
+    let mut raw = vec![0.0; feasible.len()];
+    for spread in &soft {
+        add_wish(&mut raw, pod, spread, &soft, snapshot, feasible, &counted);
+    }
+    Some(normalise(&raw, &counted))
+}
+
+fn add_wish(
+    raw: &mut [f64],
+    pod: &PodInfo,
+    spread: &Spread,
+    all: &[&Spread],
+    snapshot: &Snapshot,
+    feasible: &[Slot],
+    counted: &[bool],
+) {
+    let Some(column) = snapshot.topology().column(&spread.term.topology) else { return };
+    let counts = counts(spread, snapshot);
+    let by_host = spread.term.topology == HOSTNAME;
+    let sums: Sums = if by_host {
+        Vec::new()
+    } else {
+        column.sum(counts, |slot| {
+            has_all_labels(all, snapshot, slot) && is_included(pod, spread, snapshot, slot)
+        })
+    };
+    let places = if by_host {
+        counted.iter().filter(|counted| **counted).count()
+    } else {
+        let mut seen: Vec<usize> = feasible
+            .iter()
+            .zip(counted)
+            .filter(|(_, counted)| **counted)
+            .map(|(slot, _)| domain(column, *slot))
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen.len()
+    };
+    let weight = ((places + 2) as f64).ln();
+    for (at, slot) in feasible.iter().enumerate().filter(|(at, _)| counted[*at]) {
+        let count = if by_host {
+            i64::from(counts.get(*slot).copied().unwrap_or(0))
+        } else {
+            sums[domain(column, *slot)]
+        };
+        raw[at] += count as f64 * weight + (spread.max_skew - 1) as f64;
+    }
+}
+
+/// The fewest pods get the best score; nodes without the labels get none.
+fn normalise(raw: &[f64], counted: &[bool]) -> Vec<i64> {
+    let rounded: Vec<i64> = raw.iter().map(|score| score.round() as i64).collect();
+    let known = || rounded.iter().zip(counted).filter(|(_, counted)| **counted).map(|(score, _)| *score);
+    let (least, most) = (known().min().unwrap_or(0), known().max().unwrap_or(0));
+    let score = |(score, counted): (&i64, &bool)| match (counted, most) {
+        (false, _) => 0,
+        (true, 0) => MAX_SCORE,
+        (true, most) => MAX_SCORE * (most + least - score) / most,
+    };
+    rounded.iter().zip(counted).map(score).collect()
+}

@@ -1,0 +1,189 @@
+//! What the scheduler knows of a pod.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, TopologySpreadConstraint, WeightedPodAffinityTerm};
+use plimsoll_meta::selector::{Labels, Operator, Requirement};
+
+use crate::needs::Needs;
+use crate::topology::Matcher;
+
+/// A pod, pending or placed.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    /// Its unique id.
+    pub uid: Arc<str>,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Its deletion has begun.
+    pub terminating: bool,
+    /// It never evicts others (`preemptionPolicy: Never`).
+    pub never_preempts: bool,
+    /// Shared with all pods of equal needs.
+    pub needs: Arc<Needs>,
+    pub(crate) links: Links,
+}
+
+/// How a pod's place depends on where other pods are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) affinity: Vec<PodTerm>,
+    pub(crate) anti_affinity: Vec<PodTerm>,
+    /// Negative weights for anti-affinity.
+    pub(crate) preferred: Vec<(i64, PodTerm)>,
+    pub(crate) spread: Vec<Spread>,
+}
+
+/// Pods, and the node label whose values tell places apart.
+#[derive(Clone, Debug)]
+pub(crate) struct PodTerm {
+    pub(crate) matcher: Matcher,
+    pub(crate) topology: String,
+}
+
+/// A topology spread constraint.
+#[derive(Clone, Debug)]
+pub(crate) struct Spread {
+    pub(crate) term: PodTerm,
+    pub(crate) max_skew: i64,
+    pub(crate) min_domains: usize,
+    /// `DoNotSchedule`, not only a preference.
+    pub(crate) hard: bool,
+    pub(crate) honor_affinity: bool,
+    pub(crate) honor_taints: bool,
+}
+
+impl PodInfo {
+    /// Reads a pod; `needs` are [`Needs::of`] it, shared where possible.
+    pub fn of(pod: &Pod, needs: Arc<Needs>) -> Self {
+        let (meta, spec) = (&pod.metadata, pod.spec.as_ref());
+        let mut info = PodInfo {
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
+            terminating: meta.deletion_timestamp.is_some(),
+            never_preempts: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
+            needs,
+            links: Links::default(),
+        };
+        info.links = Links::of(pod, &info);
+        info
+    }
+
+    /// True if where other pods are decides where this one can go.
+    pub fn has_links(&self) -> bool {
+        let links = &self.links;
+        !(links.affinity.is_empty()
+            && links.anti_affinity.is_empty()
+            && links.preferred.is_empty()
+            && links.spread.is_empty())
+    }
+}
+
+impl PodInfo {
+    /// Nothing that matters for a placed pod differs.
+    pub(crate) fn same_place(&self, other: &PodInfo) -> bool {
+        self.needs == other.needs && self.labels == other.labels && self.terminating == other.terminating
+    }
+}
+
+impl Links {
+    /// Every term, with the topology it speaks of.
+    pub(crate) fn terms(&self) -> impl Iterator<Item = &PodTerm> {
+        let preferred = self.preferred.iter().map(|(_, term)| term);
+        let spread = self.spread.iter().map(|spread| &spread.term);
+        self.affinity.iter().chain(&self.anti_affinity).chain(preferred).chain(spread)
+    }
+
+    fn of(pod: &Pod, info: &PodInfo) -> Self {
+        let Some(spec) = &pod.spec else { return Links::default() };
+        let mut links = Links::default();
+        if let Some(near) = spec.affinity.as_ref().and_then(|affinity| affinity.pod_affinity.as_ref()) {
+            links.affinity = terms(&near.required_during_scheduling_ignored_during_execution, info);
+            links.prefer(&near.preferred_during_scheduling_ignored_during_execution, 1, info);
+        }
+        if let Some(far) = spec.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref()) {
+            links.anti_affinity = terms(&far.required_during_scheduling_ignored_during_execution, info);
+            links.prefer(&far.preferred_during_scheduling_ignored_during_execution, -1, info);
+        }
+        let constraints = spec.topology_spread_constraints.iter().flatten();
+        links.spread = constraints.map(|constraint| Spread::of(constraint, info)).collect();
+        links
+    }
+
+    fn prefer(&mut self, list: &Option<Vec<WeightedPodAffinityTerm>>, sign: i64, info: &PodInfo) {
+        let weighted = list.iter().flatten();
+        self.preferred.extend(
+            weighted.map(|term| (sign * i64::from(term.weight), PodTerm::of(&term.pod_affinity_term, info))),
+        );
+    }
+}
+
+fn terms(list: &Option<Vec<PodAffinityTerm>>, info: &PodInfo) -> Vec<PodTerm> {
+    list.iter().flatten().map(|term| PodTerm::of(term, info)).collect()
+}
+
+impl PodTerm {
+    fn of(term: &PodAffinityTerm, info: &PodInfo) -> Self {
+        let mut namespaces = term.namespaces.clone().unwrap_or_default();
+        if namespaces.is_empty() && term.namespace_selector.is_none() {
+            namespaces.push(info.namespace.clone());
+        }
+        let mut selector = term.label_selector.as_ref().map(Labels::from);
+        if let Some(selector) = &mut selector {
+            add_keys(selector, &term.match_label_keys, info, Operator::In);
+            add_keys(selector, &term.mismatch_label_keys, info, Operator::NotIn);
+        }
+        let matcher = Matcher::new(namespaces, term.namespace_selector.as_ref().map(Labels::from), selector);
+        PodTerm { matcher, topology: term.topology_key.clone() }
+    }
+}
+
+impl Spread {
+    fn of(constraint: &TopologySpreadConstraint, info: &PodInfo) -> Self {
+        let mut selector = constraint.label_selector.as_ref().map(Labels::from);
+        if let Some(selector) = &mut selector {
+            add_keys(selector, &constraint.match_label_keys, info, Operator::In);
+        }
+        let honor = |policy: &Option<String>, default: bool| {
+            policy.as_ref().map_or(default, |policy| policy == "Honor")
+        };
+        Spread {
+            term: PodTerm {
+                matcher: Matcher::new(vec![info.namespace.clone()], None, selector),
+                topology: constraint.topology_key.clone(),
+            },
+            max_skew: i64::from(constraint.max_skew),
+            min_domains: constraint.min_domains.and_then(|count| usize::try_from(count).ok()).unwrap_or(1),
+            hard: constraint.when_unsatisfiable == "DoNotSchedule",
+            honor_affinity: honor(&constraint.node_affinity_policy, true),
+            honor_taints: honor(&constraint.node_taints_policy, false),
+        }
+    }
+}
+
+/// Requires the pod's own values of these labels (`matchLabelKeys`), or other ones.
+fn add_keys(
+    selector: &mut Labels,
+    keys: &Option<Vec<String>>,
+    info: &PodInfo,
+    operator: fn(Vec<String>) -> Operator,
+) {
+    for key in keys.iter().flatten() {
+        if let Some(value) = info.labels.get(key) {
+            let requirement = Requirement { key: key.clone(), operator: operator(vec![value.clone()]) };
+            if !selector.0.contains(&requirement) {
+                selector.0.push(requirement);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Which pod is next.
+//!
+//! Pods wait in one of three places: *ready* (highest priority first, then longest waiting),
+//! *backing off* until their time comes, or *parked* until something changes that may help. Time
+//! is given by the caller as the duration since any fixed moment.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::needs::Needs;
+use crate::pod::PodInfo;
+
+/// Shortest back-off (upstream: podInitialBackoffSeconds).
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest back-off (upstream: podMaxBackoffSeconds).
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// Parked pods are tried again after this, whatever happens (upstream: podMaxInUnschedulablePodsDuration).
+const MAX_PARKED: Duration = Duration::from_secs(5 * 60);
+
+type Uid = Arc<str>;
+
+/// Pods that wait for a node.
+#[derive(Default)]
+pub struct Queue {
+    pods: HashMap<Uid, Waiting>,
+    ready: BTreeSet<(Reverse<i32>, u64, Uid)>,
+    backing_off: BTreeSet<(Duration, Uid)>,
+    parked: HashMap<Group, BTreeSet<Uid>>,
+    parked_since: BTreeSet<(Duration, Uid)>,
+    arrivals: u64,
+}
+
+struct Waiting {
+    pod: Arc<PodInfo>,
+    arrival: u64,
+    attempts: u32,
+    /// When its back-off ends.
+    until: Duration,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Ready,
+    BackingOff,
+    Parked(Duration),
+    /// Handed out by [`Queue::pop`].
+    Out,
+}
+
+/// Pods that the same changes help.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Group {
+    needs: Arc<Needs>,
+    linked: bool,
+}
+
+impl Queue {
+    /// A pod is pending. One that is known keeps its turn; if what it needs changed it is tried
+    /// again at once.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        let (arrival, attempts) = match self.pods.get_mut(&pod.uid) {
+            Some(known) if unchanged(&known.pod, &pod) => return,
+            // It is being bound: what changed counts if that fails.
+            Some(known) if known.place == Place::Out => {
+                known.pod = pod;
+                return;
+            }
+            Some(known) => (known.arrival, known.attempts),
+            None => {
+                self.arrivals += 1;
+                (self.arrivals, 0)
+            }
+        };
+        let uid = pod.uid.clone();
+        self.remove(&uid);
+        self.pods.insert(
+            uid.clone(),
+            Waiting { pod, arrival, attempts, until: Duration::ZERO, place: Place::Out },
+        );
+        self.put(&uid, Place::Ready);
+    }
+
+    /// A pod is bound, gone or not this scheduler's any more.
+    pub fn remove(&mut self, uid: &str) {
+        if let Some((uid, _)) = self.pods.get_key_value(uid) {
+            let uid = uid.clone();
+            self.take_out(&uid);
+            self.pods.remove(&uid);
+        }
+    }
+
+    /// The next pod to schedule. It is out of the queue until [`Queue::park`], [`Queue::retry`]
+    /// or [`Queue::remove`].
+    pub fn pop(&mut self, now: Duration) -> Option<Arc<PodInfo>> {
+        self.advance(now);
+        let (_, _, uid) = self.ready.first()?.clone();
+        self.put(&uid, Place::Out);
+        let waiting = self.pods.get_mut(&uid)?;
+        waiting.attempts += 1;
+        Some(waiting.pod.clone())
+    }
+
+    /// The pod found no node: it waits for a change that may help.
+    pub fn park(&mut self, uid: &str, now: Duration) {
+        self.back_off(uid, now, Place::Parked(now));
+    }
+
+    /// Something went wrong with the pod: it is tried again after its back-off.
+    pub fn retry(&mut self, uid: &str, now: Duration) {
+        self.back_off(uid, now, Place::BackingOff);
+    }
+
+    /// Wakes the parked pods that `helps` says yes to, asked once for all pods of equal needs.
+    pub fn wake(&mut self, now: Duration, helps: impl Fn(&Needs, bool) -> bool) {
+        let woken: Vec<Uid> = self
+            .parked
+            .iter()
+            .filter(|(group, _)| helps(&group.needs, group.linked))
+            .flat_map(|(_, members)| members.iter().cloned())
+            .collect();
+        for uid in woken {
+            self.unpark(&uid, now);
+        }
+    }
+
+    /// When [`Queue::pop`] has something without anything happening before; none if never.
+    pub fn next_time(&self) -> Option<Duration> {
+        let parked = self.parked_since.first().map(|(since, _)| *since + MAX_PARKED);
+        let until = self.backing_off.first().map(|(until, _)| *until);
+        let ready = (!self.ready.is_empty()).then_some(Duration::ZERO);
+        [ready, until, parked].into_iter().flatten().min()
+    }
+
+    /// How many pods are ready, backing off and parked.
+    pub fn lengths(&self) -> [usize; 3] {
+        [self.ready.len(), self.backing_off.len(), self.parked_since.len()]
+    }
+
+    fn back_off(&mut self, uid: &str, now: Duration, place: Place) {
+        let Some((uid, _)) = self.pods.get_key_value(uid) else { return };
+        let uid = uid.clone();
+        if let Some(waiting) = self.pods.get_mut(&uid).filter(|waiting| waiting.place == Place::Out) {
+            let doublings = waiting.attempts.saturating_sub(1).min(16);
+            waiting.until = now + (FIRST_BACKOFF * 2u32.pow(doublings)).min(MAX_BACKOFF);
+            self.put(&uid, place);
+        }
+    }
+
+    fn advance(&mut self, now: Duration) {
+        while let Some((since, uid)) = self.parked_since.first().cloned()
+            && since + MAX_PARKED <= now
+        {
+            self.unpark(&uid, now);
+        }
+        while let Some((until, uid)) = self.backing_off.first().cloned()
+            && until <= now
+        {
+            self.put(&uid, Place::Ready);
+        }
+    }
+
+    fn unpark(&mut self, uid: &Uid, now: Duration) {
+        let waits = self.pods.get(uid).is_some_and(|waiting| waiting.until > now);
+        self.put(uid, if waits { Place::BackingOff } else { Place::Ready });
+    }
+
+    fn put(&mut self, uid: &Uid, place: Place) {
+        self.take_out(uid);
+        let Some(waiting) = self.pods.get_mut(uid) else { return };
+        waiting.place = place;
+        match place {
+            Place::Ready => {
+                self.ready.insert((Reverse(waiting.pod.priority), waiting.arrival, uid.clone()));
+            }
+            Place::BackingOff => {
+                self.backing_off.insert((waiting.until, uid.clone()));
+            }
+            Place::Parked(since) => {
+                self.parked.entry(group(&waiting.pod)).or_default().insert(uid.clone());
+                self.parked_since.insert((since, uid.clone()));
+            }
+            Place::Out => {}
+        }
+    }
+
+    fn take_out(&mut self, uid: &Uid) {
+        let Some(waiting) = self.pods.get_mut(uid) else { return };
+        match std::mem::replace(&mut waiting.place, Place::Out) {
+            Place::Ready => {
+                self.ready.remove(&(Reverse(waiting.pod.priority), waiting.arrival, uid.clone()));
+            }
+            Place::BackingOff => {
+                self.backing_off.remove(&(waiting.until, uid.clone()));
+            }
+            Place::Parked(since) => {
+                self.parked_since.remove(&(since, uid.clone()));
+                let group = group(&waiting.pod);
+                if let Some(members) = self.parked.get_mut(&group) {
+                    members.remove(uid);
+                    if members.is_empty() {
+                        self.parked.remove(&group);
+                    }
+                }
+            }
+            Place::Out => {}
+        }
+    }
+}
+
+fn group(pod: &PodInfo) -> Group {
+    Group { needs: pod.needs.clone(), linked: pod.has_links() }
+}
+
+/// Nothing that decides about the pod's place or turn changed.
+fn unchanged(old: &PodInfo, new: &PodInfo) -> bool {
+    old.needs == new.needs && old.labels == new.labels && old.priority == new.priority
+}
+
+#[cfg(test)]
+mod tests;

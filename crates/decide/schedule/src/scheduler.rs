@@ -1,0 +1,187 @@
+//! One decision: filter, score, choose.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::class::Class;
+use crate::diagnosis::{Diagnosis, Reason};
+use crate::needs::Needs;
+use crate::plugins::{
+    WEIGHT_INTER_POD_AFFINITY, WEIGHT_POD_TOPOLOGY_SPREAD, fits, inter_pod_affinity, pod_topology_spread,
+    refusal,
+};
+use crate::pod::PodInfo;
+use crate::snapshot::{Change, Snapshot};
+use crate::topology::{Column, Slot};
+
+/// Classes whose verdicts are kept.
+const KEPT_CLASSES: usize = 128;
+
+/// Numbers for each domain of a [`Column`].
+pub(crate) type Sums = Vec<i64>;
+
+/// A rule that refuses some values of a node label.
+pub(crate) struct Check<'s> {
+    pub(crate) column: &'s Column,
+    /// By domain.
+    pub(crate) refused: Vec<bool>,
+    pub(crate) reason: Reason<'static>,
+    /// The reason for nodes without the label; none if they pass.
+    pub(crate) absent: Option<Reason<'static>>,
+}
+
+impl Check<'_> {
+    fn refuses(&self, slot: Slot) -> Option<Reason<'static>> {
+        match self.column.domains.get(slot).copied().unwrap_or(0) {
+            0 => self.absent,
+            domain => self.refused.get(domain).copied().unwrap_or(false).then_some(self.reason),
+        }
+    }
+}
+
+/// Where a pod goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// To this node.
+    Node(String),
+    /// Nowhere now.
+    Nowhere(Diagnosis),
+}
+
+/// Decides over a [`Snapshot`].
+#[derive(Default)]
+pub struct Scheduler {
+    /// The cluster; tell it what changes.
+    pub snapshot: Snapshot,
+    classes: HashMap<Arc<Needs>, Class>,
+    known: HashSet<Arc<Needs>>,
+    decisions: u64,
+    /// Where the search among equally good nodes begins, so that they take turns.
+    start: usize,
+}
+
+impl Scheduler {
+    /// Reads a pod; pods of equal needs share them.
+    pub fn read(&mut self, pod: &Pod) -> PodInfo {
+        let needs = Needs::of(pod);
+        let needs = match self.known.get(&needs) {
+            Some(known) => known.clone(),
+            None => {
+                self.forget_unused();
+                let needs = Arc::new(needs);
+                self.known.insert(needs.clone());
+                needs
+            }
+        };
+        PodInfo::of(pod, needs)
+    }
+
+    /// Chooses the node of a pending pod. The caller tells the snapshot if it follows.
+    pub fn decide(&mut self, pod: &PodInfo) -> Decision {
+        self.decisions += 1;
+        let Scheduler { snapshot, classes, decisions, start, .. } = self;
+        make_room(classes);
+        let class = classes.entry(pod.needs.clone()).or_insert_with(|| Class::new(pod.needs.clone()));
+        class.used = *decisions;
+        class.refresh(snapshot);
+        let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, snapshot);
+        let chosen = if linked {
+            snapshot.prepare(&pod.links);
+            among_linked(pod, class, snapshot, *start)
+        } else {
+            class.best(*start)
+        };
+        match chosen {
+            Some(slot) => {
+                *start = slot + 1;
+                Decision::Node(snapshot.rows()[slot].name.clone())
+            }
+            None => Decision::Nowhere(diagnose(pod, class, snapshot, linked)),
+        }
+    }
+
+    /// Whether a change may let a pod of these needs find a node. `linked` pods depend on others.
+    pub fn may_help(&self, change: Change, needs: &Needs, linked: bool) -> bool {
+        match change {
+            Change::Nothing => false,
+            Change::Pods => linked,
+            Change::Node(_) if linked => true,
+            Change::Node(slot) => self
+                .snapshot
+                .rows()
+                .get(slot)
+                .and_then(|row| Some(fits(needs, row, row.node.as_ref()?)))
+                .unwrap_or(false),
+        }
+    }
+
+    /// Drops needs that only this set and its class still know.
+    fn forget_unused(&mut self) {
+        if self.known.len() < 2 * KEPT_CLASSES || !self.known.len().is_power_of_two() {
+            return;
+        }
+        let classes = &self.classes;
+        self.known.retain(|needs| Arc::strong_count(needs) > 1 || classes.contains_key(needs));
+    }
+}
+
+/// Drops the classes that were not used for longest.
+fn make_room(classes: &mut HashMap<Arc<Needs>, Class>) {
+    if classes.len() <= KEPT_CLASSES {
+        return;
+    }
+    let mut used: Vec<u64> = classes.values().map(|class| class.used).collect();
+    used.sort_unstable();
+    let middle = used[used.len() / 2];
+    classes.retain(|_, class| class.used >= middle);
+}
+
+fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
+    let mut checks = pod_topology_spread::checks(pod, snapshot);
+    checks.extend(inter_pod_affinity::checks(pod, snapshot));
+    checks
+}
+
+fn among_linked(pod: &PodInfo, class: &Class, snapshot: &Snapshot, start: usize) -> Option<Slot> {
+    let checks = checks(pod, snapshot);
+    let mut feasible = class.feasible();
+    feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
+    let mut scores = class.scores(&feasible);
+    let weighted = [
+        (pod_topology_spread::scores(pod, snapshot, &feasible), WEIGHT_POD_TOPOLOGY_SPREAD),
+        (inter_pod_affinity::scores(pod, snapshot, &feasible), WEIGHT_INTER_POD_AFFINITY),
+    ];
+    for (more, weight) in weighted {
+        for (score, more) in scores.iter_mut().zip(more.into_iter().flatten()) {
+            *score += weight * more;
+        }
+    }
+    let best = scores.iter().copied().max()?;
+    let at = feasible.partition_point(|slot| *slot < start);
+    (at..feasible.len()).chain(0..at).find(|at| scores[*at] == best).map(|at| feasible[at])
+}
+
+fn diagnose(pod: &PodInfo, class: &mut Class, snapshot: &Snapshot, linked: bool) -> Diagnosis {
+    let mut diagnosis = if linked { diagnose_linked(pod, snapshot) } else { class.diagnosis(snapshot) };
+    diagnosis.never_preempts = pod.never_preempts;
+    diagnosis
+}
+
+fn diagnose_linked(pod: &PodInfo, snapshot: &Snapshot) -> Diagnosis {
+    let checks = checks(pod, snapshot);
+    let mut diagnosis = Diagnosis { nodes: snapshot.nodes(), ..Diagnosis::default() };
+    for (slot, row) in snapshot.rows().iter().enumerate() {
+        let Some(node) = &row.node else { continue };
+        let mut reasons = refusal(&pod.needs, row, node);
+        if reasons.is_empty() {
+            reasons.extend(checks.iter().find_map(|check| check.refuses(slot)));
+        }
+        diagnosis.refuse(&reasons);
+    }
+    diagnosis
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! The cluster as the scheduler sees it, changed by differences.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Node as ApiNode;
+
+use crate::needs::HostPort;
+use crate::node::{Amounts, Node};
+use crate::pod::{Links, PodInfo};
+use crate::topology::{Claimed, NamespaceLabels, Slot, Topology};
+
+/// Changes that are remembered for classes to catch up with.
+const REMEMBERED: usize = 8192;
+
+/// A node and what runs on it. The node is unknown while only its pods are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) node: Option<Node>,
+    pub(crate) used: Amounts,
+    pub(crate) used_extended: BTreeMap<String, i64>,
+    pub(crate) scored_cpu: i64,
+    pub(crate) scored_memory: i64,
+    pub(crate) ports: Vec<HostPort>,
+}
+
+/// How much bytes an image has, and how many nodes have it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Image {
+    pub(crate) bytes: i64,
+    pub(crate) nodes: usize,
+}
+
+/// What a change may mean for pods that found no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that the scheduler looks at changed.
+    Nothing,
+    /// The node in this place may be able to take more.
+    Node(usize),
+    /// Pods are elsewhere now, which only matters to pods with affinity or spread.
+    Pods,
+}
+
+struct Placed {
+    slot: Slot,
+    pod: Arc<PodInfo>,
+}
+
+/// Nodes, the pods on them, and namespaces.
+#[derive(Default)]
+pub struct Snapshot {
+    rows: Vec<Row>,
+    by_name: HashMap<String, Slot>,
+    free: Vec<Slot>,
+    nodes: usize,
+    pods: HashMap<Arc<str>, Placed>,
+    namespaces: NamespaceLabels,
+    images: HashMap<String, Image>,
+    /// Moves on when scores for images may have changed on all nodes.
+    pub(crate) image_epoch: u64,
+    changed: VecDeque<Slot>,
+    /// Number of the change after the last one.
+    pub(crate) position: u64,
+    topology: Topology,
+}
+
+impl Snapshot {
+    /// A node is new or changed.
+    pub fn set_node(&mut self, node: &ApiNode) -> Change {
+        let node = Node::of(node);
+        let slot = self.slot(&node.name);
+        let before = self.rows[slot].node.take();
+        if before.as_ref() == Some(&node) {
+            self.rows[slot].node = before;
+            return Change::Nothing;
+        }
+        self.nodes += usize::from(before.is_none());
+        self.exchange_images(before.as_ref(), Some(&node));
+        self.topology.set_node(slot, Some(&node.labels));
+        self.rows[slot].node = Some(node);
+        self.touch(slot);
+        Change::Node(slot)
+    }
+
+    /// A node is gone. Its pods are remembered until they go, too.
+    pub fn remove_node(&mut self, name: &str) -> Change {
+        let Some(&slot) = self.by_name.get(name) else { return Change::Nothing };
+        let Some(node) = self.rows[slot].node.take() else { return Change::Nothing };
+        self.nodes -= 1;
+        self.exchange_images(Some(&node), None);
+        self.topology.set_node(slot, None);
+        self.touch(slot);
+        self.release(slot);
+        Change::Pods
+    }
+
+    /// A pod is on a node, or about to be. Telling it again with the same facts changes nothing.
+    pub fn place(&mut self, pod: Arc<PodInfo>, node: &str) -> Change {
+        let slot = self.slot(node);
+        let freed = match self.pods.get(&pod.uid) {
+            Some(there) if there.slot == slot && there.pod.same_place(&pod) => return Change::Nothing,
+            Some(there) => {
+                let shrinks = there.slot == slot && there.pod.needs != pod.needs;
+                self.remove_pod(&pod.uid.clone());
+                shrinks
+            }
+            None => false,
+        };
+        // Removing the pod may have freed the slot of a node that is not known.
+        let slot = self.slot(node);
+        self.rows[slot].account(&pod, 1);
+        self.topology.count(slot, &pod, &self.namespaces, true);
+        self.pods.insert(pod.uid.clone(), Placed { slot, pod });
+        self.touch(slot);
+        if freed { Change::Node(slot) } else { Change::Pods }
+    }
+
+    /// A pod is gone, or not about to be on its node any more.
+    pub fn remove_pod(&mut self, uid: &str) -> Change {
+        let Some(Placed { slot, pod }) = self.pods.remove(uid) else { return Change::Nothing };
+        self.rows[slot].account(&pod, -1);
+        self.topology.count(slot, &pod, &self.namespaces, false);
+        self.touch(slot);
+        self.release(slot);
+        Change::Node(slot)
+    }
+
+    /// The node that a pod is on.
+    pub fn node_of(&self, uid: &str) -> Option<&str> {
+        self.pods.get(uid).map(|placed| self.rows[placed.slot].name.as_str())
+    }
+
+    /// The labels of a namespace.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<&BTreeMap<String, String>>) -> Change {
+        let labels = labels.cloned().unwrap_or_default();
+        if self.namespaces.get(name) == Some(&labels) {
+            return Change::Nothing;
+        }
+        self.namespaces.insert(name.to_owned(), labels);
+        self.topology.forget_counters_by_namespace();
+        Change::Pods
+    }
+
+    /// A namespace is gone.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub(crate) fn image(&self, name: &str) -> Option<Image> {
+        self.images.get(name).copied()
+    }
+
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    pub(crate) fn namespaces(&self) -> &NamespaceLabels {
+        &self.namespaces
+    }
+
+    /// The slots that changed since `position`; none if that is too long ago.
+    pub(crate) fn changed_since(&self, position: u64) -> Option<impl Iterator<Item = Slot> + '_> {
+        let behind = usize::try_from(self.position - position).ok()?;
+        let known = behind <= self.changed.len() && behind < self.rows.len();
+        known.then(|| self.changed.iter().skip(self.changed.len() - behind).copied())
+    }
+
+    /// Prepares the columns and counters that a pod's links ask for.
+    pub(crate) fn prepare(&mut self, links: &Links) {
+        let Snapshot { rows, pods, namespaces, topology, .. } = self;
+        let nodes = || {
+            rows.iter()
+                .enumerate()
+                .filter_map(|(slot, row)| row.node.as_ref().map(|node| (slot, &node.labels)))
+        };
+        let placed = || pods.values().map(|placed| (placed.slot, &*placed.pod));
+        if !links.affinity.is_empty() {
+            let all: Vec<_> = links.affinity.iter().map(|term| &term.matcher).collect();
+            topology.ensure_counter(&all, false, namespaces, placed());
+        }
+        let single = links.anti_affinity.iter().chain(links.preferred.iter().map(|(_, term)| term));
+        for term in single {
+            topology.ensure_counter(&[&term.matcher], false, namespaces, placed());
+        }
+        for spread in &links.spread {
+            topology.ensure_counter(&[&spread.term.matcher], true, namespaces, placed());
+        }
+        for term in links.terms() {
+            topology.ensure_column(&term.topology, nodes());
+        }
+        let missing = |claimed: &&Claimed| topology.column(&claimed.term.topology).is_none();
+        let labels: Vec<String> =
+            topology.claims().filter(missing).map(|claimed| claimed.term.topology.clone()).collect();
+        for label in labels {
+            topology.ensure_column(&label, nodes());
+        }
+    }
+
+    fn slot(&mut self, name: &str) -> Slot {
+        if let Some(&slot) = self.by_name.get(name) {
+            return slot;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.rows.push(Row::default());
+            self.rows.len() - 1
+        });
+        self.rows[slot] = Row { name: name.to_owned(), ..Row::default() };
+        self.by_name.insert(name.to_owned(), slot);
+        slot
+    }
+
+    /// Gives a slot back if neither a node nor a pod is in it.
+    fn release(&mut self, slot: Slot) {
+        let row = &self.rows[slot];
+        if row.node.is_none() && row.used.pods == 0 {
+            self.by_name.remove(&row.name);
+            self.free.push(slot);
+        }
+    }
+
+    fn touch(&mut self, slot: Slot) {
+        if self.changed.len() == REMEMBERED {
+            self.changed.pop_front();
+        }
+        self.changed.push_back(slot);
+        self.position += 1;
+    }
+
+    fn exchange_images(&mut self, before: Option<&Node>, after: Option<&Node>) {
+        let (none, none_too) = (BTreeMap::new(), BTreeMap::new());
+        let old = before.map_or(&none, |node| &node.images);
+        let new = after.map_or(&none_too, |node| &node.images);
+        if old == new && before.is_some() == after.is_some() {
+            return;
+        }
+        self.image_epoch += 1;
+        for name in old.keys() {
+            if let Some(image) = self.images.get_mut(name) {
+                image.nodes -= 1;
+                if image.nodes == 0 {
+                    self.images.remove(name);
+                }
+            }
+        }
+        for (name, bytes) in new {
+            let image = self.images.entry(name.clone()).or_default();
+            image.bytes = *bytes;
+            image.nodes += 1;
+        }
+    }
+}
+
+impl Row {
+    fn account(&mut self, pod: &PodInfo, sign: i64) {
+        let requests = &pod.needs.requests;
+        self.used.cpu += sign * requests.cpu;
+        self.used.memory += sign * requests.memory;
+        self.used.storage += sign * requests.storage;
+        self.used.pods += sign;
+        self.scored_cpu += sign * requests.scored_cpu;
+        self.scored_memory += sign * requests.scored_memory;
+        for (name, amount) in &requests.extended {
+            *self.used_extended.entry(name.clone()).or_insert(0) += sign * amount;
+        }
+        for port in &pod.needs.ports {
+            if sign > 0 {
+                self.ports.push(port.clone());
+            } else if let Some(at) = self.ports.iter().position(|there| there == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+    }
+}

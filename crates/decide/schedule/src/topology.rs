@@ -1,0 +1,249 @@
+//! Counting pods by place, as they come and go.
+//!
+//! A [`Column`] gives each node a number for its value of a label. A [`Counter`] holds for each
+//! node how many of its pods match a selector. Both are made when a pod first asks for them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use plimsoll_meta::selector::Labels;
+
+use crate::pod::{PodInfo, PodTerm};
+
+/// Position of a node in the snapshot.
+pub(crate) type Slot = usize;
+
+pub(crate) type NamespaceLabels = HashMap<String, BTreeMap<String, String>>;
+
+/// Selects pods.
+#[derive(Clone, Debug)]
+pub(crate) struct Matcher {
+    namespaces: Vec<String>,
+    namespace_selector: Option<Labels>,
+    /// None selects nothing.
+    selector: Option<Labels>,
+    /// Equal texts, equal matchers.
+    id: String,
+}
+
+impl Matcher {
+    pub(crate) fn new(
+        mut namespaces: Vec<String>,
+        namespace_selector: Option<Labels>,
+        selector: Option<Labels>,
+    ) -> Self {
+        namespaces.sort_unstable();
+        let id = format!("{namespaces:?} {namespace_selector:?} {selector:?}");
+        Matcher { namespaces, namespace_selector, selector, id }
+    }
+
+    pub(crate) fn matches(&self, pod: &PodInfo, namespaces: &NamespaceLabels) -> bool {
+        let there = || {
+            self.namespaces.binary_search(&pod.namespace).is_ok()
+                || self.namespace_selector.as_ref().is_some_and(|selector| {
+                    selector.is_everything() || selector.matches_map(namespaces.get(&pod.namespace))
+                })
+        };
+        self.matches_labels(pod) && there()
+    }
+
+    pub(crate) fn matches_labels(&self, pod: &PodInfo) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.matches_map(Some(&pod.labels)))
+    }
+
+    /// The selector is there and asks for nothing in particular.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.selector.as_ref().is_some_and(Labels::is_everything)
+    }
+}
+
+/// A number for each node's value of one label; 0 where the label is absent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Column {
+    pub(crate) domains: Vec<usize>,
+    values: HashMap<String, usize>,
+}
+
+impl Column {
+    /// One more than the largest number.
+    pub(crate) fn size(&self) -> usize {
+        self.values.len() + 1
+    }
+
+    fn set(&mut self, slot: Slot, value: Option<&String>) {
+        let next = self.values.len() + 1;
+        let domain = value.map_or(0, |value| *self.values.entry(value.clone()).or_insert(next));
+        grow(&mut self.domains, slot);
+        self.domains[slot] = domain;
+    }
+
+    /// Adds up what each node has for each domain.
+    pub(crate) fn sum(&self, per_node: &[u32], include: impl Fn(Slot) -> bool) -> Vec<i64> {
+        let mut sums = vec![0; self.size()];
+        for (slot, count) in per_node.iter().enumerate() {
+            if *count > 0 && include(slot) {
+                sums[self.domains.get(slot).copied().unwrap_or(0)] += i64::from(*count);
+            }
+        }
+        sums
+    }
+}
+
+/// For each node, how many of its pods match all matchers.
+#[derive(Clone, Debug)]
+struct Counter {
+    matchers: Vec<Matcher>,
+    /// Leave out pods whose deletion has begun.
+    living: bool,
+    per_node: Vec<u32>,
+}
+
+/// What placed pods say of pods to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Claim {
+    /// Required anti-affinity.
+    KeepAway,
+    /// Preferred affinity of this weight; required affinity counts as 1.
+    Attract(i64),
+}
+
+/// A term of placed pods, with how many pods on each node have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) claim: Claim,
+    pub(crate) term: PodTerm,
+    pub(crate) per_node: Vec<u32>,
+    total: u32,
+}
+
+/// All columns, counters and claims.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Topology {
+    columns: HashMap<String, Column>,
+    counters: HashMap<String, Counter>,
+    claims: HashMap<(Claim, String, String), Claimed>,
+}
+
+impl Topology {
+    pub(crate) fn column(&self, label: &str) -> Option<&Column> {
+        self.columns.get(label)
+    }
+
+    /// A column with the topology's own copy of its label.
+    pub(crate) fn labelled(&self, label: &str) -> Option<(&str, &Column)> {
+        self.columns.get_key_value(label).map(|(label, column)| (label.as_str(), column))
+    }
+
+    pub(crate) fn counts(&self, matchers: &[&Matcher], living: bool) -> &[u32] {
+        self.counters.get(&counter_id(matchers, living)).map_or(&[], |counter| &counter.per_node)
+    }
+
+    /// Terms of placed pods that somebody still has.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &Claimed> {
+        self.claims.values().filter(|claimed| claimed.total > 0)
+    }
+
+    pub(crate) fn has_claims(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
+    pub(crate) fn ensure_column<'n>(
+        &mut self,
+        label: &str,
+        nodes: impl Iterator<Item = (Slot, &'n BTreeMap<String, String>)>,
+    ) {
+        if self.columns.contains_key(label) {
+            return;
+        }
+        let mut column = Column::default();
+        for (slot, labels) in nodes {
+            column.set(slot, labels.get(label));
+        }
+        self.columns.insert(label.to_owned(), column);
+    }
+
+    pub(crate) fn ensure_counter<'p>(
+        &mut self,
+        matchers: &[&Matcher],
+        living: bool,
+        namespaces: &NamespaceLabels,
+        pods: impl Iterator<Item = (Slot, &'p PodInfo)>,
+    ) {
+        let id = counter_id(matchers, living);
+        if self.counters.contains_key(&id) {
+            return;
+        }
+        let matchers = matchers.iter().map(|matcher| (*matcher).clone()).collect();
+        let mut counter = Counter { matchers, living, per_node: Vec::new() };
+        for (slot, pod) in pods {
+            counter.count(slot, pod, namespaces, true);
+        }
+        self.counters.insert(id, counter);
+    }
+
+    /// The labels of the node in this slot are these now (none if it is gone).
+    pub(crate) fn set_node(&mut self, slot: Slot, labels: Option<&BTreeMap<String, String>>) {
+        for (label, column) in &mut self.columns {
+            column.set(slot, labels.and_then(|labels| labels.get(label)));
+        }
+    }
+
+    /// A pod comes to a node, or goes.
+    pub(crate) fn count(&mut self, slot: Slot, pod: &PodInfo, namespaces: &NamespaceLabels, comes: bool) {
+        for counter in self.counters.values_mut() {
+            counter.count(slot, pod, namespaces, comes);
+        }
+        let links = &pod.links;
+        let away = links.anti_affinity.iter().map(|term| (Claim::KeepAway, term));
+        let near = links.affinity.iter().map(|term| (Claim::Attract(1), term));
+        let preferred = links.preferred.iter().map(|(weight, term)| (Claim::Attract(*weight), term));
+        for (claim, term) in away.chain(near).chain(preferred) {
+            self.claim(slot, claim, term, comes);
+        }
+    }
+
+    fn claim(&mut self, slot: Slot, claim: Claim, term: &PodTerm, comes: bool) {
+        let id = (claim, term.matcher.id.clone(), term.topology.clone());
+        let claimed = self.claims.entry(id.clone()).or_insert_with(|| Claimed {
+            claim,
+            term: term.clone(),
+            per_node: Vec::new(),
+            total: 0,
+        });
+        step(&mut claimed.per_node, slot, comes);
+        claimed.total = if comes { claimed.total + 1 } else { claimed.total.saturating_sub(1) };
+        if claimed.total == 0 {
+            self.claims.remove(&id);
+        }
+    }
+
+    /// Forgets the counters that look at namespaces' labels; they are made anew when asked for.
+    pub(crate) fn forget_counters_by_namespace(&mut self) {
+        let by_namespace = |matcher: &Matcher| matcher.namespace_selector.is_some();
+        self.counters.retain(|_, counter| !counter.matchers.iter().any(by_namespace));
+    }
+}
+
+impl Counter {
+    fn count(&mut self, slot: Slot, pod: &PodInfo, namespaces: &NamespaceLabels, comes: bool) {
+        let counted = !(self.living && pod.terminating)
+            && self.matchers.iter().all(|matcher| matcher.matches(pod, namespaces));
+        if counted {
+            step(&mut self.per_node, slot, comes);
+        }
+    }
+}
+
+fn counter_id(matchers: &[&Matcher], living: bool) -> String {
+    matchers.iter().fold(living.to_string(), |id, matcher| id + "|" + &matcher.id)
+}
+
+fn step(per_node: &mut Vec<u32>, slot: Slot, comes: bool) {
+    grow(per_node, slot);
+    per_node[slot] = if comes { per_node[slot] + 1 } else { per_node[slot].saturating_sub(1) };
+}
+
+fn grow<T: Clone + Default>(list: &mut Vec<T>, slot: Slot) {
+    if list.len() <= slot {
+        list.resize(slot + 1, T::default());
+    }
+}
