@@ -1,1 +1,10 @@
 //! Services, policies and DNS as rule sets and records.
+//!
+//! What enters: Services and EndpointSlices as users and controllers wrote
+//! them. What leaves: the elements of the packet rules' maps and the least
+//! difference to those in the kernel ([`services`]), and answers to DNS queries
+//! ([`dns`]). Nothing here reads a clock, a socket or a file.
+
+pub mod dns;
+pub mod endpoints;
+pub mod services;

@@ -1,0 +1,210 @@
+//! What the cluster's zone knows, updated Service by Service.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+
+use crate::endpoints::{Protocol, is_ready};
+
+/// The names of one Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRecords {
+    pub(super) place: Place,
+    pub(super) ports: Vec<PortRecord>,
+}
+
+/// Where the name of a Service leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To the addresses of the Service itself.
+    Cluster(Vec<IpAddr>),
+    /// To its ready endpoints.
+    Endpoints(Vec<EndpointRecord>),
+    /// To another name.
+    Alias(String),
+}
+
+/// A ready endpoint of a headless Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EndpointRecord {
+    pub(super) address: IpAddr,
+    pub(super) hostname: Option<Box<str>>,
+    pub(super) ports: std::sync::Arc<[PortRecord]>,
+}
+
+impl EndpointRecord {
+    /// The label that tells this endpoint from its siblings.
+    pub(super) fn label(&self) -> std::borrow::Cow<'_, str> {
+        match &self.hostname {
+            Some(hostname) => (&**hostname).into(),
+            None => dashed(self.address).into(),
+        }
+    }
+}
+
+/// A named port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PortRecord {
+    pub(super) name: Box<str>,
+    pub(super) protocol: Protocol,
+    pub(super) port: u16,
+}
+
+impl ServiceRecords {
+    /// The names of a Service whose EndpointSlices these are. Nothing when it has no names yet.
+    pub fn of<'a>(service: &Service, slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Option<Self> {
+        let spec = service.spec.as_ref()?;
+        let listed = spec.cluster_ips.as_deref().unwrap_or_default();
+        let addresses = if listed.is_empty() { spec.cluster_ip.as_slice() } else { listed };
+        let place = match (spec.type_.as_deref(), addresses.first().map(String::as_str)) {
+            (Some("ExternalName"), _) => {
+                let target = spec.external_name.as_deref()?.trim_end_matches('.').to_ascii_lowercase();
+                Place::Alias(target)
+            }
+            (_, Some("None")) => Place::Endpoints(endpoints(slices)),
+            (_, Some(_)) => Place::Cluster(addresses.iter().filter_map(|text| text.parse().ok()).collect()),
+            (_, None) => return None,
+        };
+        let ports =
+            spec.ports.iter().flatten().filter_map(|port| {
+                port_record(port.name.as_deref(), port.protocol.as_deref(), Some(port.port))
+            });
+        Some(Self { place, ports: ports.collect() })
+    }
+
+    /// The addresses that have this Service's name.
+    fn addresses(&self) -> Vec<IpAddr> {
+        match &self.place {
+            Place::Cluster(addresses) => addresses.clone(),
+            Place::Endpoints(endpoints) => endpoints.iter().map(|endpoint| endpoint.address).collect(),
+            Place::Alias(_) => Vec::new(),
+        }
+    }
+}
+
+/// All names of the cluster.
+#[derive(Debug, Clone)]
+pub struct Records {
+    zone: Box<str>,
+    resolver: Vec<IpAddr>,
+    serial: u32,
+    /// By `NAME.NAMESPACE`, which is how it stands in queries.
+    services: HashMap<Box<str>, ServiceRecords>,
+    /// How many Services each namespace has.
+    namespaces: HashMap<Box<str>, usize>,
+    /// The Services whose names an address has.
+    owners: HashMap<IpAddr, Vec<Box<str>>>,
+}
+
+impl Records {
+    /// An empty zone, `cluster.local` for example, whose resolver has these addresses.
+    pub fn new(zone: &str, resolver: Vec<IpAddr>) -> Self {
+        Self {
+            zone: zone.trim_matches('.').to_ascii_lowercase().into(),
+            resolver,
+            serial: 1,
+            services: HashMap::new(),
+            namespaces: HashMap::new(),
+            owners: HashMap::new(),
+        }
+    }
+
+    /// Sets or, with `None`, removes the names of a Service.
+    pub fn set(&mut self, namespace: &str, name: &str, records: Option<ServiceRecords>) {
+        let key: Box<str> = format!("{name}.{namespace}").into();
+        if self.services.get(&key) == records.as_ref() {
+            return;
+        }
+        self.serial = self.serial.wrapping_add(1);
+        if let Some(old) = self.services.remove(&key) {
+            self.forget(namespace, &key, &old);
+        }
+        if let Some(records) = records {
+            *self.namespaces.entry(namespace.into()).or_default() += 1;
+            for address in records.addresses() {
+                self.owners.entry(address).or_default().push(key.clone());
+            }
+            self.services.insert(key, records);
+        }
+    }
+
+    fn forget(&mut self, namespace: &str, key: &str, old: &ServiceRecords) {
+        if let Some(count) = self.namespaces.get_mut(namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.namespaces.remove(namespace);
+            }
+        }
+        for address in old.addresses() {
+            if let Some(owners) = self.owners.get_mut(&address) {
+                owners.retain(|owner| **owner != *key);
+                if owners.is_empty() {
+                    self.owners.remove(&address);
+                }
+            }
+        }
+    }
+
+    /// The name of the zone.
+    pub fn zone(&self) -> &str {
+        &self.zone
+    }
+
+    /// A number that grows with each change.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    pub(super) fn resolver(&self) -> &[IpAddr] {
+        &self.resolver
+    }
+
+    /// The Service of `NAME.NAMESPACE`.
+    pub(super) fn service(&self, key: &str) -> Option<&ServiceRecords> {
+        self.services.get(key)
+    }
+
+    pub(super) fn has_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.contains_key(namespace)
+    }
+
+    pub(super) fn owners(&self, address: IpAddr) -> impl Iterator<Item = (&str, &ServiceRecords)> {
+        let keys = self.owners.get(&address).into_iter().flatten();
+        keys.filter_map(|key| Some((&**key, self.services.get(key)?)))
+    }
+}
+
+fn endpoints<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Vec<EndpointRecord> {
+    let mut found: Vec<EndpointRecord> = Vec::new();
+    for slice in slices {
+        let ports: std::sync::Arc<[PortRecord]> =
+            slice.ports.iter().flatten().filter_map(slice_port).collect();
+        for endpoint in slice.endpoints.iter().flatten().filter(|endpoint| is_ready(endpoint)) {
+            for address in endpoint.addresses.iter().filter_map(|text| text.parse().ok()) {
+                let hostname = endpoint.hostname.as_deref().filter(|name| !name.is_empty());
+                let hostname = hostname.map(|name| name.to_ascii_lowercase().into());
+                found.push(EndpointRecord { address, hostname, ports: ports.clone() });
+            }
+        }
+    }
+    found.sort_by(|a, b| (a.address, &a.hostname).cmp(&(b.address, &b.hostname)));
+    found.dedup_by(|a, b| a.address == b.address && a.hostname == b.hostname && a.ports == b.ports);
+    found
+}
+
+fn slice_port(port: &EndpointPort) -> Option<PortRecord> {
+    port_record(port.name.as_deref(), port.protocol.as_deref(), port.port)
+}
+
+fn port_record(name: Option<&str>, protocol: Option<&str>, port: Option<i32>) -> Option<PortRecord> {
+    let port = u16::try_from(port?).ok()?;
+    let name = name.unwrap_or_default().to_ascii_lowercase().into();
+    Some(PortRecord { name, protocol: Protocol::parse(protocol)?, port })
+}
+
+/// An address as a label: `10-0-0-1`, `fd00--1`.
+pub(super) fn dashed(address: IpAddr) -> String {
+    address.to_string().replace(['.', ':'], "-")
+}

@@ -1,0 +1,219 @@
+//! What each Service wants of the packet rules.
+//!
+//! A Service becomes [`Frontend`]s (where traffic arrives) with a [`Handling`]
+//! each (what happens to it); those become [`rules::Elements`] of the kernel's
+//! maps, and only the difference to what is there is sent.
+
+pub mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::endpoints::{NodeFacts, Protocol, Target, Targets, targets};
+
+/// How long ClientIP affinity lasts unless the Service says otherwise, in seconds.
+const DEFAULT_AFFINITY: u32 = 10_800;
+
+/// A Service that is somebody else's to serve carries this label.
+const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
+
+/// Whose traffic is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Audience {
+    /// Everybody's, unless there is a special rule for outsiders.
+    Everyone,
+    /// That of clients which are neither pods nor this node.
+    Outside,
+}
+
+/// Where traffic for a Service arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Frontend {
+    /// The Service's address; `None` means every address of the node.
+    pub address: Option<IpAddr>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Destination port.
+    pub port: u16,
+    /// Whose traffic.
+    pub audience: Audience,
+}
+
+/// What happens to a frontend's traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handling {
+    /// Each connection goes to one of the targets.
+    Balance {
+        /// Never empty.
+        targets: BTreeSet<Target>,
+        /// Clients return to their target if they come again within so many seconds.
+        affinity: Option<u32>,
+        /// Targets see this node as the client.
+        masquerade: bool,
+    },
+    /// Connections are refused: there is no endpoint.
+    Reject,
+    /// Packets disappear: there are endpoints, but none that may be used here.
+    Drop,
+}
+
+/// What the rules of all Services must know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The node the rules are for.
+    pub node: NodeFacts,
+    /// Whether the rules are for IPv4 (or else IPv6).
+    pub ipv4: bool,
+    /// Service addresses that this node answers itself, such as the resolver's.
+    pub own_addresses: BTreeSet<IpAddr>,
+}
+
+/// All frontends of a Service with their handling; none if it needs no rules.
+pub fn desired<'a>(
+    service: &Service,
+    slices: impl IntoIterator<Item = &'a EndpointSlice> + Clone,
+    surroundings: &Surroundings,
+) -> BTreeMap<Frontend, Handling> {
+    let mut wanted = BTreeMap::new();
+    let Some(spec) = service.spec.as_ref().filter(|spec| needs_rules(service, spec)) else { return wanted };
+    for port in spec.ports.iter().flatten() {
+        let (Some(protocol), Ok(number)) =
+            (Protocol::parse(port.protocol.as_deref()), u16::try_from(port.port))
+        else {
+            continue;
+        };
+        let name = port.name.as_deref().unwrap_or_default();
+        let targets = targets(slices.clone(), name, protocol, surroundings.ipv4, &surroundings.node);
+        let policy = Policy { spec, targets: &targets };
+        let mut add = |address, port, audience, handling| {
+            wanted.insert(Frontend { address, protocol, port, audience }, handling);
+        };
+        for address in cluster_addresses(spec, surroundings) {
+            add(Some(address), number, Audience::Everyone, policy.inside());
+        }
+        for (address, port) in external_frontends(service, spec, port, number, surroundings) {
+            add(address, port, Audience::Everyone, policy.outside_for_insiders());
+            if let Some(handling) = policy.outside_for_outsiders() {
+                add(address, port, Audience::Outside, handling);
+            }
+        }
+    }
+    wanted
+}
+
+fn needs_rules(service: &Service, spec: &ServiceSpec) -> bool {
+    let foreign = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OTHER_PROXY));
+    let address = spec.cluster_ip.as_deref().unwrap_or_default();
+    !foreign && spec.type_.as_deref() != Some("ExternalName") && !address.is_empty() && address != "None"
+}
+
+fn cluster_addresses<'a>(
+    spec: &'a ServiceSpec,
+    surroundings: &'a Surroundings,
+) -> impl Iterator<Item = IpAddr> + 'a {
+    let listed = spec.cluster_ips.as_deref().unwrap_or_default();
+    let first = if listed.is_empty() { spec.cluster_ip.as_slice() } else { listed };
+    addresses(first, surroundings)
+}
+
+fn addresses<'a>(texts: &'a [String], surroundings: &'a Surroundings) -> impl Iterator<Item = IpAddr> + 'a {
+    let parsed = texts.iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    parsed.filter(|address| {
+        address.is_ipv4() == surroundings.ipv4
+            && !address.is_unspecified()
+            && !surroundings.own_addresses.contains(address)
+    })
+}
+
+/// NodePort, externalIPs and the load balancer's addresses.
+fn external_frontends(
+    service: &Service,
+    spec: &ServiceSpec,
+    port: &ServicePort,
+    number: u16,
+    surroundings: &Surroundings,
+) -> Vec<(Option<IpAddr>, u16)> {
+    let mut frontends = Vec::new();
+    let node_port = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    frontends.extend(node_port.map(|port| (None, port)));
+    let external = spec.external_ips.as_deref().unwrap_or_default();
+    let balanced = balancer_addresses(service, spec);
+    for address in addresses(external, surroundings).chain(addresses(&balanced, surroundings)) {
+        frontends.push((Some(address), number));
+    }
+    frontends
+}
+
+/// Addresses of the load balancer whose packets arrive unchanged.
+///
+/// A Service that admits only some source ranges is not opened there: these
+/// rules cannot keep the others out.
+fn balancer_addresses(service: &Service, spec: &ServiceSpec) -> Vec<String> {
+    let everyone = |range: &String| matches!(range.trim(), "0.0.0.0/0" | "::/0");
+    let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+    if spec.type_.as_deref() != Some("LoadBalancer") || !(ranges.is_empty() || ranges.iter().any(everyone)) {
+        return Vec::new();
+    }
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+    let direct = ingress.iter().filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+    direct.filter_map(|ingress| ingress.ip.clone()).collect()
+}
+
+struct Policy<'a> {
+    spec: &'a ServiceSpec,
+    targets: &'a Targets,
+}
+
+impl Policy<'_> {
+    /// Traffic to the cluster address.
+    fn inside(&self) -> Handling {
+        if self.spec.internal_traffic_policy.as_deref() == Some("Local") {
+            self.balance(&self.targets.on_node, false)
+        } else {
+            self.balance(&self.targets.anywhere, false)
+        }
+    }
+
+    /// Traffic from pods and the node itself to an external address: it counts as internal, except
+    /// that under the policy Cluster everybody is treated the same.
+    fn outside_for_insiders(&self) -> Handling {
+        self.balance(&self.targets.anywhere, !self.stays_on_node())
+    }
+
+    /// Traffic from elsewhere to an external address, where it differs from that of insiders.
+    fn outside_for_outsiders(&self) -> Option<Handling> {
+        let differs =
+            self.stays_on_node() && !(self.targets.anywhere.is_empty() && self.targets.on_node.is_empty());
+        differs.then(|| self.balance(&self.targets.on_node, false))
+    }
+
+    fn stays_on_node(&self) -> bool {
+        self.spec.external_traffic_policy.as_deref() == Some("Local")
+    }
+
+    fn balance(&self, targets: &BTreeSet<Target>, masquerade: bool) -> Handling {
+        if !targets.is_empty() {
+            Handling::Balance { targets: targets.clone(), affinity: affinity(self.spec), masquerade }
+        } else if self.targets.anywhere.is_empty() {
+            Handling::Reject
+        } else {
+            Handling::Drop
+        }
+    }
+}
+
+fn affinity(spec: &ServiceSpec) -> Option<u32> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = configured.and_then(|client_ip| client_ip.timeout_seconds);
+    Some(seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(DEFAULT_AFFINITY))
+}
+
+#[cfg(test)]
+mod tests;
