@@ -5,6 +5,7 @@
 //! a safe wrapper.
 
 mod bpf;
+pub mod build_step;
 pub mod cgroup;
 pub mod link;
 pub mod mount;
