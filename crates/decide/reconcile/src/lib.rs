@@ -6,10 +6,15 @@
 
 pub mod action;
 pub mod deployment;
+pub mod endpoint_slices;
+pub mod endpoints;
 pub mod fingerprint;
+pub mod job;
 pub mod owner;
 pub mod pod;
 pub mod replicas;
+pub mod service;
+pub mod service_account;
 pub mod share;
 #[cfg(test)]
 mod testing;

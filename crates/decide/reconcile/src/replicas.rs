@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::action::{self, Action, Create, Failure, Note, Patch, Severity, Target};
 use crate::owner::{Claimant, controller_ref};
 use crate::pod;
+pub(crate) use rank::first_to_go;
 
 /// Pods made or deleted in one step; the rest follows when these are seen.
 const BURST: usize = 500;
@@ -135,7 +136,7 @@ fn adjust(owner: &ReplicaOwner, active: &[Arc<Pod>], related: &[Arc<Pod>], now: 
         return (0..missing).map(|_| creation(owner).into()).collect();
     }
     let surplus = (active.len() - wanted).min(BURST);
-    let victims = rank::first_to_go(active, related, surplus, now);
+    let victims = first_to_go(active, related, surplus, now);
     victims.iter().map(|pod| deletion(owner, pod)).collect()
 }
 

@@ -13,7 +13,7 @@ use crate::pod;
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// `count` of the active pods: those of least use.
-pub(super) fn first_to_go(
+pub(crate) fn first_to_go(
     active: &[Arc<Pod>],
     related: &[Arc<Pod>],
     count: usize,
