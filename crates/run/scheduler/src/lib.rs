@@ -1,1 +1,108 @@
 //! Joins scheduling decisions to the API.
+//!
+//! What enters are nodes, pods and namespaces through shared informers; what leaves are bindings,
+//! `PodScheduled` conditions and Events. One task owns the state ([`cycle`]) and never waits for a
+//! write: a decided pod counts as placed at once and is bound in the background ([`effects`]).
+//! Nothing here decides where a pod goes.
+
+mod cycle;
+mod effects;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use plimsoll_client::{EventRecorder, Informers};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use cycle::Cycle;
+use effects::Effects;
+
+/// Changes that are read before pods are scheduled again.
+const READ_AT_ONCE: usize = 1024;
+
+/// Pods that are scheduled before changes are read again.
+const SCHEDULED_AT_ONCE: usize = 64;
+
+/// How the scheduler works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Pods with this `spec.schedulerName` are its business.
+    pub scheduler_name: String,
+    /// Bindings that may be under way at once.
+    pub bindings_at_once: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { scheduler_name: "default-scheduler".to_owned(), bindings_at_once: 256 }
+    }
+}
+
+/// Why the scheduler stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An informer ended before the scheduler.
+    #[error("the informer of {0} ended")]
+    InformerEnded(&'static str),
+}
+
+/// Schedules pods until `shutdown`.
+///
+/// # Errors
+/// Only if an informer ends; failures of single writes are retried.
+pub async fn run(
+    config: Config,
+    informers: Informers,
+    client: kube::Client,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let recorder = EventRecorder::new(client.clone(), &config.scheduler_name, None);
+    let (effects, mut outcomes) = Effects::new(client, recorder);
+    let mut nodes = informers.informer::<Node>().subscribe();
+    let mut namespaces = informers.informer::<Namespace>().subscribe();
+    let mut pods = informers.informer::<Pod>().subscribe();
+    let mut cycle = Cycle::new(config, effects);
+    let start = Instant::now();
+    loop {
+        let wake = cycle.next_time().map(|time| start + time);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            delta = nodes.recv() => cycle.node(delta.ok_or(Error::InformerEnded("nodes"))?),
+            delta = namespaces.recv() => cycle.namespace(delta.ok_or(Error::InformerEnded("namespaces"))?),
+            delta = pods.recv() => cycle.pod(delta.ok_or(Error::InformerEnded("pods"))?),
+            Some(outcome) = outcomes.recv() => cycle.outcome(outcome, start.elapsed()),
+            () = sleep_until(wake) => {}
+        }
+        for _ in 0..READ_AT_ONCE {
+            let mut idle = true;
+            if let Ok(delta) = nodes.try_recv() {
+                (idle, ()) = (false, cycle.node(delta));
+            }
+            if let Ok(delta) = namespaces.try_recv() {
+                (idle, ()) = (false, cycle.namespace(delta));
+            }
+            if let Ok(delta) = pods.try_recv() {
+                (idle, ()) = (false, cycle.pod(delta));
+            }
+            if let Ok(outcome) = outcomes.try_recv() {
+                (idle, ()) = (false, cycle.outcome(outcome, start.elapsed()));
+            }
+            if idle {
+                break;
+            }
+        }
+        cycle.schedule(SCHEDULED_AT_ONCE, start.elapsed());
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! The scheduler's state, and what each change does to it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use plimsoll_client::{Delta, EventType};
+use plimsoll_schedule::{Change, Decision, PodInfo, Queue, Scheduler};
+
+use crate::Config;
+use crate::effects::{Effects, Outcome};
+
+type Uid = Arc<str>;
+
+/// What the scheduler knows and waits for.
+pub(crate) struct Cycle {
+    config: Config,
+    effects: Effects,
+    scheduler: Scheduler,
+    queue: Queue,
+    /// Decided pods that the API does not show on their node yet.
+    assumed: HashSet<Uid>,
+    /// Bindings under way.
+    binding: usize,
+    /// The message in the condition of pods that found no node.
+    reported: HashMap<Uid, String>,
+    /// Changes that parked pods have not been told of.
+    changes: Vec<Change>,
+    /// Informers whose first content is not complete yet.
+    unsynced: u8,
+}
+
+impl Cycle {
+    pub(crate) fn new(config: Config, effects: Effects) -> Self {
+        Cycle {
+            config,
+            effects,
+            scheduler: Scheduler::default(),
+            queue: Queue::default(),
+            assumed: HashSet::new(),
+            binding: 0,
+            reported: HashMap::new(),
+            changes: Vec::new(),
+            unsynced: 3,
+        }
+    }
+
+    pub(crate) fn node(&mut self, delta: Delta<Node>) {
+        match delta {
+            Delta::Applied { new, .. } => {
+                let change = self.scheduler.snapshot.set_node(&new);
+                self.changed(change);
+            }
+            Delta::Deleted(node) => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                let change = self.scheduler.snapshot.remove_node(name);
+                self.changed(change);
+            }
+            Delta::Synced => self.unsynced -= 1,
+        }
+    }
+
+    pub(crate) fn namespace(&mut self, delta: Delta<Namespace>) {
+        match delta {
+            Delta::Applied { new, .. } => {
+                let name = new.metadata.name.as_deref().unwrap_or_default();
+                let change = self.scheduler.snapshot.set_namespace(name, new.metadata.labels.as_ref());
+                self.changed(change);
+            }
+            Delta::Deleted(namespace) => {
+                self.scheduler
+                    .snapshot
+                    .remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
+            }
+            Delta::Synced => self.unsynced -= 1,
+        }
+    }
+
+    pub(crate) fn pod(&mut self, delta: Delta<Pod>) {
+        match delta {
+            Delta::Applied { new, .. } if is_over(&new) => self.gone(&new),
+            Delta::Applied { new, .. } => match node_of(&new) {
+                Some(node) => self.bound(&new, node),
+                None => self.pending(&new),
+            },
+            Delta::Deleted(pod) => self.gone(&pod),
+            Delta::Synced => self.unsynced -= 1,
+        }
+    }
+
+    pub(crate) fn outcome(&mut self, outcome: Outcome, now: Duration) {
+        match outcome {
+            Outcome::Bound(pod, node) => {
+                self.binding -= 1;
+                self.reported.remove(&pod.uid);
+                self.queue.remove(&pod.uid);
+                let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
+                self.effects.event(&pod, EventType::Normal, "Scheduled", message);
+            }
+            Outcome::NotBound(pod, why) => {
+                self.binding -= 1;
+                self.effects.event(&pod, EventType::Warning, "FailedScheduling", why);
+                if self.assumed.remove(&pod.uid) {
+                    let change = self.scheduler.snapshot.remove_pod(&pod.uid);
+                    self.changed(change);
+                }
+                self.queue.retry(&pod.uid, now);
+            }
+            Outcome::NotReported(uid) => {
+                self.reported.remove(&uid);
+            }
+        }
+    }
+
+    /// When there is something to do without any change; none if never.
+    pub(crate) fn next_time(&self) -> Option<Duration> {
+        if self.is_ready() { self.queue.next_time() } else { None }
+    }
+
+    /// Wakes the pods that changes may help, and decides about up to `count` pods.
+    pub(crate) fn schedule(&mut self, count: usize, now: Duration) {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            let scheduler = &self.scheduler;
+            self.queue.wake(now, |needs, linked| {
+                changes.iter().any(|change| scheduler.may_help(*change, needs, linked))
+            });
+        }
+        for _ in 0..count {
+            if !self.is_ready() {
+                return;
+            }
+            let Some(pod) = self.queue.pop(now) else { return };
+            match self.scheduler.decide(&pod) {
+                Decision::Node(node) => self.bind(pod, node),
+                Decision::Nowhere(diagnosis) => {
+                    self.queue.park(&pod.uid, now);
+                    self.report(&pod, diagnosis.to_string());
+                }
+            }
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.unsynced == 0 && self.binding < self.config.bindings_at_once
+    }
+
+    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
+        let change = self.scheduler.snapshot.place(pod.clone(), &node);
+        self.changed(change);
+        self.assumed.insert(pod.uid.clone());
+        self.binding += 1;
+        self.effects.bind(pod, node);
+    }
+
+    fn report(&mut self, pod: &Arc<PodInfo>, message: String) {
+        self.effects.event(pod, EventType::Warning, "FailedScheduling", message.clone());
+        if self.reported.get(&pod.uid) != Some(&message) {
+            self.effects.report(pod, &message);
+            self.reported.insert(pod.uid.clone(), message);
+        }
+    }
+
+    fn pending(&mut self, pod: &Pod) {
+        if !self.is_ours(pod) {
+            if let Some(uid) = &pod.metadata.uid {
+                self.queue.remove(uid);
+            }
+            return;
+        }
+        let info = Arc::new(self.scheduler.read(pod));
+        // What the API shows is older than the decision: the binding is under way.
+        if self.assumed.contains(&info.uid) {
+            return;
+        }
+        if let Some(message) = condition_message(pod) {
+            self.reported.entry(info.uid.clone()).or_insert(message);
+        }
+        self.queue.add(info);
+    }
+
+    fn is_ours(&self, pod: &Pod) -> bool {
+        let Some(spec) = &pod.spec else { return false };
+        let name = spec.scheduler_name.as_deref().unwrap_or("default-scheduler");
+        name == self.config.scheduler_name
+            && pod.metadata.deletion_timestamp.is_none()
+            && spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn bound(&mut self, pod: &Pod, node: &str) {
+        let info = Arc::new(self.scheduler.read(pod));
+        self.assumed.remove(&info.uid);
+        self.reported.remove(&info.uid);
+        self.queue.remove(&info.uid);
+        let change = self.scheduler.snapshot.place(info, node);
+        self.changed(change);
+    }
+
+    fn gone(&mut self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.queue.remove(uid);
+        self.assumed.remove(uid);
+        self.reported.remove(uid);
+        let change = self.scheduler.snapshot.remove_pod(uid);
+        self.changed(change);
+    }
+
+    /// Remembers a change for the pods that are parked; those that come later see it anyway.
+    fn changed(&mut self, change: Change) {
+        let [_, _, parked] = self.queue.lengths();
+        if parked > 0 && change != Change::Nothing && !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+    }
+}
+
+/// The pod has ended and holds nothing of its node any more.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Why the pod waits, as its condition says now.
+fn condition_message(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let unschedulable = |reason: &Option<String>| reason.as_deref() == Some("Unschedulable");
+    let found = conditions.iter().find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+    unschedulable(&found.reason).then(|| found.message.clone()).flatten()
+}

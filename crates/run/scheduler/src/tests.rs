@@ -1,0 +1,271 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// An API server with nodes, pods and namespaces that binds what it is told to.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: HashMap<(&'static str, String), Value>,
+    watchers: HashMap<&'static str, Vec<mpsc::UnboundedSender<String>>>,
+    version: u64,
+    refuse_bindings: usize,
+    /// Method, path and body of every write.
+    writes: Vec<(String, Value)>,
+}
+
+const KINDS: [&str; 3] = ["pods", "nodes", "namespaces"];
+
+impl Api {
+    fn put(&self, kind: &'static str, mut object: Value) {
+        let mut state = self.0.lock().unwrap();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        state.objects.insert((kind, name), object.clone());
+        state.tell(kind, "MODIFIED", &object);
+    }
+
+    fn remove(&self, kind: &'static str, name: &str) {
+        let mut state = self.0.lock().unwrap();
+        let object = state.objects.remove(&(kind, name.to_owned())).unwrap();
+        state.tell(kind, "DELETED", &object);
+    }
+
+    fn node_of(&self, pod: &str) -> Option<String> {
+        let state = self.0.lock().unwrap();
+        state.objects.get(&("pods", pod.to_owned()))?["spec"]["nodeName"].as_str().map(str::to_owned)
+    }
+
+    fn writes(&self, path: &str) -> Vec<Value> {
+        let state = self.0.lock().unwrap();
+        state.writes.iter().filter(|(line, _)| line.contains(path)).map(|(_, body)| body.clone()).collect()
+    }
+
+    fn write(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+        self.0.lock().unwrap().writes.push((format!("{method} {path}"), body.clone()));
+        let Some(name) = path.strip_suffix("/binding").and_then(|path| path.rsplit('/').next()) else {
+            return (200, body);
+        };
+        let mut state = self.0.lock().unwrap();
+        if state.refuse_bindings > 0 {
+            state.refuse_bindings -= 1;
+            return (
+                500,
+                json!({"kind": "Status", "status": "Failure", "code": 500, "message": "no", "reason": ""}),
+            );
+        }
+        let mut pod = state.objects[&("pods", name.to_owned())].clone();
+        drop(state);
+        assert!(pod["spec"].get("nodeName").is_none(), "bound twice");
+        pod["spec"]["nodeName"] = body["target"]["name"].clone();
+        self.put("pods", pod);
+        (201, json!({"kind": "Status", "status": "Success"}))
+    }
+}
+
+impl State {
+    fn tell(&mut self, kind: &'static str, event: &str, object: &Value) {
+        let line = format!("{}\n", json!({"type": event, "object": object}));
+        self.watchers.entry(kind).or_default().retain(|watcher| watcher.send(line.clone()).is_ok());
+    }
+}
+
+impl tower::Service<Request<Body>> for Api {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = futures::future::BoxFuture<'static, Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let path = parts.uri.path().to_owned();
+            if parts.method != Method::GET {
+                let body = body.collect().await.unwrap().to_bytes();
+                let (code, answer) = api.write(&parts.method, &path, serde_json::from_slice(&body).unwrap());
+                return Ok(respond(code, &answer));
+            }
+            let kind = KINDS.into_iter().find(|kind| path.ends_with(kind)).unwrap();
+            let mut state = api.0.lock().unwrap();
+            if parts.uri.query().is_some_and(|query| query.contains("watch=")) {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                state.watchers.entry(kind).or_default().push(sender);
+                return Ok(stream(receiver));
+            }
+            let items: Vec<&Value> =
+                state.objects.iter().filter(|(key, _)| key.0 == kind).map(|(_, object)| object).collect();
+            let list = json!({"metadata": {"resourceVersion": state.version.to_string()}, "items": items});
+            Ok(respond(200, &list))
+        })
+    }
+}
+
+fn respond(code: u16, body: &Value) -> Answer {
+    Response::builder().status(code).body(Full::new(Bytes::from(body.to_string())).boxed_unsync()).unwrap()
+}
+
+fn stream(receiver: mpsc::UnboundedReceiver<String>) -> Answer {
+    let lines = futures::stream::unfold(receiver, |mut receiver| async {
+        let line = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(line))), receiver))
+    });
+    Response::new(StreamBody::new(lines.boxed()).boxed_unsync())
+}
+
+fn node(name: &str, cpu: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name},
+        "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "100"}}})
+}
+
+fn pod(name: &str, cpu: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "ns", "uid": name},
+        "spec": {"schedulerName": "default-scheduler",
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}})
+}
+
+fn start(api: &Api) -> CancellationToken {
+    let client = plimsoll_client::from_service(api.clone());
+    let shutdown = CancellationToken::new();
+    let informers = Informers::new(client.clone());
+    let ended = shutdown.clone();
+    tokio::spawn(async move { run(Config::default(), informers, client, ended).await.unwrap() });
+    shutdown
+}
+
+/// Waits for the condition in the runtime's own time, which jumps when everything is idle.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn binds_what_fits_and_says_why_not() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "2"));
+    api.put("nodes", node("n1", "2"));
+    for name in ["a", "b"] {
+        api.put("pods", pod(name, "2"));
+    }
+    let _shutdown = start(&api);
+    eventually("both bound", || api.node_of("a").is_some() && api.node_of("b").is_some()).await;
+    assert_ne!(api.node_of("a"), api.node_of("b"));
+
+    api.put("pods", pod("c", "1"));
+    eventually("condition", || !api.writes("/pods/c/status").is_empty()).await;
+    let condition = &api.writes("/pods/c/status")[0]["status"]["conditions"][0];
+    assert_eq!(
+        (condition["type"].as_str(), condition["reason"].as_str()),
+        (Some("PodScheduled"), Some("Unschedulable"))
+    );
+    let message = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    assert_eq!(condition["message"], message);
+    eventually("events", || api.writes("/events").len() >= 3).await;
+    let events = api.writes("/events");
+    let has = |reason: &str, text: &str| {
+        events.iter().any(|event| event["reason"] == reason && event["message"] == text)
+    };
+    assert!(has("FailedScheduling", message), "{events:?}");
+    assert!(
+        has("Scheduled", &format!("Successfully assigned ns/a to {}", api.node_of("a").unwrap())),
+        "{events:?}"
+    );
+
+    let mut over = api.0.lock().unwrap().objects[&("pods", "a".to_owned())].clone();
+    let freed = api.node_of("a");
+    over["status"] = json!({"phase": "Succeeded"});
+    api.put("pods", over);
+    eventually("c bound", || api.node_of("c") == freed).await;
+    assert_eq!(api.writes("/pods/c/status").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_bindings_are_retried() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "2"));
+    api.0.lock().unwrap().refuse_bindings = 2;
+    api.put("pods", pod("a", "2"));
+    let _shutdown = start(&api);
+    eventually("bound at the third try", || api.node_of("a").is_some()).await;
+    assert_eq!(api.writes("/binding").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaves_what_is_not_its_own() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "8"));
+    let mut other = pod("other", "1");
+    other["spec"]["schedulerName"] = json!("mine");
+    let mut gated = pod("gated", "1");
+    gated["spec"]["schedulingGates"] = json!([{"name": "wait"}]);
+    let mut ending = pod("ending", "1");
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    for pod in [other, gated.clone(), ending] {
+        api.put("pods", pod);
+    }
+    let shutdown = start(&api);
+    api.put("pods", pod("a", "1"));
+    eventually("a bound", || api.node_of("a").is_some()).await;
+    assert_eq!(api.writes("/binding").len(), 1);
+    gated["spec"].as_object_mut().unwrap().remove("schedulingGates");
+    api.put("pods", gated);
+    eventually("gate lifted", || api.node_of("gated").is_some()).await;
+
+    // A new node helps a pod that waits; a pod that is gone is forgotten.
+    api.put("pods", pod("big", "20"));
+    api.put("pods", pod("gone", "20"));
+    eventually("both wait", || api.writes("/status").len() == 2).await;
+    api.remove("pods", "gone");
+    api.put("nodes", node("n1", "40"));
+    eventually("big bound", || api.node_of("big").as_deref() == Some("n1")).await;
+    assert_eq!(api.writes("/binding").len(), 3);
+    shutdown.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_pods() {
+    let api = Api::default();
+    for at in 0..20 {
+        api.put("nodes", node(&format!("n{at}"), "64"));
+    }
+    for at in 0..500 {
+        api.put("pods", pod(&format!("p{at}"), "1"));
+    }
+    let _shutdown = start(&api);
+    eventually("all bound", || (0..500).all(|at| api.node_of(&format!("p{at}")).is_some())).await;
+    assert_eq!(api.writes("/binding").len(), 500);
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for at in 0..500 {
+        *counts.entry(api.node_of(&format!("p{at}")).unwrap()).or_default() += 1;
+    }
+    assert!(counts.values().all(|count| *count == 25), "{counts:?}");
+}
