@@ -160,6 +160,14 @@ pub fn unmount(target: &Path) -> Result<()> {
     }
 }
 
+/// Takes away the mounts at each of `targets`, without a look at the table.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn unmount_each(targets: &[PathBuf]) -> Result<()> {
+    targets.iter().try_for_each(|target| unmount(target))
+}
+
 /// Takes away every mount at or below `folder`, the newest first, and says how many there were.
 ///
 /// # Errors

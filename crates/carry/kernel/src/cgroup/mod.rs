@@ -174,6 +174,19 @@ impl Cgroup {
         self.hierarchy.mounts.get(key).map(|mount| mount.join(&self.relative))
     }
 
+    /// The group's folder in each controller, by the name under which it is mounted.
+    #[must_use]
+    pub fn folders(&self) -> Vec<(String, PathBuf)> {
+        let mut found: Vec<(String, PathBuf)> = Vec::new();
+        for mount in self.hierarchy.mounts.values() {
+            let name = mount.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if !found.iter().any(|(known, _)| *known == name) {
+                found.push((name, mount.join(&self.relative)));
+            }
+        }
+        found
+    }
+
     /// Whether the group exists.
     #[must_use]
     pub fn exists(&self) -> bool {

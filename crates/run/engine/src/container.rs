@@ -1,0 +1,489 @@
+//! Containers: create, start, stop, remove, change.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_cri::v1::{
+    ContainerConfig, ContainerEventType, LinuxContainerResources, LinuxContainerSecurityContext, Mount,
+    MountPropagation, NamespaceMode, PodSandboxConfig, Signal as CriSignal,
+};
+use plimsoll_kernel::{mount, namespace};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::engine::{Engine, blocking};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::images::{ImageError, ImageFacts};
+use crate::pods::{Container, ContainerRecord, Sandbox, Status};
+use crate::protocol::{Answer, Call, Exit, Launch};
+use crate::sandbox::{clear, new_id};
+use crate::spec::{self, Files, Input, Namespaces, PidNamespace, SpecError, user};
+
+/// The exit code of a container whose program could not be run, as users know it.
+const START_FAILED: i32 = 128;
+
+/// A killed process may wait for a device; after this long there is something wrong.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Makes a container ready to start. Returns its id.
+    ///
+    /// # Errors
+    /// When the image is missing or the configuration makes no sense; nothing is left then.
+    pub async fn create_container(
+        &self,
+        sandbox: &str,
+        config: ContainerConfig,
+        sandbox_config: Option<PodSandboxConfig>,
+    ) -> Result<String> {
+        let sandbox = self.shared.pods.sandbox(sandbox)?;
+        if !sandbox.state().ready {
+            return Err(Error::State(format!("pod sandbox {} is not ready", sandbox.id)));
+        }
+        let name = config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
+        let image = self.shared.config.images.find(&name).ok_or(ImageError::NotFound(name))?;
+        let id = new_id();
+        let cgroup = format!("{}/{id}", self.pod_cgroup(&sandbox));
+        let dir = sandbox.dir.container(&id);
+        let container = Arc::new(Container {
+            id: id.clone(),
+            sandbox: sandbox.clone(),
+            config,
+            dir,
+            cgroup,
+            record: std::sync::Mutex::new(ContainerRecord::default()),
+            status: watch::channel(Status::Created).0,
+        });
+        let (engine, made) = (self.clone(), container.clone());
+        let sandbox_config = sandbox_config.unwrap_or_else(|| sandbox.config.clone());
+        let prepared = blocking(move || {
+            engine.prepare(&made, &image, &sandbox_config).inspect_err(|_| {
+                // The first error is the one that matters.
+                let _ = engine.clean(&made);
+            })
+        });
+        prepared.await?;
+        self.shared.pods.insert_container(container);
+        self.publish(&sandbox, &id, ContainerEventType::ContainerCreatedEvent);
+        Ok(id)
+    }
+
+    /// Everything that can be done before the start.
+    fn prepare(&self, container: &Container, image: &ImageFacts, sandbox: &PodSandboxConfig) -> Result<()> {
+        let (dir, config) = (&container.dir, &container.config);
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o711);
+        for folder in [dir.rootfs(), dir.upper(), dir.work()] {
+            builder.create(&folder).map_err(Error::io(&folder))?;
+        }
+        mount::overlay(&image.layers, &dir.upper(), &dir.work(), &dir.rootfs())?;
+        let linux = config.linux.clone().unwrap_or_default();
+        let (security, resources) =
+            (linux.security_context.unwrap_or_default(), linux.resources.unwrap_or_default());
+        let image_user = image.config.user().as_deref().unwrap_or_default();
+        let user = user::resolve(&security, image_user, &user::Accounts::read(&dir.rootfs()))?;
+        let devices = spec::host_devices(&config.devices, security.privileged)?;
+        let group = self.cgroup(&container.cgroup);
+        group.create()?;
+        group.apply(&spec::limits(&resources, spec::rules(&devices, security.privileged)))?;
+        let mounts = self.sources(container)?;
+        let namespaces = self.namespaces(container, &security)?;
+        let input = Input {
+            sandbox,
+            config,
+            mounts: &mounts,
+            image: &image.config,
+            user: &user,
+            namespaces: &namespaces,
+            files: &files_of(&container.sandbox),
+            cgroup: &container.cgroup,
+            cgroup_view: &group.folders(),
+            devices: &devices,
+            rootfs: dir.rootfs(),
+            host: &self.shared.host,
+        };
+        let document = spec::document(&input)?;
+        let capabilities = spec::capabilities_of(&security, &self.shared.host)?;
+        let filters = spec::seccomp::filters(security.seccomp.as_ref(), security.privileged, &capabilities)?;
+        let launch = Launch {
+            cgroup: container.cgroup.clone(),
+            oom_score: i32::try_from(resources.oom_score_adj).unwrap_or(0),
+            log: container.log_path(),
+            stdin: config.stdin,
+            stdin_once: config.stdin_once,
+            tty: config.tty,
+            confinement: spec::confinement(&input, filters)?,
+        };
+        *container.record() = ContainerRecord {
+            created_at: clock::now(),
+            image_id: image.id.clone(),
+            image_ref: image.repo_digests.first().unwrap_or(&image.id).clone(),
+            stop_signal: stop_signal(config, image),
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+            resources: resources.encode_to_vec(),
+            status: Status::Created,
+        };
+        fs::write(dir.config(), config.encode_to_vec()).map_err(Error::io(dir.config()))?;
+        files::replace_json(&dir.spec(), &document).map_err(Error::io(dir.spec()))?;
+        files::replace_json(&dir.launch(), &launch).map_err(Error::io(dir.launch()))?;
+        self.keep_container(container)
+    }
+
+    /// Undoes what preparing and running has done.
+    fn clean(&self, container: &Container) -> Result<()> {
+        mount::unmount_each(&self.mounts_of(container))?;
+        clear(&self.cgroup(&container.cgroup))?;
+        match fs::remove_dir_all(container.dir.path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(container.dir.path())(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the engine has mounted something for a container.
+    fn mounts_of(&self, container: &Container) -> Vec<PathBuf> {
+        let images = container.config.mounts.iter().filter(|mount| mount.image.is_some());
+        let volumes = images.enumerate().map(|(index, _)| volume(container, index).join("view"));
+        std::iter::once(container.dir.rootfs()).chain(volumes).collect()
+    }
+
+    /// The container's mounts with sources that exist: folders are made, images are unpacked.
+    fn sources(&self, container: &Container) -> Result<Vec<Mount>> {
+        let mut found = Vec::new();
+        let mut images = 0;
+        for mount in &container.config.mounts {
+            let mut mount = mount.clone();
+            if let Some(image) = mount.image.take() {
+                mount.host_path = self.image_volume(container, images, &image.image, &mount)?;
+                mount.readonly = true;
+                images += 1;
+            } else {
+                mount.host_path = existing(&mount)?;
+            }
+            found.push(mount);
+        }
+        Ok(found)
+    }
+
+    /// Mounts an image for a container to look into.
+    fn image_volume(&self, container: &Container, index: usize, name: &str, mount: &Mount) -> Result<String> {
+        let image =
+            self.shared.config.images.find(name).ok_or_else(|| ImageError::NotFound(name.to_owned()))?;
+        let base = volume(container, index);
+        let [upper, work, view] = ["upper", "work", "view"].map(|part| base.join(part));
+        for folder in [&upper, &work, &view] {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        mount::overlay(&image.layers, &upper, &work, &view)?;
+        let path = Path::new(&mount.image_sub_path);
+        let inside = view.join(path.strip_prefix("/").unwrap_or(path));
+        let real = fs::canonicalize(&inside).map_err(Error::io(&inside))?;
+        if !real.starts_with(&view) {
+            let reason = format!("{} leads out of the image", mount.image_sub_path);
+            return Err(SpecError::Mount { path: mount.container_path.clone(), reason }.into());
+        }
+        Ok(real.to_string_lossy().into_owned())
+    }
+
+    fn namespaces(
+        &self,
+        container: &Container,
+        security: &LinuxContainerSecurityContext,
+    ) -> Result<Namespaces> {
+        let sandbox = &container.sandbox;
+        let pause = sandbox.state().pause.map(|pause| pause.pid);
+        let pause =
+            pause.ok_or_else(|| Error::State(format!("pod sandbox {} has no pause process", sandbox.id)))?;
+        let options = security.namespace_options.clone().unwrap_or_else(|| sandbox.namespaces());
+        let of_pause = |kind: &str| namespace::of_process(pause, kind);
+        let pid = match options.pid() {
+            NamespaceMode::Container => PidNamespace::Own,
+            NamespaceMode::Node => PidNamespace::Host,
+            NamespaceMode::Pod => PidNamespace::Of(of_pause("pid")),
+            NamespaceMode::Target => match self.shared.pods.container(&options.target_id)?.status() {
+                Status::Running { pid, .. } => PidNamespace::Of(namespace::of_process(pid, "pid")),
+                _ => {
+                    return Err(Error::State(format!(
+                        "target container {} is not running",
+                        options.target_id
+                    )));
+                }
+            },
+        };
+        let own_network = sandbox.owns_network();
+        Ok(Namespaces {
+            network: own_network.then(|| self.shared.layout.network_namespace(&sandbox.id)),
+            ipc: sandbox.owns_ipc().then(|| of_pause("ipc")),
+            uts: own_network.then(|| of_pause("uts")),
+            pid,
+        })
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// When its program cannot be run: the container has ended then, with exit code 128.
+    pub async fn start_container(&self, id: &str) -> Result<()> {
+        let container = self.shared.pods.container(id)?;
+        if container.status() != Status::Created {
+            return Err(Error::State(format!("container {id} was started before")));
+        }
+        let shim = container.sandbox.shim()?;
+        match shim.call(Call::Start { container: container.id.clone() }, &[]).await {
+            Ok((Answer::Started(process), _)) => {
+                let running = Status::Running { pid: process.identity.pid, started_at: process.started };
+                // Its end may have been told already.
+                container.status.send_if_modified(|status| {
+                    let created = *status == Status::Created;
+                    if created {
+                        *status = running;
+                    }
+                    created
+                });
+                self.keep_container(&container)?;
+                self.publish(&container.sandbox, &container.id, ContainerEventType::ContainerStartedEvent);
+                Ok(())
+            }
+            Ok(_) => Err(Error::Shim("the shim did not tell the process".to_owned())),
+            Err(error) => {
+                let exit = Exit { code: START_FAILED, oom: false, at: clock::now() };
+                self.end_container(&container, exit, "StartError", &error.to_string()).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes the end of a container and tells it.
+    pub(crate) async fn end_container(
+        &self,
+        container: &Arc<Container>,
+        exit: Exit,
+        reason: &str,
+        message: &str,
+    ) {
+        let ended = container.status.send_if_modified(|status| {
+            let started_at = match status {
+                Status::Created => exit.at,
+                Status::Running { started_at, .. } => *started_at,
+                Status::Exited { .. } => return false,
+            };
+            let (reason, message) = (reason.to_owned(), message.to_owned());
+            *status = Status::Exited { started_at, exit: exit.clone(), reason, message };
+            true
+        });
+        if !ended {
+            return;
+        }
+        // The shim's file has it too, so a full disk loses nothing that matters.
+        if let Err(error) = self.keep_container(container) {
+            tracing::warn!(container = container.id, %error, "keeping the end of a container");
+        }
+        self.publish(&container.sandbox, &container.id, ContainerEventType::ContainerStoppedEvent);
+        let group = self.cgroup(&container.cgroup);
+        // What stays busy now goes when the container is removed.
+        let _ = blocking(move || clear(&group)).await;
+    }
+
+    /// Ends a container: its stop signal, and SIGKILL after `grace`. One that has ended is no error.
+    ///
+    /// # Errors
+    /// When it survives SIGKILL.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let container = match self.shared.pods.container(id) {
+            Ok(container) => container,
+            Err(_) => return Ok(()),
+        };
+        if !container.running() {
+            return Ok(());
+        }
+        if !grace.is_zero() {
+            let name = container.record().stop_signal.clone();
+            self.signal(&container, signal_number(&name).unwrap_or(nix::libc::SIGTERM)).await?;
+            if ended(&container, grace).await {
+                return Ok(());
+            }
+        }
+        self.signal(&container, nix::libc::SIGKILL).await?;
+        if ended(&container, KILL_PATIENCE).await {
+            return Ok(());
+        }
+        Err(Error::Timeout(format!("container {id} did not end after SIGKILL")))
+    }
+
+    async fn signal(&self, container: &Container, signal: i32) -> Result<()> {
+        let call = Call::Signal { container: container.id.clone(), signal };
+        match container.sandbox.shim()?.call(call, &[]).await {
+            Ok(_) => Ok(()),
+            // It ended in between.
+            Err(_) if !container.running() => Ok(()),
+            Err(Error::Shim(message)) if message.contains("entity not found") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a container, ending it first if it runs; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let Ok(container) = self.shared.pods.container(id) else { return Ok(()) };
+        self.stop_container(&container.id, Duration::ZERO).await?;
+        if let Ok(shim) = container.sandbox.shim() {
+            // A shim that never knew it, or is dead, has forgotten it.
+            let _ = shim.call(Call::Forget { container: container.id.clone() }, &[]).await;
+        }
+        let runtime = container.sandbox.dir.runtime().join(&container.id);
+        let (engine, removed) = (self.clone(), container.clone());
+        blocking(move || {
+            match fs::remove_dir_all(&runtime) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(runtime)(error));
+                }
+                _ => {}
+            }
+            engine.clean(&removed)
+        })
+        .await?;
+        self.shared.pods.remove_container(&container.id);
+        self.publish(&container.sandbox, &container.id, ContainerEventType::ContainerDeletedEvent);
+        Ok(())
+    }
+
+    /// Changes the limits of a container that exists.
+    ///
+    /// # Errors
+    /// When it has ended, or the kernel refuses a value (memory below what is in use).
+    pub async fn update_container(&self, id: &str, change: LinuxContainerResources) -> Result<()> {
+        let container = self.shared.pods.container(id)?;
+        if matches!(container.status(), Status::Exited { .. }) {
+            return Err(Error::State(format!("container {id} has ended")));
+        }
+        let group = self.cgroup(&container.cgroup);
+        let limits = spec::update(&change);
+        blocking(move || Ok(group.apply(&limits)?)).await?;
+        let mut resources = container.resources();
+        spec::merge(&mut resources, &change);
+        container.record().resources = resources.encode_to_vec();
+        self.keep_container(&container)
+    }
+
+    /// Opens the log file of a container anew, after it was moved away.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub async fn reopen_log(&self, id: &str) -> Result<()> {
+        let container = self.shared.pods.container(id)?;
+        if !container.running() {
+            return Err(Error::State(format!("container {id} is not running")));
+        }
+        let call = Call::Reopen { container: container.id.clone() };
+        container.sandbox.shim()?.call(call, &[]).await.map(drop)
+    }
+
+    pub(crate) fn keep_container(&self, container: &Container) -> Result<()> {
+        let record = {
+            let mut record = container.record();
+            record.status = container.status();
+            record.clone()
+        };
+        let path = container.dir.record();
+        files::replace_json(&path, &record).map_err(Error::io(path))
+    }
+}
+
+/// Whether a container ends within `patience`.
+async fn ended(container: &Container, patience: Duration) -> bool {
+    let mut status = container.status.subscribe();
+    let wait = status.wait_for(|status| matches!(status, Status::Exited { .. }));
+    tokio::time::timeout(patience, wait).await.is_ok()
+}
+
+fn files_of(sandbox: &Sandbox) -> Files {
+    let dir = &sandbox.dir;
+    let shared_memory = if sandbox.owns_ipc() { dir.shared_memory() } else { PathBuf::from("/dev/shm") };
+    Files { resolv_conf: dir.resolv_conf(), hostname: dir.hostname(), hosts: dir.hosts(), shared_memory }
+}
+
+fn volume(container: &Container, index: usize) -> PathBuf {
+    container.dir.path().join(format!("image-{index}"))
+}
+
+/// The source of a mount without links; a folder is made where nothing is.
+fn existing(mount: &Mount) -> Result<String> {
+    let path = Path::new(&mount.host_path);
+    if !path.exists() {
+        fs::create_dir_all(path).map_err(Error::io(path))?;
+    }
+    let real = fs::canonicalize(path).map_err(Error::io(path))?;
+    if mount.propagation() == MountPropagation::PropagationBidirectional && !mount::is_shared(&real)? {
+        let reason = format!("{} is not on a shared mount", mount.host_path);
+        return Err(SpecError::Mount { path: mount.container_path.clone(), reason }.into());
+    }
+    Ok(real.to_string_lossy().into_owned())
+}
+
+fn stop_signal(config: &ContainerConfig, image: &ImageFacts) -> String {
+    match config.stop_signal() {
+        CriSignal::RuntimeDefault => image
+            .config
+            .stop_signal()
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "SIGTERM".to_owned()),
+        chosen => chosen.as_str_name().to_owned(),
+    }
+}
+
+/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` (or `SIGRTMINPLUS3`, as the interface spells it).
+fn signal_number(name: &str) -> Option<i32> {
+    let upper = name.to_uppercase();
+    if let Ok(number) = upper.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper).replace("PLUS", "+").replace("MINUS", "-");
+    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest.parse::<i32>().ok() };
+    // The lowest two belong to the C library, but users count from the kernel's 34.
+    if let Some(rest) = short.strip_prefix("RTMIN") {
+        return Some(34 + offset(rest)?);
+    }
+    if let Some(rest) = short.strip_prefix("RTMAX") {
+        return Some(64 + offset(rest)?);
+    }
+    match short.as_str() {
+        "CLD" => Some(nix::libc::SIGCHLD),
+        "IOT" => Some(nix::libc::SIGABRT),
+        "POLL" => Some(nix::libc::SIGIO),
+        _ => format!("SIG{short}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_every_spelling() {
+        let cases = [
+            ("SIGTERM", Some(15)),
+            ("quit", Some(3)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("SIGRTMINPLUS3", Some(37)),
+            ("SIGRTMAXMINUS2", Some(62)),
+            ("SIGPOLL", Some(29)),
+            ("nonsense", None),
+            ("99", None),
+        ];
+        for (name, number) in cases {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+}
