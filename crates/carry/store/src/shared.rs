@@ -1,5 +1,6 @@
 //! What the threads, readers and watches of one store have in common.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use plimsoll_mvcc::{Entry, Mvcc, Pick, Revision};
@@ -13,6 +14,8 @@ pub(crate) struct Shared {
     state: RwLock<Mvcc>,
     pub(crate) disk: Disk,
     pub(crate) hub: Arc<Hub>,
+    /// The log could not be written once; nothing is accepted any more.
+    pub(crate) broken: AtomicBool,
 }
 
 /// A watcher's place after it asked to join.
@@ -25,7 +28,7 @@ pub(crate) enum Joined {
 
 impl Shared {
     pub(crate) fn new(state: Mvcc, disk: Disk, hub: Arc<Hub>) -> Self {
-        Self { state: RwLock::new(state), disk, hub }
+        Self { state: RwLock::new(state), disk, hub, broken: AtomicBool::new(false) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Mvcc> {

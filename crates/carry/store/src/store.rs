@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Step};
@@ -130,6 +131,12 @@ impl Store {
     #[must_use]
     pub fn count(&self, prefix: &str) -> usize {
         self.inner.shared.read().count(prefix)
+    }
+
+    /// Whether writes are accepted: not after the log could not be written once.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.inner.shared.broken.load(Ordering::Relaxed)
     }
 
     /// The revision of the last change.

@@ -1,6 +1,7 @@
 //! The thread that orders commits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_mvcc::{Entry, Group, Refusal, Step, sequence};
@@ -72,6 +73,7 @@ fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), A
     {
         let reason: Arc<str> = error.to_string().into();
         tracing::error!(error = %reason, "store cannot write its log and accepts nothing more");
+        shared.broken.store(true, Ordering::Relaxed);
         refuse(group, &reason);
         return Err(reason);
     }

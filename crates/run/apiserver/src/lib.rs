@@ -1,1 +1,47 @@
 //! The API server: one path for every kind.
+//!
+//! What enters are HTTP requests, over TLS or from inside the process. What leaves are objects,
+//! lists, watch streams and `Status` errors, read from and committed to the store. The stages are
+//! listed in [`stages`]; a kind is a row of the catalogue and never has a handler of its own.
+//! The server decides nothing about the cluster: controllers are its clients like everybody else.
+
+mod address;
+mod admit;
+mod authenticate;
+mod authorize;
+mod binding;
+mod body;
+mod bootstrap;
+mod collection;
+mod config;
+mod connect;
+mod decode;
+mod delete;
+mod discovery;
+mod encode;
+mod eviction;
+mod health;
+mod listen;
+mod negotiate;
+mod object;
+mod openapi;
+mod query;
+mod registry;
+mod review;
+mod scale;
+mod server;
+mod stages;
+mod subresource;
+mod table;
+mod target;
+mod token;
+mod tunnel;
+mod user;
+mod version;
+mod watch;
+mod write;
+
+pub use config::{Config, Credentials};
+pub use server::{Server, StartError};
+pub use user::User;
+pub use version::VERSION;

@@ -1,0 +1,114 @@
+//! Admission: what the cluster adds to a write or has against it.
+//!
+//! Reads the objects that a decision needs from the store and leaves the decision to
+//! `plimsoll-admission`.
+
+use plimsoll_admission::{defaults, priority, service_account};
+use plimsoll_meta::status::Status;
+use serde_json::Value;
+
+use crate::object::{deleting, meta};
+use crate::write::Write;
+
+/// Namespaces that cannot be deleted.
+const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
+
+/// A new object.
+pub(crate) fn create(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
+    namespace_accepts(write, object)?;
+    match (write.kind.group, write.kind.kind) {
+        ("", "Pod") => pod(write, object),
+        ("", "PersistentVolumeClaim") => {
+            defaults::storage_class(object, || all(write, "storage.k8s.io", "storageclasses"));
+            defaults::protect(object, "kubernetes.io/pvc-protection");
+            Ok(())
+        }
+        ("", "PersistentVolume") => {
+            defaults::protect(object, "kubernetes.io/pv-protection");
+            Ok(())
+        }
+        ("networking.k8s.io", "Ingress") => {
+            defaults::ingress_class(object, || all(write, "networking.k8s.io", "ingressclasses"));
+            Ok(())
+        }
+        ("", "Node") => {
+            defaults::not_ready_taint(object);
+            Ok(())
+        }
+        ("rbac.authorization.k8s.io", _) => crate::authorize::escalation(write, object),
+        ("scheduling.k8s.io", "PriorityClass") => {
+            priority::check_class(object, &all(write, "scheduling.k8s.io", "priorityclasses"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A changed object.
+pub(crate) fn update(write: &mut Write<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
+    match write.kind.group {
+        "rbac.authorization.k8s.io" if new != old => crate::authorize::escalation(write, new),
+        _ => Ok(()),
+    }
+}
+
+/// A deletion.
+pub(crate) fn delete(write: &mut Write<'_>, old: &Value) -> Result<(), Status> {
+    let name = meta(old, "name");
+    if write.kind.kind == "Namespace" && IMMORTAL.contains(&name) {
+        return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
+/// Namespaced objects need a namespace that exists and is not about to go.
+fn namespace_accepts(write: &Write<'_>, object: &Value) -> Result<(), Status> {
+    if !write.kind.namespaced || !write.kind.is_stored() {
+        return Ok(());
+    }
+    let namespace = write.namespace;
+    let Some(found) = one(write, "", "namespaces", "", namespace) else {
+        return Err(Status::not_found("", "namespaces", namespace));
+    };
+    if !deleting(&found) {
+        return Ok(());
+    }
+    let cause =
+        format!("unable to create new content in namespace {namespace} because it is being terminated");
+    let mut status = Status::forbidden(write.kind.group, write.kind.plural, meta(object, "name"), cause);
+    status.details["causes"] = serde_json::json!([{
+        "reason": "NamespaceTerminating", "message": format!("namespace {namespace} is being terminated"), "field": "metadata.namespace",
+    }]);
+    Err(status)
+}
+
+fn pod(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
+    let name = object["spec"]["serviceAccountName"]
+        .as_str()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("default")
+        .to_owned();
+    let account = one(write, "", "serviceaccounts", write.namespace, &name);
+    service_account::apply(object, &name, account.as_ref())
+        .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))?;
+    priority::resolve(object, &all(write, "scheduling.k8s.io", "priorityclasses"))
+        .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))?;
+    defaults::tolerations(object);
+    defaults::runtime_class(object, |class| one(write, "node.k8s.io", "runtimeclasses", "", class))
+        .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))
+}
+
+fn one(write: &Write<'_>, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    let kind = plimsoll_catalogue::find(group, "v1", plural)?;
+    let entry = write.api.store.get(&kind.key(namespace, name)?)?;
+    crate::registry::served(kind, &entry).ok()
+}
+
+fn all(write: &Write<'_>, group: &str, plural: &str) -> Vec<Value> {
+    let Some(kind) = plimsoll_catalogue::find(group, "v1", plural) else { return Vec::new() };
+    let Ok(prefix) = crate::registry::prefix(kind, "") else { return Vec::new() };
+    let page = write.api.store.range(&prefix, None, usize::MAX, None);
+    page.map(|page| {
+        page.entries.iter().filter_map(|entry| crate::registry::served(kind, entry).ok()).collect()
+    })
+    .unwrap_or_default()
+}

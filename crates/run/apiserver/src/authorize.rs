@@ -1,0 +1,202 @@
+//! What the asking user may do.
+//!
+//! RBAC is always on. The policy is kept current by a watch on the four RBAC kinds; nodes get the
+//! rules of `system:node` by their group, as upstream's Node authorizer gives them.
+
+use std::sync::{Arc, RwLock};
+
+use plimsoll_admission::MASTERS;
+use plimsoll_admission::rbac::{Attributes, Policy, Rule, Who, uncovered};
+use plimsoll_catalogue::Kind;
+use plimsoll_meta::status::{Status, qualified};
+use plimsoll_store::{Event, EventKind, Revision, Store, StoreError, WatchEnd, WatchItem};
+use serde_json::Value;
+
+use crate::object::meta;
+use crate::registry;
+use crate::server::Api;
+use crate::user::User;
+use crate::write::Write;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+/// The kinds that make up the policy.
+const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+/// Group of node agents.
+const NODES: &str = "system:nodes";
+
+/// The policy as of now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rbac(Arc<RwLock<Policy>>);
+
+impl Rbac {
+    /// Reads all roles and bindings and follows their changes.
+    pub(crate) fn follow(store: &Store) -> Self {
+        let rbac = Self::default();
+        for kind in KINDS.iter().filter_map(|plural| plimsoll_catalogue::find(GROUP, "v1", plural)) {
+            let revision = rbac.read(store, kind);
+            tokio::spawn(rbac.clone().keep(store.clone(), kind, revision));
+        }
+        rbac
+    }
+
+    fn read(&self, store: &Store, kind: &'static Kind) -> Revision {
+        let page = registry::prefix(kind, "")
+            .ok()
+            .and_then(|prefix| store.range(&prefix, None, usize::MAX, None).ok());
+        let Some(page) = page else { return store.revision() };
+        let mut policy = self.write();
+        for object in page.entries.iter().filter_map(|entry| registry::served(kind, entry).ok()) {
+            policy.put(&object);
+        }
+        page.revision
+    }
+
+    async fn keep(self, store: Store, kind: &'static Kind, mut revision: Revision) {
+        let Ok(prefix) = registry::prefix(kind, "") else { return };
+        loop {
+            let mut watch = match store.watch(&prefix, Some(revision)) {
+                Ok(watch) => watch,
+                Err(StoreError::Closed) => return,
+                Err(_) => {
+                    revision = self.read(&store, kind);
+                    continue;
+                }
+            };
+            loop {
+                match watch.next().await {
+                    Ok(WatchItem::Event(event)) => self.take(kind, &event),
+                    Err(WatchEnd::Closed) => return,
+                    Err(_) => break,
+                }
+            }
+            revision = self.read(&store, kind);
+        }
+    }
+
+    fn take(&self, kind: &'static Kind, event: &Event) {
+        let Ok(object) = registry::served(kind, &event.entry) else { return };
+        match event.kind {
+            EventKind::Put => self.write().put(&object),
+            EventKind::Delete => {
+                self.write().remove(kind.kind, meta(&object, "namespace"), meta(&object, "name"))
+            }
+        }
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Policy> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+fn who(user: &User) -> Who<'_> {
+    Who { name: &user.name, groups: &user.groups }
+}
+
+fn is_master(user: &User) -> bool {
+    user.groups.iter().any(|group| group == MASTERS)
+}
+
+fn is_node(user: &User) -> bool {
+    user.name.starts_with("system:node:") && user.groups.iter().any(|group| group == NODES)
+}
+
+/// Why it is allowed; `None` when it is not.
+pub(crate) fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> Option<String> {
+    if is_master(user) {
+        return Some(String::new());
+    }
+    api.rbac.with(|policy| {
+        let node = is_node(user)
+            && policy
+                .role("", "system:node")
+                .is_some_and(|rules| rules.iter().any(|rule| rule.allows(wanted)));
+        if node { Some(String::new()) } else { policy.allows(who(user), wanted) }
+    })
+}
+
+/// The 403 that clients expect, unless it is allowed.
+pub(crate) fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
+    match allowed(api, user, wanted) {
+        Some(_) => Ok(()),
+        None => Err(refusal(user, wanted)),
+    }
+}
+
+fn refusal(user: &User, wanted: &Attributes<'_>) -> Status {
+    let Attributes { verb, group, resource, subresource, namespace, name, path } = wanted;
+    if resource.is_empty() {
+        let cause = format!("User {:?} cannot {verb} path {path:?}", user.name);
+        return Status { details: serde_json::json!({}), ..Status::forbidden("", "", "", cause) };
+    }
+    let full =
+        if subresource.is_empty() { (*resource).to_owned() } else { format!("{resource}/{subresource}") };
+    let place = match namespace.is_empty() {
+        true => "at the cluster scope".to_owned(),
+        false => format!("in the namespace {namespace:?}"),
+    };
+    let cause =
+        format!("User {:?} cannot {verb} resource {full:?} in API group {group:?} {place}", user.name);
+    Status::forbidden(group, resource, name, cause)
+}
+
+/// All rules that hold for a user in a namespace.
+pub(crate) fn rules(api: &Api, user: &User, namespace: &str) -> Vec<Rule> {
+    let mut rules = api.rbac.with(|policy| policy.rules(who(user), namespace));
+    if is_node(user) {
+        api.rbac.with(|policy| rules.extend_from_slice(policy.role("", "system:node").unwrap_or_default()));
+    }
+    rules
+}
+
+/// Nobody grants more than he has, unless he may `escalate` roles or `bind` them.
+pub(crate) fn escalation(write: &Write<'_>, object: &Value) -> Result<(), Status> {
+    let (api, user) = (write.api, write.user);
+    if is_master(user) {
+        return Ok(());
+    }
+    let kind = write.kind;
+    let namespace = write.namespace;
+    let may = |verb: &str, resource: &str, namespace: &str, name: &str| {
+        allowed(
+            api,
+            user,
+            &Attributes { verb, group: GROUP, resource, namespace, name, ..Attributes::default() },
+        )
+        .is_some()
+    };
+    let name = meta(object, "name");
+    let wanted = if kind.kind.ends_with("Binding") {
+        let role = object["roleRef"]["name"].as_str().unwrap_or_default();
+        let (resource, scope) = match object["roleRef"]["kind"].as_str() {
+            Some("Role") => ("roles", namespace),
+            _ => ("clusterroles", ""),
+        };
+        if may("bind", resource, namespace, role) {
+            return Ok(());
+        }
+        let found = api.rbac.with(|policy| policy.role(scope, role).map(<[Rule]>::to_vec));
+        found.ok_or_else(|| Status::not_found(GROUP, resource, role))?
+    } else {
+        if may("escalate", kind.plural, namespace, name) {
+            return Ok(());
+        }
+        Rule::read_all(object)
+    };
+    let missing = uncovered(&rules(api, user, namespace), &wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let groups: Vec<String> = user.groups.iter().map(|group| format!("{group:?}")).collect();
+    let cause = format!(
+        "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
+        user.name,
+        groups.join(" "),
+        missing.join("\n")
+    );
+    tracing::debug!(resource = qualified(kind.group, kind.plural), "refused an escalation");
+    Err(Status::forbidden(kind.group, kind.plural, name, cause))
+}

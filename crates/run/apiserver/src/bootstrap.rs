@@ -1,0 +1,147 @@
+//! What every cluster has: namespaces, roles, priority classes, the `kubernetes` Service.
+
+use futures::future::BoxFuture;
+use plimsoll_admission::bootstrap as roles;
+use plimsoll_admission::priority::SYSTEM_CLASSES;
+use plimsoll_meta::status::Status;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::decode::FieldValidation;
+use crate::object::{meta, metadata_mut};
+use crate::server::Api;
+use crate::user::User;
+use crate::write::{Ownership, Proposal, Write};
+
+/// Makes what is missing and brings up to date what the server owns.
+pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
+    let mut objects: Vec<Value> = Vec::new();
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    }
+    objects.extend(roles::objects());
+    for (name, value) in SYSTEM_CLASSES {
+        objects.push(json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
+            "description": format!("Used for system critical pods that must not be moved from their current {}.",
+                if name == "system-node-critical" { "node" } else { "cluster" }),
+        }));
+    }
+    objects.push(kubernetes_service(config));
+    objects.push(dns_service(config));
+    let user = User::authenticated("system:apiserver", &[plimsoll_admission::MASTERS]);
+    // Independent objects are committed as one group, so a first start does not wait for each sync.
+    let (namespaces, rest) = objects.split_at(4);
+    for group in [namespaces, rest] {
+        let mut writes: Vec<BoxFuture<'_, Result<(), Status>>> = Vec::with_capacity(group.len());
+        for object in group {
+            writes.push(Box::pin(put(api, &user, object)));
+        }
+        futures::future::try_join_all(writes).await?;
+    }
+    for object in [endpoints(config), slice(config)] {
+        put(api, &user, &object).await?;
+    }
+    Ok(())
+}
+
+/// Creates an object, or updates what the server owns of it.
+async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
+    let (group, version) = match object["apiVersion"].as_str().unwrap_or_default().split_once('/') {
+        Some((group, version)) => (group, version),
+        None => ("", object["apiVersion"].as_str().unwrap_or_default()),
+    };
+    let kind = plimsoll_catalogue::by_kind(group, version, object["kind"].as_str().unwrap_or_default())
+        .ok_or_else(|| Status::internal(format!("{} is not in the catalogue", object["kind"])))?;
+    let mut write = Write {
+        api,
+        user,
+        kind,
+        namespace: meta(object, "namespace"),
+        name: meta(object, "name"),
+        subresource: None,
+        manager: "plimsoll".to_owned(),
+        dry_run: false,
+        validation: FieldValidation::Strict,
+        now: jiff::Timestamp::now(),
+        warnings: Vec::new(),
+    };
+    let known = kind.key(write.namespace, write.name).and_then(|key| api.store.get(&key)).is_some();
+    if !known {
+        return match write.create(object.clone()).await {
+            Err(status) if status.reason != "AlreadyExists" => Err(status),
+            _ => Ok(()),
+        };
+    }
+    // Of existing objects only what can have changed with the release or the configuration is written.
+    let fields: &[&str] = match kind.kind {
+        "ClusterRole" | "Role" => &["rules", "aggregationRule"],
+        "ClusterRoleBinding" | "RoleBinding" => &["subjects"],
+        "Endpoints" => &["subsets"],
+        "EndpointSlice" => &["endpoints", "ports"],
+        _ => return Ok(()),
+    };
+    let change = |_: &mut Write<'_>, old: &Value| {
+        let mut new = old.clone();
+        metadata_mut(&mut new).remove("resourceVersion");
+        let kept = old["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] == "false";
+        for field in fields.iter().filter(|_| !kept) {
+            if !object[*field].is_null() {
+                new[*field] = object[*field].clone();
+            }
+        }
+        Ok(Proposal { object: new, ownership: Ownership::Track })
+    };
+    write.update(change, None).await.map(drop)
+}
+
+fn first_address(config: &Config) -> String {
+    config.service_cidr.hosts().next().map_or_else(String::new, |address| address.to_string())
+}
+
+fn kubernetes_service(config: &Config) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": first_address(config), "sessionAffinity": "None", "type": "ClusterIP",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.advertise.port()}],
+        },
+    })
+}
+
+/// The resolver of the node agents answers on this address; the Service shows where, as users expect.
+fn dns_service(config: &Config) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
+        "spec": {
+            "clusterIP": config.cluster_dns.to_string(),
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+            ],
+        },
+    })
+}
+
+fn endpoints(config: &Config) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{
+            "addresses": [{"ip": config.advertise.ip().to_string()}],
+            "ports": [{"name": "https", "port": config.advertise.port(), "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn slice(config: &Config) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if config.advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [config.advertise.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": config.advertise.port(), "protocol": "TCP"}],
+    })
+}

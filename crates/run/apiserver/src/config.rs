@@ -1,0 +1,42 @@
+//! What the server is started with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+/// Everything the server needs to know; nothing is read from the environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the store keeps its files.
+    pub store: PathBuf,
+    /// Addresses to serve on.
+    pub listen: Vec<SocketAddr>,
+    /// The address that pods reach the server at, published as Service `default/kubernetes`.
+    pub advertise: SocketAddr,
+    /// Range of Service addresses.
+    pub service_cidr: IpNet,
+    /// Range of node ports.
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// Address of the cluster's resolver, kept free for the Service `kube-system/kube-dns`.
+    pub cluster_dns: IpAddr,
+    /// Keys and certificates.
+    pub credentials: Credentials,
+}
+
+/// Files of keys and certificates, all PEM.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Authority of client certificates.
+    pub client_ca: PathBuf,
+    /// The server's own certificate chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Client certificate for node agents.
+    pub kubelet_certificate: PathBuf,
+    /// Its key.
+    pub kubelet_key: PathBuf,
+    /// Key that signs service account tokens.
+    pub service_account_key: PathBuf,
+}

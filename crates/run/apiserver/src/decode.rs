@@ -1,0 +1,177 @@
+//! Request bodies as objects of a kind.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use plimsoll_catalogue::Kind;
+use plimsoll_meta::status::{Status, qualified};
+use plimsoll_schema::NodeId;
+use serde_json::Value;
+
+use crate::query::Query;
+
+/// Media types of objects that are read.
+const READABLE: &str = "application/json, application/yaml";
+
+/// The media type of a body, without parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// Reads JSON or YAML, whichever the media type says.
+pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
+    match media_type(headers) {
+        "" | "application/json" => json(bytes),
+        "application/yaml" => yaml(bytes),
+        _ => Err(Status::unsupported_media_type(READABLE)),
+    }
+}
+
+/// Reads JSON.
+pub(crate) fn json(bytes: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}")))
+}
+
+/// Reads YAML; JSON is YAML, too.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("yaml: invalid UTF-8"))?;
+    serde_saphyr::from_str(text)
+        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
+}
+
+/// What a request does about fields that the kind does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    pub(crate) fn read(query: &Query) -> Result<Self, Status> {
+        match query.get("fieldValidation") {
+            "" | "Warn" => Ok(Self::Warn),
+            "Strict" => Ok(Self::Strict),
+            "Ignore" => Ok(Self::Ignore),
+            other => Err(Status::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            ))),
+        }
+    }
+}
+
+/// Which type a body must have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    pub(crate) api_version: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) schema: NodeId,
+}
+
+/// Holds an object against its kind: wrong types are refused, unknown fields removed and reported.
+pub(crate) fn check(
+    expected: Expected<'_>,
+    validation: FieldValidation,
+    object: &mut Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    same_type(expected, object)?;
+    let Expected { api_version, kind, schema } = expected;
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    let refused = |cause: &str| {
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {cause}"))
+    };
+    let found = plimsoll_schema::check(plimsoll_schema::builtin(), schema, object)
+        .map_err(|error| refused(&error))?;
+    if found.unknown.is_empty() {
+        return Ok(());
+    }
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => warnings.extend(found.unknown),
+        FieldValidation::Strict => {
+            return Err(refused(&format!("strict decoding error: {}", found.unknown.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+fn same_type(expected: Expected<'_>, object: &mut Value) -> Result<(), Status> {
+    let Some(map) = object.as_object_mut() else {
+        return Err(Status::bad_request(
+            "couldn't get version/kind; json parse error: the body is not an object",
+        ));
+    };
+    for (key, wanted) in [("apiVersion", expected.api_version), ("kind", expected.kind)] {
+        match map.get(key).and_then(Value::as_str) {
+            None | Some("") => drop(map.insert(key.to_owned(), wanted.into())),
+            Some(given) if given == wanted => {}
+            Some(given) if key == "apiVersion" => {
+                return Err(Status::bad_request(format!(
+                    "the API version in the data ({given}) does not match the expected API version ({wanted})"
+                )));
+            }
+            Some(given) => {
+                return Err(Status::bad_request(format!(
+                    "{given} in version {:?} cannot be handled as a {wanted}: the kind in the data ({given}) does not match the expected kind ({wanted})",
+                    expected.api_version
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The schema of a kind.
+pub(crate) fn schema(kind: &Kind) -> Result<NodeId, Status> {
+    plimsoll_schema::builtin()
+        .lookup(kind.definition)
+        .ok_or_else(|| Status::internal(format!("no schema for {}", qualified(kind.group, kind.plural))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn checked(object: Value, validation: FieldValidation) -> (Result<(), String>, Vec<String>) {
+        let kind = plimsoll_catalogue::find("apps", "v1", "deployments").expect("kind");
+        let expected =
+            Expected { api_version: "apps/v1", kind: "Deployment", schema: schema(kind).expect("schema") };
+        let (mut object, mut warnings) = (object, Vec::new());
+        (check(expected, validation, &mut object, &mut warnings).map_err(|status| status.message), warnings)
+    }
+
+    #[test]
+    fn unknown_fields_are_treated_as_asked() {
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"foo": 1}});
+        let message = "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: unknown field \"spec.foo\"";
+        for (validation, expected, warnings) in [
+            (FieldValidation::Strict, Err(message.to_owned()), vec![]),
+            (FieldValidation::Warn, Ok(()), vec!["unknown field \"spec.foo\"".to_owned()]),
+            (FieldValidation::Ignore, Ok(()), vec![]),
+        ] {
+            assert_eq!(checked(object.clone(), validation), (expected, warnings));
+        }
+    }
+
+    #[test]
+    fn other_types_are_refused() {
+        for (object, part) in [
+            (json!({"apiVersion": "v1"}), "does not match the expected API version (apps/v1)"),
+            (json!({"kind": "Pod"}), "does not match the expected kind (Deployment)"),
+            (json!([]), "not an object"),
+            (
+                json!({"spec": {"replicas": "x"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+        ] {
+            let message = checked(object, FieldValidation::Warn).0.expect_err(part);
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

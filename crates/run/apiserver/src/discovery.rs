@@ -1,0 +1,209 @@
+//! What the API offers: the plain documents and the aggregated one.
+
+use http::header::ACCEPT;
+use http::{Response, StatusCode};
+use plimsoll_catalogue::{Kind, Subresource, Verbs};
+use serde_json::{Value, json};
+
+use crate::body::{self, ResponseBody};
+use crate::stages::Asked;
+
+/// Answers a discovery path, or `None`.
+pub(crate) fn answer(asked: &Asked) -> Option<Response<ResponseBody>> {
+    let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
+    let aggregated = aggregated_version(asked);
+    let document = match parts[..] {
+        [""] => paths(),
+        ["api"] | ["apis"] => {
+            if let Some(version) = aggregated {
+                let media =
+                    format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+                let mut response = body::json(StatusCode::OK, &aggregate(parts[0] == "api", version));
+                if let Ok(value) = media.parse() {
+                    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+                }
+                return Some(response);
+            }
+            if parts[0] == "api" { core_versions() } else { group_list() }
+        }
+        ["api", version] => resources("", version)?,
+        ["apis", group] => group_document(group)?,
+        ["apis", group, version] => resources(group, version)?,
+        _ => return None,
+    };
+    Some(body::json(StatusCode::OK, &document))
+}
+
+/// The version of the aggregated document that the client asks for first.
+fn aggregated_version(asked: &Asked) -> Option<&'static str> {
+    let accept = asked.headers.get(ACCEPT)?.to_str().ok()?;
+    let first = accept.split(',').find(|choice| {
+        choice.contains("application/json")
+            && (!choice.contains("as=") || choice.contains("as=APIGroupDiscoveryList"))
+    })?;
+    if !first.contains("as=APIGroupDiscoveryList") {
+        return None;
+    }
+    match () {
+        () if first.contains("v=v2beta1") => Some("v2beta1"),
+        () if first.contains("v=v2") => Some("v2"),
+        () => None,
+    }
+}
+
+fn kinds_of(group: &str, version: &str) -> Vec<&'static Kind> {
+    plimsoll_catalogue::kinds().iter().filter(|kind| kind.group == group && kind.version == version).collect()
+}
+
+fn paths() -> Value {
+    let mut paths = vec![
+        "/.well-known/openid-configuration".to_owned(),
+        "/api".to_owned(),
+        "/api/v1".to_owned(),
+        "/apis".to_owned(),
+    ];
+    for group in plimsoll_catalogue::groups().iter().filter(|group| !group.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+    }
+    for path in [
+        "/healthz",
+        "/healthz/etcd",
+        "/healthz/ping",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ] {
+        paths.push(path.to_owned());
+    }
+    paths.sort();
+    json!({"paths": paths})
+}
+
+fn core_versions() -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+}
+
+fn group_list() -> Value {
+    let groups: Vec<Value> = plimsoll_catalogue::groups()
+        .iter()
+        .filter(|group| !group.name.is_empty())
+        .map(|group| group_value(group.name, &group.versions))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+fn group_value(name: &str, versions: &[&str]) -> Value {
+    let version = |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
+    let all: Vec<Value> = versions.iter().map(version).collect();
+    json!({"name": name, "versions": all, "preferredVersion": all.first()})
+}
+
+fn group_document(name: &str) -> Option<Value> {
+    let group =
+        plimsoll_catalogue::groups().into_iter().find(|group| group.name == name && !name.is_empty())?;
+    let mut value = group_value(group.name, &group.versions);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Some(value)
+}
+
+fn verbs(verbs: Verbs) -> Vec<&'static str> {
+    verbs.iter().map(plimsoll_catalogue::Verb::name).collect()
+}
+
+fn resources(group: &str, version: &str) -> Option<Value> {
+    let kinds = kinds_of(group, version);
+    let first = kinds.first()?;
+    let mut list = Vec::new();
+    for kind in &kinds {
+        list.push(resource(kind));
+        list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
+    }
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": list}),
+    )
+}
+
+fn resource(kind: &Kind) -> Value {
+    let mut value = json!({
+        "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
+        "verbs": verbs(kind.verbs),
+    });
+    if !kind.short_names.is_empty() {
+        value["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        value["categories"] = json!(kind.categories);
+    }
+    value
+}
+
+fn subresource(kind: &Kind, sub: &Subresource) -> Value {
+    let mut value = json!({
+        "name": format!("{}/{}", kind.plural, sub.name), "singularName": "", "namespaced": kind.namespaced,
+        "kind": sub.kind, "verbs": verbs(sub.verbs),
+    });
+    if !sub.version.is_empty() {
+        value["group"] = json!(sub.group);
+        value["version"] = json!(sub.version);
+    }
+    value
+}
+
+/// All groups in one document (`apidiscovery.k8s.io`).
+fn aggregate(core: bool, version: &str) -> Value {
+    let groups = plimsoll_catalogue::groups();
+    let items: Vec<Value> = groups
+        .iter()
+        .filter(|group| group.name.is_empty() == core)
+        .map(|group| {
+            let versions: Vec<Value> =
+                group.versions.iter().map(|version| aggregate_version(group.name, version)).collect();
+            let metadata = if core {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group.name, "creationTimestamp": null})
+            };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
+}
+
+fn aggregate_version(group: &str, version: &str) -> Value {
+    let resources: Vec<Value> =
+        kinds_of(group, version).into_iter().map(|kind| aggregate_resource(kind)).collect();
+    json!({"version": version, "freshness": "Current", "resources": resources})
+}
+
+fn aggregate_resource(kind: &Kind) -> Value {
+    let response =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let mut value = json!({
+        "resource": kind.plural, "responseKind": response(kind.group, kind.version, kind.kind),
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular, "verbs": verbs(kind.verbs),
+    });
+    if !kind.short_names.is_empty() {
+        value["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        value["categories"] = json!(kind.categories);
+    }
+    let subresources: Vec<Value> = kind
+        .subresources
+        .iter()
+        .map(|sub| {
+            let (group, version) = if sub.version.is_empty() { (kind.group, kind.version) } else { (sub.group, sub.version) };
+            json!({"subresource": sub.name, "responseKind": response(group, version, sub.kind), "verbs": verbs(sub.verbs)})
+        })
+        .collect();
+    if !subresources.is_empty() {
+        value["subresources"] = json!(subresources);
+    }
+    value
+}

@@ -1,0 +1,102 @@
+//! Objects as bytes: encoded once, when they are committed.
+//!
+//! The resourceVersion is the first field of the metadata, so that the store can write the
+//! revision it gives between two halves that are encoded before the revision is known.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use plimsoll_store::Value as Stored;
+use serde_json::{Map, Value};
+
+/// The two halves of an object around its resourceVersion.
+pub(crate) fn halves(object: &Value) -> Stored {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let head = head(text("apiVersion"), text("kind"));
+    let mut tail = Vec::with_capacity(1024);
+    tail.push(b'"');
+    let empty = Map::new();
+    let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    members(&mut tail, metadata, &["resourceVersion"], true);
+    tail.push(b'}');
+    members(&mut tail, object.as_object().unwrap_or(&empty), &["apiVersion", "kind", "metadata"], true);
+    tail.push(b'}');
+    Stored::spliced(head, tail)
+}
+
+fn head(api_version: &str, kind: &str) -> Vec<u8> {
+    // Versions and kinds are names, which need no escapes.
+    format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\",\"metadata\":{{\"resourceVersion\":\"")
+        .into_bytes()
+}
+
+fn members(out: &mut Vec<u8>, object: &Map<String, Value>, skip: &[&str], mut comma: bool) {
+    for (key, value) in object.iter().filter(|(key, _)| !skip.contains(&key.as_str())) {
+        if comma {
+            out.push(b',');
+        }
+        comma = true;
+        write_json(out, key);
+        out.push(b':');
+        write_json(out, value);
+    }
+}
+
+fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    serde_json::to_writer(out, value)
+        .expect("JSON values have text keys and writing to memory does not fail");
+}
+
+/// An object as bytes with the resourceVersion that it carries (answers that are not stored).
+pub(crate) fn object(value: &Value) -> Bytes {
+    let mut out = Vec::with_capacity(1024);
+    write_json(&mut out, value);
+    out.into()
+}
+
+/// A stored object in another served version of the same shape: only the apiVersion differs.
+pub(crate) fn with_api_version(stored: &Bytes, from: &str, to: &str) -> Bytes {
+    let prefix = "{\"apiVersion\":\"".len();
+    debug_assert!(stored[prefix..].starts_with(from.as_bytes()));
+    let mut out = BytesMut::with_capacity(stored.len() + to.len());
+    out.put_slice(&stored[..prefix]);
+    out.put_slice(to.as_bytes());
+    out.put_slice(&stored[prefix + from.len()..]);
+    out.freeze()
+}
+
+/// The opening of a list up to its first item.
+pub(crate) fn list_head(api_version: &str, kind: &str, metadata: &Value) -> Bytes {
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn whole(object: &Value, revision: &str) -> Value {
+        let plimsoll_store::Body::Spliced { head, tail } = halves(object).body else { panic!("not spliced") };
+        let bytes = [&head[..], revision.as_bytes(), &tail[..]].concat();
+        serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&bytes)))
+    }
+
+    #[test]
+    fn the_revision_is_the_only_difference() {
+        for object in [
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "1"}, "data": {"k": "\"v"}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap"}),
+        ] {
+            let mut expected = object.clone();
+            expected["metadata"]["resourceVersion"] = json!("77");
+            assert_eq!(whole(&object, "77"), expected);
+        }
+    }
+
+    #[test]
+    fn the_version_can_be_exchanged() {
+        let bytes = Bytes::from(r#"{"apiVersion":"a/v1","kind":"K"}"#);
+        assert_eq!(with_api_version(&bytes, "a/v1", "a/v1beta1"), r#"{"apiVersion":"a/v1beta1","kind":"K"}"#);
+    }
+}

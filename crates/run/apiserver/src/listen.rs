@@ -1,0 +1,109 @@
+//! Connections: TLS with optional client certificates, HTTP/1.1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::authenticate::Peer;
+use crate::body;
+use crate::config::Credentials;
+use crate::server::{Api, StartError, certificates, private_key, roots};
+use crate::stages;
+
+/// A client must finish its handshake, and later its request's head, in this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server's TLS: its own certificate, clients' certificates checked but not required.
+pub(crate) fn tls(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Pem {
+        path: credentials.certificate.clone(),
+        cause: error.to_string(),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots(&credentials.client_ca)?),
+        Arc::clone(&provider),
+    )
+    .allow_unauthenticated()
+    .build()
+    .map_err(|error| failed(&error))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(certificates(&credentials.certificate)?, private_key(&credentials.key)?)
+        .map_err(|error| failed(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Listens on an address and serves what comes until `shutdown`.
+pub(crate) async fn serve(
+    api: Arc<Api>,
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    tracing::info!(%address, "serving the API");
+    let acceptor = TlsAcceptor::from(tls);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(connection(
+                    Arc::clone(&api),
+                    acceptor.clone(),
+                    stream,
+                    shutdown.clone(),
+                ))),
+                Err(error) => {
+                    // Out of file descriptors, most likely: others may end meanwhile.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
+    // Small answers must not wait for more to come.
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = Peer::Remote(certificate.and_then(|der| plimsoll_pki::subject(der)));
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (api, peer) = (Arc::clone(&api), peer.clone());
+        async move {
+            let request = request.map(|body| body.map_err(|error| body::Error::new(&error)).boxed_unsync());
+            Ok::<_, Infallible>(stages::serve(&api, &peer, request).await)
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).keep_alive_interval(Some(PATIENCE));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        outcome = &mut serving => if let Err(error) = outcome {
+            tracing::debug!(%error, "connection ended");
+        },
+        () = shutdown.cancelled() => {}
+    }
+}

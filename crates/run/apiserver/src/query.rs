@@ -1,0 +1,83 @@
+//! Query parameters.
+
+use percent_encoding::percent_decode_str;
+use plimsoll_meta::status::Status;
+
+/// The decoded parameters of a request, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(text: Option<&str>) -> Self {
+        let decode = |part: &str| {
+            let spaced = part.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+        };
+        let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
+    }
+
+    /// The first value of a parameter; empty when absent.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    /// All values of a parameter.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key == name)
+    }
+
+    /// Is it `true` or `1`?
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(self.get(name), "true" | "1" | "t" | "T" | "TRUE" | "True")
+    }
+
+    /// A whole number, if given.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                Status::bad_request(format!(
+                    "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"
+                ))
+            }),
+        }
+    }
+
+    /// `dryRun=All`.
+    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
+        let mut dry = false;
+        for value in self.all("dryRun").filter(|value| !value.is_empty()) {
+            if value != "All" {
+                return Err(Status::bad_request(format!(
+                    "invalid dryRun: Unsupported value: {value:?}: supported values: \"All\""
+                )));
+            }
+            dry = true;
+        }
+        Ok(dry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded() {
+        let query = Query::parse(Some("labelSelector=a%3Db%2Cc&watch=1&command=ls&command=-l&x=a+b"));
+        assert_eq!(query.get("labelSelector"), "a=b,c");
+        assert!(query.flag("watch") && !query.flag("follow"));
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["ls", "-l"]);
+        assert_eq!(query.get("x"), "a b");
+    }
+}

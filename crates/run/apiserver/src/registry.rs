@@ -1,0 +1,152 @@
+//! Which kind a path names, and which of its objects a request selects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_catalogue::{Kind, Verb};
+use plimsoll_meta::selector::{Fields, Labels};
+use plimsoll_meta::status::Status;
+use plimsoll_store::Entry;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::query::Query;
+use crate::target::ResourcePath;
+
+/// The kind that a path names, or the 404 that clients expect.
+pub(crate) fn kind(path: &ResourcePath) -> Result<&'static Kind, Status> {
+    plimsoll_catalogue::find(&path.group, &path.version, &path.resource).ok_or_else(Status::no_such_path)
+}
+
+/// Key prefix of a collection: the whole kind, or one namespace.
+pub(crate) fn prefix(kind: &Kind, namespace: &str) -> Result<String, Status> {
+    let plimsoll_catalogue::Storage::Stored { prefix, .. } = kind.storage else {
+        return Err(Status::method_not_allowed(kind.group, kind.plural, Verb::List.name()));
+    };
+    let scope = kind.namespaced && !namespace.is_empty();
+    Ok(if scope { format!("{prefix}/{namespace}/") } else { format!("{prefix}/") })
+}
+
+/// What selectors look at, read from an object once.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes {
+    labels: BTreeMap<String, String>,
+    fields: Vec<(&'static str, String)>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Labelled {
+    metadata: LabelledMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LabelledMetadata {
+    labels: BTreeMap<String, String>,
+}
+
+/// The attributes of a stored object, derived at most once per version.
+fn attributes(kind: &'static Kind, entry: &Entry) -> Arc<Attributes> {
+    entry.derived(|bytes| {
+        let labels = serde_json::from_slice::<Labelled>(bytes).unwrap_or_default().metadata.labels;
+        let kind = kind.storage_kind();
+        let fields = match kind.strategy.fields(&json!({})).is_empty() {
+            true => Vec::new(),
+            false => kind.strategy.fields(&serde_json::from_slice(bytes).unwrap_or_default()),
+        };
+        Attributes { labels, fields }
+    })
+}
+
+/// The objects that a request wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    labels: Labels,
+    fields: Fields,
+}
+
+impl Selection {
+    /// Reads `labelSelector` and `fieldSelector`; `name` narrows to one object.
+    pub(crate) fn read(kind: &'static Kind, query: &Query, name: &str) -> Result<Self, Status> {
+        let labels = Labels::parse(query.get("labelSelector")).map_err(|error| {
+            Status::bad_request(format!(
+                "unable to parse label selector {:?}: {error}",
+                query.get("labelSelector")
+            ))
+        })?;
+        let text = query.get("fieldSelector");
+        let mut fields = Fields::parse(text).map_err(Status::bad_request)?;
+        let known = kind.storage_kind().strategy.fields(&json!({}));
+        for wanted in &fields.0 {
+            let common = matches!(wanted.field.as_str(), "metadata.name" | "metadata.namespace");
+            if !common && known.iter().all(|(field, _)| *field != wanted.field) {
+                return Err(Status::bad_request(format!(
+                    "Unable to find {:?} that match label selector {:?}, field selector {text:?}: field label not supported: {}",
+                    format!("{}, Resource={}", kind.api_version(), kind.plural),
+                    query.get("labelSelector"),
+                    wanted.field
+                )));
+            }
+        }
+        if !name.is_empty() {
+            let field = "metadata.name".to_owned();
+            fields.0.push(plimsoll_meta::selector::FieldRequirement {
+                field,
+                value: name.to_owned(),
+                equal: true,
+            });
+        }
+        Ok(Self { labels, fields })
+    }
+
+    /// Does it select everything?
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// The one name that can match, if a selector says so.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.fields.exact("metadata.name")
+    }
+
+    /// Does it select this object?
+    pub(crate) fn matches(&self, kind: &'static Kind, entry: &Entry) -> bool {
+        if self.is_everything() {
+            return true;
+        }
+        let (namespace, name) = key_parts(kind, &entry.key);
+        let by_name =
+            self.labels.is_everything() && self.fields.0.iter().all(|one| one.field.starts_with("metadata."));
+        let found = if by_name { Arc::default() } else { attributes(kind, entry) };
+        let field = |wanted: &str| match wanted {
+            "metadata.name" => Some(name),
+            "metadata.namespace" => Some(namespace),
+            _ => found.fields.iter().find(|(field, _)| *field == wanted).map(|(_, value)| value.as_str()),
+        };
+        self.fields.matches(field) && self.labels.matches_map(Some(&found.labels))
+    }
+}
+
+/// Namespace and name of an object, from its key.
+pub(crate) fn key_parts<'a>(kind: &Kind, key: &'a str) -> (&'a str, &'a str) {
+    let mut parts = key.rsplit('/');
+    let name = parts.next().unwrap_or_default();
+    (if kind.namespaced { parts.next().unwrap_or_default() } else { "" }, name)
+}
+
+/// A stored object in the form of the version that was asked for.
+pub(crate) fn served(kind: &'static Kind, entry: &Entry) -> Result<Value, Status> {
+    let stored: Value = serde_json::from_slice(&entry.value)
+        .map_err(|error| Status::internal(format!("stored object {} is damaged: {error}", entry.key)))?;
+    Ok(plimsoll_catalogue::convert(kind.storage_kind(), kind, stored))
+}
+
+/// [`served`] as bytes; the stored bytes themselves where they serve.
+pub(crate) fn served_bytes(kind: &'static Kind, entry: &Entry) -> Result<bytes::Bytes, Status> {
+    let storage = kind.storage_kind();
+    if storage == kind {
+        return Ok(entry.value.clone());
+    }
+    Ok(crate::encode::object(&served(kind, entry)?))
+}

@@ -1,0 +1,159 @@
+//! `scale`: the replicas of any workload in one form.
+
+use http::{Request, Response, StatusCode};
+use plimsoll_catalogue::Kind;
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::status::Status;
+use serde_json::{Value, json};
+
+use crate::body::{self, RequestBody, ResponseBody};
+use crate::decode::{self, Expected};
+use crate::object::meta;
+use crate::server::Api;
+use crate::stages::{self, Asked};
+use crate::subresource;
+use crate::target::ResourcePath;
+
+const VERSION: &str = "autoscaling/v1";
+
+pub(crate) async fn serve(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
+    if asked.method == http::Method::GET {
+        return Ok(body::json(StatusCode::OK, &view(&subresource::parent(api, kind, target)?)));
+    }
+    let bytes = body::read(request.into_body()).await?;
+    let change: Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync> =
+        if asked.method == http::Method::PUT {
+            let scale = checked(asked, decode::value(&asked.headers, &bytes)?)?;
+            Box::new(move |_| Ok(scale.clone()))
+        } else {
+            patch(asked, &bytes)?
+        };
+    let write = stages::write(api, asked, kind, target, Some("scale"))?;
+    let object = subresource::change(write, |object| {
+        let now = view(object);
+        let wanted = change(&now)?;
+        let version = meta(&wanted, "resourceVersion");
+        if !version.is_empty()
+            && version != meta(&now, "resourceVersion")
+            && !meta(&now, "resourceVersion").is_empty()
+        {
+            return Err(Status::modified(kind.group, kind.plural, &target.name));
+        }
+        let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            let path = Path::root("spec").child("replicas");
+            let error = FieldError::invalid(&path, &json!(replicas), "must be greater than or equal to 0");
+            return Err(Status::invalid("autoscaling", "Scale", &target.name, &[error]));
+        }
+        object["spec"]["replicas"] = json!(replicas);
+        Ok(())
+    })
+    .await?;
+    Ok(body::json(StatusCode::OK, &view(&object)))
+}
+
+fn checked(asked: &Asked, mut scale: Value) -> Result<Value, Status> {
+    let schema = plimsoll_schema::builtin()
+        .lookup("io.k8s.api.autoscaling.v1.Scale")
+        .ok_or_else(|| Status::internal("no schema for Scale"))?;
+    let expected = Expected { api_version: VERSION, kind: "Scale", schema };
+    decode::check(expected, decode::FieldValidation::read(&asked.query)?, &mut scale, &mut Vec::new())?;
+    Ok(scale)
+}
+
+fn patch(
+    asked: &Asked,
+    bytes: &[u8],
+) -> Result<Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync>, Status> {
+    use stages::Patch;
+    Ok(match Patch::read(asked, bytes)? {
+        Patch::Json(patch) => Box::new(move |scale| Ok(plimsoll_merge::json_patch(scale.clone(), &patch)?)),
+        Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply { config: patch, .. } => {
+            Box::new(move |scale| {
+                let mut scale = scale.clone();
+                plimsoll_merge::merge_patch(&mut scale, &patch);
+                Ok(scale)
+            })
+        }
+    })
+}
+
+/// An object's scale.
+fn view(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if !object["metadata"][field].is_null() {
+            metadata[field] = object["metadata"][field].clone();
+        }
+    }
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": VERSION, "metadata": metadata,
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+    });
+    let selector = selector(&object["spec"]["selector"]);
+    if !selector.is_empty() {
+        scale["status"]["selector"] = json!(selector);
+    }
+    scale
+}
+
+/// A selector in the notation of query parameters.
+fn selector(value: &Value) -> String {
+    let Some(map) = value.as_object() else { return String::new() };
+    let structured = map.contains_key("matchLabels") || map.contains_key("matchExpressions");
+    let labels = if structured { &value["matchLabels"] } else { value };
+    let mut parts: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    for expression in value["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values = values.join(",");
+        parts.push(match expression["operator"].as_str() {
+            Some("In") => format!("{key} in ({values})"),
+            Some("NotIn") => format!("{key} notin ({values})"),
+            Some("DoesNotExist") => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_written_as_text() {
+        for (value, text) in [
+            (json!({"matchLabels": {"a": "b", "c": "d"}}), "a=b,c=d"),
+            (json!({"a": "b"}), "a=b"),
+            (
+                json!({"matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]}),
+                "k in (x,y)",
+            ),
+            (json!(null), ""),
+        ] {
+            assert_eq!(selector(&value), text);
+        }
+    }
+
+    #[test]
+    fn a_view_carries_the_identity() {
+        let scale =
+            view(&json!({"metadata": {"name": "a", "uid": "u", "labels": {}}, "spec": {"replicas": 3}}));
+        assert_eq!(scale["metadata"], json!({"name": "a", "uid": "u"}));
+        assert_eq!(scale["spec"]["replicas"], 3);
+    }
+}

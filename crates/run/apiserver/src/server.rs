@@ -1,0 +1,168 @@
+//! The running server.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::{Request, Response};
+use plimsoll_pki::{PkiError, Tokens};
+use plimsoll_store::{Options, Store, StoreError};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_util::sync::CancellationToken;
+use tower::util::BoxCloneService;
+
+use crate::address::Addresses;
+use crate::authenticate::Peer;
+use crate::authorize::Rbac;
+use crate::body::{RequestBody, ResponseBody};
+use crate::config::Config;
+use crate::tunnel::Agents;
+use crate::user::User;
+use crate::{bootstrap, listen, stages};
+
+/// What all requests share.
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) tokens: Tokens,
+    pub(crate) rbac: Rbac,
+    pub(crate) addresses: Addresses,
+    pub(crate) agents: Agents,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Api")
+    }
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A key or certificate is unusable.
+    #[error("{0}")]
+    Pki(#[from] PkiError),
+    /// A PEM file cannot be read.
+    #[error("{path}: {cause}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The objects that every cluster has could not be made.
+    #[error("first objects: {0}")]
+    Bootstrap(#[from] plimsoll_meta::status::Status),
+}
+
+/// A started server. Dropping it does not stop it: cancel the token it was started with.
+#[derive(Clone, Debug)]
+pub struct Server {
+    api: Arc<Api>,
+}
+
+impl Server {
+    /// Opens the store, makes what every cluster has and serves until `shutdown`.
+    pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let store = Store::open(&config.store, Options::default())?;
+        let credentials = &config.credentials;
+        let server_tls = listen::tls(credentials)?;
+        let api = Api {
+            tokens: Tokens::ensure(&credentials.service_account_key)?,
+            rbac: Rbac::follow(&store),
+            addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
+            agents: Agents(Arc::new(agent_tls(credentials)?)),
+            store,
+        };
+        let server = Self { api: Arc::new(api) };
+        bootstrap::ensure(&server.api, &config).await?;
+        for address in &config.listen {
+            listen::serve(Arc::clone(&server.api), *address, Arc::clone(&server_tls), shutdown.clone())
+                .await?;
+        }
+        Ok(server)
+    }
+
+    /// Serves on one more address.
+    pub async fn listen(
+        &self,
+        address: std::net::SocketAddr,
+        config: &Config,
+        shutdown: CancellationToken,
+    ) -> Result<(), StartError> {
+        listen::serve(Arc::clone(&self.api), address, listen::tls(&config.credentials)?, shutdown).await
+    }
+
+    /// The server as a service for a part of this process, which asks as `user`.
+    pub fn service(
+        &self,
+        user: User,
+    ) -> BoxCloneService<Request<kube::client::Body>, Response<ResponseBody>, std::convert::Infallible> {
+        let api = Arc::clone(&self.api);
+        let peer = Peer::Inside(user);
+        BoxCloneService::new(tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (api, peer) = (Arc::clone(&api), peer.clone());
+            async move {
+                let request: Request<RequestBody> = request.map(|body| {
+                    use http_body_util::BodyExt;
+                    body.map_err(|error| crate::body::Error::new(&error)).boxed_unsync()
+                });
+                Ok(stages::serve(&api, &peer, request).await)
+            }
+        }))
+    }
+}
+
+/// Reads a certificate chain.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
+    let failed =
+        |error: &dyn fmt::Display| StartError::Pem { path: path.to_owned(), cause: error.to_string() };
+    CertificateDer::pem_file_iter(path)
+        .map_err(|error| failed(&error))?
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(&error))
+}
+
+/// Reads a private key.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, StartError> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| StartError::Pem { path: path.to_owned(), cause: error.to_string() })
+}
+
+/// The authority's certificates as roots of trust.
+pub(crate) fn roots(path: &Path) -> Result<rustls::RootCertStore, StartError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| StartError::Pem { path: path.to_owned(), cause: error.to_string() })?;
+    }
+    Ok(roots)
+}
+
+fn agent_tls(credentials: &crate::config::Credentials) -> Result<rustls::ClientConfig, StartError> {
+    let failed = |error: rustls::Error| StartError::Pem {
+        path: credentials.kubelet_certificate.clone(),
+        cause: error.to_string(),
+    };
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_root_certificates(roots(&credentials.client_ca)?)
+        .with_client_auth_cert(
+            certificates(&credentials.kubelet_certificate)?,
+            private_key(&credentials.kubelet_key)?,
+        )
+        .map_err(failed)
+}

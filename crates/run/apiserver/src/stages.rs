@@ -1,0 +1,464 @@
+//! The stages of a request, in their order:
+//!
+//! authenticate → impersonate → name the target → limit the flow → authorize → act → answer.
+//!
+//! To act is: read ([`crate::collection`], [`crate::watch`]), write ([`crate::write`],
+//! [`crate::delete`]: decode → default → admit → validate → own → commit), or a subresource
+//! ([`crate::subresource`]).
+
+use http::header::{HeaderName, WARNING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use jiff::Timestamp;
+use plimsoll_admission::rbac::Attributes;
+use plimsoll_catalogue::{Kind, Verb};
+use plimsoll_meta::status::Status;
+use plimsoll_store::Expect;
+use serde_json::{Value, json};
+
+use crate::authenticate::{self, Peer};
+use crate::body::{self, RequestBody, ResponseBody};
+use crate::decode::{self, FieldValidation};
+use crate::delete::{self, Deleted, Options};
+use crate::negotiate::{self, Form};
+use crate::query::Query;
+use crate::registry::{self, Selection};
+use crate::server::Api;
+use crate::target::{ResourcePath, Target};
+use crate::user::User;
+use crate::write::{Ownership, Proposal, Write, Written};
+use crate::{authorize, collection, discovery, encode, health, openapi, review, subresource, table, watch};
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// A request whose sender is known.
+pub(crate) struct Asked {
+    pub(crate) user: User,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Serves one request.
+pub(crate) async fn serve(api: &Api, peer: &Peer, request: Request<RequestBody>) -> Response<ResponseBody> {
+    let audit = request.headers().get(AUDIT_ID).cloned();
+    let query = Query::parse(request.uri().query());
+    let mut response = match answer(api, peer, request).await {
+        Ok(response) => response,
+        Err(status) if status.code == 410 => {
+            let code = StatusCode::GONE;
+            body::json(code, &collection::with_fresh_token(&status, &query))
+        }
+        Err(status) => body::failure(&status),
+    };
+    let audit = audit.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
+    response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+async fn answer(
+    api: &Api,
+    peer: &Peer,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
+    let user = authenticate::authenticate(api, peer, request.headers())?;
+    let user = authenticate::impersonate(api, user, request.headers())?;
+    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
+    let asked = Asked {
+        user,
+        method: request.method().clone(),
+        query: Query::parse(request.uri().query()),
+        headers: request.headers().clone(),
+        path,
+    };
+    match Target::parse(&asked.path) {
+        Target::Other => other(api, &asked),
+        Target::Resource(target) => resource(api, asked, target, request).await,
+    }
+}
+
+/// Discovery, health and documents.
+fn other(api: &Api, asked: &Asked) -> Result<Response<ResponseBody>, Status> {
+    let verb = asked.method.as_str().to_ascii_lowercase();
+    let wanted = Attributes { verb: &verb, path: &asked.path, ..Attributes::default() };
+    authorize::require(api, &asked.user, &wanted)?;
+    if asked.method != Method::GET && asked.method != Method::HEAD {
+        return Err(Status::method_not_allowed("", "", asked.method.as_str()));
+    }
+    let found =
+        health::answer(api, asked).or_else(|| discovery::answer(asked)).or_else(|| openapi::answer(asked));
+    found.ok_or_else(Status::no_such_path)
+}
+
+/// The verb that authorization knows a request by.
+fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str, Status> {
+    let watched = target.watch || asked.query.flag("watch");
+    Ok(match (asked.method.as_str(), target.name.is_empty()) {
+        ("GET" | "HEAD", _) if watched && target.subresource.is_empty() => "watch",
+        ("GET" | "HEAD", true) => "list",
+        ("GET" | "HEAD", false) => "get",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", true) => "deletecollection",
+        ("DELETE", false) => "delete",
+        (method, _) => return Err(Status::method_not_allowed(&target.group, &target.resource, method)),
+    })
+}
+
+async fn resource(
+    api: &Api,
+    asked: Asked,
+    target: ResourcePath,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
+    let verb = verb(&asked, &target)?;
+    let wanted = Attributes {
+        verb,
+        group: &target.group,
+        resource: &target.resource,
+        subresource: &target.subresource,
+        namespace: &target.namespace,
+        name: &target.name,
+        path: "",
+    };
+    authorize::require(api, &asked.user, &wanted)?;
+    let kind = registry::kind(&target)?;
+    if kind.namespaced
+        && target.namespace.is_empty()
+        && (!target.name.is_empty() || asked.method == Method::POST)
+    {
+        return Err(Status::no_such_path());
+    }
+    if !target.subresource.is_empty() {
+        return subresource::serve(api, &asked, kind, &target, request).await;
+    }
+    let form = negotiate::form(&asked.headers)?;
+    let unsupported = || Status::method_not_allowed(kind.group, kind.plural, verb);
+    let offered = |wanted: Verb| if kind.allows(wanted, None) { Ok(()) } else { Err(unsupported()) };
+    match verb {
+        "get" => {
+            offered(Verb::Get)?;
+            collection::get(&api.store, kind, &target.namespace, &target.name, form, &asked.query)
+        }
+        "list" => {
+            offered(Verb::List)?;
+            collection::list(&api.store, kind, &target.namespace, form, &asked.query)
+        }
+        "watch" => {
+            offered(Verb::Watch)?;
+            watch::serve(&api.store, kind, &target.namespace, &target.name, form, &asked.query)
+        }
+        "delete" => {
+            offered(Verb::Delete)?;
+            remove(api, &asked, kind, &target, request, form).await
+        }
+        "deletecollection" => {
+            offered(Verb::DeleteCollection)?;
+            remove_all(api, &asked, kind, &target, request).await
+        }
+        "create" => {
+            offered(Verb::Create)?;
+            create(api, &asked, kind, &target, request, form).await
+        }
+        "update" => {
+            offered(Verb::Update)?;
+            replace(api, &asked, kind, &target, None, request, form).await
+        }
+        "patch" => {
+            offered(Verb::Patch)?;
+            patch(api, &asked, kind, &target, None, request, form).await
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+/// What every write of this request begins with.
+pub(crate) fn write<'a>(
+    api: &'a Api,
+    asked: &'a Asked,
+    kind: &'static Kind,
+    target: &'a ResourcePath,
+    subresource: Option<&'a str>,
+) -> Result<Write<'a>, Status> {
+    Ok(Write {
+        api,
+        user: &asked.user,
+        kind,
+        namespace: if kind.namespaced { &target.namespace } else { "" },
+        name: &target.name,
+        subresource,
+        manager: manager(asked),
+        dry_run: asked.query.dry_run()?,
+        validation: FieldValidation::read(&asked.query)?,
+        now: Timestamp::now(),
+        warnings: Vec::new(),
+    })
+}
+
+/// `fieldManager`, or the first part of the user agent.
+fn manager(asked: &Asked) -> String {
+    match asked.query.get("fieldManager") {
+        "" => {
+            let agent = asked
+                .headers
+                .get(http::header::USER_AGENT)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            let name = agent.split('/').next().unwrap_or_default().trim();
+            if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
+        }
+        given => given.to_owned(),
+    }
+}
+
+async fn create(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    request: Request<RequestBody>,
+    form: Form,
+) -> Result<Response<ResponseBody>, Status> {
+    if !target.name.is_empty() {
+        return Err(Status::method_not_allowed(kind.group, kind.plural, "create"));
+    }
+    let bytes = body::read(request.into_body()).await?;
+    let mut object = decode::value(&asked.headers, &bytes)?;
+    let mut write = write(api, asked, kind, target, None)?;
+    if !kind.is_stored() {
+        write.check_type(&mut object)?;
+        let answer = review::answer(api, kind, &asked.user, &target.namespace, object, write.now)
+            .unwrap_or_else(|| Err(Status::method_not_allowed(kind.group, kind.plural, "create")))?;
+        return Ok(warned(body::json(StatusCode::CREATED, &answer), &write.warnings));
+    }
+    let written = write.create(object).await?;
+    written_answer(kind, written, form, asked, &write.warnings)
+}
+
+/// PUT of an object or of a subresource that is a view of it.
+pub(crate) async fn replace(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    subresource: Option<&str>,
+    request: Request<RequestBody>,
+    form: Form,
+) -> Result<Response<ResponseBody>, Status> {
+    let bytes = body::read(request.into_body()).await?;
+    let mut object = decode::value(&asked.headers, &bytes)?;
+    let mut write = write(api, asked, kind, target, subresource)?;
+    write.check_type(&mut object)?;
+    let first = || json!({});
+    let missing: Option<&(dyn Fn() -> Value + Sync)> =
+        if kind.create_on_update && subresource.is_none() { Some(&first) } else { None };
+    let change =
+        |_: &mut Write<'_>, _: &Value| Ok(Proposal { object: object.clone(), ownership: Ownership::Track });
+    let written = write.update(change, missing).await?;
+    written_answer(kind, written, form, asked, &write.warnings)
+}
+
+/// PATCH of an object or of a subresource that is a view of it.
+pub(crate) async fn patch(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    subresource: Option<&str>,
+    request: Request<RequestBody>,
+    form: Form,
+) -> Result<Response<ResponseBody>, Status> {
+    let bytes = body::read(request.into_body()).await?;
+    let patch = Patch::read(asked, &bytes)?;
+    let mut write = write(api, asked, kind, target, subresource)?;
+    let name = target.name.clone();
+    let first = || json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": name}});
+    let missing: Option<&(dyn Fn() -> Value + Sync)> =
+        if matches!(patch, Patch::Apply { .. }) && subresource.is_none() { Some(&first) } else { None };
+    let written = write.update(|write, old| patch.proposal(write, old), missing).await?;
+    written_answer(kind, written, form, asked, &write.warnings)
+}
+
+/// A patch of one of the four kinds.
+pub(crate) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+    Apply { config: Value, force: bool },
+}
+
+impl Patch {
+    pub(crate) fn read(asked: &Asked, bytes: &[u8]) -> Result<Self, Status> {
+        let force = asked.query.flag("force");
+        let patch = match decode::media_type(&asked.headers) {
+            "application/json-patch+json" => Self::Json(decode::json(bytes)?),
+            "application/merge-patch+json" => Self::Merge(decode::json(bytes)?),
+            "application/strategic-merge-patch+json" => Self::Strategic(decode::json(bytes)?),
+            "application/apply-patch+yaml" => {
+                if asked.query.get("fieldManager").is_empty() {
+                    let path = plimsoll_meta::field::Path::root("fieldManager");
+                    let error =
+                        plimsoll_meta::field::FieldError::required(&path, "is required for apply patch");
+                    return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+                }
+                return Ok(Self::Apply { config: decode::yaml(bytes)?, force });
+            }
+            _ => {
+                return Err(Status::unsupported_media_type(
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/strategic-merge-patch+json",
+                ));
+            }
+        };
+        if force {
+            let path = plimsoll_meta::field::Path::root("force");
+            let error = plimsoll_meta::field::FieldError::forbidden(
+                &path,
+                "may not be specified for non-apply patch",
+            );
+            return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+        }
+        Ok(patch)
+    }
+
+    /// The object that the patch makes of `old`.
+    fn proposal(&self, write: &mut Write<'_>, old: &Value) -> Result<Proposal, Status> {
+        let schema = decode::schema(write.kind)?;
+        let mut object = match self {
+            Self::Apply { config, force } => return self.applied(write, old, config, *force),
+            Self::Json(patch) => plimsoll_merge::json_patch(old.clone(), patch)?,
+            Self::Merge(patch) => {
+                let mut object = old.clone();
+                plimsoll_merge::merge_patch(&mut object, patch);
+                object
+            }
+            Self::Strategic(patch) => {
+                let typed = plimsoll_merge::Typed::of(plimsoll_schema::builtin(), schema);
+                plimsoll_merge::strategic_merge(old.clone(), patch, typed)?
+            }
+        };
+        write.check_type(&mut object)?;
+        // A patch that does not speak of the version is applied to whatever version there is.
+        if object["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
+            crate::object::metadata_mut(&mut object).remove("resourceVersion");
+        }
+        Ok(Proposal { object, ownership: Ownership::Track })
+    }
+
+    fn applied(
+        &self,
+        write: &mut Write<'_>,
+        old: &Value,
+        config: &Value,
+        force: bool,
+    ) -> Result<Proposal, Status> {
+        let mut config = config.clone();
+        write.check_type(&mut config)?;
+        let (api_version, now) = (write.kind.api_version(), write.time());
+        let typed = plimsoll_merge::Typed::of(plimsoll_schema::builtin(), decode::schema(write.kind)?);
+        let request = plimsoll_merge::apply::Request {
+            config: &config,
+            writer: write.writer(&api_version, &now),
+            force,
+        };
+        let live = old["metadata"]["uid"].is_string().then_some(old);
+        let mut object = plimsoll_merge::apply::apply(live, &request, typed, &write.ignored())?;
+        if live.is_some() && config["metadata"]["resourceVersion"].is_null() {
+            crate::object::metadata_mut(&mut object).remove("resourceVersion");
+        }
+        Ok(Proposal { object, ownership: Ownership::Applied })
+    }
+}
+
+async fn remove(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    request: Request<RequestBody>,
+    form: Form,
+) -> Result<Response<ResponseBody>, Status> {
+    let options = options(asked, request).await?;
+    let mut write = write(api, asked, kind, target, None)?;
+    match write.delete(&options).await? {
+        Deleted::Gone(object) => Ok(body::json(StatusCode::OK, &delete::success(&write, &object))),
+        Deleted::Pending(written) => written_answer(kind, written, form, asked, &write.warnings),
+    }
+}
+
+async fn options(asked: &Asked, request: Request<RequestBody>) -> Result<Options, Status> {
+    let bytes = body::read(request.into_body()).await?;
+    let value = if bytes.is_empty() { json!({}) } else { decode::value(&asked.headers, &bytes)? };
+    Options::read(&value, &asked.query)
+}
+
+async fn remove_all(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
+    let options = options(asked, request).await?;
+    let selection = Selection::read(kind, &asked.query, "")?;
+    let listed = collection::select(&api.store, kind, &target.namespace, &selection, &asked.query)?;
+    let mut items = Vec::new();
+    for entry in &listed.entries {
+        let (namespace, name) = registry::key_parts(kind, &entry.key);
+        let one = ResourcePath { namespace: namespace.to_owned(), name: name.to_owned(), ..target.clone() };
+        let mut write = write(api, asked, kind, &one, None)?;
+        match write.delete(&options).await {
+            Ok(Deleted::Gone(object)) => items.push(object),
+            Ok(Deleted::Pending(written)) => {
+                items.push(serde_json::from_slice(&written.bytes).unwrap_or_default())
+            }
+            // Somebody else was quicker.
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let list = json!({
+        "kind": kind.list_kind(), "apiVersion": kind.api_version(),
+        "metadata": {"resourceVersion": api.store.revision().to_string()}, "items": items,
+    });
+    Ok(body::json(StatusCode::OK, &list))
+}
+
+/// The answer to a write, in the form that was asked for.
+pub(crate) fn written_answer(
+    kind: &'static Kind,
+    written: Written,
+    form: Form,
+    asked: &Asked,
+    warnings: &[String],
+) -> Result<Response<ResponseBody>, Status> {
+    let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let object = || serde_json::from_slice::<Value>(&written.bytes).map_err(Status::internal);
+    let bytes = match form {
+        Form::Object => written.bytes.clone(),
+        Form::Table => encode::object(&table::of_object(kind, &object()?, &asked.query)),
+        Form::PartialMetadata => encode::object(&table::partial(object()?)),
+    };
+    Ok(warned(body::encoded(code, "application/json", bytes), warnings))
+}
+
+fn warned(mut response: Response<ResponseBody>, warnings: &[String]) -> Response<ResponseBody> {
+    let mut seen: Vec<&str> = Vec::new();
+    for warning in warnings.iter().filter(|warning| !warning.is_empty()) {
+        if seen.contains(&warning.as_str()) {
+            continue;
+        }
+        seen.push(warning);
+        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+    response
+}
+
+/// The precondition of a write that replaces what was read.
+pub(crate) fn unchanged(entry: &plimsoll_store::Entry) -> Expect {
+    Expect::Revision(entry.modified)
+}

@@ -1,0 +1,402 @@
+//! Writing: create, update, patch and apply, one path for all of them.
+//!
+//! Create: decode → default → admit → prepare → validate → own → commit.
+//! Everything else: read → change → the same, again from the start when someone else was quicker.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use plimsoll_catalogue::{Kind, Verb};
+use plimsoll_meta::status::Status;
+use plimsoll_store::{Change, Entry, Expect, Revision, StoreError};
+use serde_json::{Value, json};
+
+use crate::admit;
+use crate::decode::{self, Expected, FieldValidation};
+use crate::encode;
+use crate::object::{self, deleting, finished, meta, metadata_mut};
+use crate::registry;
+use crate::server::Api;
+use crate::user::User;
+
+/// How often a write that meets another write is tried again.
+const ATTEMPTS: usize = 10;
+/// How often another random name is tried when one is taken.
+const NAME_ATTEMPTS: usize = 8;
+/// Events vanish after this time, as upstream's `--event-ttl`.
+const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// One write: who, what and how.
+#[derive(Debug)]
+pub(crate) struct Write<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) user: &'a User,
+    pub(crate) kind: &'static Kind,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) subresource: Option<&'a str>,
+    /// Field manager.
+    pub(crate) manager: String,
+    pub(crate) dry_run: bool,
+    pub(crate) validation: FieldValidation,
+    pub(crate) now: Timestamp,
+    /// Told to the client in Warning headers.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The outcome of a write: the object in the version that was asked for.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) bytes: Bytes,
+    /// It did not exist before.
+    pub(crate) created: bool,
+}
+
+/// Who owns the fields that a write changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// The writer, by comparison with the state before.
+    Track,
+    /// Server-side apply has worked it out already.
+    Applied,
+}
+
+/// A change of the present state into the wanted one.
+pub(crate) struct Proposal {
+    pub(crate) object: Value,
+    pub(crate) ownership: Ownership,
+}
+
+impl Write<'_> {
+    /// POST: a new object.
+    pub(crate) async fn create(&mut self, mut object: Value) -> Result<Written, Status> {
+        self.check_type(&mut object)?;
+        if !meta(&object, "resourceVersion").is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        for attempt in 1.. {
+            match self.create_once(object.clone()).await {
+                Err(status)
+                    if status.reason == "AlreadyExists"
+                        && meta(&object, "name").is_empty()
+                        && attempt < NAME_ATTEMPTS => {}
+                outcome => return outcome,
+            }
+        }
+        unreachable!("the loop returns")
+    }
+
+    async fn create_once(&mut self, mut object: Value) -> Result<Written, Status> {
+        self.settle_identity(&mut object)?;
+        self.kind.default(&mut object);
+        admit::create(self, &mut object)?;
+        self.kind.default(&mut object);
+        self.kind.prepare_create(&mut object);
+        let name = meta(&object, "name").to_owned();
+        let reserved = self.api.addresses.reserve(self.kind, &mut object, None)?;
+        let errors = self.kind.validate(&object);
+        if !errors.is_empty() {
+            return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
+        }
+        self.warnings.extend(self.kind.strategy.warnings(&object));
+        self.own(None, &mut object)?;
+        if !self.kind.is_stored() {
+            return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, Verb::Create.name()));
+        }
+        let key = self.kind.key(meta(&object, "namespace"), &name).unwrap_or_default();
+        if self.dry_run {
+            return match self.api.store.get(&key) {
+                Some(_) => Err(Status::already_exists(self.kind.group, self.kind.plural, &name)),
+                None => Ok(Written { bytes: encode::object(&object), created: true }),
+            };
+        }
+        let entry = match self.commit(&key, Expect::Absent, &object).await {
+            Err(StoreError::Precondition { .. }) => {
+                return Err(Status::already_exists(self.kind.group, self.kind.plural, &name));
+            }
+            outcome => outcome.map_err(|error| store_failure(&error))?,
+        };
+        reserved.keep();
+        Ok(Written { bytes: registry::served_bytes(self.kind, &entry)?, created: true })
+    }
+
+    /// Name, namespace, uid and time of a new object.
+    fn settle_identity(&self, object: &mut Value) -> Result<(), Status> {
+        let now = object::time(self.now);
+        let namespace = self.namespace.to_owned();
+        self.same_namespace(object)?;
+        let metadata = metadata_mut(object);
+        if self.kind.namespaced {
+            metadata.insert("namespace".to_owned(), namespace.into());
+        } else {
+            metadata.remove("namespace");
+        }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+            metadata.remove(field);
+        }
+        metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+        metadata.insert("creationTimestamp".to_owned(), now);
+        let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if text("name").is_empty() && !text("generateName").is_empty() {
+            let name = generated(&text("generateName"));
+            metadata.insert("name".to_owned(), name.into());
+        }
+        Ok(())
+    }
+
+    fn same_namespace(&self, object: &Value) -> Result<(), Status> {
+        let given = meta(object, "namespace");
+        if self.kind.namespaced && !given.is_empty() && given != self.namespace {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Everything but create: `change` turns the present state into the wanted one.
+    ///
+    /// `missing` makes the first state where the request may create (PUT of some kinds, apply).
+    pub(crate) async fn update(
+        &mut self,
+        mut change: impl FnMut(&mut Self, &Value) -> Result<Proposal, Status>,
+        missing: Option<&(dyn Fn() -> Value + Sync)>,
+    ) -> Result<Written, Status> {
+        let absent = || Status::not_found(self.kind.group, self.kind.plural, self.name);
+        let key = self.kind.key(self.namespace, self.name).ok_or_else(absent)?;
+        for _ in 0..ATTEMPTS {
+            let Some(current) = self.api.store.get(&key) else {
+                let Some(first) = missing else { return Err(absent()) };
+                let proposal = change(self, &first())?;
+                match self.create(proposal.object).await {
+                    Err(status) if status.reason == "AlreadyExists" => continue,
+                    outcome => return outcome,
+                }
+            };
+            let old = registry::served(self.kind, &current)?;
+            let proposal = change(self, &old)?;
+            if let Some(written) = self.replace(&key, &current, &old, proposal).await? {
+                return Ok(written);
+            }
+        }
+        Err(Status::modified(self.kind.group, self.kind.plural, self.name))
+    }
+
+    /// One attempt; `None` when the object changed meanwhile and the writer did not insist on a version.
+    async fn replace(
+        &mut self,
+        key: &str,
+        current: &Entry,
+        old: &Value,
+        proposal: Proposal,
+    ) -> Result<Option<Written>, Status> {
+        let Proposal { object: mut new, ownership } = proposal;
+        let insists = self.settle_update(&mut new, old, current.modified)?;
+        self.kind.default(&mut new);
+        self.kind.prepare_update(&mut new, old, self.subresource);
+        admit::update(self, &mut new, old)?;
+        self.kind.default(&mut new);
+        let reserved = self.api.addresses.reserve(self.kind, &mut new, Some(old))?;
+        let errors = self.kind.validate_update(&new, old, self.subresource);
+        if !errors.is_empty() {
+            return Err(Status::invalid(self.kind.group, self.kind.kind, self.name, &errors));
+        }
+        if ownership == Ownership::Track {
+            self.own(Some(old), &mut new)?;
+        }
+        if new == *old {
+            return Ok(Some(Written { bytes: registry::served_bytes(self.kind, current)?, created: false }));
+        }
+        self.warnings.extend(self.kind.strategy.warnings(&new));
+        if self.dry_run {
+            return Ok(Some(Written { bytes: encode::object(&new), created: false }));
+        }
+        let expect = Expect::Revision(current.modified);
+        let outcome = match finished(&new) {
+            true => self.commit_deletion(key, expect, &new).await,
+            false => self.commit(key, expect, &new).await,
+        };
+        match outcome {
+            Ok(entry) => {
+                reserved.keep();
+                Ok(Some(Written { bytes: registry::served_bytes(self.kind, &entry)?, created: false }))
+            }
+            Err(StoreError::Precondition { .. }) if insists => {
+                Err(Status::modified(self.kind.group, self.kind.plural, self.name))
+            }
+            Err(StoreError::Precondition { .. }) => Ok(None),
+            Err(error) => Err(store_failure(&error)),
+        }
+    }
+
+    /// Holds the proposal against the present object; true when it names the version it was made from.
+    fn settle_update(&self, new: &mut Value, old: &Value, current: Revision) -> Result<bool, Status> {
+        let (group, plural, name) = (self.kind.group, self.kind.plural, self.name);
+        self.same_namespace(new)?;
+        match meta(new, "name") {
+            "" => drop(metadata_mut(new).insert("name".to_owned(), name.into())),
+            given if given == name => {}
+            given => {
+                return Err(Status::bad_request(format!(
+                    "the name of the object ({given}) does not match the name on the URL ({name})"
+                )));
+            }
+        }
+        let version = meta(new, "resourceVersion").to_owned();
+        let insists = !version.is_empty() && version != "0";
+        if insists && version != current.to_string() {
+            return Err(Status::modified(group, plural, name));
+        }
+        if !insists && !self.kind.unconditional_update && self.subresource.is_none() && version != "0" {
+            let path = plimsoll_meta::field::Path::root("metadata").child("resourceVersion");
+            let error = plimsoll_meta::field::FieldError::invalid(
+                &path,
+                &json!(0),
+                "must be specified for an update",
+            );
+            return Err(Status::invalid(group, self.kind.kind, name, &[error]));
+        }
+        let uid = meta(new, "uid").to_owned();
+        if !uid.is_empty() && uid != meta(old, "uid") {
+            let cause = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta(old, "uid")
+            );
+            return Err(Status::conflict(group, plural, name, cause));
+        }
+        let keep = [
+            "namespace",
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "resourceVersion",
+            "selfLink",
+        ];
+        for field in keep {
+            match old["metadata"].get(field) {
+                Some(value) => drop(metadata_mut(new).insert(field.to_owned(), value.clone())),
+                None => drop(metadata_mut(new).remove(field)),
+            }
+        }
+        if deleting(old) {
+            let known = object::finalizers(old);
+            if let Some(added) = object::finalizers(new).into_iter().find(|one| !known.contains(one)) {
+                let path = plimsoll_meta::field::Path::root("metadata").child("finalizers");
+                let detail = format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added:?}}}"
+                );
+                return Err(Status::invalid(
+                    group,
+                    self.kind.kind,
+                    name,
+                    &[plimsoll_meta::field::FieldError::forbidden(&path, detail)],
+                ));
+            }
+        }
+        Ok(insists)
+    }
+
+    /// Holds a body against the kind.
+    pub(crate) fn check_type(&mut self, object: &mut Value) -> Result<(), Status> {
+        let api_version = self.kind.api_version();
+        let expected =
+            Expected { api_version: &api_version, kind: self.kind.kind, schema: decode::schema(self.kind)? };
+        decode::check(expected, self.validation, object, &mut self.warnings)
+    }
+
+    /// Brings `metadata.managedFields` up to date.
+    fn own(&self, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
+        let typed = plimsoll_merge::Typed::of(plimsoll_schema::builtin(), decode::schema(self.kind)?);
+        let (api_version, now) = (self.kind.api_version(), self.time());
+        plimsoll_merge::managed::track(old, new, &self.writer(&api_version, &now), typed, &self.ignored());
+        Ok(())
+    }
+
+    /// Who writes, as managedFields record it.
+    pub(crate) fn writer<'w>(
+        &'w self,
+        api_version: &'w str,
+        now: &'w str,
+    ) -> plimsoll_merge::managed::Writer<'w> {
+        plimsoll_merge::managed::Writer {
+            manager: &self.manager,
+            api_version,
+            subresource: self.subresource.unwrap_or_default(),
+            now,
+        }
+    }
+
+    /// Fields that this endpoint never changes, so that nobody comes to own them here.
+    pub(crate) fn ignored(&self) -> plimsoll_merge::paths::Set {
+        let fields: Vec<&[&str]> =
+            self.kind.reset_fields(self.subresource).iter().map(std::slice::from_ref).collect();
+        plimsoll_merge::paths::Set::of_fields(&fields)
+    }
+
+    /// The time of the request as objects carry it.
+    pub(crate) fn time(&self) -> String {
+        object::time(self.now).as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn commit(&self, key: &str, expect: Expect, object: &Value) -> Result<Arc<Entry>, StoreError> {
+        let ttl = (self.kind.kind == "Event").then_some(EVENT_TTL);
+        let value = encode::halves(&self.stored(object)).with_ttl(ttl);
+        self.api.store.commit(key, expect, Change::Put(value)).await
+    }
+
+    /// Removes the object; `object` is the last state that watchers see.
+    pub(crate) async fn commit_deletion(
+        &self,
+        key: &str,
+        expect: Expect,
+        object: &Value,
+    ) -> Result<Arc<Entry>, StoreError> {
+        let entry =
+            self.api.store.commit(key, expect, Change::Delete(encode::halves(&self.stored(object)))).await?;
+        self.api.addresses.release(self.kind, object);
+        Ok(entry)
+    }
+
+    /// The object in the version that is kept.
+    fn stored(&self, object: &Value) -> Value {
+        let storage = self.kind.storage_kind();
+        if storage == self.kind {
+            object.clone()
+        } else {
+            plimsoll_catalogue::convert(self.kind, storage, object.clone())
+        }
+    }
+}
+
+/// A name that begins as wished and ends at random, as apimachinery's name generator makes it.
+fn generated(prefix: &str) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut end = prefix.len().min(63 - 5);
+    while !prefix.is_char_boundary(end) {
+        end -= 1;
+    }
+    let random = (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]));
+    prefix[..end].chars().chain(random).collect()
+}
+
+/// What clients are told when the store refuses.
+pub(crate) fn store_failure(error: &StoreError) -> Status {
+    Status::internal(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_fit_a_label() {
+        let long = "a".repeat(100);
+        for prefix in ["web-", long.as_str()] {
+            let name = generated(prefix);
+            assert_eq!(name.len(), prefix.len().min(58) + 5);
+            assert!(plimsoll_meta::name::is_dns1123_label(&name).is_ok(), "{name}");
+        }
+    }
+}
