@@ -211,6 +211,9 @@ mod tests {
         .unwrap()
     }
 
+    /// Name, fragments of each endpoint, targets anywhere, targets on this node.
+    type Case<'a> = (&'a str, Vec<Vec<&'a serde_json::Value>>, Vec<u8>, Vec<u8>);
+
     fn last_bytes(targets: &BTreeSet<Target>) -> Vec<u8> {
         let last = |target: &Target| match target.address {
             IpAddr::V4(address) => address.octets()[3],
@@ -232,8 +235,7 @@ mod tests {
         let same = json!({"hints": {"forNodes": [{"name": "n1"}], "forZones": [{"name": "z1"}]}});
         let other = json!({"hints": {"forNodes": [{"name": "n2"}], "forZones": [{"name": "z1"}]}});
         let none = json!({});
-        // name, endpoints .1 .2 .3 as lists of fragments, anywhere, on this node
-        let cases: Vec<(&str, Vec<Vec<&serde_json::Value>>, Vec<u8>, Vec<u8>)> = vec![
+        let cases: Vec<Case<'_>> = vec![
             ("unknown is ready", vec![vec![&none]], vec![1], vec![]),
             ("ready only", vec![vec![&ready, &here], vec![&unready, &here]], vec![1], vec![1]),
             ("draining spared while others are ready", vec![vec![&ready], vec![&draining]], vec![1], vec![]),

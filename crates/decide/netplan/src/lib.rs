@@ -3,8 +3,9 @@
 //! What enters: Services and EndpointSlices as users and controllers wrote
 //! them. What leaves: the elements of the packet rules' maps and the least
 //! difference to those in the kernel ([`services`]), and answers to DNS queries
-//! ([`dns`]). Nothing here reads a clock, a socket or a file.
+//! ([`dns`]), and which pod gets which address ([`addresses`]). Nothing here reads a clock, a socket or a file.
 
+pub mod addresses;
 pub mod dns;
 pub mod endpoints;
 pub mod services;

@@ -327,10 +327,12 @@ mod tests {
             .collect()
     }
 
+    /// Before, after, slots, elements removed and added (a changed value counts as one of each).
+    type Case = (&'static [u8], &'static [u8], &'static [u8], usize, usize);
+
     #[test]
     fn targets_keep_their_slots() {
-        // before, after, slots, elements removed and added (the choice counts as one of each)
-        let cases: [(&[u8], &[u8], &[u8], usize, usize); 8] = [
+        let cases: [Case; 8] = [
             (&[], &[1, 2, 3], &[1, 2, 3], 0, 4),
             (&[1, 2, 3], &[1, 2, 3], &[1, 2, 3], 0, 0),
             (&[1, 2, 3], &[0, 1, 2, 3], &[1, 2, 3, 0], 1, 2),

@@ -62,6 +62,9 @@ fn describe(service: &Service, endpoints: &[(u8, &str)]) -> Vec<String> {
     desired(service, &slices, &surroundings).into_iter().map(line).collect()
 }
 
+/// Name, spec, rest of the object, endpoints, frontends.
+type Case<'a> = (&'a str, Value, Value, &'a [(u8, &'a str)], Vec<&'a str>);
+
 #[test]
 fn frontends_of_services() {
     let here_and_there: &[(u8, &str)] = &[(1, "here"), (2, "there")];
@@ -70,8 +73,7 @@ fn frontends_of_services() {
     let balancer = json!({"loadBalancer": {"ingress": [
         {"ip": "192.0.2.7", "ipMode": "VIP"}, {"ip": "192.0.2.8", "ipMode": "Proxy"}, {"hostname": "x"},
     ]}});
-    // name, spec, rest of the object, endpoints, frontends
-    let cases: Vec<(&str, Value, Value, &[(u8, &str)], Vec<&str>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (
             "plain",
             json!({}),
