@@ -137,6 +137,58 @@ impl Fill for Value {
     }
 }
 
+/// Flags and numbers that say the same when they are left out.
+const ZERO_IS_UNSET: [&str; 10] = [
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "readOnly",
+    "hostPort",
+    "initialDelaySeconds",
+    "manualSelector",
+];
+
+/// Whether two values mean the same to typed clients, who leave empty text, lists and maps out
+/// when they write back what they read.
+pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a.filter(|value| !is_unset(value)), b.filter(|value| !is_unset(value))) {
+        (None, None) => true,
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            a.iter().all(|(key, value)| same_field(key, Some(value), b.get(key)))
+                && b.iter().all(|(key, value)| a.contains_key(key) || same_field(key, None, Some(value)))
+        }
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(Some(a), Some(b)))
+        }
+        (Some(Value::Object(map)), None) | (None, Some(Value::Object(map))) => {
+            map.iter().all(|(key, value)| same_field(key, Some(value), None))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn same_field(key: &str, a: Option<&Value>, b: Option<&Value>) -> bool {
+    let is_zero = |value: &Value| *value == Value::Bool(false) || value.as_i64() == Some(0);
+    let strip = |value: Option<&Value>| -> Option<Value> { value.filter(|value| !is_zero(value)).cloned() };
+    match ZERO_IS_UNSET.contains(&key) {
+        true => strip(a) == strip(b),
+        false => same(a, b),
+    }
+}
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +202,21 @@ mod tests {
         }
         assert_eq!((value.int("a.c"), value.text("a.c"), value.text("a.d")), (Some(1), "", "x"));
         assert!(value.list("a").is_empty() && value.map("a.d").is_empty());
+    }
+
+    #[test]
+    fn what_typed_clients_leave_out_is_no_change() {
+        for (a, b, expected) in [
+            (json!({"env": [], "tty": false, "x": ""}), json!({}), true),
+            (json!({"resources": {"limits": {}}}), json!({"resources": {}}), true),
+            (json!({"runAsUser": 0}), json!({}), false),
+            (json!({"privileged": false}), json!({}), false),
+            (json!({"list": [{}]}), json!({"list": []}), false),
+            (json!({"hostNetwork": true}), json!({"hostNetwork": false}), false),
+        ] {
+            assert_eq!(same(Some(&a), Some(&b)), expected, "{a} {b}");
+            assert_eq!(same(Some(&b), Some(&a)), expected, "{b} {a}");
+        }
     }
 
     #[test]

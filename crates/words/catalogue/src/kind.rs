@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use plimsoll_meta::field::FieldError;
 
+use crate::access;
 use crate::column::{self, Column};
 use crate::names::{self, NameRule};
 use crate::object_meta;
@@ -204,8 +205,8 @@ impl Kind {
     fn count_generation(&self, new: &mut Value, old: &Value) {
         let changed = match self.generation {
             Generation::None => false,
-            Generation::Spec => new.get("spec") != old.get("spec"),
-            Generation::Content => content(new) != content(old),
+            Generation::Spec => !access::same(new.get("spec"), old.get("spec")),
+            Generation::Content => !access::same(Some(&content(new)), Some(&content(old))),
         } || self.strategy.counts_generation(new, old);
         let before = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         if let (true, Some(map)) = (changed, new.as_object_mut()) {
@@ -340,7 +341,8 @@ fn keep_generation(new: &mut Map<String, Value>, old: &Map<String, Value>) {
 }
 
 /// Everything but metadata and status.
-fn content(object: &Value) -> Vec<(&String, &Value)> {
+fn content(object: &Value) -> Value {
     let skip = ["metadata", "status", "apiVersion", "kind"];
-    object.as_object().into_iter().flatten().filter(|(key, _)| !skip.contains(&key.as_str())).collect()
+    let entries = object.as_object().into_iter().flatten().filter(|(key, _)| !skip.contains(&key.as_str()));
+    Value::Object(entries.map(|(key, value)| (key.clone(), value.clone())).collect())
 }

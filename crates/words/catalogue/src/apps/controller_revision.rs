@@ -2,10 +2,14 @@
 
 use serde_json::Value;
 
+use plimsoll_meta::field::{FieldError, Path};
+
 use super::{BASE, stored};
 use crate::access::Access;
 use crate::column::{self, Column};
 use crate::kind::Kind;
+use crate::report::Report;
+use crate::strategy::Strategy;
 
 pub(super) const CONTROLLER_REVISION: Kind = Kind {
     kind: "ControllerRevision",
@@ -21,8 +25,29 @@ pub(super) const CONTROLLER_REVISION: Kind = Kind {
         Column::text("Revision", "number of the revision", |object, _| object.count("revision").into()),
         column::AGE,
     ],
+    strategy: &ControllerRevision,
     ..BASE
 };
+
+struct ControllerRevision;
+
+impl Strategy for ControllerRevision {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        if !object.has("data") {
+            report.required(&Path::root("data"), "data is mandatory");
+        }
+        report.not_negative(object, "revision", &Path::default());
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.extend(self.validate(new));
+        report.immutable(new, old, "data");
+        report.into_errors()
+    }
+}
 
 /// `deployment.apps/web` for the owner that controls the object.
 fn controller(object: &Value) -> String {

@@ -2,12 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use super::{BASE, stored};
+use plimsoll_meta::field::{FieldError, Path};
+
+use super::{BASE, job_spec, schedule, stored};
 use crate::access::{Access, Fill};
 use crate::age;
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Subresource};
 use crate::pod_spec::default;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const CRON_JOB: Kind = Kind {
@@ -73,5 +76,90 @@ impl Strategy for CronJob {
                 default::template(job);
             }
         }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_spec(object, None, &mut report);
+        if object.text("metadata.name").len() > 52 {
+            let at = Path::root("metadata").child("name");
+            report.invalid(&at, object.text("metadata.name"), "must be no more than 52 characters");
+        }
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        if subresource.is_none() {
+            check_spec(new, Some(old), &mut report);
+        }
+        report.into_errors()
+    }
+}
+
+fn check_spec(object: &Value, old: Option<&Value>, report: &mut Report) {
+    let null = Value::Null;
+    let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+    let line = spec.text("schedule");
+    if line.is_empty() {
+        report.required(&path.child("schedule"), "");
+    } else {
+        let before = old.map_or("", |old| old.text("spec.schedule"));
+        check_schedule(line, line == before, spec.has("timeZone"), &path.child("schedule"), report);
+    }
+    report.not_negative(spec, "startingDeadlineSeconds", &path);
+    check_time_zone(spec, &path.child("timeZone"), report);
+    let policies = ["Allow", "Forbid", "Replace"];
+    report.choice(&path.child("concurrencyPolicy"), spec.text("concurrencyPolicy"), &policies);
+    check_template(
+        spec.at("jobTemplate.spec").unwrap_or(&null),
+        &path.child("jobTemplate").child("spec"),
+        report,
+    );
+    report.not_negative(spec, "successfulJobsHistoryLimit", &path);
+    report.not_negative(spec, "failedJobsHistoryLimit", &path);
+}
+
+fn check_schedule(line: &str, is_old: bool, has_zone: bool, path: &Path, report: &mut Report) {
+    if let Err(message) = schedule::check(line) {
+        report.invalid(path, line, message);
+    }
+    if line.contains("TZ") {
+        if has_zone {
+            report.invalid(path, line, "cannot use both timeZone field and TZ or CRON_TZ in schedule");
+        } else if !is_old {
+            report.invalid(path, line, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+        }
+    }
+}
+
+/// The shape of a time zone's name; whether the zone is known is seen when a job is started.
+fn check_time_zone(spec: &Value, path: &Path, report: &mut Report) {
+    let Some(zone) = spec.at("timeZone").and_then(Value::as_str) else { return };
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b'+');
+    let is_part = |part: &str| {
+        (1..=14).contains(&part.len())
+            && part != "."
+            && part != ".."
+            && !part.starts_with('-')
+            && part.bytes().all(allowed)
+    };
+    if zone.is_empty() {
+        report.invalid(path, zone, "timeZone must be nil or non-empty string");
+    } else if !zone.split('/').all(is_part) {
+        report.invalid(path, zone, format!("unknown time zone {zone}"));
+    } else if zone.eq_ignore_ascii_case("local") {
+        let message = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        report.invalid(path, zone, message);
+    }
+}
+
+fn check_template(spec: &Value, path: &Path, report: &mut Report) {
+    job_spec::check(spec, path, report);
+    if let Some(selector) = spec.at("selector") {
+        report.invalid(&path.child("selector"), selector.clone(), "`selector` will be auto-generated");
+    }
+    if spec.flag("manualSelector") {
+        report.not_supported(&path.child("manualSelector"), true, &["nil", "false"]);
     }
 }

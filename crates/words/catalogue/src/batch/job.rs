@@ -3,12 +3,18 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{BASE, stored};
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
+use super::{BASE, job_spec, stored};
 use crate::access::{Access, Fill};
 use crate::age;
+use crate::apps::workload;
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Subresource};
+use crate::label_selector;
 use crate::pod_spec::default;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const JOB: Kind = Kind {
@@ -42,7 +48,7 @@ impl Strategy for Job {
     fn default(&self, job: &mut Value) {
         let labels = job.at("spec.template.metadata.labels").cloned();
         if let Some(spec) = job.object("spec") {
-            job_spec(spec);
+            default_spec(spec);
         }
         if let (Some(labels), true) = (labels, job.map("metadata.labels").is_empty())
             && let Some(metadata) = job.object("metadata")
@@ -60,13 +66,42 @@ impl Strategy for Job {
         }
     }
 
+    fn validate(&self, job: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let null = Value::Null;
+        let (spec, path) = (job.at("spec").unwrap_or(&null), Path::root("spec"));
+        check_generated(job, &mut report);
+        job_spec::check(spec, &path, &mut report);
+        match spec.at("selector") {
+            None => report.required(&path.child("selector"), ""),
+            Some(selector) => label_selector::check(selector, &path.child("selector"), &mut report),
+        }
+        workload::check_match(spec, &path, &mut report);
+        check_host_name(job, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        if subresource == Some("status") {
+            return workload::check_counts(
+                new,
+                &["active", "succeeded", "failed", "ready", "terminating"],
+                &[],
+            );
+        }
+        let mut report = Report::new();
+        report.extend(self.validate(new));
+        job_spec::check_update(new, old, &mut report);
+        report.into_errors()
+    }
+
     fn fields(&self, job: &Value) -> Vec<(&'static str, String)> {
         vec![("status.successful", job.count("status.succeeded").to_string())]
     }
 }
 
 /// Defaults of jobs as such; the job in a cron job keeps its fields open until it is created.
-fn job_spec(spec: &mut Value) {
+fn default_spec(spec: &mut Value) {
     default::template(spec);
     if !spec.has("completions") && !spec.has("parallelism") {
         spec.put("completions", 1);
@@ -138,4 +173,45 @@ fn duration(job: &Value, now: Timestamp) -> String {
     let Some(start) = age::timestamp(job.at("status.startTime")) else { return String::new() };
     let end = age::timestamp(job.at("status.completionTime")).unwrap_or(now);
     age::human(end.duration_since(start).as_secs())
+}
+
+/// Labels that tie pods to this job and no other.
+fn check_generated(job: &Value, report: &mut Report) {
+    if job.flag("spec.manualSelector") || !job.has("spec.selector") {
+        return;
+    }
+    let (uid, name) = (job.text("metadata.uid"), job.text("metadata.name"));
+    if uid.is_empty() {
+        report.required(&Path::root("metadata").child("uid"), "");
+    }
+    let labels = job.map("spec.template.metadata.labels");
+    let path = Path::root("spec").child("template").child("metadata").child("labels");
+    for (key, expected) in [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ] {
+        match labels.get(key).and_then(Value::as_str) {
+            None => report.required(&path.key(key), format!("must be '{expected}'")),
+            Some(found) if found != expected => {
+                report.invalid(&path.key(key), labels.clone(), format!("must be '{expected}'"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Pods of an indexed job are called by their index.
+fn check_host_name(job: &Value, report: &mut Report) {
+    let completions = job.count("spec.completions");
+    if job.text("spec.completionMode") != "Indexed" || completions <= 0 {
+        return;
+    }
+    let name = job.text("metadata.name");
+    let longest = format!("{name}-{}", completions - 1);
+    if name::is_dns1123_label(&longest).is_err() {
+        let message = format!("will not able to create pod with invalid DNS label: {longest}");
+        report.invalid(&Path::root("metadata").child("name"), name, message);
+    }
 }

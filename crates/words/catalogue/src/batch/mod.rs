@@ -2,6 +2,8 @@
 
 mod cron_job;
 mod job;
+mod job_spec;
+mod schedule;
 
 use crate::kind::{Kind, Storage};
 

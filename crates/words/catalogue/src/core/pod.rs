@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use plimsoll_meta::field::FieldError;
+use plimsoll_meta::field::{FieldError, Path};
 
 use super::{pod_columns, stored};
 use crate::access::{Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
-use crate::pod_spec::{default, qos};
+use crate::pod_spec::validate::{self, Owner};
+use crate::pod_spec::{default, qos, update};
+use crate::report::Report;
 use crate::strategy::{Grace, Strategy};
 use crate::verbs::{Verb, Verbs};
 
@@ -48,6 +50,7 @@ pub(super) const BINDING: Kind = Kind {
     verbs: Verbs::CREATE,
     definition: "io.k8s.api.core.v1.Binding",
     storage: Storage::Virtual,
+    strategy: &Binding,
     ..Kind::BASE
 };
 
@@ -139,8 +142,42 @@ impl Strategy for Pod {
         }
     }
 
-    fn validate(&self, _pod: &Value) -> Vec<FieldError> {
-        Vec::new()
+    fn validate(&self, pod: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let path = Path::root("spec");
+        check(pod, &mut report);
+        if !pod.list("spec.ephemeralContainers").is_empty() {
+            report.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+        }
+        if !pod.text("spec.nodeName").is_empty() && !pod.list("spec.schedulingGates").is_empty() {
+            report.forbidden(
+                &path.child("nodeName"),
+                "cannot be set until all schedulingGates have been cleared",
+            );
+        }
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_mirror(new, old, &mut report);
+        match subresource {
+            None => {
+                check(new, &mut report);
+                update::check(new, old, &mut report);
+            }
+            Some("status") => update::check_status(new, old, &mut report),
+            Some("ephemeralcontainers") => {
+                check(new, &mut report);
+                update::check_ephemeral(new, old, &mut report);
+            }
+            Some("resize") => {
+                check(new, &mut report);
+                update::check_resize(new, old, &mut report);
+            }
+            Some(_) => {}
+        }
+        report.into_errors()
     }
 
     fn row_conditions(&self, pod: &Value) -> Vec<Value> {
@@ -160,6 +197,91 @@ struct PodTemplate;
 impl Strategy for PodTemplate {
     fn default(&self, object: &mut Value) {
         default::template(object);
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let null = Value::Null;
+        validate::template(object.at("template").unwrap_or(&null), &Path::root("template"), &mut report);
+        report.into_errors()
+    }
+}
+
+struct Binding;
+
+impl Strategy for Binding {
+    fn validate(&self, binding: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let path = Path::root("target");
+        if !matches!(binding.text("target.kind"), "" | "Node") {
+            report.not_supported(&path.child("kind"), binding.text("target.kind"), &["Node", "<empty>"]);
+        }
+        if binding.text("target.name").is_empty() {
+            report.required(&path.child("name"), "");
+        }
+        report.into_errors()
+    }
+}
+
+/// What holds for new and changed pods.
+fn check(pod: &Value, report: &mut Report) {
+    let path = Path::root("spec");
+    let null = Value::Null;
+    check_annotations(pod, report);
+    validate::spec(pod.at("spec").unwrap_or(&null), Owner::Pod, &path, report);
+    if pod.text("spec.serviceAccountName").is_empty() {
+        check_no_tokens(pod, &path.child("volumes"), report);
+    }
+}
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+fn check_annotations(pod: &Value, report: &mut Report) {
+    let path = Path::root("metadata").child("annotations");
+    let annotations = pod.map("metadata.annotations");
+    if let Some(mirror) = annotations.get(MIRROR)
+        && pod.text("spec.nodeName").is_empty()
+    {
+        report.invalid(
+            &path.key(MIRROR),
+            mirror.clone(),
+            "must set spec.nodeName if mirror pod annotation is set",
+        );
+    }
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    if let Some(cost) = annotations.get(COST)
+        && cost.as_str().is_none_or(|text| text.parse::<i32>().is_err() || text.starts_with('+'))
+    {
+        report.invalid(&path.key(COST), cost.clone(), "must be a 32bit integer");
+    }
+}
+
+/// Whether a pod mirrors a static one never changes.
+fn check_mirror(new: &Value, old: &Value, report: &mut Report) {
+    let path = Path::root("metadata").child("annotations").key(MIRROR);
+    match (old.map("metadata.annotations").get(MIRROR), new.map("metadata.annotations").get(MIRROR)) {
+        (Some(before), after) if after != Some(before) => {
+            report.forbidden(&path, "may not remove or update mirror pod annotation");
+        }
+        (None, Some(_)) => report.forbidden(&path, "may not add mirror pod annotation"),
+        _ => {}
+    }
+}
+
+/// Tokens are those of the service account.
+fn check_no_tokens(pod: &Value, path: &Path, report: &mut Report) {
+    for (at, volume) in pod.list("spec.volumes").iter().enumerate() {
+        for (index, source) in volume.list("projected.sources").iter().enumerate() {
+            if source.has("serviceAccountToken") {
+                let at = path
+                    .index(at)
+                    .child("projected")
+                    .child("sources")
+                    .index(index)
+                    .child("serviceAccountToken");
+                report.forbidden(&at, "must not be specified when serviceAccountName is not set");
+            }
+        }
     }
 }
 

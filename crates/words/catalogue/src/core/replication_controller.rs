@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+
 use super::stored;
 use crate::access::{Access, Fill};
+use crate::apps::workload;
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Subresource};
 use crate::pod_spec::default;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const REPLICATION_CONTROLLER: Kind = Kind {
@@ -61,7 +65,46 @@ impl Strategy for ReplicationController {
         object.put("status", json!({"replicas": 0}));
     }
 
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let null = Value::Null;
+        let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+        report.not_negative(spec, "minReadySeconds", &path);
+        if spec.map("selector").is_empty() {
+            report.required(&path.child("selector"), "");
+        }
+        report.not_negative(spec, "replicas", &path);
+        if !spec.has("template") {
+            report.required(&path.child("template"), "");
+            return report.into_errors();
+        }
+        let labels = spec.map("template.metadata.labels");
+        if !spec.map("selector").iter().all(|(key, value)| labels.get(key) == Some(value)) {
+            let at = path.child("template").child("metadata").child("labels");
+            report.invalid(&at, labels.clone(), "`selector` does not match template `labels`");
+        }
+        workload::check_template(spec, "ReplicationController", &path, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        match subresource {
+            Some("status") => workload::check_counts(new, STATUS_COUNTS, STATUS_PARTS),
+            _ => self.validate(new),
+        }
+    }
+
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("status.replicas", object.count("status.replicas").to_string())]
     }
 }
+
+const STATUS_COUNTS: &[&str] =
+    &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+
+const STATUS_PARTS: &[(&str, &str, &str)] = &[
+    ("fullyLabeledReplicas", "replicas", "status.replicas"),
+    ("readyReplicas", "replicas", "status.replicas"),
+    ("availableReplicas", "replicas", "status.replicas"),
+    ("availableReplicas", "readyReplicas", "readyReplicas"),
+];

@@ -2,12 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use super::stored;
-use crate::access::{Access, Fill};
+use crate::access::{self, Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Kind, Subresource};
-use crate::pod_spec::default;
+use crate::label_selector;
+use crate::pod_spec::{default, placement, update, volumes};
 use crate::quantities;
+use crate::report::{IMMUTABLE, NOT_NEGATIVE, POSITIVE, Report};
 use crate::strategy::Strategy;
 
 pub(super) const CLAIM: Kind = Kind {
@@ -107,6 +112,23 @@ impl Strategy for Claim {
         claim.put("status", json!({"phase": "Pending"}));
     }
 
+    fn validate(&self, claim: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_claim_spec(claim.at("spec").unwrap_or(&Value::Null), &Path::root("spec"), &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        if subresource.is_some() {
+            return Vec::new();
+        }
+        let mut errors = self.validate(new);
+        let mut report = Report::new();
+        check_claim_update(new, old, &mut report);
+        errors.extend(report.into_errors());
+        errors
+    }
+
     fn fields(&self, claim: &Value) -> Vec<(&'static str, String)> {
         vec![("name", claim.text("metadata.name").to_owned())]
     }
@@ -119,6 +141,7 @@ impl Strategy for Volume {
         if let Some(spec) = volume.object("spec") {
             spec.fill_zero("persistentVolumeReclaimPolicy", "Retain");
             spec.fill("volumeMode", "Filesystem");
+            quantities::canonicalize(spec.inside("capacity"));
             for (source, defaults) in default::source_defaults() {
                 if let Some(found) = spec.inside(source) {
                     for (key, value) in defaults.as_object().into_iter().flatten() {
@@ -136,6 +159,23 @@ impl Strategy for Volume {
         volume.put("status", json!({"phase": "Pending"}));
     }
 
+    fn validate(&self, volume: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_volume_spec(volume.at("spec").unwrap_or(&Value::Null), &Path::root("spec"), &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        if subresource.is_some() {
+            return Vec::new();
+        }
+        let mut errors = self.validate(new);
+        let mut report = Report::new();
+        check_volume_update(new, old, &mut report);
+        errors.extend(report.into_errors());
+        errors
+    }
+
     fn fields(&self, volume: &Value) -> Vec<(&'static str, String)> {
         vec![("name", volume.text("metadata.name").to_owned())]
     }
@@ -145,6 +185,7 @@ impl Strategy for Volume {
 pub(crate) fn claim_spec(spec: &mut Value) {
     spec.fill("volumeMode", "Filesystem");
     spec.fill("resources", Value::Object(Map::new()));
+    default::resource_amounts(spec);
     mirror_data_source(spec);
 }
 
@@ -179,4 +220,234 @@ fn access_modes(modes: &[Value]) -> String {
     ];
     let has = |name: &str| modes.iter().any(|mode| mode == name);
     short.into_iter().filter(|(name, _)| has(name)).map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
+
+fn check_access_modes(spec: &Value, missing: &str, path: &Path, report: &mut Report) {
+    let modes = spec.texts("accessModes");
+    let path = path.child("accessModes");
+    if modes.is_empty() {
+        report.required(&path, missing);
+    }
+    for mode in modes.iter().filter(|mode| !ACCESS_MODES.contains(mode)) {
+        report.not_supported(&path, *mode, &ACCESS_MODES);
+    }
+    if modes.contains(&"ReadWriteOncePod") && modes.len() > 1 {
+        report.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn check_positive(amount: Option<&Value>, path: &Path, report: &mut Report) {
+    if let Some(quantity) = quantities::parse(amount)
+        && quantity.sign() <= 0
+    {
+        report.invalid(path, quantity.to_string(), POSITIVE);
+    }
+}
+
+/// The specification of a claim; stateful sets and pods carry such claims, too.
+pub(crate) fn check_claim_spec(spec: &Value, path: &Path, report: &mut Report) {
+    check_access_modes(spec, "at least 1 access mode is required", path, report);
+    if let Some(selector) = spec.at("selector") {
+        label_selector::check(selector, &path.child("selector"), report);
+    }
+    let storage = path.child("resources").key("storage");
+    match spec.map("resources.requests").get("storage") {
+        None => report.required(&storage, ""),
+        amount => check_positive(amount, &storage, report),
+    }
+    let class = spec.text("storageClassName");
+    if !class.is_empty() {
+        report.rule(&path.child("storageClassName"), class, name::is_dns1123_subdomain(class));
+    }
+    report.choice_if_set(spec, "volumeMode", path, &VOLUME_MODES);
+    for field in ["dataSource", "dataSourceRef"] {
+        if let Some(source) = spec.at(field) {
+            check_data_source(source, &path.child(field), report);
+        }
+    }
+    let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
+    if let (Some(source), Some(reference)) = (source, reference) {
+        let shown = path.child("dataSource").to_string();
+        if !reference.text("namespace").is_empty() {
+            report.invalid(path, shown, "may not be specified when dataSourceRef.namespace is specified");
+        } else if !access::same(Some(source), Some(reference)) {
+            report.invalid(path, shown, "must match dataSourceRef");
+        }
+    }
+}
+
+fn check_data_source(source: &Value, path: &Path, report: &mut Report) {
+    report.need(source, "name", path);
+    report.need(source, "kind", path);
+    if source.text("apiGroup").is_empty() && source.text("kind") != "PersistentVolumeClaim" {
+        let message = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        report.invalid(path, source.text("kind"), message);
+    }
+}
+
+/// A claim is bound once, and a bound one may ask for more; the rest stays.
+fn check_claim_update(new: &Value, old: &Value, report: &mut Report) {
+    let (mut after, mut before) = (new["spec"].clone(), old["spec"].clone());
+    let unset = |spec: &Value, field: &str| spec.text(field).is_empty();
+    if unset(&before, "volumeName") {
+        for spec in [&mut after, &mut before] {
+            spec.drop_key("volumeName");
+        }
+    }
+    if !before.has("storageClassName") && class(old).is_empty() && after.has("storageClassName") {
+        after.drop_key("storageClassName");
+    }
+    for spec in [&mut after, &mut before] {
+        spec.drop_key("volumeAttributesClassName");
+    }
+    let is_bound = new.text("status.phase") == "Bound";
+    let size = |spec: &Value| quantities::parse(spec.map("resources.requests").get("storage"));
+    let (new_size, old_size) = (size(&after), size(&before));
+    if is_bound {
+        for spec in [&mut after, &mut before] {
+            spec.drop_key("resources");
+        }
+    }
+    if !access::same(Some(&after), Some(&before)) {
+        let changes = update::differences(&after, &before);
+        report.forbidden(
+            &Path::root("spec"),
+            format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}"
+            ),
+        );
+    }
+    let path = Path::root("spec").child("resources").child("requests").child("storage");
+    if let (Some(new_size), Some(old_size)) = (new_size, old_size)
+        && new_size < old_size
+        && quantities::parse(old.map("status.capacity").get("storage")).is_none_or(|has| new_size <= has)
+    {
+        report.forbidden(&path, "field can not be less than status.capacity");
+    }
+    if new.at("spec.volumeMode") != old.at("spec.volumeMode") {
+        let value = new.at("spec.volumeMode").cloned().unwrap_or(Value::Null);
+        report.invalid(&Path::root("volumeMode"), value, IMMUTABLE);
+    }
+}
+
+/// Sources of persistent volumes with the fields that each needs.
+const SOURCES: [(&str, &[&str]); 22] = [
+    ("hostPath", &["path"]),
+    ("gcePersistentDisk", &["pdName"]),
+    ("awsElasticBlockStore", &["volumeID"]),
+    ("glusterfs", &["endpoints", "path"]),
+    ("flocker", &[]),
+    ("nfs", &["server", "path"]),
+    ("rbd", &["monitors", "image"]),
+    ("quobyte", &["registry", "volume"]),
+    ("cephfs", &["monitors"]),
+    ("iscsi", &["targetPortal", "iqn"]),
+    ("cinder", &["volumeID"]),
+    ("fc", &[]),
+    ("flexVolume", &["driver"]),
+    ("azureFile", &["secretName", "shareName"]),
+    ("vsphereVolume", &["volumePath"]),
+    ("photonPersistentDisk", &["pdID"]),
+    ("portworxVolume", &["volumeID"]),
+    ("azureDisk", &["diskName", "diskURI"]),
+    ("scaleIO", &["gateway", "system", "volumeName"]),
+    ("local", &["path"]),
+    ("storageos", &["volumeName"]),
+    ("csi", &["driver", "volumeHandle"]),
+];
+
+fn check_volume_spec(spec: &Value, path: &Path, report: &mut Report) {
+    check_access_modes(spec, "", path, report);
+    check_capacity(spec, &path.child("capacity"), report);
+    let policies = ["Delete", "Recycle", "Retain"];
+    report.choice_if_set(spec, "persistentVolumeReclaimPolicy", path, &policies);
+    if let Some(required) = spec.at("nodeAffinity") {
+        let path = path.child("nodeAffinity").child("required");
+        match required.at("required") {
+            None => report.required(&path, "must specify required node constraints"),
+            Some(selector) => placement::check_node_selector(selector, &path, report),
+        }
+    }
+    check_volume_source(spec, path, report);
+    if spec.text("hostPath.path") == "/" && spec.text("persistentVolumeReclaimPolicy") == "Recycle" {
+        let message = "may not be 'recycle' for a hostPath mount of '/'";
+        report.forbidden(&path.child("persistentVolumeReclaimPolicy"), message);
+    }
+    let class = spec.text("storageClassName");
+    if !class.is_empty() {
+        report.rule(&path.child("storageClassName"), class, name::is_dns1123_subdomain(class));
+    }
+    report.choice_if_set(spec, "volumeMode", path, &VOLUME_MODES);
+}
+
+fn check_capacity(spec: &Value, path: &Path, report: &mut Report) {
+    let capacity = spec.map("capacity");
+    if capacity.is_empty() {
+        report.required(path, "");
+        return;
+    }
+    if !capacity.contains_key("storage") || capacity.len() > 1 {
+        report.not_supported(path, capacity.clone(), &["storage"]);
+    }
+    for (resource, amount) in capacity {
+        if quantities::parse(Some(amount)).is_some_and(|quantity| quantity.sign() < 0) {
+            report.invalid(&path.key(resource), amount.clone(), NOT_NEGATIVE);
+        } else {
+            check_positive(Some(amount), &path.key(resource), report);
+        }
+    }
+}
+
+fn check_volume_source(spec: &Value, path: &Path, report: &mut Report) {
+    let mut found = 0;
+    for (kind, needs) in SOURCES {
+        let Some(source) = spec.at(kind) else { continue };
+        let at = path.child(kind);
+        found += 1;
+        if found > 1 {
+            report.forbidden(&at, "may not specify more than 1 volume type");
+            continue;
+        }
+        for field in needs {
+            report.need(source, field, &at);
+        }
+        match kind {
+            "hostPath" => volumes::check_host_path(source, &at, report),
+            "csi" => volumes::check_csi_driver(source.text("driver"), &at.child("driver"), report),
+            "local" if !spec.has("nodeAffinity") => {
+                report.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
+            }
+            _ => {}
+        }
+    }
+    if found == 0 {
+        report.required(path, "must specify a volume type");
+    }
+}
+
+fn check_volume_update(new: &Value, old: &Value, report: &mut Report) {
+    let sources = |object: &Value| -> Map<String, Value> {
+        let found = SOURCES
+            .iter()
+            .filter_map(|(kind, _)| Some(((*kind).to_owned(), object["spec"].at(kind)?.clone())));
+        let mut found: Map<String, Value> = found.collect();
+        if let Some(csi) = found.get_mut("csi") {
+            csi.drop_key("controllerExpandSecretRef");
+        }
+        found
+    };
+    let (after, before) = (Value::Object(sources(new)), Value::Object(sources(old)));
+    if !access::same(Some(&after), Some(&before)) {
+        let changes = update::differences(&after, &before);
+        let path = Path::root("spec").child("persistentvolumesource");
+        report
+            .forbidden(&path, format!("spec.persistentvolumesource is immutable after creation\n{changes}"));
+    }
+    if new.at("spec.volumeMode") != old.at("spec.volumeMode") {
+        let value = new.at("spec.volumeMode").cloned().unwrap_or(Value::Null);
+        report.invalid(&Path::root("volumeMode"), value, IMMUTABLE);
+    }
 }

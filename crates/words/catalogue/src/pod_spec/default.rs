@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::access::{Access, Fill};
 use crate::image;
+use crate::quantities;
 
 /// Where the containers of a pod specification are.
 pub(crate) const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -20,6 +21,15 @@ pub(crate) fn spec(spec: &mut Value) {
         spec.elements(list).iter_mut().for_each(container);
     }
     spec.elements("volumes").iter_mut().for_each(volume);
+    quantities::canonicalize(spec.inside("overhead"));
+    resource_amounts(spec);
+}
+
+/// `resources` of a container, a pod or a claim.
+pub(crate) fn resource_amounts(holder: &mut Value) {
+    for list in ["resources.requests", "resources.limits"] {
+        quantities::canonicalize(holder.inside(list));
+    }
 }
 
 /// Defaults of pods alone: templates keep what their author wrote, so that an older template
@@ -70,6 +80,7 @@ fn container(container: &mut Value) {
     container.fill_zero("terminationMessagePath", "/dev/termination-log");
     container.fill_zero("terminationMessagePolicy", "File");
     container.fill("resources", Value::Object(Map::new()));
+    resource_amounts(container);
     for port in container.elements("ports") {
         port.fill_zero("protocol", "TCP");
     }
