@@ -72,7 +72,7 @@ fn node(at: usize) -> Node {
 
 fn pod(at: usize, asks: &Value, more: Value) -> Pod {
     let cpu = asks["cpu"].as_u64().map_or_else(|| "100m".to_owned(), |cpu| format!("{cpu}m"));
-    let group = if at % 500 == 0 { "here" } else { "there" };
+    let group = if at.is_multiple_of(500) { "here" } else { "there" };
     let mut value = json!({
         "metadata": {"name": format!("p{at}"), "namespace": "ns", "uid": format!("u{at}"), "labels": {"app": "x", "group": group}},
         "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu, "memory": "100Mi"}}}]},
