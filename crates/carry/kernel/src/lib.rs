@@ -17,5 +17,6 @@ pub mod packet;
 pub mod pause;
 pub mod pod_network;
 pub mod process;
+pub mod readiness;
 pub mod seccomp;
 pub mod terminal;

@@ -241,7 +241,7 @@ pub(crate) fn clear(group: &Cgroup) -> Result<()> {
 /// Waits until the kernel says that a process is gone.
 pub(crate) async fn wait_for_end(process: plimsoll_kernel::process::Identity) {
     let Ok(fd) = process.open() else { return };
-    if let Ok(fd) = tokio::io::unix::AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) {
+    if let Ok(fd) = plimsoll_kernel::readiness::register(fd, tokio::io::Interest::READABLE) {
         let _ = tokio::time::timeout(Duration::from_secs(10), fd.readable()).await;
     }
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use plimsoll_kernel::packet;
+use plimsoll_kernel::{packet, readiness};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,7 @@ impl Shim {
         let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
         fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         let shim = Arc::new(Self {
-            socket: AsyncFd::register(socket)?,
+            socket: readiness::register(socket, Interest::READABLE | Interest::WRITABLE)?,
             next: AtomicU64::new(0),
             pending: Mutex::new(Some(HashMap::new())),
         });

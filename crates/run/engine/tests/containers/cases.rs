@@ -1,0 +1,383 @@
+//! What containers must do.
+
+use std::fs;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use plimsoll_cri::v1::security_profile::ProfileType;
+use plimsoll_cri::v1::{
+    Capability, ContainerState, Int64Value, LinuxContainerSecurityContext, NamespaceMode,
+};
+use plimsoll_cri::v1::{PodSandboxState, PodSandboxStatusRequest, runtime_service_server::RuntimeService};
+use plimsoll_engine::Engine;
+
+use crate::machine::{Machine, end, pod, processes, shell, status};
+
+pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Every case with its name.
+pub(crate) const ALL: [(&str, Case); 11] = [
+    ("exit_code_and_log", || Box::pin(exit_code_and_log())),
+    ("what_a_container_sees", || Box::pin(what_a_container_sees())),
+    ("users_and_confinement", || Box::pin(users_and_confinement())),
+    ("missing_programs", || Box::pin(missing_programs())),
+    ("stopping", || Box::pin(stopping())),
+    ("out_of_memory", || Box::pin(out_of_memory())),
+    ("exec_and_attach", || Box::pin(exec_and_attach())),
+    ("shared_processes", || Box::pin(shared_processes())),
+    ("adoption", || Box::pin(adoption())),
+    ("a_killed_shim", || Box::pin(a_killed_shim())),
+    ("speed", || Box::pin(speed())),
+];
+
+async fn exit_code_and_log() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let id = machine.script(&sandbox, "echo hello; echo oops >&2; printf last; exit 7").await;
+    let status = machine.end(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
+    assert!(status.started_at > 0 && status.finished_at >= status.started_at);
+    let log = machine.log(&sandbox);
+    let lines: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once(' ').map(|(_, rest)| rest)).collect();
+    for expected in ["stdout F hello", "stderr F oops", "stdout F last"] {
+        assert!(lines.contains(&expected), "{expected} in {log}");
+    }
+    machine.engine.remove_container(&id).await.unwrap();
+    machine.engine.remove_container(&id).await.unwrap();
+    machine.engine.stop_sandbox(&sandbox).await.unwrap();
+    machine.engine.stop_sandbox(&sandbox).await.unwrap();
+    machine.engine.remove_sandbox(&sandbox).await.unwrap();
+    machine.engine.remove_sandbox(&sandbox).await.unwrap();
+    assert_eq!(processes(&machine.folder.display().to_string()), Vec::<String>::new());
+    assert!(fs::read_dir(machine.config.data_dir.join("engine/sandboxes")).unwrap().next().is_none());
+    machine.finish().await;
+}
+
+async fn what_a_container_sees() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let mut config = shell("sleep 100");
+    config.envs = vec![plimsoll_cri::v1::KeyValue { key: "COLOUR".to_owned(), value: "blue=1".to_owned() }];
+    config.working_dir = "/tmp".to_owned();
+    let id = machine.container(&sandbox, config).await;
+    assert_eq!(
+        machine.sh(&id, "hostname; echo $COLOUR; echo $HOME; pwd").await,
+        "web\nblue=1\n/root\n/tmp\n"
+    );
+    assert_eq!(
+        machine
+            .sh(&id, "cat /proc/1/cmdline | tr '\\0' ' '; ls /proc | grep -c '^[0-9]*$'")
+            .await
+            .lines()
+            .next()
+            .unwrap_or_default(),
+        "sleep 100 "
+    );
+    let memory = machine
+        .sh(&id, "ls /sys/fs/cgroup/memory/memory.usage_in_bytes; cat /sys/fs/cgroup/cpu/cpu.shares")
+        .await;
+    if fs::exists("/sys/fs/cgroup/memory").unwrap() {
+        assert_eq!(memory, "/sys/fs/cgroup/memory/memory.usage_in_bytes\n512\n");
+    }
+    assert_eq!(
+        machine.sh(&id, "cat /etc/resolv.conf").await,
+        fs::read_to_string("/etc/resolv.conf").unwrap()
+    );
+    assert!(machine.sh(&id, "echo x > /proc/sys/kernel/hostname").await.contains("ead-only"));
+    assert_eq!(machine.sh(&id, "echo x > /dev/null; ls -l /dev/shm; echo ok").await, "total 0\nok\n");
+    machine.finish().await;
+}
+
+async fn users_and_confinement() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let with = |change: fn(&mut LinuxContainerSecurityContext)| {
+        let mut config = shell("sleep 100");
+        if let Some(security) = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut()) {
+            change(security);
+        }
+        config
+    };
+    let usual = machine.container(&sandbox, with(|_| {})).await;
+    assert_eq!(
+        machine
+            .sh(&usual, "id -u; id -g; cat /proc/self/status | grep -E 'CapEff|Seccomp:|NoNewPrivs'")
+            .await,
+        "0\n0\nCapEff:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t2\n"
+    );
+    // Mounting and new namespaces are refused by filter and by capability.
+    assert!(
+        machine
+            .sh(&usual, "unshare -m true; mount -t tmpfs x /tmp; echo done")
+            .await
+            .contains("not permitted")
+    );
+    let web = machine
+        .container(
+            &sandbox,
+            with(|security| {
+                security.run_as_user = Some(Int64Value { value: 33 });
+                security.no_new_privs = true;
+                security.readonly_rootfs = true;
+                security.supplemental_groups = vec![77];
+                security.capabilities =
+                    Some(Capability { drop_capabilities: vec!["ALL".to_owned()], ..Default::default() });
+            }),
+        )
+        .await;
+    assert_eq!(
+        machine.sh(&web, "id -u; id -G; cat /proc/self/status | grep -E 'CapBnd|Seccomp:|NoNewPrivs'").await,
+        "33\n33 50 77\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+    );
+    assert!(machine.sh(&web, "echo x > /tmp/x").await.contains("ead-only"));
+    let privileged = machine
+        .container(
+            &sandbox,
+            with(|security| {
+                security.privileged = true;
+                if let Some(seccomp) = &mut security.seccomp {
+                    seccomp.set_profile_type(ProfileType::Unconfined);
+                }
+            }),
+        )
+        .await;
+    assert_eq!(
+        machine.sh(&privileged, "mount -t tmpfs x /tmp && grep Seccomp: /proc/self/status").await.trim(),
+        ""
+    );
+    assert_eq!(machine.sh(&privileged, "cat /proc/self/status | grep Seccomp:").await, "Seccomp:\t0\n");
+    machine.finish().await;
+}
+
+async fn missing_programs() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let mut config = shell("");
+    for (program, message) in [
+        ("nosuch", "exec: \"nosuch\": executable file not found in $PATH"),
+        ("/bin/nosuch", "exec: \"/bin/nosuch\": stat /bin/nosuch: no such file or directory"),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
+    ] {
+        config.command = vec![program.to_owned()];
+        let id = machine.engine.create_container(&sandbox, config.clone(), None).await.unwrap();
+        let error = machine.engine.start_container(&id).await.unwrap_err();
+        assert_eq!(error.to_string(), message);
+        let status = machine.status(&id).await;
+        assert_eq!(
+            (status.exit_code, status.reason.as_str(), status.message.as_str()),
+            (128, "StartError", message)
+        );
+    }
+    config.command = vec!["broken".to_owned()];
+    let id = machine.container(&sandbox, config.clone()).await;
+    assert_eq!(machine.end(&id).await.exit_code, 255);
+    assert!(
+        machine.log(&sandbox).contains("stderr F exec /bin/broken: exec format error"),
+        "{}",
+        machine.log(&sandbox)
+    );
+    config.command = Vec::new();
+    let error = machine.engine.create_container(&sandbox, config, None).await.unwrap_err();
+    assert_eq!(error.to_string(), "no command specified");
+    let running = machine.script(&sandbox, "sleep 100").await;
+    let error = machine.engine.exec_sync(&running, &["nosuch".to_owned()], None).await.unwrap_err();
+    assert!(error.to_string().contains("exec: \"nosuch\": executable file not found in $PATH"), "{error}");
+    machine.finish().await;
+}
+
+async fn stopping() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let polite = machine.script(&sandbox, "trap 'exit 3' TERM; while :; do sleep 0.1; done").await;
+    machine.engine.stop_container(&polite, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(machine.status(&polite).await.exit_code, 3);
+    let stubborn = machine.script(&sandbox, "trap '' TERM; while :; do sleep 0.1; done").await;
+    let begin = Instant::now();
+    machine.engine.stop_container(&stubborn, Duration::from_millis(300)).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    assert_eq!(machine.status(&stubborn).await.exit_code, 137);
+    machine.finish().await;
+}
+
+async fn out_of_memory() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let mut config = shell("dd if=/dev/zero of=/dev/null bs=64M count=1; tail /dev/zero");
+    if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        resources.memory_limit_in_bytes = 16 << 20;
+    }
+    config.command = ["tail", "/dev/zero"].map(str::to_owned).to_vec();
+    let id = machine.container(&sandbox, config).await;
+    let status = machine.end(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+    machine.finish().await;
+}
+
+async fn exec_and_attach() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let mut config = shell("while read line; do echo got $line; done; echo end");
+    config.stdin = true;
+    config.stdin_once = true;
+    let id = machine.container(&sandbox, config).await;
+    let command = ["sh", "-c", "cat; echo err >&2; exit 9"].map(str::to_owned);
+    let mut session = machine.engine.exec(&id, &command, false, true).await.unwrap();
+    let mut stdin = fs::File::from(session.stdin.take().unwrap());
+    stdin.write_all(b"through").unwrap();
+    drop(stdin);
+    let read = |fd| {
+        let mut text = String::new();
+        fs::File::from(fd).read_to_string(&mut text).unwrap();
+        text
+    };
+    assert_eq!(read(session.stdout.take().unwrap()), "through");
+    assert_eq!(read(session.stderr.take().unwrap()), "err\n");
+    assert_eq!(session.wait().await.unwrap(), 9);
+
+    let command = ["sleep", "100"].map(str::to_owned);
+    let error = machine.engine.exec_sync(&id, &command, Some(Duration::from_millis(200))).await.unwrap_err();
+    assert!(error.to_string().contains("exceeded"));
+
+    let command = ["sh", "-c", "stty size; tty"].map(str::to_owned);
+    let mut session = machine.engine.exec(&id, &["sh".to_owned()], true, true).await.unwrap();
+    session.resize(100, 40).unwrap();
+    let mut terminal = fs::File::from(session.terminal.take().unwrap());
+    terminal.write_all(b"stty size; exit 4\n").unwrap();
+    assert_eq!(session.wait().await.unwrap(), 4);
+    let mut said = vec![0; 4096];
+    let length = terminal.read(&mut said).unwrap();
+    let mut text = String::from_utf8_lossy(&said[..length]).into_owned();
+    while let Ok(length @ 1..) = terminal.read(&mut said) {
+        text.push_str(&String::from_utf8_lossy(&said[..length]));
+    }
+    assert!(text.contains("40 100"), "{text}");
+    let _ = command;
+
+    let attached = machine.engine.attach(&id).await.unwrap();
+    let mut stdin = fs::File::from(attached.stdin.unwrap());
+    stdin.write_all(b"one\n").unwrap();
+    drop(stdin);
+    assert_eq!(read(attached.stdout), "got one\nend\n");
+    assert_eq!(machine.end(&id).await.exit_code, 0);
+    machine.finish().await;
+}
+
+async fn shared_processes() {
+    let machine = Machine::new().await;
+    let mut config = pod("shared");
+    let share = |options: &mut plimsoll_cri::v1::NamespaceOption| options.set_pid(NamespaceMode::Pod);
+    if let Some(options) = config
+        .linux
+        .as_mut()
+        .and_then(|linux| linux.security_context.as_mut())
+        .and_then(|security| security.namespace_options.as_mut())
+    {
+        share(options);
+    }
+    let sandbox = machine.engine.run_sandbox(config, "").await.unwrap();
+    let mut config = shell("sleep 100");
+    if let Some(options) = config
+        .linux
+        .as_mut()
+        .and_then(|linux| linux.security_context.as_mut())
+        .and_then(|security| security.namespace_options.as_mut())
+    {
+        share(options);
+    }
+    let id = machine.container(&sandbox, config.clone()).await;
+    assert!(
+        machine.sh(&id, "cat /proc/1/cmdline").await.starts_with("/pause"),
+        "{}",
+        machine.sh(&id, "ps").await
+    );
+    assert_eq!(machine.sh(&id, "ls /proc/1/root/ | head -n 3").await.contains("etc"), false);
+    // A second container's end takes along what it left in the shared namespace.
+    config.command = ["sh", "-c", "sleep 77 & exit 0"].map(str::to_owned).to_vec();
+    let other = machine.container(&sandbox, config).await;
+    assert_eq!(machine.end(&other).await.exit_code, 0);
+    assert!(!machine.sh(&id, "ps").await.contains("sleep 77"));
+    machine.finish().await;
+}
+
+async fn adoption() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let running =
+        machine.script(&sandbox, "while [ ! -e /tmp/stop ]; do sleep 0.05; done; echo stopped; exit 5").await;
+    let ends_alone = machine.script(&sandbox, "sleep 0.3; exit 6").await;
+    let created = machine.engine.create_container(&sandbox, shell("exit 8"), None).await.unwrap();
+    let Machine { engine, config, folder } = machine;
+    drop(engine);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let engine = Engine::open(config.clone()).await.unwrap();
+    assert_eq!(end(&engine, &ends_alone).await.exit_code, 6);
+    assert_eq!(status(&engine, &running).await.state(), ContainerState::ContainerRunning);
+    engine.start_container(&created).await.unwrap();
+    assert_eq!(end(&engine, &created).await.exit_code, 8);
+    let machine = Machine { engine, config, folder };
+    machine.sh(&running, "echo > /tmp/stop").await;
+    assert_eq!(machine.end(&running).await.exit_code, 5);
+    assert!(machine.log(&sandbox).contains("stdout F stopped"));
+    machine.finish().await;
+}
+
+async fn a_killed_shim() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let id = machine.script(&sandbox, "sleep 1000").await;
+    let name = machine.config.data_dir.display().to_string();
+    let shim: i32 = processes(&name).first().unwrap().parse().unwrap();
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    let status = machine.end(&id).await;
+    assert_eq!((status.exit_code, status.message.as_str()), (255, "the shim process of the pod died"));
+    let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox.clone(), verbose: false };
+    for _ in 0..200 {
+        let answer =
+            RuntimeService::pod_sandbox_status(&machine.engine, tonic::Request::new(request.clone())).await;
+        if answer.unwrap().into_inner().status.unwrap().state() == PodSandboxState::SandboxNotready {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    machine.engine.remove_sandbox(&sandbox).await.unwrap();
+    machine.finish().await;
+}
+
+async fn speed() {
+    let machine = Machine::new().await;
+    let (mut sandboxes, mut creates, mut starts, mut execs, mut stops) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    const ROUNDS: u32 = 10;
+    let millis = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        let sandbox = machine.sandbox().await;
+        sandboxes += millis(begin);
+        let begin = Instant::now();
+        let id = machine.engine.create_container(&sandbox, shell("sleep 100"), None).await.unwrap();
+        creates += millis(begin);
+        let begin = Instant::now();
+        machine.engine.start_container(&id).await.unwrap();
+        starts += millis(begin);
+        let begin = Instant::now();
+        machine.sh(&id, "true").await;
+        execs += millis(begin);
+        let begin = Instant::now();
+        machine.engine.remove_sandbox(&sandbox).await.unwrap();
+        stops += millis(begin);
+    }
+    let mean = |sum: f64| sum / f64::from(ROUNDS);
+    println!(
+        "mean ms: sandbox {:.1} create {:.1} start {:.1} exec {:.1} remove {:.1}",
+        mean(sandboxes),
+        mean(creates),
+        mean(starts),
+        mean(execs),
+        mean(stops)
+    );
+    machine.finish().await;
+}

@@ -1,0 +1,33 @@
+//! Real containers on this machine. Needs root; without it there is nothing to test.
+//!
+//! The program is its own shim: it is run again with `shim` as its first argument.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod cases;
+mod machine;
+
+use std::time::Instant;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let wanted = arguments.find(|argument| !argument.starts_with('-'));
+    if wanted.as_deref() == Some("shim") {
+        plimsoll_engine::shim_main();
+    }
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: containers need root");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let run = |name: &str, case: cases::Case| {
+        if wanted.as_deref().is_some_and(|wanted| !name.contains(wanted)) {
+            return;
+        }
+        let begin = Instant::now();
+        runtime.block_on(case());
+        println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis());
+    };
+    for (name, case) in cases::ALL {
+        run(name, case);
+    }
+}
