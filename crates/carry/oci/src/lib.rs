@@ -3,7 +3,7 @@
 //! What enters: names, registries, archives, Dockerfiles. What leaves: for each
 //! image its configuration and the directories that overlayfs mounts, ready
 //! before anyone asks. This crate never starts a container; of the steps of a
-//! build it only knows the trait `RunStep` and its default.
+//! build it only knows the trait [`build::RunStep`] and its default.
 //!
 //! ```text
 //! registry ─ pull ┐                      ┌ resolve ─ engine
@@ -26,7 +26,7 @@
 //! which [`ImageStore::collect_garbage`] finds.
 
 mod archive;
-mod build;
+pub mod build;
 mod builtin;
 mod digest;
 mod document;

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header};
+use xattr::FileExt;
 
 use crate::error::{During, Result};
 
@@ -118,15 +119,26 @@ fn is_opaque(path: &Path) -> bool {
 
 /// Attributes that belong to the file, not to overlayfs or this machine.
 fn xattrs(path: &Path) -> Vec<(OsString, Vec<u8>)> {
-    let wanted = |name: &OsString| {
+    let Ok(names) = xattr::list(path) else { return Vec::new() };
+    wanted(names, |name| xattr::get(path, name))
+}
+
+/// Like [`xattrs`], of a file that is open for reading.
+pub(crate) fn xattrs_of_open(file: &File) -> Vec<(OsString, Vec<u8>)> {
+    let Ok(names) = file.list_xattr() else { return Vec::new() };
+    wanted(names, |name| file.get_xattr(name))
+}
+
+fn wanted(
+    names: xattr::XAttrs,
+    get: impl Fn(&OsStr) -> io::Result<Option<Vec<u8>>>,
+) -> Vec<(OsString, Vec<u8>)> {
+    let belongs = |name: &OsString| {
         name == "security.capability"
             || name.as_bytes().starts_with(b"user.") && !name.as_bytes().starts_with(b"user.overlay.")
     };
-    let Ok(names) = xattr::list(path) else { return Vec::new() };
-    let mut found: Vec<_> = names
-        .filter(wanted)
-        .filter_map(|name| Some((name.clone(), xattr::get(path, &name).ok()??)))
-        .collect();
+    let mut found: Vec<_> =
+        names.filter(belongs).filter_map(|name| Some((name.clone(), get(&name).ok()??))).collect();
     found.sort();
     found
 }

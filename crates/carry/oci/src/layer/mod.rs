@@ -7,6 +7,6 @@ pub(crate) mod tree;
 mod unpack;
 
 pub(crate) use compress::{Compression, compressed, decompressed};
-pub(crate) use diff::{Member, TarWriter, tree_size, write_diff};
+pub(crate) use diff::{Member, TarWriter, tree_size, write_diff, xattrs_of_open};
 pub use unpack::Limits;
 pub(crate) use unpack::{Unpacked, adopt_implied, unpack};

@@ -123,6 +123,39 @@ impl Tree {
         self.directory(path).map(drop)
     }
 
+    /// Gives the directory, if there is one, its present time back when everything is written.
+    pub(crate) fn keep_time(&mut self, path: &Path) -> Result<()> {
+        if self.times.iter().any(|(known, _)| known == path) {
+            return Ok(());
+        }
+        if let Some(dir) = self.resolve(path)? {
+            let now = nix::sys::stat::fstat(&dir).during(|| format!("stat {}", path.display()))?;
+            if is(&now, SFlag::S_IFDIR) {
+                self.times.push((path.to_owned(), (now.st_mtime, now.st_mtime_nsec)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the path leads to a directory.
+    pub(crate) fn is_directory(&self, path: &Path) -> bool {
+        self.lookup(path, OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
+    }
+
+    /// Opens a file, making an empty one if there is none; links are followed inside the root.
+    pub(crate) fn open_or_make(&self, path: &Path) -> Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC)
+            .mode(Mode::from_bits_truncate(0o644))
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        loop {
+            match openat2(&*self.root, path, how) {
+                Err(Errno::EAGAIN) => {}
+                other => return other.during(|| format!("open {}", path.display())),
+            }
+        }
+    }
+
     /// Directories that were made without an entry of their own, parents first.
     pub(crate) fn implied(&self) -> &[PathBuf] {
         &self.implied

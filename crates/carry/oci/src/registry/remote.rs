@@ -1,6 +1,5 @@
 //! A repository in a registry, and its errors in words that users know.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
