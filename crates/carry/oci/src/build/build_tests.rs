@@ -351,6 +351,10 @@ fn the_cache_follows_content() {
     let third = bench.build(text).unwrap();
     assert_eq!(bench.told(), ["cached"]);
     assert_eq!(names(&third), ["a=1", "b=2"]);
+    // What a failed build has done is not done again.
+    bench.build("FROM scratch\nCOPY b /first\nCOPY nope /").unwrap_err();
+    bench.build("FROM scratch\nCOPY b /first\nCOPY a /").unwrap();
+    assert_eq!(bench.told(), ["cached"]);
     // A change at the bottom makes everything above it new.
     bench.file("a", "2");
     bench.build(text).unwrap();

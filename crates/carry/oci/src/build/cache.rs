@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{During, Result};
-use crate::store::{ImageStore, LayerRecord, Lock};
+use crate::store::{ImageStore, LayerRecord, Lock, layer_name};
 
 const FILE: &str = "build-cache.json";
 /// Steps remembered: the ones used longest ago are dropped first.
@@ -51,6 +51,36 @@ pub(crate) struct CachedLayer {
     pub(crate) media_type: String,
     /// Bytes of the blob.
     pub(crate) size: u64,
+}
+
+/// Layers that this build has made. They get their names when all of them are safely on
+/// the disk, which costs more than making them.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    layers: BTreeMap<Digest, tempfile::TempDir>,
+}
+
+impl Fresh {
+    pub(crate) fn add(&mut self, chain: Digest, dir: tempfile::TempDir) {
+        self.layers.entry(chain).or_insert(dir);
+    }
+
+    /// The name of a layer's directory among the layers of the store.
+    pub(crate) fn name_of(&self, chain: Digest) -> PathBuf {
+        let fresh = self.layers.get(&chain).and_then(|dir| dir.path().file_name());
+        fresh.map_or_else(|| layer_name(chain).into(), PathBuf::from)
+    }
+
+    /// Gives all of them their names.
+    pub(crate) fn settle(&mut self, store: &ImageStore) -> Result<()> {
+        if self.layers.is_empty() {
+            return Ok(());
+        }
+        store.content().sync()?;
+        std::mem::take(&mut self.layers)
+            .into_iter()
+            .try_for_each(|(chain, dir)| store.content().commit_layer(dir, chain))
+    }
 }
 
 /// Looks a step up; its layer must still be there. The lock keeps it there.

@@ -26,7 +26,7 @@ pub(crate) use cache::{cached_layers, forget_cache};
 pub use dockerfile::{Command, Copy, Dockerfile, Healthcheck, Instruction, Origin, Step};
 pub use run::{Namespaces, Rootfs, RunSpec, RunStep};
 
-use self::cache::{Cached, CachedLayer};
+use self::cache::{Cached, CachedLayer, Fresh};
 use self::config::Config;
 use self::dockerfile::{MAX_DOCKERFILE, expand};
 use self::ignore::Ignore;
@@ -131,13 +131,18 @@ impl ImageStore {
             globals: BTreeMap::new(),
             done: BTreeMap::new(),
             used: Vec::new(),
+            fresh: Fresh::default(),
             consumed: BTreeSet::new(),
             number: 0,
             total: 0,
             started: now(),
             adding: self.adding()?,
         };
-        build.run(&tags)
+        let target = build.run();
+        // Also what a build did before it failed need not be done again.
+        build.fresh.settle(self)?;
+        cache::remember(self, &build.used, build.started)?;
+        build.finish(target?, &tags)
     }
 }
 
@@ -164,6 +169,7 @@ struct Build<'a> {
     done: BTreeMap<usize, Stage>,
     /// Steps for the cache.
     used: Vec<(Digest, Cached)>,
+    fresh: Fresh,
     /// Build arguments that some ARG took.
     consumed: BTreeSet<String>,
     number: usize,
@@ -173,7 +179,8 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn run(&mut self, tags: &[ImageName]) -> Result<Arc<Image>> {
+    /// Builds the target and what it needs, and returns its number.
+    fn run(&mut self) -> Result<usize> {
         self.read_globals()?;
         let target = self.target()?;
         let needed = self.needed(target)?;
@@ -187,9 +194,7 @@ impl Build<'_> {
                 self.tell(Event::Warning(&format!("build argument {name} was not used")));
             }
         }
-        let image = self.finish(target, tags)?;
-        cache::remember(self.store, &self.used, self.started)?;
-        Ok(image)
+        Ok(target)
     }
 
     /// Writes configuration and manifest, and enters the image.

@@ -17,7 +17,7 @@ use crate::document::OCI_LAYER_GZIP;
 use crate::error::{During, Error, Result};
 use crate::layer::tree::Tree;
 use crate::layer::{Compression, compressed, write_diff};
-use crate::store::{LayerRecord, chains, layer_name};
+use crate::store::{LayerRecord, chains};
 
 /// What a stage has become so far.
 #[derive(Clone, Debug)]
@@ -208,8 +208,8 @@ impl Stage {
             // What a stage holds is known by its layers: no file needs to be read for the key.
             let chain = format!("{:?}", other.iter().map(|layer| layer.record.chain).collect::<Vec<_>>());
             let key = self.key(&["copy", &inputs, &chain]);
-            return self.make(build, step, key, |_, workshop| {
-                let layers = workshop.lower(&other);
+            return self.make(build, step, key, |build, workshop| {
+                let layers = workshop.lower(build, &other);
                 in_root_beside(&workshop.rootfs(), &layers, |root, beside| {
                     let source = Source::root(beside)?;
                     let found = source.find_or_none(&sources)?;
@@ -346,7 +346,7 @@ fn mode(text: &str, line: usize) -> Result<u32> {
 impl Workshop {
     fn open(build: &Build<'_>, layers: &[CachedLayer]) -> Result<Self> {
         let content = build.store.content();
-        let (upper, side) = (content.scratch()?, content.scratch()?);
+        let (upper, side) = (content.new_layer()?, content.scratch()?);
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(upper.path(), open).during(|| "chmod".into())?;
         for name in ["work", "root", "other", "empty"] {
@@ -356,14 +356,14 @@ impl Workshop {
         let (work, root, other) = (inside("work"), inside("root"), inside("other"));
         let mut workshop =
             Self { upper, side, work, root, other, base: content.layers(), layers: Vec::new() };
-        workshop.layers = workshop.lower(layers);
+        workshop.layers = workshop.lower(build, layers);
         Ok(workshop)
     }
 
     /// Names of lower directories, the lowest an empty one: overlayfs wants one at least, two when read-only.
-    fn lower(&self, layers: &[CachedLayer]) -> Vec<PathBuf> {
-        let names = layers.iter().map(|layer| PathBuf::from(layer_name(layer.record.chain)));
-        [self.side.path().join("empty")].into_iter().chain(names).collect()
+    fn lower(&self, build: &Build<'_>, layers: &[CachedLayer]) -> Vec<PathBuf> {
+        let name = |layer: &CachedLayer| build.fresh.name_of(layer.record.chain);
+        [self.side.path().join("empty")].into_iter().chain(layers.iter().map(name)).collect()
     }
 
     fn rootfs(&self) -> Rootfs<'_> {
@@ -378,7 +378,7 @@ impl Workshop {
     }
 
     /// Makes a layer of what changed; nothing if nothing did.
-    fn commit(self, build: &Build<'_>, below: &[CachedLayer]) -> Result<Option<CachedLayer>> {
+    fn commit(self, build: &mut Build<'_>, below: &[CachedLayer]) -> Result<Option<CachedLayer>> {
         let during = || format!("read {}", self.upper.path().display());
         if std::fs::read_dir(self.upper.path()).during(during)?.next().is_none() {
             return Ok(None);
@@ -391,8 +391,7 @@ impl Workshop {
         let (blob, size) = compressor.finish().during(during)?.commit(content, None)?;
         let diff_ids: Vec<Digest> = below.iter().map(|layer| layer.diff_id).chain([diff_id]).collect();
         let chain = *chains(&diff_ids).last().expect("there is this layer");
-        content.sync()?;
-        content.commit_layer(self.upper, chain)?;
+        build.fresh.add(chain, self.upper);
         build.tell(Event::Layer { bytes, compressed: size });
         let record = LayerRecord { chain, blob, size: bytes };
         Ok(Some(CachedLayer { record, diff_id, media_type: OCI_LAYER_GZIP.into(), size }))

@@ -56,6 +56,12 @@ impl Content {
         tempfile::tempdir_in(self.root.join("tmp")).during(|| "create scratch directory".into())
     }
 
+    /// A directory that becomes a layer, among the layers, so that overlayfs can name it shortly.
+    pub(crate) fn new_layer(&self) -> Result<tempfile::TempDir> {
+        let made = tempfile::Builder::new().prefix(".new-").tempdir_in(self.layers());
+        made.during(|| "create layer directory".into())
+    }
+
     /// A new blob, to be given its name with [`Draft::commit`].
     pub(crate) fn draft(&self) -> Result<Draft> {
         let file = tempfile::NamedTempFile::new_in(self.root.join("tmp")).during(|| "create blob".into())?;

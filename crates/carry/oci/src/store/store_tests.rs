@@ -190,7 +190,8 @@ fn archives_come_back_as_they_went() {
     tar::Archive::new(fs::File::open(&path).unwrap()).unpack(&docker).unwrap();
     fs::remove_file(docker.join("index.json")).unwrap();
 
-    let loads: [(&str, &dyn Fn(&ImageStore) -> Result<Vec<crate::Loaded>>); 4] = [
+    type Load<'a> = &'a dyn Fn(&ImageStore) -> Result<Vec<crate::Loaded>>;
+    let loads: [(&str, Load<'_>); 4] = [
         ("tar", &|store| store.load(&path)),
         ("gzip", &|store| store.load_stream(gzip.as_slice())),
         ("OCI directory", &|store| store.load(&unpacked)),
