@@ -389,13 +389,11 @@ impl Engine {
     }
 
     pub(crate) fn keep_container(&self, container: &Container) -> Result<()> {
-        let record = {
-            let mut record = container.record();
-            record.status = container.status();
-            record.clone()
-        };
+        // Written under the lock, so that what is written last is what happened last.
+        let mut record = container.record();
+        record.status = container.status();
         let path = container.dir.record();
-        files::replace_json(&path, &record).map_err(Error::io(path))
+        files::replace_json(&path, &*record).map_err(Error::io(path))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::pods::Pods;
 use crate::spec::Host;
+use crate::stream::Tickets;
 
 /// How many events a slow listener may be behind before it has to list anew.
 const EVENT_BACKLOG: usize = 4096;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     pub(crate) boot: String,
     pub(crate) pods: Pods,
+    pub(crate) tickets: Tickets,
     pub(crate) events: broadcast::Sender<ContainerEventResponse>,
 }
 
@@ -43,6 +45,7 @@ impl Engine {
     /// When the machine lacks something, or the socket cannot be made.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self> {
         let engine = Self::open(config).await?;
+        engine.serve_streams(shutdown.clone()).await?;
         let served = engine.clone();
         let socket = served.shared.config.socket.clone();
         if let Some(folder) = socket.parent() {
@@ -70,7 +73,16 @@ impl Engine {
         let host = host(cgroups.version());
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let boot = boot_id();
-        let shared = Shared { config, layout, cgroups, host, boot, pods: Pods::default(), events };
+        let shared = Shared {
+            config,
+            layout,
+            cgroups,
+            host,
+            boot,
+            pods: Pods::default(),
+            tickets: Tickets::default(),
+            events,
+        };
         let engine = Self { shared: Arc::new(shared) };
         engine.adopt().await;
         Ok(engine)

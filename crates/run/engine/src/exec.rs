@@ -87,7 +87,8 @@ pub struct Attached {
     pub stdout: OwnedFd,
     /// Where to read its errors from now on; with a terminal nothing comes.
     pub stderr: OwnedFd,
-    tty: bool,
+    /// Whether there is a terminal.
+    pub tty: bool,
 }
 
 impl Attached {

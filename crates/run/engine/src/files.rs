@@ -3,13 +3,17 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Replaces `path` by `bytes` in one step.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Two may be writing at once; the last to finish wins.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let fresh = path.with_extension(format!("{}-{number}.new", std::process::id()));
     fs::write(&fresh, bytes)?;
     fs::rename(&fresh, path)
 }

@@ -69,15 +69,8 @@ async fn what_a_container_sees() {
         machine.sh(&id, "hostname; echo $COLOUR; echo $HOME; pwd").await,
         "web\nblue=1\n/root\n/tmp\n"
     );
-    assert_eq!(
-        machine
-            .sh(&id, "cat /proc/1/cmdline | tr '\\0' ' '; ls /proc | grep -c '^[0-9]*$'")
-            .await
-            .lines()
-            .next()
-            .unwrap_or_default(),
-        "sleep 100 "
-    );
+    assert_eq!(machine.sh(&id, "cat /proc/1/cmdline | tr '\\0' ' '").await, "sleep 100 ");
+    assert_eq!(machine.sh(&id, "ls -d /proc/[0-9]* | grep -c /proc/1").await, "1\n");
     let memory = machine
         .sh(&id, "ls /sys/fs/cgroup/memory/memory.usage_in_bytes; cat /sys/fs/cgroup/cpu/cpu.shares")
         .await;
@@ -146,10 +139,7 @@ async fn users_and_confinement() {
             }),
         )
         .await;
-    assert_eq!(
-        machine.sh(&privileged, "mount -t tmpfs x /tmp && grep Seccomp: /proc/self/status").await.trim(),
-        ""
-    );
+    assert_eq!(machine.sh(&privileged, "mount -t tmpfs x /tmp && echo mounted").await, "mounted\n");
     assert_eq!(machine.sh(&privileged, "cat /proc/self/status | grep Seccomp:").await, "Seccomp:\t0\n");
     machine.finish().await;
 }

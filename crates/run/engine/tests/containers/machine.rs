@@ -54,7 +54,7 @@ impl Images for Busybox {
 
 impl Machine {
     pub(crate) async fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("plimsoll-engine-{}", std::process::id()));
+        let folder = folder();
         let _ = fs::remove_dir_all(&folder);
         let layer = folder.join("layer");
         for name in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
@@ -62,8 +62,8 @@ impl Machine {
         }
         fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
         for name in [
-            "sh", "sleep", "cat", "id", "mount", "dd", "tail", "ps", "hostname", "stty", "kill", "ls",
-            "unshare",
+            "sh", "tr", "grep", "true", "pwd", "tty", "sleep", "cat", "id", "mount", "dd", "tail", "ps",
+            "hostname", "stty", "kill", "ls", "unshare",
         ] {
             symlink("busybox", layer.join("bin").join(name)).unwrap();
         }
@@ -132,6 +132,16 @@ impl Machine {
         assert!(left.is_empty(), "processes left: {left:?}");
         fs::remove_dir_all(&self.folder).unwrap();
     }
+}
+
+fn folder() -> PathBuf {
+    std::env::temp_dir().join(format!("plimsoll-engine-{}", std::process::id()))
+}
+
+/// Takes away what a failed case has left.
+pub(crate) async fn clean_up() {
+    let _ = Engine::destroy_all(&folder().join("data"), CGROUP_ROOT).await;
+    let _ = fs::remove_dir_all(folder());
 }
 
 pub(crate) async fn status(engine: &Engine, id: &str) -> ContainerStatus {

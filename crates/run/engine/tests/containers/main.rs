@@ -24,7 +24,13 @@ fn main() {
             return;
         }
         let begin = Instant::now();
-        runtime.block_on(case());
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(case())));
+        if let Err(panic) = result {
+            // What a failed case leaves would fail the next one too.
+            runtime.block_on(machine::clean_up());
+            println!("test {name} ... FAILED");
+            std::panic::resume_unwind(panic);
+        }
         println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis());
     };
     for (name, case) in cases::ALL {
