@@ -106,6 +106,10 @@ impl<K: Object> Cache<K> {
         state.namespaces.values().flat_map(BTreeMap::values).cloned().collect()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.state.read().expect(POISON).namespaces.values().map(BTreeMap::len).sum()
+    }
+
     pub(crate) fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
         let state = self.state.read().expect(POISON);
         state.namespaces.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()

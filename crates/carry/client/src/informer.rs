@@ -145,6 +145,16 @@ impl<K: Object> Informer<K> {
         self.shared.cache.list()
     }
 
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.shared.cache.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// All objects of a namespace, by name.
     pub fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
         self.shared.cache.list_in(namespace)

@@ -38,6 +38,21 @@ pub(crate) const ROWS: &[Row] = &[
     row!("deployment-controller", "deployment-controller", units::deployment::build),
     row!("replicaset-controller", "replicaset-controller", units::replicaset::build),
     row!("replicationcontroller-controller", "replication-controller", units::replication::build),
+    row!("job-controller", "job-controller", units::job::build),
+    row!("endpointslice-controller", "endpoint-slice-controller", units::endpoints::slices),
+    row!("endpoints-controller", "endpoint-controller", units::endpoints::lists),
+    row!("serviceaccount-controller", "serviceaccount-controller", units::service_account::account),
+    row!(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        units::service_account::authority
+    ),
+    row!("namespace-controller", "namespace-controller", units::namespace::build),
+    row!("garbage-collector-controller", "garbage-collector-controller", units::garbage::build),
+    row!("node-lifecycle-controller", "node-controller", units::node::lifecycle),
+    row!("node-ipam-controller", "cidrAllocator", units::node::ranges),
+    row!("taint-eviction-controller", "taint-eviction-controller", units::node::taints),
+    row!("pod-garbage-collector-controller", "pod-garbage-collector", units::node::lost_pods),
 ];
 
 /// The names of all controllers.

@@ -6,10 +6,11 @@
 
 mod catalogue;
 mod executor;
+mod kinds;
 mod unit;
 mod units;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use plimsoll_client::Informers;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,15 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) client: kube::Client,
     pub(crate) informers: Informers,
+    kinds: OnceLock<Arc<kinds::Kinds>>,
+}
+
+impl Context {
+    /// All kinds of the server, followed from the first use on.
+    pub(crate) fn kinds(&self) -> Arc<kinds::Kinds> {
+        let follow = || Arc::new(kinds::Kinds::follow(self.client.clone(), self.informers.clone()));
+        self.kinds.get_or_init(follow).clone()
+    }
 }
 
 /// Runs the controllers until `shutdown`; decisions that have begun are carried through first.
@@ -84,7 +94,7 @@ pub async fn run(
     informers: Informers,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let context = Arc::new(Context { config, client, informers });
+    let context = Arc::new(Context { config, client, informers, kinds: OnceLock::new() });
     let tracker = TaskTracker::new();
     for row in catalogue::ROWS.iter().filter(|row| context.config.controllers.includes(row.name)) {
         tracker.spawn((row.start)(&context, shutdown.clone())?);
@@ -102,11 +112,12 @@ mod tests {
     #[test]
     fn selections_name_what_runs() {
         let cases = [
-            ("*", "podgc-controller", true),
-            ("*,-podgc-controller", "podgc-controller", false),
-            ("*,-podgc-controller", "job-controller", true),
+            ("*", "job-controller", true),
+            ("*,-job-controller", "job-controller", false),
+            ("*,-node-ipam-controller", "node-ipam-controller", false),
+            ("*,-node-ipam-controller", "job-controller", true),
             ("job-controller", "job-controller", true),
-            ("job-controller", "podgc-controller", false),
+            ("job-controller", "node-ipam-controller", false),
         ];
         for (text, name, expected) in cases {
             assert_eq!(Selection::parse(text).unwrap().includes(name), expected, "{name} of {text}");

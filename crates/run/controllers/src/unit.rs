@@ -153,6 +153,21 @@ impl Unit {
         self
     }
 
+    /// Runs beside the inputs and may ask for decisions itself.
+    pub(crate) fn task<F>(mut self, task: impl FnOnce(WorkQueue<Key>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.feeds.push(Box::new(move |queue| task(queue).boxed()));
+        self
+    }
+
+    /// Decisions begin only after this.
+    pub(crate) fn after(mut self, ready: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.ready.push(ready.boxed());
+        self
+    }
+
     /// How it decides.
     pub(crate) fn decide(
         mut self,

@@ -1,6 +1,12 @@
 //! How each controller is wired: what it looks at, and which decision it calls.
 
 pub(crate) mod deployment;
+pub(crate) mod endpoints;
+pub(crate) mod garbage;
 pub(crate) mod indexes;
+pub(crate) mod job;
+pub(crate) mod namespace;
+pub(crate) mod node;
 pub(crate) mod replicaset;
 pub(crate) mod replication;
+pub(crate) mod service_account;

@@ -105,6 +105,15 @@ impl Graph {
     /// Takes in an object; gives the ids that are worth a look.
     pub fn upsert(&mut self, node: Node) -> Vec<Uid> {
         let mut look = Vec::new();
+        if let Some(old) = self.nodes.get_mut(&node.uid) {
+            let same = old.owners == node.owners
+                && old.finalizers == node.finalizers
+                && old.deleting == node.deleting;
+            if same {
+                old.resource_version = node.resource_version;
+                return look;
+            }
+        }
         if let Some(old) = self.nodes.get(&node.uid).cloned() {
             self.unlink(&old);
             // Somebody who waited for this object may wait no longer.

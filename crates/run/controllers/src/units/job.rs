@@ -1,0 +1,70 @@
+//! Wires the Job controller.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use plimsoll_client::Informer;
+use plimsoll_meta::selector::Labels;
+use plimsoll_reconcile::job::{self, Observed};
+use plimsoll_reconcile::owner::controller_of;
+
+use super::indexes;
+use crate::unit::{Key, Unit};
+use crate::{Context, Error};
+
+const BY_JOB: &str = "job by name";
+
+pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let jobs = context.informers.informer::<Job>();
+    let pods = context.informers.informer::<Pod>();
+    indexes::orphans(&pods);
+    pods.add_index(BY_JOB, |pod| of_controller(pod).map(|key| index(&key)).into_iter().collect());
+    let of_pod = jobs.clone();
+    let unit = unit.input(&jobs, |job| vec![Key::of(job)]).input(&pods, move |pod| keys_of_pod(&of_pod, pod));
+    let (again, their_pods) = (jobs.clone(), pods.clone());
+    Ok(unit
+        .decide(move |key, now| {
+            let found = jobs.get(&key.namespace, &key.name);
+            let uid = found.as_ref().and_then(|job| job.metadata.uid.clone());
+            // Pods of a Job of that name that is gone are held by nobody any more.
+            let mut left = pods.indexed(BY_JOB, &index(key));
+            left.retain(|pod| {
+                controller_of(&pod.metadata).is_some_and(|owner| Some(&owner.uid) != uid.as_ref())
+            });
+            let mut actions = job::release(&left);
+            if let Some(job) = found {
+                let pods = indexes::claimable(&pods, &job.metadata);
+                actions.extend(job::decide(&Observed { job: &job, pods: &pods }, now));
+            }
+            actions
+        })
+        .report(move |key, now, failure| {
+            let Some(job) = again.get(&key.namespace, &key.name) else { return Vec::new() };
+            let pods = indexes::claimable(&their_pods, &job.metadata);
+            job::report(&Observed { job: &job, pods: &pods }, now, failure)
+        }))
+}
+
+fn of_controller(pod: &Pod) -> Option<Key> {
+    let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job")?;
+    Some(Key::new(pod.metadata.namespace.as_deref()?, &owner.name))
+}
+
+fn index(key: &Key) -> String {
+    format!("{}/{}", key.namespace, key.name)
+}
+
+fn keys_of_pod(jobs: &Informer<Job>, pod: &Pod) -> Vec<Key> {
+    match controller_of(&pod.metadata) {
+        Some(_) => of_controller(pod).into_iter().collect(),
+        None => {
+            let selects = |job: &Job| {
+                let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                selector
+                    .is_some_and(|selector| Labels::from(selector).matches_map(pod.metadata.labels.as_ref()))
+            };
+            let mut all = jobs.list_in(pod.metadata.namespace.as_deref().unwrap_or_default());
+            all.retain(|job| selects(job));
+            all.iter().map(|job| Key::of(&**job)).collect()
+        }
+    }
+}

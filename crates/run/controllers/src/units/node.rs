@@ -1,0 +1,313 @@
+//! Wires the controllers of nodes: life, ranges of addresses, eviction, lost pods.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use plimsoll_client::{Filter, Informer, WorkQueue};
+use plimsoll_reconcile::action::Action;
+use plimsoll_reconcile::node_lifecycle::{self, Observed, Rate, Turn};
+use plimsoll_reconcile::{ipam, node, pod, pod_gc, taint_eviction};
+
+use super::indexes;
+use crate::unit::{Key, Unit};
+use crate::{Context, Error};
+
+/// Where nodes keep their leases.
+const LEASES: &str = "kube-node-lease";
+
+/// How long a node must be missing before its pods count as lost.
+const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
+
+/// What is remembered about nodes: when they were last heard of, by this process' clock.
+#[derive(Default)]
+struct Heard {
+    nodes: Mutex<HashMap<String, Last>>,
+    zones: Mutex<BTreeMap<String, Timestamp>>,
+    all_silent: Mutex<bool>,
+}
+
+struct Last {
+    sign: String,
+    at: Timestamp,
+    registered: bool,
+}
+
+impl Heard {
+    /// Takes in a sign of life; an old one changes nothing.
+    fn hear(&self, name: &str, sign: &str) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        let last = nodes.entry(name.to_owned()).or_insert_with(|| Last {
+            sign: String::new(),
+            at: now,
+            registered: false,
+        });
+        if last.sign.as_str() < sign {
+            last.sign = sign.to_owned();
+            last.at = now;
+        }
+    }
+
+    fn last(&self, name: &str) -> Option<Timestamp> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|last| last.at)
+    }
+
+    /// Whether this is the first decision about the node.
+    fn register(&self, name: &str) -> bool {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.get_mut(name).is_some_and(|last| !std::mem::replace(&mut last.registered, true))
+    }
+
+    fn forget(&self, name: &str) -> bool {
+        self.nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name)
+            .is_some_and(|last| last.registered)
+    }
+
+    /// All nodes were silent and no longer are: none of them could be heard meanwhile.
+    fn hear_all(&self) {
+        let now = Timestamp::now();
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(|last| last.at = now);
+    }
+
+    /// Takes the next turn of a zone, if it has come.
+    fn turn(&self, zone: &str, rate: Rate, now: Timestamp) -> Turn {
+        let Rate::Every(pause) = rate else { return Turn::Never };
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = zones.get(zone).copied().filter(|next| *next > now);
+        if let Some(next) = next {
+            return Turn::Wait(Duration::try_from(next.duration_since(now)).unwrap_or_default());
+        }
+        zones.insert(zone.to_owned(), now + pause);
+        Turn::Now
+    }
+}
+
+/// Node life.
+pub(crate) fn lifecycle(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let nodes = context.informers.informer::<Node>();
+    let pods = context.informers.informer::<Pod>();
+    indexes::nodes(&pods);
+    let filter = Filter { namespace: Some(LEASES.to_owned()), ..Filter::default() };
+    let leases = context.informers.filtered::<Lease>(filter);
+    let heard = Arc::new(Heard::default());
+    let (by_node, by_lease, of_lease) = (heard.clone(), heard.clone(), nodes.clone());
+    let queue = unit.queue();
+    let unit = unit
+        .input(&nodes, move |node| {
+            let beat = node::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.as_ref());
+            by_node.hear(node::name(node), &beat.map(|beat| beat.0.to_string()).unwrap_or_default());
+            vec![Key::of(node)]
+        })
+        .input(&leases, move |lease| {
+            let name = lease.metadata.name.as_deref().unwrap_or_default();
+            let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+            by_lease.hear(name, &renewed.map(|time| time.0.to_string()).unwrap_or_default());
+            // A healthy node's renewals lead to nothing: its timer finds them when it ends.
+            let silent = |node: Arc<Node>| {
+                node::condition(&node, "Ready").is_some_and(|ready| ready.status == "Unknown")
+            };
+            if of_lease.get("", name).is_some_and(silent) { vec![Key::new("", name)] } else { Vec::new() }
+        })
+        .reads(&pods);
+    Ok(unit.decide(move |key, now| decide_life(&nodes, &pods, &heard, &queue, key, now)))
+}
+
+fn decide_life(
+    nodes: &Informer<Node>,
+    pods: &Informer<Pod>,
+    heard: &Heard,
+    queue: &WorkQueue<Key>,
+    key: &Key,
+    now: Timestamp,
+) -> Vec<Action> {
+    let Some(node) = nodes.get("", &key.name) else {
+        return if heard.forget(&key.name) { vec![node_lifecycle::removed(&key.name)] } else { Vec::new() };
+    };
+    let all = nodes.list();
+    let (zones, all_silent) = node_lifecycle::disruption(all.iter().map(|node| &**node));
+    let was_silent =
+        std::mem::replace(&mut *heard.all_silent.lock().unwrap_or_else(PoisonError::into_inner), all_silent);
+    if was_silent != all_silent {
+        if was_silent {
+            heard.hear_all();
+        }
+        all.iter().for_each(|node| queue.add(Key::of(&**node)));
+    }
+    let turn = if node_lifecycle::wants_eviction(&node) && !all_silent {
+        let zone = node::zone(&node);
+        let rate =
+            zones.get(&zone).map_or(Rate::Stopped, |(state, size)| node_lifecycle::rate(*state, *size));
+        heard.turn(&zone, rate, now)
+    } else {
+        Turn::Never
+    };
+    let last_seen = heard.last(&key.name).unwrap_or(now);
+    let on_node = indexes::on_node(pods, &key.name);
+    let observed = Observed { node: &node, last_seen, pods: &on_node, all_silent, turn };
+    let mut actions = node_lifecycle::decide(&observed, now);
+    if heard.register(&key.name) {
+        actions.insert(0, node_lifecycle::registered(&node));
+    }
+    actions
+}
+
+/// Ranges of addresses for nodes.
+pub(crate) fn ranges(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let nodes = context.informers.informer::<Node>();
+    let ranges = match context.config.cluster_cidr.as_deref() {
+        Some(text) => ipam::Ranges::parse(text).map_err(|error| Error::ClusterCidr(error.to_string()))?,
+        None => return Ok(unit),
+    };
+    let ranges = Arc::new(Mutex::new(ranges));
+    let unit = unit.input(&nodes, |node| vec![Key::of(node)]);
+    let noted = Mutex::new(false);
+    Ok(unit.decide(move |key, _| {
+        let mut ranges = ranges.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ranges that nodes have from before are theirs before anybody gets a new one.
+        if !std::mem::replace(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner), true) {
+            for node in nodes.list() {
+                let spec = node.spec.as_ref();
+                let first = spec.and_then(|spec| spec.pod_cidr.as_ref());
+                let all = spec.and_then(|spec| spec.pod_cidrs.as_ref()).into_iter().flatten();
+                all.chain(first).for_each(|range| ranges.note(range, node::name(&node)));
+            }
+        }
+        match nodes.get("", &key.name) {
+            Some(node) => ranges.decide(&node),
+            None => {
+                ranges.release(&key.name);
+                Vec::new()
+            }
+        }
+    }))
+}
+
+/// Eviction by taints.
+pub(crate) fn taints(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let nodes = context.informers.informer::<Node>();
+    let pods = context.informers.informer::<Pod>();
+    indexes::nodes(&pods);
+    let first_seen = Mutex::new(HashMap::<String, Timestamp>::new());
+    let of_node = pods.clone();
+    let unit = unit
+        .input(&nodes, move |node| {
+            if !evicts(node) {
+                return Vec::new();
+            }
+            indexes::on_node(&of_node, node::name(node)).iter().map(|pod| Key::of(&**pod)).collect()
+        })
+        .input(&pods, |pod| if pod::node(pod).is_empty() { Vec::new() } else { vec![Key::of(pod)] });
+    Ok(unit.decide(move |key, now| {
+        let Some(pod) = pods.get(&key.namespace, &key.name) else { return Vec::new() };
+        let Some(node) = nodes.get("", pod::node(&pod)) else { return Vec::new() };
+        let mut seen = first_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !evicts(&node) {
+            seen.remove(node::name(&node));
+            return Vec::new();
+        }
+        let since = *seen.entry(node::name(&node).to_owned()).or_insert(now);
+        taint_eviction::decide(&pod, &node, since, now)
+    }))
+}
+
+fn evicts(node: &Node) -> bool {
+    node::taints(node).iter().any(|taint| taint.effect == "NoExecute")
+}
+
+/// Lost pods.
+pub(crate) fn lost_pods(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let nodes = context.informers.informer::<Node>();
+    let pods = context.informers.informer::<Pod>();
+    indexes::nodes(&pods);
+    let (of_node, present) = (pods.clone(), nodes.clone());
+    let unit = unit
+        .input(&nodes, move |node| {
+            let name = node::name(node);
+            let concerns = pod_gc::out_of_service(node) || present.get("", name).is_none();
+            let pods = if concerns { indexes::on_node(&of_node, name) } else { Vec::new() };
+            pods.iter().map(|pod| Key::of(&**pod)).collect()
+        })
+        .input(&pods, |pod| vec![Key::of(pod)]);
+    let state = Arc::new(Lost { client: context.client.clone(), nodes, pods, missing: Mutex::default() });
+    Ok(unit.decide_async(move |key, now| {
+        let state = state.clone();
+        async move { state.decide(&key, now).await }
+    }))
+}
+
+struct Lost {
+    client: kube::Client,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    /// Since when nodes that pods name are missing, and those that the server has confirmed.
+    missing: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Lost {
+    async fn decide(&self, key: &Key, now: Timestamp) -> Vec<Action> {
+        let Some(pod) = self.pods.get(&key.namespace, &key.name) else { return Vec::new() };
+        if pod::finished(&pod) && self.pods.len() > pod_gc::ENDED {
+            let surplus = pod_gc::surplus(&self.pods.list(), pod_gc::ENDED);
+            return surplus.iter().flat_map(|pod| pod_gc::discard(pod, now)).collect();
+        }
+        let name = pod::node(&pod);
+        if name.is_empty() {
+            return pod_gc::decide(&pod, pod_gc::On::None, now);
+        }
+        if let Some(node) = self.nodes.get("", name) {
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+            return pod_gc::decide(&pod, pod_gc::On::Node(&node), now);
+        }
+        let since = *self
+            .missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name.to_owned())
+            .or_insert(now);
+        let left = QUARANTINE - now.duration_since(since);
+        if left.is_positive() {
+            return vec![Action::RequeueAfter(Duration::try_from(left).unwrap_or_default())];
+        }
+        // The cache may be late: only the server's word ends a pod.
+        match kube::Api::<Node>::all(self.client.clone()).get_opt(name).await {
+            Ok(None) => pod_gc::decide(&pod, pod_gc::On::Gone, now),
+            _ => vec![Action::RequeueAfter(Duration::from_secs(20))],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_take_turns() {
+        let heard = Heard::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let rate = Rate::Every(Duration::from_secs(10));
+        assert_eq!(heard.turn("z", rate, now), Turn::Now);
+        assert_eq!(heard.turn("z", rate, now), Turn::Wait(Duration::from_secs(10)));
+        assert_eq!(heard.turn("y", rate, now), Turn::Now);
+        assert_eq!(heard.turn("z", rate, now + Duration::from_secs(10)), Turn::Now);
+        assert_eq!(heard.turn("z", Rate::Stopped, now), Turn::Never);
+    }
+
+    #[test]
+    fn nodes_are_registered_once_and_old_signs_change_nothing() {
+        let heard = Heard::default();
+        assert!(!heard.register("n"));
+        heard.hear("n", "2024");
+        let at = heard.last("n");
+        heard.hear("n", "2023");
+        assert_eq!(heard.last("n"), at);
+        assert!(heard.register("n") && !heard.register("n"));
+        assert!(heard.forget("n") && !heard.forget("n"));
+    }
+}
