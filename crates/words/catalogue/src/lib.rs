@@ -13,6 +13,7 @@ pub mod column;
 pub mod object_meta;
 pub mod verbs;
 
+mod addresses;
 mod admission_registration;
 mod api_extensions;
 mod apps;

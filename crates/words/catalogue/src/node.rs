@@ -1,8 +1,17 @@
 //! The group `node.k8s.io`.
 
+use serde_json::Value;
+
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use crate::access::Access;
 use crate::column::{self, Column};
 use crate::kind::{Kind, Storage};
+use crate::object_meta;
+use crate::pod_spec::resources;
+use crate::report::Report;
+use crate::strategy::Strategy;
 
 /// The rows in the order of discovery.
 pub(crate) const KINDS: &[Kind] = &[Kind {
@@ -22,5 +31,27 @@ pub(crate) const KINDS: &[Kind] = &[Kind {
     ],
     create_on_update: true,
     unconditional_update: false,
+    strategy: &RuntimeClass,
     ..Kind::BASE
 }];
+
+struct RuntimeClass;
+
+impl Strategy for RuntimeClass {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let handler = object.text("handler");
+        report.rule(&Path::root("handler"), handler, name::is_dns1123_label(handler));
+        let path = Path::root("overhead").child("podFixed");
+        resources::check_list(object.map("overhead.podFixed"), &path, &mut report);
+        let path = Path::root("scheduling").child("nodeSelector");
+        object_meta::check_labels(object.map("scheduling.nodeSelector"), &path, report.errors());
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.immutable(new, old, "handler");
+        report.into_errors()
+    }
+}

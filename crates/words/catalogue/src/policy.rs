@@ -2,10 +2,15 @@
 
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+
 use crate::access::{Access, Fill};
+use crate::apps::workload;
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::label_selector;
 use crate::names;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 /// The rows in the order of discovery.
@@ -41,6 +46,37 @@ pub(crate) const KINDS: &[Kind] = &[Kind {
 struct PodDisruptionBudget;
 
 impl Strategy for PodDisruptionBudget {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let null = Value::Null;
+        let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+        if spec.has("minAvailable") && spec.has("maxUnavailable") {
+            report.invalid(&path, spec.clone(), "minAvailable and maxUnavailable cannot be both set");
+        }
+        for field in ["minAvailable", "maxUnavailable"] {
+            if let Some(value) = spec.at(field) {
+                workload::check_number_or_percent(value, &path.child(field), &mut report);
+                workload::check_at_most_all(value, &path.child(field), &mut report);
+            }
+        }
+        if let Some(selector) = spec.at("selector") {
+            label_selector::check(selector, &path.child("selector"), &mut report);
+        }
+        let policies = ["AlwaysAllow", "IfHealthyBudget"];
+        report.choice_if_set(spec, "unhealthyPodEvictionPolicy", &path, &policies);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        match subresource {
+            Some("status") => {
+                let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+                workload::check_counts(new, &counts, &[])
+            }
+            _ => self.validate(new),
+        }
+    }
+
     fn prepare_create(&self, object: &mut Value) {
         object.put(
             "status",

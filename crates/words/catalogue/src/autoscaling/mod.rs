@@ -2,12 +2,17 @@
 
 pub(crate) mod convert;
 mod targets;
+mod validate;
 
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::FieldError;
+
 use crate::access::{Access, Fill};
+use crate::apps::workload;
 use crate::column::{self, Column};
 use crate::kind::{Kind, Storage, Subresource};
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 /// The rows, the preferred version first.
@@ -95,6 +100,21 @@ impl Strategy for AutoscalerV2 {
     fn prepare_create(&self, object: &mut Value) {
         object.put("status", json!({"desiredReplicas": 0}));
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        validate::check(object, 1, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        if subresource == Some("status") {
+            return workload::check_counts(new, &["currentReplicas", "desiredReplicas"], &[]);
+        }
+        let mut report = Report::new();
+        validate::check(new, old.int("spec.minReplicas").unwrap_or(1).clamp(0, 1), &mut report);
+        report.into_errors()
+    }
 }
 
 struct AutoscalerV1;
@@ -111,6 +131,14 @@ impl Strategy for AutoscalerV1 {
 
     fn prepare_create(&self, object: &mut Value) {
         object.put("status", json!({"currentReplicas": 0, "desiredReplicas": 0}));
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        AutoscalerV2.validate(&convert::to_v2(object.clone()))
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        AutoscalerV2.validate_update(&convert::to_v2(new.clone()), &convert::to_v2(old.clone()), subresource)
     }
 }
 

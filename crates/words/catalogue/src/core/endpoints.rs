@@ -2,10 +2,15 @@
 
 use serde_json::Value;
 
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use super::stored;
 use crate::access::{Access, Fill};
+use crate::addresses::check_external;
 use crate::column::{self, Column};
 use crate::kind::Kind;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const ENDPOINTS: Kind = Kind {
@@ -36,6 +41,14 @@ impl Strategy for Endpoints {
         }
     }
 
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        for (at, subset) in object.list("subsets").iter().enumerate() {
+            check_subset(subset, &Path::root("subsets").index(at), &mut report);
+        }
+        report.into_errors()
+    }
+
     fn warnings(&self, _object: &Value) -> Vec<String> {
         vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
     }
@@ -59,4 +72,35 @@ fn addresses(object: &Value) -> String {
     }
     let empty = if object.list("subsets").is_empty() { "<none>" } else { "" };
     column::at_most(&shown, 3, ",", empty)
+}
+
+fn check_subset(subset: &Value, path: &Path, report: &mut Report) {
+    let lists = ["addresses", "notReadyAddresses"];
+    if lists.iter().all(|list| subset.list(list).is_empty()) {
+        report.required(path, "must specify `addresses` or `notReadyAddresses`");
+    }
+    for list in lists {
+        for (at, address) in subset.list(list).iter().enumerate() {
+            let path = path.child(list).index(at);
+            check_external(address.text("ip"), &path.child("ip"), report);
+            let host = address.text("hostname");
+            if !host.is_empty() {
+                report.rule(&path.child("hostname"), host, name::is_dns1123_label(host));
+            }
+            if let Some(node) = address.at("nodeName").and_then(Value::as_str) {
+                report.rule(&path.child("nodeName"), node, name::is_dns1123_subdomain(node));
+            }
+        }
+    }
+    let ports = subset.list("ports");
+    for (at, port) in ports.iter().enumerate() {
+        let path = path.child("ports").index(at);
+        match port.text("name") {
+            "" if ports.len() > 1 => report.required(&path.child("name"), ""),
+            "" => {}
+            name => report.rule(&path.child("name"), name, name::is_dns1123_label(name)),
+        }
+        report.port(&path.child("port"), port.count("port"));
+        report.choice(&path.child("protocol"), port.text("protocol"), &["SCTP", "TCP", "UDP"]);
+    }
 }

@@ -3,11 +3,15 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use super::stored;
 use crate::access::Access;
 use crate::age;
 use crate::column::{self, Column};
 use crate::kind::Kind;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const EVENT: Kind = Kind {
@@ -44,24 +48,30 @@ pub(crate) const COLUMNS: &[Column] = &[
 struct Event;
 
 impl Strategy for Event {
+    fn validate(&self, event: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check(event, "involvedObject", "reportingComponent", "message", &mut report);
+        report.into_errors()
+    }
+
+    /// The names of both versions, because both are asked for what is stored as this one.
     fn fields(&self, event: &Value) -> Vec<(&'static str, String)> {
         let source = match event.text("source.component") {
             "" => event.text("reportingComponent"),
             component => component,
         };
-        vec![
-            ("involvedObject.kind", event.text("involvedObject.kind").to_owned()),
-            ("involvedObject.namespace", event.text("involvedObject.namespace").to_owned()),
-            ("involvedObject.name", event.text("involvedObject.name").to_owned()),
-            ("involvedObject.uid", event.text("involvedObject.uid").to_owned()),
-            ("involvedObject.apiVersion", event.text("involvedObject.apiVersion").to_owned()),
-            ("involvedObject.resourceVersion", event.text("involvedObject.resourceVersion").to_owned()),
-            ("involvedObject.fieldPath", event.text("involvedObject.fieldPath").to_owned()),
-            ("reason", event.text("reason").to_owned()),
-            ("reportingComponent", event.text("reportingComponent").to_owned()),
-            ("source", source.to_owned()),
-            ("type", event.text("type").to_owned()),
-        ]
+        let mut fields = Vec::with_capacity(2 * OBJECT_FIELDS.len() + 5);
+        for (core, new, field) in OBJECT_FIELDS {
+            let value = event.at("involvedObject").map_or("", |object| object.text(field)).to_owned();
+            fields.push((core, value.clone()));
+            fields.push((new, value));
+        }
+        fields.push(("reason", event.text("reason").to_owned()));
+        fields.push(("reportingComponent", event.text("reportingComponent").to_owned()));
+        fields.push(("reportingController", event.text("reportingComponent").to_owned()));
+        fields.push(("source", source.to_owned()));
+        fields.push(("type", event.text("type").to_owned()));
+        fields
     }
 }
 
@@ -109,4 +119,46 @@ fn source(event: &Value) -> String {
     let component = if old.text("component").is_empty() { reporter } else { old.text("component") };
     let host = if old.text("host").is_empty() { event.text("reportingInstance") } else { old.text("host") };
     if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") }
+}
+
+/// What an event is about: the name in `v1`, in `events.k8s.io/v1` and within the reference.
+const OBJECT_FIELDS: [(&str, &str, &str); 7] = [
+    ("involvedObject.kind", "regarding.kind", "kind"),
+    ("involvedObject.namespace", "regarding.namespace", "namespace"),
+    ("involvedObject.name", "regarding.name", "name"),
+    ("involvedObject.uid", "regarding.uid", "uid"),
+    ("involvedObject.apiVersion", "regarding.apiVersion", "apiVersion"),
+    ("involvedObject.resourceVersion", "regarding.resourceVersion", "resourceVersion"),
+    ("involvedObject.fieldPath", "regarding.fieldPath", "fieldPath"),
+];
+
+/// What holds for events of both versions.
+pub(crate) fn check(event: &Value, object: &str, reporter: &str, message: &str, report: &mut Report) {
+    const MISMATCH: &str = "does not match event.namespace";
+    let about = event.at(object).map_or("", |found| found.text("namespace"));
+    let own = event.text("metadata.namespace");
+    let at = Path::root("involvedObject").child("namespace");
+    if !event.has("eventTime") {
+        let agrees = if about.is_empty() { matches!(own, "" | "default") } else { own == about };
+        if !agrees {
+            report.invalid(&at, about, MISMATCH);
+        }
+        return;
+    }
+    if about.is_empty() && !matches!(own, "default" | "kube-system") {
+        report.invalid(&at, about, MISMATCH);
+    }
+    if report.need(event, reporter, &Path::default()) {
+        let text = event.text(reporter);
+        report.rule(&Path::root(reporter), text, name::is_qualified_name(text));
+    }
+    for (field, limit) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
+        report.need(event, field, &Path::default());
+        if event.text(field).len() > limit {
+            report.invalid(&Path::root(field), "", format!("can have at most {limit} characters"));
+        }
+    }
+    if event.text(message).len() > 1024 {
+        report.invalid(&Path::root(message), "", "can have at most 1024 characters");
+    }
 }

@@ -12,10 +12,13 @@ mod pod_columns;
 mod replication_controller;
 mod service;
 mod service_account;
+mod service_change;
+mod service_rules;
 pub(crate) mod volume;
 
-pub(crate) use event::COLUMNS as EVENT_COLUMNS;
+pub(crate) use event::{COLUMNS as EVENT_COLUMNS, check as check_event};
 pub(crate) use service::load_balancer;
+pub(crate) use service_rules::check_load_balancer_status;
 
 use crate::kind::{Kind, Storage};
 

@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use super::stored;
 use crate::access::{Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Kind, Subresource};
 use crate::names;
+use crate::report::Report;
 use crate::strategy::Strategy;
 use crate::verbs::{Verb, Verbs};
 
@@ -80,6 +84,38 @@ impl Strategy for Namespace {
             Some(value) => new.put(field, value.clone()),
             None => new.drop_key(field),
         }
+    }
+
+    fn validate(&self, namespace: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let path = Path::root("spec").child("finalizers");
+        for finalizer in namespace.texts("spec.finalizers") {
+            report.rule(&path, finalizer, name::is_qualified_name(finalizer));
+            if !finalizer.contains('/')
+                && !["kubernetes", "orphan", "foregroundDeletion"].contains(&finalizer)
+            {
+                let message = "name is neither a standard finalizer name nor is it fully qualified";
+                report.invalid(&path, finalizer, message);
+            }
+        }
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let (phase, deleted) = (new.text("status.phase"), new.has("metadata.deletionTimestamp"));
+        let path = Path::root("status").child("Phase");
+        match (subresource, deleted, phase) {
+            (Some("finalize"), ..) => report.extend(self.validate(new)),
+            (Some("status"), false, "Terminating") => {
+                report.invalid(&path, phase, "may only be 'Active' if `deletionTimestamp` is empty");
+            }
+            (Some("status"), true, "Active") => {
+                report.invalid(&path, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
+            }
+            _ => {}
+        }
+        report.into_errors()
     }
 
     fn fields(&self, namespace: &Value) -> Vec<(&'static str, String)> {

@@ -4,10 +4,17 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use super::stored;
 use crate::access::{Access, Fill};
+use crate::addresses;
 use crate::column::{self, Column};
 use crate::kind::{Kind, Subresource};
+use crate::pod_spec::{placement, resources};
+use crate::quantities;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const NODE: Kind = Kind {
@@ -56,6 +63,9 @@ impl Strategy for Node {
         if let Some(spec) = node.object("spec") {
             mirror_pod_cidr(spec);
         }
+        for list in ["status.capacity", "status.allocatable"] {
+            quantities::canonicalize(node.inside(list));
+        }
         if let Some(status) = node.inside("status")
             && let (Some(capacity), false) = (status.at("capacity").cloned(), status.has("allocatable"))
         {
@@ -66,6 +76,40 @@ impl Strategy for Node {
     /// Unlike other kinds, a node may bring its status: the agent registers itself with it.
     fn keeps_status_on_create(&self) -> bool {
         true
+    }
+
+    fn validate(&self, node: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_taints(node.list("spec.taints"), &mut report);
+        check_amounts(node, &mut report);
+        addresses::check_ranges(
+            &node.texts("spec.podCIDRs"),
+            &Path::root("spec").child("podCIDRs"),
+            &mut report,
+        );
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_amounts(new, &mut report);
+        let (path, status) = (Path::root("spec"), Path::root("status"));
+        let found = new.list("status.addresses");
+        for at in (0..found.len()).filter(|at| found[..*at].contains(&found[*at])) {
+            report.duplicate(&status.child("addresses").index(at), found[at].clone());
+        }
+        let ranges = old.texts("spec.podCIDRs");
+        if !ranges.is_empty() && ranges != new.texts("spec.podCIDRs") {
+            let message = "node updates may not change podCIDR except from \"\" to valid";
+            report.forbidden(&path.child("podCIDRs"), message);
+        }
+        let provider = old.text("spec.providerID");
+        if !provider.is_empty() && provider != new.text("spec.providerID") {
+            let message = "node updates may not change providerID except from \"\" to valid";
+            report.forbidden(&path.child("providerID"), message);
+        }
+        check_taints(new.list("spec.taints"), &mut report);
+        report.into_errors()
     }
 
     fn fields(&self, node: &Value) -> Vec<(&'static str, String)> {
@@ -118,4 +162,34 @@ fn address(node: &Value, kind: &str) -> Value {
 
 fn known(node: &Value, path: &str) -> Value {
     column::or(node.text(path), "<unknown>")
+}
+
+fn check_taints(taints: &[Value], report: &mut Report) {
+    let path = Path::root("metadata").child("taints");
+    for (at, taint) in taints.iter().enumerate() {
+        let path = path.index(at);
+        let (key, value, effect) = (taint.text("key"), taint.text("value"), taint.text("effect"));
+        report.rule(&path.child("key"), key, name::is_qualified_name(key));
+        if let Err(messages) = name::is_label_value(value) {
+            report.invalid(&path.child("value"), value, messages.join(";"));
+        }
+        placement::check_effect(effect, &path.child("effect"), report);
+        if taints[..at].iter().any(|other| (other.text("key"), other.text("effect")) == (key, effect)) {
+            let detail = "taints must be unique by key and effect pair".to_owned();
+            report.push(FieldError { detail, ..FieldError::duplicate(&path, taint) });
+        }
+    }
+}
+
+fn check_amounts(node: &Value, report: &mut Report) {
+    for list in ["capacity", "allocatable"] {
+        for (resource, amount) in node.map(&format!("status.{list}")) {
+            resources::check_amount(
+                resource,
+                amount,
+                &Path::root("status").child(list).child(resource),
+                report,
+            );
+        }
+    }
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::stored;
+use plimsoll_meta::field::FieldError;
+
+use super::{service_change, service_rules, stored};
 use crate::access::{Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Kind, Subresource};
 use crate::names;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 pub(super) const SERVICE: Kind = Kind {
@@ -73,13 +76,44 @@ impl Strategy for Service {
 
     fn prepare_create(&self, service: &mut Value) {
         service.put("status", json!({"loadBalancer": {}}));
-        mirror_cluster_ip(service, None);
+        service_change::mirror_cluster_ip(service, None);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
         if subresource.is_none() {
-            mirror_cluster_ip(new, Some(old));
+            service_change::settle(new, old);
         }
+    }
+
+    fn validate(&self, service: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        service_rules::check(service, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        if subresource == Some("status") {
+            service_rules::check_load_balancer_status(new, &mut report);
+            return report.into_errors();
+        }
+        service_rules::check_update(new, old, &mut report);
+        service_rules::check(new, &mut report);
+        report.into_errors()
+    }
+
+    fn warnings(&self, service: &Value) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if service.text("spec.type") == "ExternalName" && !service.list("spec.externalIPs").is_empty() {
+            warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+        }
+        if service.text("spec.clusterIP") == "None" && service.text("spec.sessionAffinity") == "ClientIP" {
+            warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+        }
+        if !service.text("spec.loadBalancerIP").is_empty() {
+            warnings.push("spec.loadBalancerIP is deprecated, not all load balancers honor it".to_owned());
+        }
+        warnings
     }
 
     fn fields(&self, service: &Value) -> Vec<(&'static str, String)> {
@@ -110,25 +144,6 @@ fn address_modes(service: &mut Value) {
         if !ingress.text("ip").is_empty() {
             ingress.fill("ipMode", "VIP");
         }
-    }
-}
-
-/// `clusterIP` is the first of `clusterIPs`: whichever the client changed wins.
-fn mirror_cluster_ip(service: &mut Value, old: Option<&Value>) {
-    let old_one = old.map_or("", |old| old.text("spec.clusterIP")).to_owned();
-    let old_first =
-        old.and_then(|old| old.texts("spec.clusterIPs").first().copied()).unwrap_or("").to_owned();
-    let Some(spec) = service.inside("spec") else { return };
-    let one = spec.text("clusterIP").to_owned();
-    let first = spec.texts("clusterIPs").first().map(|text| (*text).to_owned());
-    match (one.is_empty(), first) {
-        (false, None) => spec.put("clusterIPs", json!([one])),
-        (true, Some(first)) if old_one.is_empty() => spec.put("clusterIP", first),
-        (true, Some(first)) if first == old_first => spec.drop_key("clusterIPs"),
-        (false, Some(first)) if one != old_one && first == old_first && !old_one.is_empty() => {
-            spec.put("clusterIPs", json!([one]));
-        }
-        _ => {}
     }
 }
 

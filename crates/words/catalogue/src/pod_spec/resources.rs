@@ -15,7 +15,7 @@ use crate::report::{NOT_NEGATIVE, Report};
 const FOR_CONTAINERS: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 /// Names without a prefix that the system knows outside of quotas.
-const STANDARD: [&str; 11] = [
+const STANDARD: [&str; 12] = [
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -26,6 +26,7 @@ const STANDARD: [&str; 11] = [
     "limits.memory",
     "limits.ephemeral-storage",
     "storage",
+    "requests.storage",
     "pods",
 ];
 
@@ -55,7 +56,7 @@ pub(super) fn check(resources: &Value, claims: &[Value], path: &Path, report: &m
 }
 
 /// Names and amounts of a list of container resources.
-pub(super) fn check_list(list: &Map<String, Value>, path: &Path, report: &mut Report) {
+pub(crate) fn check_list(list: &Map<String, Value>, path: &Path, report: &mut Report) {
     for (resource, amount) in list {
         let at = path.key(resource);
         check_container_name(resource, &at, report);
@@ -182,7 +183,10 @@ fn check_huge_pages(resource: &str, amount: &Value, path: &Path, report: &mut Re
 }
 
 pub(crate) fn is_standard(resource: &str) -> bool {
-    STANDARD.contains(&resource) || COUNTED.contains(&resource) || is_huge_page(resource)
+    STANDARD.contains(&resource)
+        || COUNTED.contains(&resource)
+        || is_huge_page(resource)
+        || resource.starts_with("requests.hugepages-")
 }
 
 pub(crate) fn is_huge_page(resource: &str) -> bool {

@@ -1,11 +1,18 @@
 //! The group `networking.k8s.io`.
 
+mod ingress_rules;
+mod policy_rules;
+
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+
 use crate::access::{Access, Fill};
+use crate::addresses;
 use crate::column::{self, Column};
-use crate::core::load_balancer;
+use crate::core::{check_load_balancer_status, load_balancer};
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 /// The rows in the order of discovery.
@@ -82,6 +89,8 @@ const IP_ADDRESS: Kind = Kind {
         column::AGE,
     ],
     name_rule: canonical_address,
+    generation: Generation::Spec,
+    strategy: &IpAddress,
     ..BASE
 };
 
@@ -112,6 +121,7 @@ const SERVICE_CIDR: Kind = Kind {
     subresources: &[Subresource::status("ServiceCIDR")],
     definition: "io.k8s.api.networking.v1.ServiceCIDR",
     storage: stored("/registry/servicecidrs"),
+    strategy: &ServiceCidr,
     columns: &[
         column::NAME,
         Column::text("CIDRs", "ranges of service addresses", |object, _| {
@@ -130,6 +140,19 @@ impl Strategy for IngressClass {
             parameters.fill("scope", "Cluster");
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        ingress_rules::check_ingress_class(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.immutable(new, old, "spec.controller");
+        report.extend(self.validate(new));
+        report.into_errors()
+    }
 }
 
 struct Ingress;
@@ -137,6 +160,22 @@ struct Ingress;
 impl Strategy for Ingress {
     fn prepare_create(&self, object: &mut Value) {
         object.put("status", json!({"loadBalancer": {}}));
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        ingress_rules::check(object, &mut report);
+        ingress_rules::check_class(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        match subresource {
+            Some("status") => check_load_balancer_status(new, &mut report),
+            _ => ingress_rules::check(new, &mut report),
+        }
+        report.into_errors()
     }
 }
 
@@ -159,6 +198,57 @@ impl Strategy for NetworkPolicy {
                 rule.elements("ports").iter_mut().for_each(|port| port.fill("protocol", "TCP"));
             }
         }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        policy_rules::check(object, &mut report);
+        report.into_errors()
+    }
+}
+
+struct IpAddress;
+
+impl Strategy for IpAddress {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let path = Path::root("spec").child("parentRef");
+        match object.at("spec.parentRef") {
+            None => report.required(&path, ""),
+            Some(parent) => {
+                report.need(parent, "resource", &path);
+                report.need(parent, "name", &path);
+            }
+        }
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.immutable(new, old, "spec.parentRef");
+        report.into_errors()
+    }
+}
+
+struct ServiceCidr;
+
+impl Strategy for ServiceCidr {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let (ranges, path) = (object.texts("spec.cidrs"), Path::root("spec").child("cidrs"));
+        if ranges.is_empty() {
+            report.required(&path, "at least one CIDR required");
+        }
+        addresses::check_ranges(&ranges, &path, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        if subresource.is_none() {
+            report.immutable(new, old, "spec.cidrs");
+        }
+        report.into_errors()
     }
 }
 
