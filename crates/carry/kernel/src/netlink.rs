@@ -96,8 +96,11 @@ impl Conversation {
 
     /// Sends requests that were written to `requests`, answers with what the kernel refused.
     pub(crate) fn send(&mut self, requests: &[u8]) -> io::Result<Vec<Refusal>> {
-        self.socket.send(requests, 0)?;
         let mut refused = Vec::new();
+        if requests.is_empty() {
+            return Ok(refused);
+        }
+        self.socket.send(requests, 0)?;
         loop {
             let buffer = match self.receive(nix::libc::MSG_DONTWAIT) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(refused),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// Gives sandboxes their addresses, and takes them back.
 pub trait PodNetwork: Send + Sync {
@@ -54,7 +55,8 @@ pub struct Attach {
 }
 
 /// One hostPort of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// Transport protocol.
     pub protocol: Protocol,
@@ -67,7 +69,8 @@ pub struct PortMapping {
 }
 
 /// A transport protocol that Services and hostPorts know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP
     Tcp,

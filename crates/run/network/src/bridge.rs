@@ -1,0 +1,410 @@
+//! The built-in pod network.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use plimsoll_kernel::link::{LOOPBACK, Links, Route, Veth, in_namespace, index_of, sysctl};
+use plimsoll_kernel::nft::{Batch, Family};
+use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork, PortMapping, Protocol};
+use plimsoll_netplan::endpoints::Target;
+use plimsoll_netplan::services::{Audience, Frontend};
+
+use crate::Error;
+use crate::cleanup::is_ours;
+use crate::config::{Config, Names, family_of};
+use crate::encode::{address_bytes, frontend_key, target_bytes};
+use crate::reaper::Reaper;
+use crate::sandboxes::{Sandbox, Sandboxes};
+use crate::table::{Set, Table};
+
+/// The pods' interface, inside.
+const INTERFACE: &str = "eth0";
+
+/// Where no default route tells a better one.
+const DEFAULT_MTU: u32 = 1500;
+
+/// Connects pods to the node by a link each, between which the node routes.
+pub struct BridgeNetwork {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    names: Names,
+    bridge: u32,
+    mtu: u32,
+    sandboxes: Mutex<Sandboxes>,
+    tables: Mutex<Vec<Table>>,
+    reaper: Reaper,
+}
+
+impl BridgeNetwork {
+    /// Sets the node up, or takes over what an earlier process of this instance left.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let names = Names::new(&config.instance)?;
+        let reaper = Reaper::start(names.doomed_group());
+        let work = move || Inner::open(config, names, reaper);
+        let inner = tokio::task::spawn_blocking(work).await.expect("the work does not panic")?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The name of the instance's bridge.
+    pub fn bridge(&self) -> String {
+        self.inner.names.bridge()
+    }
+
+    /// The node's address towards its pods, of each family; empty until the ranges are known.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        self.inner.sandboxes().gateways()
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, NetworkError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || work(&inner)).await.expect("the work does not panic")
+        })
+    }
+}
+
+impl PodNetwork for BridgeNetwork {
+    fn attach<'a>(&'a self, request: Attach) -> BoxFuture<'a, Result<Attached, NetworkError>> {
+        self.blocking(move |inner| inner.attach(&request))
+    }
+
+    fn detach<'a>(&'a self, sandbox_id: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {
+        let id = sandbox_id.to_owned();
+        self.blocking(move |inner| inner.detach(&id))
+    }
+
+    fn attached(&self) -> Vec<String> {
+        self.inner.sandboxes().iter().map(|sandbox| sandbox.id.clone()).collect()
+    }
+
+    fn ready(&self) -> bool {
+        !self.inner.sandboxes().ranges().is_empty()
+    }
+
+    fn set_pod_cidr<'a>(&'a self, ranges: &'a [IpNet]) -> BoxFuture<'a, Result<(), NetworkError>> {
+        let ranges = ranges.to_vec();
+        self.blocking(move |inner| inner.set_ranges(&ranges))
+    }
+}
+
+impl Inner {
+    fn open(config: Config, names: Names, reaper: Reaper) -> Result<Self, NetworkError> {
+        let kernel = |what: &'static str| move |error| NetworkError::io(what, error);
+        let sandboxes = Sandboxes::open(&config.folder())?;
+        let tables: io::Result<Vec<_>> =
+            config.families().map(|family| Table::open(&config, &names, family)).collect();
+        let tables = tables.map_err(kernel("packet rules"))?;
+        for family in config.families() {
+            let key = match family {
+                Family::Ipv4 => "net/ipv4/ip_forward",
+                Family::Ipv6 => "net/ipv6/conf/all/forwarding",
+            };
+            sysctl(key, "1").map_err(kernel("forwarding between pods"))?;
+        }
+        let mut links = Links::open().map_err(kernel("netlink"))?;
+        let bridge =
+            links.ensure_bridge(&names.bridge(), names.group()).map_err(kernel("the instance's bridge"))?;
+        let mtu = links.uplink_mtu().map_err(kernel("routes"))?.unwrap_or(DEFAULT_MTU);
+        for address in &config.resolver {
+            links.ensure_address(bridge, IpNet::from(*address)).map_err(kernel("the resolver's address"))?;
+        }
+        let inner = Self {
+            config,
+            names,
+            bridge,
+            mtu,
+            sandboxes: Mutex::new(sandboxes),
+            tables: Mutex::new(tables),
+            reaper,
+        };
+        inner.take_over(&mut links).map_err(kernel("links of an earlier process"))?;
+        let ranges = inner.sandboxes().ranges();
+        inner.address_bridge(&ranges)?;
+        Ok(inner)
+    }
+
+    fn sandboxes(&self) -> MutexGuard<'_, Sandboxes> {
+        self.sandboxes.lock().expect("no code under the lock panics")
+    }
+
+    /// Removes links and elements of sandboxes that are not remembered.
+    fn take_over(&self, links: &mut Links) -> io::Result<()> {
+        links.remove_group(self.names.doomed_group())?;
+        let sandboxes = self.sandboxes();
+        let known: Vec<_> = sandboxes.iter().map(|sandbox| self.names.veth(&sandbox.id)).collect();
+        let prefix = self.names.veth_prefix();
+        for link in links.list()? {
+            if is_ours(&link.name, &prefix) && !known.contains(&link.name) {
+                links.set_group(link.index, self.names.doomed_group())?;
+                self.reaper.wake();
+            }
+        }
+        let mut tables = self.tables.lock().expect("no code under the lock panics");
+        for table in tables.iter_mut() {
+            let family = table.family();
+            let mut batch = table.batch();
+            for set in [Set::OwnPods, Set::HostPorts] {
+                let wanted: Vec<_> =
+                    sandboxes.iter().flat_map(|sandbox| elements(family, sandbox, set)).collect();
+                let found = table.keys(set)?;
+                let gone = found.iter().filter(|key| !wanted.iter().any(|(wanted, _)| wanted == *key));
+                batch.delete_elements(set.name(), gone.map(Vec::as_slice));
+                let missing = wanted.iter().filter(|(key, _)| !found.contains(key));
+                batch
+                    .add_elements(set.name(), missing.map(|(key, value)| (key.as_slice(), value.as_deref())));
+            }
+            table.commit(batch)?;
+        }
+        Ok(())
+    }
+
+    fn set_ranges(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
+        let ranges: Vec<_> = ranges.iter().map(IpNet::trunc).collect();
+        if self.sandboxes().ranges() == ranges {
+            return Ok(());
+        }
+        for range in &ranges {
+            if !self.config.cluster_cidr.iter().any(|cluster| cluster.contains(range)) {
+                let reason = "it is outside of the cluster's pod range".to_owned();
+                return Err(NetworkError::Range { range: *range, reason });
+            }
+        }
+        self.sandboxes().set_ranges(&ranges)?;
+        self.address_bridge(&ranges)
+    }
+
+    /// Gives the bridge the pods' gateways, and sends to it what is for nobody: addresses of no pod
+    /// must not leave by the default route, and packets of the node to Services must have a route
+    /// before the rules send them elsewhere.
+    fn address_bridge(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
+        let gateways = self.sandboxes().gateways();
+        let addresses: Vec<_> = gateways.iter().map(|gateway| (self.bridge, IpNet::from(*gateway))).collect();
+        let mut routes = Vec::new();
+        for (range, gateway) in ranges.iter().zip(&gateways) {
+            let family = family_of(*gateway);
+            let services = Config::of_family(&self.config.service_cidr, family);
+            for destination in std::iter::once(*range).chain(services) {
+                routes.push(Route {
+                    destination,
+                    device: self.bridge,
+                    gateway: None,
+                    source: Some(*gateway),
+                });
+            }
+        }
+        let work = || {
+            let mut links = Links::open()?;
+            let keep = |address: &IpNet| {
+                self.config.resolver.contains(&address.addr()) || gateways.contains(&address.addr())
+            };
+            for old in links.addresses(self.bridge)?.iter().filter(|address| !keep(address)) {
+                if !is_link_local(old.addr()) {
+                    links.remove_address(self.bridge, *old)?;
+                }
+            }
+            links.ensure(&[], &addresses, &routes)
+        };
+        work().map_err(|error| NetworkError::io("the bridge's addresses", error))
+    }
+
+    fn attach(&self, request: &Attach) -> Result<Attached, NetworkError> {
+        let (sandbox, new) = self.sandboxes().reserve(request)?;
+        let connected = self.connect(request, &sandbox).and_then(|()| {
+            self.change_elements(&sandbox, |batch, set, elements| {
+                batch.add_elements(
+                    set.name(),
+                    elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref())),
+                );
+            })
+        });
+        if let Err(error) = connected {
+            if new {
+                self.detach(&sandbox.id)?;
+            }
+            let what = format!("connect pod {}/{}", request.namespace, request.name);
+            return Err(NetworkError::io(what, error));
+        }
+        Ok(Attached { addresses: sandbox.addresses, interface: INTERFACE.to_owned(), mtu: self.mtu })
+    }
+
+    fn connect(&self, request: &Attach, sandbox: &Sandbox) -> io::Result<()> {
+        let netns = File::open(&request.netns)?;
+        let name = self.names.veth(&sandbox.id);
+        let mut links = Links::open()?;
+        let gateways = self.sandboxes().gateways();
+        self.make_veth(&mut links, &name, &netns)?;
+        let device = index_of(&name)?;
+        set_link_parameters(&name, &sandbox.addresses)?;
+        let pairs: Vec<_> =
+            sandbox.addresses.iter().filter_map(|address| pair(&gateways, *address)).collect();
+        let addresses: Vec<_> = pairs.iter().map(|(_, gateway)| (device, IpNet::from(*gateway))).collect();
+        let routes: Vec<_> =
+            pairs.iter().map(|(address, gateway)| to_link(*address, device, Some(*gateway))).collect();
+        in_namespace(netns.as_fd(), || set_up_inside(&pairs))?;
+        links.ensure(&[], &addresses, &routes)
+    }
+
+    /// Makes the pod's link, unless it is there and whole.
+    fn make_veth(&self, links: &mut Links, name: &str, netns: &File) -> io::Result<()> {
+        let veth = Veth {
+            name,
+            peer: INTERFACE,
+            peer_namespace: netns.as_fd(),
+            mtu: self.mtu,
+            group: self.names.group(),
+        };
+        match links.create_veth(&veth) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let inside = in_namespace(netns.as_fd(), || Ok(index_of(INTERFACE).is_ok()))?;
+                if inside && index_of(name).is_ok() {
+                    return Ok(());
+                }
+                links.remove(name)?;
+                links.create_veth(&veth)
+            }
+            made => made,
+        }
+    }
+
+    fn detach(&self, id: &str) -> Result<(), NetworkError> {
+        let Some(sandbox) = self.sandboxes().get(id).cloned() else { return Ok(()) };
+        self.disconnect(&sandbox)
+            .map_err(|error| NetworkError::io(format!("disconnect sandbox {id}"), error))?;
+        self.sandboxes().release(id)
+    }
+
+    /// After this no packet reaches the sandbox by its addresses; its link goes a little later.
+    fn disconnect(&self, sandbox: &Sandbox) -> io::Result<()> {
+        self.change_elements(sandbox, |batch, set, elements| {
+            batch.delete_elements(set.name(), elements.iter().map(|(key, _)| key.as_slice()));
+        })?;
+        let Ok(device) = index_of(&self.names.veth(&sandbox.id)) else { return Ok(()) };
+        let mut links = Links::open()?;
+        for address in &sandbox.addresses {
+            links.remove_route(&to_link(*address, device, None))?;
+        }
+        links.set_group(device, self.names.doomed_group())?;
+        self.reaper.wake();
+        Ok(())
+    }
+
+    /// Adds or removes the sandbox's elements. What is gone already need not be removed.
+    fn change_elements(
+        &self,
+        sandbox: &Sandbox,
+        change: impl Fn(&mut Batch, Set, &[(Vec<u8>, Option<Vec<u8>>)]),
+    ) -> io::Result<()> {
+        let mut tables = self.tables.lock().expect("no code under the lock panics");
+        for table in tables.iter_mut() {
+            for set in [Set::OwnPods, Set::HostPorts] {
+                let elements = elements(table.family(), sandbox, set);
+                let mut batch = table.batch();
+                if !elements.is_empty() {
+                    change(&mut batch, set, &elements);
+                }
+                match table.commit(batch) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs in the pod's namespace.
+fn set_up_inside(pairs: &[(IpAddr, IpAddr)]) -> io::Result<()> {
+    let device = index_of(INTERFACE)?;
+    let addresses: Vec<_> = pairs.iter().map(|(address, _)| (device, IpNet::from(*address))).collect();
+    let mut routes = Vec::new();
+    for (_, gateway) in pairs {
+        let everywhere = IpNet::new(unspecified(*gateway), 0).expect("no prefix is shorter than none");
+        routes.push(to_link(*gateway, device, None));
+        routes.push(Route { destination: everywhere, device, gateway: Some(*gateway), source: None });
+    }
+    Links::open()?.ensure(&[LOOPBACK, device], &addresses, &routes)
+}
+
+/// Only packets from the pod's own addresses are taken from its link. Packets from the node's loopback
+/// are sent there, because it may ask one of its own ports for a pod.
+fn set_link_parameters(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
+    sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "1")?;
+    sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+    if addresses.iter().all(IpAddr::is_ipv4) {
+        // Without IPv6 nobody has to listen to what links say about it. Some kernels have none at all.
+        match sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn to_link(address: IpAddr, device: u32, source: Option<IpAddr>) -> Route {
+    Route { destination: IpNet::from(address), device, gateway: None, source }
+}
+
+/// The address with the gateway of its family.
+fn pair(gateways: &[IpAddr], address: IpAddr) -> Option<(IpAddr, IpAddr)> {
+    let gateway = gateways.iter().find(|gateway| gateway.is_ipv4() == address.is_ipv4())?;
+    Some((address, *gateway))
+}
+
+fn unspecified(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// A sandbox's elements of one set.
+fn elements(family: Family, sandbox: &Sandbox, set: Set) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let Some(address) = sandbox.addresses.iter().find(|address| family_of(**address) == family) else {
+        return Vec::new();
+    };
+    let own = address_bytes(family, Some(*address));
+    match set {
+        Set::OwnPods => vec![([own.clone(), own].concat(), None)],
+        _ => sandbox.ports.iter().filter_map(|port| host_port(family, port, *address)).collect(),
+    }
+}
+
+fn host_port(family: Family, mapping: &PortMapping, pod: IpAddr) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let address = mapping.host_ip.filter(|address| !address.is_unspecified());
+    if address.is_some_and(|address| family_of(address) != family) {
+        return None;
+    }
+    let frontend = Frontend {
+        address,
+        protocol: protocol(mapping.protocol),
+        port: mapping.host_port,
+        audience: Audience::Everyone,
+    };
+    let target = Target { address: pod, port: mapping.container_port };
+    Some((frontend_key(family, &frontend), Some(target_bytes(family, &target))))
+}
+
+fn protocol(protocol: Protocol) -> plimsoll_netplan::endpoints::Protocol {
+    use plimsoll_netplan::endpoints::Protocol as Planned;
+    match protocol {
+        Protocol::Tcp => Planned::Tcp,
+        Protocol::Udp => Planned::Udp,
+        Protocol::Sctp => Planned::Sctp,
+    }
+}

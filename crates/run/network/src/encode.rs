@@ -1,0 +1,215 @@
+//! Elements of the plan as bytes of the kernel's sets, and back.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use plimsoll_kernel::nft::{Batch, Family};
+use plimsoll_netplan::endpoints::{Protocol, Target};
+use plimsoll_netplan::services::rules::{Choice, Difference, Element, Part, Value};
+use plimsoll_netplan::services::{Audience, Frontend};
+
+use crate::table::Set;
+
+/// Where the numbers of the targets begin that outsiders may reach.
+pub(crate) const OUTSIDE: u32 = 1 << 24;
+
+/// Adds the elements of a difference: first what goes, then what comes.
+pub(crate) fn write(batch: &mut Batch, family: Family, difference: &Difference) {
+    let removed = difference.removed.iter().map(|element| (set(element), key(family, element)));
+    for (set, keys) in grouped(removed) {
+        batch.delete_elements(set.name(), keys.iter().map(Vec::as_slice));
+    }
+    let added = difference
+        .added
+        .iter()
+        .map(|(element, element_value)| (set(element), (key(family, element), value(family, element_value))));
+    for (set, elements) in grouped(added) {
+        let elements = elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
+        batch.add_elements(set.name(), elements);
+    }
+}
+
+/// Items by set, so that each set is one message; sets in the order of [`Set::ALL`].
+fn grouped<T>(items: impl Iterator<Item = (Set, T)>) -> impl Iterator<Item = (Set, Vec<T>)> {
+    let mut groups: Vec<(Set, Vec<T>)> = Set::ALL.iter().map(|set| (*set, Vec::new())).collect();
+    for (set, item) in items {
+        if let Some((_, group)) = groups.iter_mut().find(|(other, _)| *other == set) {
+            group.push(item);
+        }
+    }
+    groups.into_iter().filter(|(_, group)| !group.is_empty())
+}
+
+fn set(element: &Element) -> Set {
+    match (element.part, element.frontend.audience) {
+        (Part::Choice, Audience::Everyone) => Set::Frontends,
+        (Part::Choice, Audience::Outside) => Set::OutsideFrontends,
+        (Part::Slot(_), _) => Set::Endpoints,
+        (Part::Member(_), Audience::Everyone) => Set::Members,
+        (Part::Member(_), Audience::Outside) => Set::OutsideMembers,
+        (Part::Masquerade, _) => Set::Masquerade,
+        (Part::Rejected, _) => Set::Rejected,
+        (Part::Dropped, Audience::Everyone) => Set::Dropped,
+        (Part::Dropped, Audience::Outside) => Set::OutsideDropped,
+    }
+}
+
+fn key(family: Family, element: &Element) -> Vec<u8> {
+    let mut bytes = frontend_key(family, &element.frontend);
+    match element.part {
+        Part::Slot(slot) => {
+            let base = if element.frontend.audience == Audience::Outside { OUTSIDE } else { 0 };
+            bytes.extend_from_slice(&(base + slot).to_ne_bytes());
+        }
+        Part::Member(target) => bytes.extend_from_slice(&target_bytes(family, &target)),
+        Part::Choice | Part::Masquerade | Part::Rejected | Part::Dropped => {}
+    }
+    bytes
+}
+
+fn value(family: Family, value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::None => None,
+        Value::Choice(choice) => Some(choice_bytes(choice)),
+        Value::Target(target) => Some(target_bytes(family, target)),
+    }
+}
+
+/// The key of a frontend; that of the node's ports has the unspecified address.
+pub(crate) fn frontend_key(family: Family, frontend: &Frontend) -> Vec<u8> {
+    let mut bytes = address_bytes(family, frontend.address);
+    bytes.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
+    bytes.extend_from_slice(&port_bytes(frontend.port));
+    bytes
+}
+
+/// An address and a port.
+pub(crate) fn target_bytes(family: Family, target: &Target) -> Vec<u8> {
+    let mut bytes = address_bytes(family, Some(target.address));
+    bytes.extend_from_slice(&port_bytes(target.port));
+    bytes
+}
+
+/// How to choose.
+pub(crate) fn choice_bytes(choice: &Choice) -> Vec<u8> {
+    [choice.count.to_ne_bytes(), choice.affinity.to_ne_bytes()].concat()
+}
+
+/// An address, unspecified if there is none.
+pub(crate) fn address_bytes(family: Family, address: Option<IpAddr>) -> Vec<u8> {
+    match (family, address) {
+        (Family::Ipv4, Some(IpAddr::V4(address))) => address.octets().to_vec(),
+        (Family::Ipv6, Some(IpAddr::V6(address))) => address.octets().to_vec(),
+        (Family::Ipv4, _) => vec![0; 4],
+        (Family::Ipv6, _) => vec![0; 16],
+    }
+}
+
+fn port_bytes(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+/// The element with these bytes in the kernel; nothing when they are none of ours.
+pub(crate) fn decode(family: Family, set: Set, key: &[u8], value: &[u8]) -> Option<(Element, Value)> {
+    let mut key = Reader { family, bytes: key };
+    let address = key.address()?;
+    let (protocol, port) = (Protocol::from_number(key.word()?[0])?, key.port()?);
+    let address = (!address.is_unspecified()).then_some(address);
+    let audience = match set {
+        Set::OutsideFrontends | Set::OutsideDropped | Set::OutsideMembers => Audience::Outside,
+        _ => Audience::Everyone,
+    };
+    let mut frontend = Frontend { address, protocol, port, audience };
+    let mut value = Reader { family, bytes: value };
+    let (part, value) = match set {
+        Set::Frontends | Set::OutsideFrontends => {
+            let (count, affinity) = (value.number()?, value.number()?);
+            (Part::Choice, Value::Choice(Choice { count, affinity }))
+        }
+        Set::Endpoints => {
+            let number = key.number()?;
+            if number >= OUTSIDE {
+                frontend.audience = Audience::Outside;
+            }
+            (Part::Slot(number % OUTSIDE), Value::Target(value.target()?))
+        }
+        Set::Members | Set::OutsideMembers => (Part::Member(key.target()?), Value::None),
+        Set::Masquerade => (Part::Masquerade, Value::None),
+        Set::Rejected => (Part::Rejected, Value::None),
+        Set::Dropped | Set::OutsideDropped => (Part::Dropped, Value::None),
+        Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods => return None,
+    };
+    Some((Element { frontend, part }, value))
+}
+
+struct Reader<'a> {
+    family: Family,
+    bytes: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn word(&mut self) -> Option<[u8; 4]> {
+        let (word, rest) = self.bytes.split_first_chunk::<4>()?;
+        self.bytes = rest;
+        Some(*word)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        self.word().map(u32::from_ne_bytes)
+    }
+
+    fn port(&mut self) -> Option<u16> {
+        self.word().map(|[high, low, _, _]| u16::from_be_bytes([high, low]))
+    }
+
+    fn address(&mut self) -> Option<IpAddr> {
+        match self.family {
+            Family::Ipv4 => self.word().map(|octets| Ipv4Addr::from(octets).into()),
+            Family::Ipv6 => {
+                let (octets, rest) = self.bytes.split_first_chunk::<16>()?;
+                self.bytes = rest;
+                Some(Ipv6Addr::from(*octets).into())
+            }
+        }
+    }
+
+    fn target(&mut self) -> Option<Target> {
+        Some(Target { address: self.address()?, port: self.port()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn elements_come_back_as_they_went() {
+        for (family, address, target) in
+            [(Family::Ipv4, "10.96.0.1", "10.42.0.7"), (Family::Ipv6, "fd00::1", "fd01::7")]
+        {
+            let target = Target { address: target.parse().unwrap(), port: 8080 };
+            for address in [None, Some(address.parse().unwrap())] {
+                for audience in [Audience::Everyone, Audience::Outside] {
+                    let frontend = Frontend { address, protocol: Protocol::Sctp, port: 30080, audience };
+                    let parts = [
+                        (Part::Choice, Value::Choice(Choice { count: 3, affinity: 10800 })),
+                        (Part::Slot(65536), Value::Target(target)),
+                        (Part::Dropped, Value::None),
+                        (Part::Member(target), Value::None),
+                    ];
+                    let everyone = [(Part::Masquerade, Value::None), (Part::Rejected, Value::None)];
+                    let everyone = everyone.iter().filter(|_| audience == Audience::Everyone);
+                    for (part, expected) in parts.iter().chain(everyone) {
+                        let element = Element { frontend, part: *part };
+                        let value = value(family, expected).unwrap_or_default();
+                        let decoded = decode(family, set(&element), &key(family, &element), &value);
+                        assert_eq!(decoded, Some((element, *expected)));
+                    }
+                }
+            }
+        }
+        assert_eq!(decode(Family::Ipv4, Set::Frontends, &[1, 2, 3], &[]), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! Keeps the kernel's rules as the Services want them.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use plimsoll_client::{Backoff, Delta, Informer, Informers};
+use plimsoll_kernel::nft::{Family, Flow, forget_flows};
+use plimsoll_netplan::endpoints::{NodeFacts, Target, service_of};
+use plimsoll_netplan::services::plan::{Plan, ServiceKey};
+use plimsoll_netplan::services::rules::{Difference, StaleFlow};
+use plimsoll_netplan::services::{Surroundings, desired};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Names};
+use crate::table::Table;
+use crate::{Error, encode, program};
+
+/// The index of EndpointSlices by the Service they belong to.
+const BY_SERVICE: &str = "service";
+
+/// Changes with more elements than this are made on a blocking thread.
+const SMALL: usize = 500;
+
+/// Keeps the rules of this node as the cluster's Services and EndpointSlices want them, until
+/// `shutdown`. The rules stay when it ends, and the next run takes them over.
+pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
+    config.check()?;
+    let names = Names::new(&config.instance)?;
+    let services = informers.informer::<Service>();
+    let slices = informers.informer::<EndpointSlice>();
+    slices.add_index(BY_SERVICE, service_key_of);
+    let planes = {
+        let config = config.clone();
+        let open = move || Plane::open_all(&config, &names);
+        tokio::task::spawn_blocking(open).await.expect("opening does not panic").map_err(Error::Rules)?
+    };
+    let mut proxy = Proxy { planes, services, slices };
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        result = proxy.follow() => result,
+    }
+}
+
+fn service_key_of(slice: &EndpointSlice) -> Vec<String> {
+    key_of_slice(slice).map(|(namespace, name)| index_value(&namespace, &name)).into_iter().collect()
+}
+
+fn key_of_service(service: &Service) -> Option<ServiceKey> {
+    Some((service.metadata.namespace.clone()?, service.metadata.name.clone()?))
+}
+
+fn key_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
+    Some((slice.metadata.namespace.clone()?, service_of(slice)?.to_owned()))
+}
+
+fn index_value(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+/// One family's rules.
+struct Plane {
+    table: Arc<Mutex<Table>>,
+    plan: Plan,
+    surroundings: Surroundings,
+    /// Whether the chains that choose may be an earlier version's.
+    inherited: bool,
+}
+
+impl Plane {
+    fn open_all(config: &Config, names: &Names) -> io::Result<Vec<Self>> {
+        config.families().map(|family| Self::open(config, names, family)).collect()
+    }
+
+    fn open(config: &Config, names: &Names, family: Family) -> io::Result<Self> {
+        let mut table = Table::open(config, names, family)?;
+        let plan = Plan::found(table.elements()?);
+        let surroundings = Surroundings {
+            node: NodeFacts { name: config.node_name.clone(), zone: config.node_zone.clone() },
+            ipv4: family == Family::Ipv4,
+            own_addresses: config.resolver.iter().copied().collect(),
+        };
+        Ok(Self { table: Arc::new(Mutex::new(table)), plan, surroundings, inherited: true })
+    }
+
+    /// Brings the kernel to the plan.
+    async fn apply(&mut self) -> io::Result<()> {
+        let difference = self.plan.difference();
+        if difference.is_empty() && !self.inherited {
+            return Ok(());
+        }
+        let mut balancers = difference.new_balancers.clone();
+        if self.inherited {
+            balancers.extend(self.plan.applied().balancers());
+        }
+        let elements = difference.added.len() + difference.removed.len();
+        let difference = Arc::new(difference);
+        let (table, change) = (self.table.clone(), difference.clone());
+        let work = move || commit(&table, &change, &balancers);
+        if elements > SMALL {
+            tokio::task::spawn_blocking(work).await.expect("committing does not panic")?;
+        } else {
+            work()?;
+        }
+        self.plan.apply(&difference);
+        self.inherited = false;
+        Ok(())
+    }
+
+    /// Reads the kernel's state again, after a change was refused.
+    fn find_again(&mut self) -> io::Result<()> {
+        let mut table = self.table.lock().expect("no code under the lock panics");
+        self.plan.find_again(table.elements()?);
+        self.inherited = true;
+        Ok(())
+    }
+}
+
+fn commit(
+    table: &Mutex<Table>,
+    difference: &Difference,
+    balancers: &[plimsoll_netplan::services::rules::Balancer],
+) -> io::Result<()> {
+    let mut table = table.lock().expect("no code under the lock panics");
+    let mut batch = table.batch();
+    for balancer in balancers {
+        table.add_balancer(&mut batch, balancer);
+    }
+    encode::write(&mut batch, table.family(), difference);
+    for balancer in &difference.old_balancers {
+        program::delete_balancer(&mut batch, balancer);
+    }
+    let family = table.family();
+    table.commit(batch)?;
+    let flows = difference.stale_flows.iter().map(|stale| flow(family, stale));
+    // The rules are right; at worst old UDP peers wait for the kernel to forget by itself.
+    if let Err(error) = forget_flows(flows) {
+        tracing::warn!(%error, "connections of removed endpoints are still remembered");
+    }
+    Ok(())
+}
+
+fn flow(family: Family, stale: &StaleFlow) -> Flow {
+    match stale {
+        StaleFlow::Target(Target { address, port }) => {
+            Flow::AnsweredBy { protocol: 17, address: *address, port: *port }
+        }
+        StaleFlow::Frontend(frontend) => {
+            let any = match family {
+                Family::Ipv4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+                Family::Ipv6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            };
+            Flow::SentTo {
+                protocol: frontend.protocol.number(),
+                address: frontend.address.unwrap_or(any),
+                port: frontend.port,
+            }
+        }
+    }
+}
+
+struct Proxy {
+    planes: Vec<Plane>,
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+}
+
+impl Proxy {
+    async fn follow(&mut self) -> Result<(), Error> {
+        let mut services = self.services.subscribe();
+        let mut slices = self.slices.subscribe();
+        self.services.synced().await;
+        self.slices.synced().await;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(10));
+        let mut dirty = HashSet::new();
+        loop {
+            gather(&mut services, &mut dirty, key_of_service);
+            gather(&mut slices, &mut dirty, key_of_slice);
+            for key in dirty.drain() {
+                self.plan(&key);
+            }
+            match self.apply().await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    tracing::warn!(%error, "packet rules were refused, trying again");
+                    tokio::time::sleep(backoff.delay()).await;
+                    continue;
+                }
+            }
+            let open = tokio::select! {
+                delta = services.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_service)),
+                delta = slices.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_slice)),
+            };
+            if open.is_none() {
+                // The informers only end with the process.
+                return Ok(());
+            }
+        }
+    }
+
+    fn plan(&mut self, key: &ServiceKey) {
+        let (namespace, name) = key;
+        let service = self.services.get(namespace, name);
+        let slices = self.slices.indexed(BY_SERVICE, &index_value(namespace, name));
+        for plane in &mut self.planes {
+            let wanted = service
+                .as_ref()
+                .map(|service| desired(service, slices.iter().map(Arc::as_ref), &plane.surroundings));
+            plane.plan.wish(key, wanted.unwrap_or_default());
+        }
+    }
+
+    async fn apply(&mut self) -> io::Result<()> {
+        for plane in &mut self.planes {
+            if let Err(error) = plane.apply().await {
+                plane.find_again()?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the Services that waiting changes are about.
+fn gather<K>(
+    changes: &mut UnboundedReceiver<Delta<K>>,
+    dirty: &mut HashSet<ServiceKey>,
+    key: impl Fn(&K) -> Option<ServiceKey>,
+) {
+    while let Ok(delta) = changes.try_recv() {
+        mark(delta, dirty, &key);
+    }
+}
+
+/// Adds the Services that a change is about, before and after it.
+fn mark<K>(delta: Delta<K>, dirty: &mut HashSet<ServiceKey>, key: impl Fn(&K) -> Option<ServiceKey>) {
+    match delta {
+        Delta::Applied { old, new } => {
+            dirty.extend(old.iter().chain([&new]).filter_map(|object| key(object)))
+        }
+        Delta::Deleted(last) => dirty.extend(key(&last)),
+        Delta::Synced => {}
+    }
+}

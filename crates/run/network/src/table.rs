@@ -1,0 +1,195 @@
+//! The sets of the table, and how to get at it.
+
+use std::fs::File;
+use std::io;
+
+use plimsoll_kernel::nft::{Batch, Family, SetKind, Tables, Value};
+use plimsoll_netplan::services::rules::{Balancer, Elements};
+
+use crate::config::{Config, Names};
+use crate::{encode, program};
+
+/// `nft`'s numbers of types, concatenated six bits at a time.
+const IPV4_ADDRESS: u32 = 7;
+const IPV6_ADDRESS: u32 = 8;
+const PROTOCOL: u32 = 12;
+const PORT: u32 = 13;
+const NUMBER: u32 = 19;
+
+/// A set of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// Frontend → how to choose.
+    Frontends,
+    /// The same for outsiders, where they are treated differently.
+    OutsideFrontends,
+    /// Frontend and number → target.
+    Endpoints,
+    /// Frontend and target that clients may return to.
+    Members,
+    /// The same for outsiders.
+    OutsideMembers,
+    /// Client and frontend → the target it had last.
+    Affinity,
+    /// Frontends whose targets see this node as the client.
+    Masquerade,
+    /// Frontends that refuse.
+    Rejected,
+    /// Frontends that swallow.
+    Dropped,
+    /// Frontends that swallow what outsiders send.
+    OutsideDropped,
+    /// How to choose → the chain that does.
+    Balancers,
+    /// Frontend → target, of pods' hostPorts.
+    HostPorts,
+    /// Pairs of a pod's address with itself.
+    OwnPods,
+}
+
+impl Set {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Frontends,
+        Self::OutsideFrontends,
+        Self::Endpoints,
+        Self::Members,
+        Self::OutsideMembers,
+        Self::Affinity,
+        Self::Masquerade,
+        Self::Rejected,
+        Self::Dropped,
+        Self::OutsideDropped,
+        Self::Balancers,
+        Self::HostPorts,
+        Self::OwnPods,
+    ];
+
+    /// The name in the kernel.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Frontends => "frontends",
+            Self::OutsideFrontends => "frontends-outside",
+            Self::Endpoints => "endpoints",
+            Self::Members => "members",
+            Self::OutsideMembers => "members-outside",
+            Self::Affinity => "affinity",
+            Self::Masquerade => "masquerade",
+            Self::Rejected => "rejected",
+            Self::Dropped => "dropped",
+            Self::OutsideDropped => "dropped-outside",
+            Self::Balancers => "balancers",
+            Self::HostPorts => "host-ports",
+            Self::OwnPods => "own-pods",
+        }
+    }
+
+    fn kind(self, family: Family) -> SetKind {
+        let address = if family == Family::Ipv4 { IPV4_ADDRESS } else { IPV6_ADDRESS };
+        let frontend = [address, PROTOCOL, PORT];
+        let target = data(&[address, PORT]);
+        let choice = data(&[NUMBER, NUMBER]);
+        let set = |types: &[u32], value| SetKind {
+            key_type: concatenated(types),
+            key_length: length(types),
+            value,
+            dynamic: false,
+        };
+        match self {
+            Self::Frontends | Self::OutsideFrontends => set(&frontend, choice),
+            Self::Endpoints => set(&[address, PROTOCOL, PORT, NUMBER], target),
+            Self::Members | Self::OutsideMembers => {
+                set(&[address, PROTOCOL, PORT, address, PORT], Value::None)
+            }
+            Self::Affinity => SetKind { dynamic: true, ..set(&[address, address, PROTOCOL, PORT], target) },
+            Self::Masquerade | Self::Rejected | Self::Dropped | Self::OutsideDropped => {
+                set(&frontend, Value::None)
+            }
+            Self::Balancers => set(&[NUMBER, NUMBER, NUMBER], Value::Verdict),
+            Self::HostPorts => set(&frontend, target),
+            Self::OwnPods => set(&[address, address], Value::None),
+        }
+    }
+}
+
+fn data(types: &[u32]) -> Value {
+    Value::Data { kind: concatenated(types), length: length(types) }
+}
+
+fn concatenated(types: &[u32]) -> u32 {
+    types.iter().fold(0, |all, kind| all << 6 | kind)
+}
+
+fn length(types: &[u32]) -> u32 {
+    types.iter().map(|kind| if *kind == IPV6_ADDRESS { 16 } else { 4 }).sum()
+}
+
+/// The instance's table of one family.
+#[derive(Debug)]
+pub(crate) struct Table {
+    tables: Tables,
+    family: Family,
+    name: String,
+}
+
+impl Table {
+    /// Makes the table, or brings the chains of the one that is there up to date without losing an
+    /// element or a packet.
+    pub(crate) fn open(config: &Config, names: &Names, family: Family) -> io::Result<Self> {
+        let _turn = turn(config)?;
+        let mut table = Self { tables: Tables::open()?, family, name: names.table() };
+        let mut batch = table.batch();
+        batch.create_table();
+        for set in Set::ALL {
+            batch.create_set(set.name(), set.kind(family));
+        }
+        program::write(&mut batch, &program::Ranges::new(config, names, family));
+        table.commit(batch)?;
+        Ok(table)
+    }
+
+    /// The family.
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// An empty list of changes to this table.
+    pub(crate) fn batch(&self) -> Batch {
+        Batch::new(self.family, &self.name)
+    }
+
+    /// Makes the changes; none is fine too.
+    pub(crate) fn commit(&mut self, batch: Batch) -> io::Result<()> {
+        if batch.is_empty() { Ok(()) } else { self.tables.commit(&batch.finish()) }
+    }
+
+    /// All elements that Services have in the kernel.
+    pub(crate) fn elements(&mut self) -> io::Result<Elements> {
+        let mut elements = Elements::new();
+        for set in Set::ALL {
+            if matches!(set, Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods) {
+                continue;
+            }
+            for (key, value) in self.tables.elements(self.family, &self.name, set.name())? {
+                elements.extend(encode::decode(self.family, set, &key, &value));
+            }
+        }
+        Ok(elements)
+    }
+
+    /// The keys of a set.
+    pub(crate) fn keys(&mut self, set: Set) -> io::Result<Vec<Vec<u8>>> {
+        Ok(self.tables.elements(self.family, &self.name, set.name())?.into_keys().collect())
+    }
+
+    /// Adds what makes a chain that chooses.
+    pub(crate) fn add_balancer(&self, batch: &mut Batch, balancer: &Balancer) {
+        program::write_balancer(batch, self.family, balancer);
+    }
+}
+
+/// Waits until no other part of this instance works on the skeleton of the table.
+fn turn(config: &Config) -> io::Result<nix::fcntl::Flock<File>> {
+    std::fs::create_dir_all(config.folder())?;
+    let file = File::create(config.folder().join("lock"))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+}

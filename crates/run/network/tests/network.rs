@@ -1,0 +1,318 @@
+//! Real packets between pods, the node and a client from elsewhere. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use plimsoll_kernel::link::{Links, Route, Veth, in_namespace, index_of};
+use plimsoll_kernel::pod_network::{PodNetwork, PortMapping, Protocol};
+use plimsoll_network::{BridgeNetwork, cleanup, run};
+use serde_json::json;
+use support::{Api, Pod, ask, ask_udp, config, namespace, on_a_machine, serve_in, until, who};
+use tokio_util::sync::CancellationToken;
+
+async fn open(folder: &std::path::Path) -> BridgeNetwork {
+    let network = BridgeNetwork::open(config(folder)).await.unwrap();
+    network.set_pod_cidr(&["10.42.7.0/24".parse().unwrap()]).await.unwrap();
+    network
+}
+
+/// A machine elsewhere, 192.0.2.9, on a link with this one, 192.0.2.1.
+fn elsewhere() -> File {
+    let netns = namespace();
+    let mut links = Links::open().unwrap();
+    let veth = Veth { name: "uplink", peer: "eth0", peer_namespace: netns.as_fd(), mtu: 1450, group: 0 };
+    links.create_veth(&veth).unwrap();
+    let device = index_of("uplink").unwrap();
+    links.ensure_address(device, "192.0.2.1/24".parse().unwrap()).unwrap();
+    in_namespace(netns.as_fd(), || {
+        let device = index_of("eth0")?;
+        let via_node = |destination: &str| Route {
+            destination: destination.parse().unwrap(),
+            device,
+            gateway: Some("192.0.2.1".parse().unwrap()),
+            source: None,
+        };
+        Links::open()?.ensure(
+            &[device],
+            &[(device, "192.0.2.9/24".parse().unwrap())],
+            &[via_node("10.42.0.0/16"), via_node("10.43.0.0/16")],
+        )
+    })
+    .unwrap();
+    netns
+}
+
+fn from(netns: &File, server: &str) -> String {
+    in_namespace(netns.as_fd(), || Ok(ask(server))).unwrap()
+}
+
+#[test]
+fn pods_reach_each_other_the_node_and_the_world() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        serve_in(&world, "world", 8080);
+        let network = BridgeNetwork::open(config(folder.path())).await.unwrap();
+        assert!(!network.ready());
+        network.set_pod_cidr(&["10.42.7.0/24".parse().unwrap()]).await.unwrap();
+        assert!(network.ready());
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        assert_eq!(a.attached.addresses, ["10.42.7.2".parse::<std::net::IpAddr>().unwrap()]);
+        let again = network.attach(Pod::request("a", &a.netns)).await.unwrap();
+        assert_eq!(again, a.attached);
+        serve_in(&File::open("/proc/thread-self/ns/net").unwrap(), "node", 9090);
+
+        assert_eq!(a.ask("10.42.7.3:8080"), "b to 10.42.7.2");
+        assert_eq!(b.ask("10.42.7.2:8080"), "a to 10.42.7.3");
+        assert_eq!(a.ask("10.42.7.2:8080"), "a to 10.42.7.2");
+        assert_eq!(a.ask("127.0.0.1:8080"), "a to 127.0.0.1");
+        assert_eq!(a.ask("10.42.7.1:9090"), "node to 10.42.7.2", "the gateway");
+        assert_eq!(a.ask("192.0.2.1:9090"), "node to 10.42.7.2", "the node's other address");
+        assert_eq!(a.ask("10.43.0.10:9090"), "node to 10.42.7.2", "the resolver's address");
+        assert_eq!(ask("10.42.7.3:8080"), "b to 10.42.7.1");
+        assert_eq!(a.ask("192.0.2.9:8080"), "world to 192.0.2.1", "the world sees the node");
+        assert_eq!(from(&world, "10.42.7.2:8080"), "a to 192.0.2.9", "who has a route is not changed");
+
+        network.detach("b").await.unwrap();
+        network.detach("b").await.unwrap();
+        network.detach("unknown").await.unwrap();
+        assert_ne!(a.ask("10.42.7.3:8080"), "b to 10.42.7.2");
+        let c = Pod::start(&network, "c").await;
+        assert_eq!(c.address.to_string(), "10.42.7.4", "not the address that was just given up");
+        assert_eq!(network.attached().len(), 2);
+
+        drop(network);
+        let network = open(folder.path()).await;
+        assert_eq!(network.attach(Pod::request("a", &a.netns)).await.unwrap(), a.attached, "after a restart");
+        assert_eq!(c.ask("10.42.7.2:8080"), "a to 10.42.7.4");
+
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+        let left: Vec<_> = Links::open().unwrap().list().unwrap().into_iter().map(|link| link.name).collect();
+        assert_eq!(left, ["lo", "uplink"]);
+        let tables = plimsoll_kernel::nft::Tables::open().unwrap().list(plimsoll_kernel::nft::Family::Ipv4);
+        assert_eq!(tables.unwrap(), Vec::<String>::new());
+        assert!(!folder.path().join("network").exists());
+    });
+}
+
+#[test]
+fn a_pod_can_neither_forge_its_address_nor_reach_the_nodes_loopback() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        serve_in(&File::open("/proc/thread-self/ns/net").unwrap(), "node", 9090);
+        let route = |destination: &str, device| Route {
+            destination: destination.parse().unwrap(),
+            device,
+            gateway: Some("10.42.7.1".parse().unwrap()),
+            source: None,
+        };
+        in_namespace(a.netns.as_fd(), || {
+            let (device, mut links) = (index_of("eth0")?, Links::open()?);
+            links.ensure_address(device, "10.42.7.99/32".parse().unwrap())?;
+            plimsoll_kernel::link::sysctl("net/ipv4/conf/eth0/route_localnet", "1")?;
+            links.remove_address(1, "127.0.0.1/8".parse().unwrap())?;
+            links.ensure_route(&route("127.0.0.1/32", device))
+        })
+        .unwrap();
+        let ask_as = |source: &str| {
+            in_namespace(a.netns.as_fd(), || {
+                let socket = std::net::UdpSocket::bind(source)?;
+                socket.set_read_timeout(Some(std::time::Duration::from_millis(200)))?;
+                Ok(ask_udp(&socket, &format!("{}:8080", b.address)))
+            })
+            .unwrap()
+        };
+        assert_eq!(ask_as("10.42.7.2:0"), "b");
+        assert_eq!(ask_as("10.42.7.99:0"), "WouldBlock");
+        assert_eq!(ask_as("10.42.7.2:0"), "b");
+        assert_eq!(a.ask("127.0.0.1:9090"), "TimedOut");
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn host_ports_lead_to_their_pod() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        let network = open(folder.path()).await;
+        let netns = namespace();
+        let mut request = Pod::request("a", &netns);
+        let port = |host_port, host_ip: Option<&str>| PortMapping {
+            protocol: Protocol::Tcp,
+            container_port: 8080,
+            host_port,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        };
+        request.port_mappings = vec![port(80, None), port(81, Some("127.0.0.1"))];
+        network.attach(request).await.unwrap();
+        serve_in(&netns, "a", 8080);
+        let b = Pod::start(&network, "b").await;
+        assert_eq!(from(&world, "192.0.2.1:80"), "a to 192.0.2.9");
+        assert_eq!(from(&world, "192.0.2.1:81"), "ConnectionRefused");
+        assert_eq!(ask("127.0.0.1:80"), "a to 10.42.7.1");
+        assert_eq!(ask("127.0.0.1:81"), "a to 10.42.7.1");
+        assert_eq!(b.ask("192.0.2.1:80"), "a to 10.42.7.3");
+        assert_eq!(
+            in_namespace(netns.as_fd(), || Ok(ask("192.0.2.1:80"))).unwrap(),
+            "a to 10.42.7.1",
+            "itself"
+        );
+        drop(network);
+        let network = open(folder.path()).await;
+        assert_eq!(from(&world, "192.0.2.1:80"), "a to 192.0.2.9", "after a restart");
+        network.detach("a").await.unwrap();
+        assert_eq!(from(&world, "192.0.2.1:80"), "ConnectionRefused");
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn services_lead_to_their_endpoints() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        let ports = json!([{"port": 80, "nodePort": 30080}]);
+        api.put_service("web", json!({"type": "NodePort", "clusterIP": "10.43.0.1", "ports": ports}));
+        api.put_endpoints("web", 8080, "TCP", &[(a.address, "here"), (b.address, "here")]);
+        api.put_service(
+            "empty",
+            json!({"clusterIP": "10.43.0.2", "ports": [{"port": 80}],
+            "externalIPs": ["192.0.2.77"]}),
+        );
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the Service works", || client.ask("10.43.0.1:80").ends_with("to 10.42.7.4")).await;
+
+        assert_eq!(who(40, || client.ask("10.43.0.1:80")), ["a", "b"]);
+        assert_eq!(who(40, || ask("10.43.0.1:80")), ["a", "b"], "from the node");
+        let hairpin = (0..40).map(|_| a.ask("10.43.0.1:80")).find(|answer| answer.starts_with("a "));
+        assert_eq!(hairpin.unwrap(), "a to 10.42.7.1", "a pod reaches itself");
+        for address in ["127.0.0.1:30080", "192.0.2.1:30080", "10.42.7.1:30080"] {
+            assert_eq!(who(40, || ask(address)), ["a", "b"], "{address}");
+        }
+        assert_eq!(who(40, || from(&world, "192.0.2.1:30080")), ["a", "b"]);
+        assert!(from(&world, "192.0.2.1:30080").ends_with(" to 10.42.7.1"), "targets see the node");
+        assert_eq!(who(40, || client.ask("192.0.2.1:30080")), ["a", "b"]);
+        assert!(from(&world, "10.43.0.1:80").ends_with(" to 10.42.7.1"), "the node as the way to Services");
+        for (what, address) in [
+            ("no endpoints", "10.43.0.2:80"),
+            ("no such port", "10.43.0.1:81"),
+            ("no such Service", "10.43.9.9:80"),
+        ] {
+            assert_eq!(client.ask(address), "ConnectionRefused", "{what}");
+            assert_eq!(ask(address), "ConnectionRefused", "{what}, from the node");
+        }
+
+        api.put_endpoints("web", 8080, "TCP", &[(b.address, "here")]);
+        until("an endpoint is gone", || who(10, || client.ask("10.43.0.1:80")) == ["b"]).await;
+        assert_eq!(who(10, || ask("127.0.0.1:30080")), ["b"]);
+
+        // The rules stay without the process, and are taken over.
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        assert_eq!(who(5, || client.ask("10.43.0.1:80")), ["b"]);
+        api.put_endpoints("web", 8080, "TCP", &[(a.address, "here")]);
+        api.put_service("web", json!({"clusterIP": "10.43.0.1", "ports": [{"port": 80}]}));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the new rules hold", || who(5, || client.ask("10.43.0.1:80")) == ["a"]).await;
+        assert_eq!(ask("127.0.0.1:30080"), "ConnectionRefused", "the NodePort is gone");
+
+        api.delete("services", "web");
+        until("the Service is gone", || client.ask("10.43.0.1:80") == "ConnectionRefused").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn clients_return_to_their_endpoint_and_outsiders_stay_on_the_node() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        let both = [(a.address, "here"), (b.address, "there")];
+        api.put_service(
+            "sticky",
+            json!({"clusterIP": "10.43.0.1", "ports": [{"port": 80}],
+            "sessionAffinity": "ClientIP"}),
+        );
+        api.put_endpoints("sticky", 8080, "TCP", &both);
+        api.put_service(
+            "local",
+            json!({"type": "NodePort", "clusterIP": "10.43.0.2",
+            "externalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30080}]}),
+        );
+        api.put_endpoints("local", 8080, "TCP", &both);
+        api.put_service(
+            "inside",
+            json!({"clusterIP": "10.43.0.3", "ports": [{"port": 80}],
+            "internalTrafficPolicy": "Local"}),
+        );
+        api.put_endpoints("inside", 8080, "TCP", &[(b.address, "there")]);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the Services work", || client.ask("10.43.0.1:80").ends_with("to 10.42.7.4")).await;
+
+        let first = who(1, || client.ask("10.43.0.1:80"));
+        assert_eq!(who(20, || client.ask("10.43.0.1:80")), first);
+        let (left, other) =
+            if first == ["a"] { ((b.address, "here"), "b") } else { ((a.address, "here"), "a") };
+        api.put_endpoints("sticky", 8080, "TCP", &[left]);
+        until("the other is chosen", || who(5, || client.ask("10.43.0.1:80")) == [other]).await;
+        api.put_endpoints("sticky", 8080, "TCP", &both);
+        until("both are back", || client.ask("10.43.0.1:80").starts_with(other)).await;
+        assert_eq!(who(20, || client.ask("10.43.0.1:80")), [other], "the new target sticks");
+
+        assert_eq!(who(20, || from(&world, "192.0.2.1:30080")), ["a"]);
+        assert_eq!(from(&world, "192.0.2.1:30080"), "a to 192.0.2.9", "the client's address is kept");
+        assert_eq!(who(40, || client.ask("192.0.2.1:30080")), ["a", "b"], "pods count as inside");
+        assert_eq!(client.ask("10.43.0.3:80"), "TimedOut", "dropped, not refused");
+        api.put_endpoints("local", 8080, "TCP", &[(b.address, "there")]);
+        until("nothing is here", || from(&world, "192.0.2.1:30080") == "TimedOut").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn datagrams_follow_the_endpoints() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        api.put_service("dns", json!({"clusterIP": "10.43.0.1", "ports": [{"port": 53, "protocol": "UDP"}]}));
+        api.put_endpoints("dns", 8080, "UDP", &[(a.address, "here")]);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        let socket = client.udp();
+        until("the Service works", || client.ask_udp(&socket, "10.43.0.1:53") == "a").await;
+        api.put_endpoints("dns", 8080, "UDP", &[(b.address, "here")]);
+        until("the same socket reaches the new endpoint", || client.ask_udp(&socket, "10.43.0.1:53") == "b")
+            .await;
+        api.put_endpoints("dns", 8080, "UDP", &[]);
+        until("nobody is left", || client.ask_udp(&socket, "10.43.0.1:53") == "ConnectionRefused").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}

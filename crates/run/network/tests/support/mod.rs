@@ -1,0 +1,277 @@
+//! A machine in a network namespace, pods in others, and an API server that only lists and watches.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use plimsoll_kernel::link::{LOOPBACK, Links, in_namespace};
+use plimsoll_kernel::pod_network::{Attach, Attached, PodNetwork};
+use plimsoll_network::Config;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// A namespace that lives as long as the file is open.
+pub(crate) fn namespace() -> File {
+    let make = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        Links::open().unwrap().set_up(LOOPBACK).unwrap();
+        File::open("/proc/thread-self/ns/net").unwrap()
+    };
+    std::thread::spawn(make).join().unwrap()
+}
+
+/// Runs a test on a machine of its own: all threads of its runtime are in a new namespace.
+pub(crate) fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+    let machine = namespace();
+    in_namespace(machine.as_fd(), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test());
+        Ok(())
+    })
+    .unwrap();
+}
+
+pub(crate) fn config(folder: &std::path::Path) -> Config {
+    Config {
+        data_dir: folder.to_owned(),
+        instance: "a1b2c3".to_owned(),
+        cluster_cidr: vec!["10.42.0.0/16".parse().unwrap()],
+        service_cidr: vec!["10.43.0.0/16".parse().unwrap()],
+        node_name: "here".to_owned(),
+        node_zone: None,
+        resolver: vec!["10.43.0.10".parse().unwrap()],
+    }
+}
+
+/// A pod with a server that tells the pod's name and who asked.
+pub(crate) struct Pod {
+    pub(crate) id: String,
+    pub(crate) netns: File,
+    pub(crate) address: IpAddr,
+    pub(crate) attached: Attached,
+}
+
+impl Pod {
+    pub(crate) async fn start(network: &dyn PodNetwork, id: &str) -> Self {
+        let netns = namespace();
+        let attached = network.attach(Self::request(id, &netns)).await.unwrap();
+        let pod = Self { id: id.to_owned(), netns, address: attached.addresses[0], attached };
+        pod.serve(8080);
+        pod
+    }
+
+    pub(crate) fn request(id: &str, netns: &File) -> Attach {
+        Attach {
+            sandbox_id: id.to_owned(),
+            namespace: "default".to_owned(),
+            name: id.to_owned(),
+            uid: "1".to_owned(),
+            netns: PathBuf::from(format!("/proc/self/fd/{}", netns.as_raw_fd())),
+            port_mappings: Vec::new(),
+        }
+    }
+
+    /// Serves TCP and UDP until the test process ends.
+    pub(crate) fn serve(&self, port: u16) {
+        serve_in(&self.netns, &self.id, port);
+    }
+
+    /// What a server says to this pod, or the error's kind.
+    pub(crate) fn ask(&self, server: &str) -> String {
+        in_namespace(self.netns.as_fd(), || Ok(ask(server))).unwrap()
+    }
+
+    pub(crate) fn ask_udp(&self, socket: &UdpSocket, server: &str) -> String {
+        ask_udp(socket, server)
+    }
+
+    pub(crate) fn udp(&self) -> UdpSocket {
+        in_namespace(self.netns.as_fd(), udp).unwrap()
+    }
+}
+
+pub(crate) fn serve_in(netns: &File, id: &str, port: u16) {
+    let (listener, socket) = in_namespace(netns.as_fd(), || {
+        Ok((TcpListener::bind(("0.0.0.0", port))?, UdpSocket::bind(("0.0.0.0", port))?))
+    })
+    .unwrap();
+    let name = id.to_owned();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let peer = stream.peer_addr().unwrap().ip();
+            let _ = stream.write_all(format!("{name} to {peer}").as_bytes());
+        }
+    });
+    let name = id.to_owned();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16];
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(name.as_bytes(), peer);
+        }
+    });
+}
+
+/// What a server says to the calling thread's namespace, or the error's kind.
+pub(crate) fn ask(server: &str) -> String {
+    let server: SocketAddr = server.parse().unwrap();
+    let talk = || {
+        let mut stream = TcpStream::connect_timeout(&server, Duration::from_millis(700))?;
+        stream.set_read_timeout(Some(Duration::from_millis(700)))?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    talk().unwrap_or_else(|error| format!("{:?}", error.kind()))
+}
+
+pub(crate) fn udp() -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    Ok(socket)
+}
+
+pub(crate) fn ask_udp(socket: &UdpSocket, server: &str) -> String {
+    let talk = || {
+        socket.connect(server)?;
+        socket.send(b"?")?;
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    talk().unwrap_or_else(|error| format!("{:?}", error.kind()))
+}
+
+/// Who of several servers answered, in many tries, sorted.
+pub(crate) fn who(times: usize, mut ask: impl FnMut() -> String) -> Vec<String> {
+    let mut names: Vec<_> =
+        (0..times).map(|_| ask().split(' ').next().unwrap_or_default().to_owned()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// An API server that lists and watches Services and EndpointSlices.
+#[derive(Clone, Default)]
+pub(crate) struct Api {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    version: u64,
+    objects: BTreeMap<(&'static str, String), Value>,
+    watches: Vec<(&'static str, mpsc::UnboundedSender<Bytes>)>,
+}
+
+type Answer = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+impl Api {
+    pub(crate) fn client(&self) -> plimsoll_client::Informers {
+        plimsoll_client::Informers::new(plimsoll_client::from_service(self.clone()))
+    }
+
+    pub(crate) fn put_service(&self, name: &str, spec: Value) {
+        self.put("services", name, json!({"metadata": {}, "spec": spec}));
+    }
+
+    /// Endpoints given as address and node.
+    pub(crate) fn put_endpoints(&self, name: &str, port: u16, protocol: &str, endpoints: &[(IpAddr, &str)]) {
+        let endpoints: Vec<_> = endpoints
+            .iter()
+            .map(|(address, node)| json!({"addresses": [address], "nodeName": node, "conditions": {"ready": true}}))
+            .collect();
+        let slice = json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "", "port": port, "protocol": protocol}],
+            "endpoints": endpoints,
+        });
+        self.put("endpointslices", name, slice);
+    }
+
+    pub(crate) fn delete(&self, resource: &'static str, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(object) = state.objects.remove(&(resource, name.to_owned())) {
+            state.tell("DELETED", resource, object);
+        }
+    }
+
+    fn put(&self, resource: &'static str, name: &str, mut object: Value) {
+        let mut state = self.state.lock().unwrap();
+        object["metadata"]["name"] = name.into();
+        object["metadata"]["namespace"] = "default".into();
+        object["metadata"]["uid"] = name.into();
+        state.tell("ADDED", resource, object);
+    }
+
+    fn answer(&self, request: &http::Request<kube::client::Body>) -> Answer {
+        let mut state = self.state.lock().unwrap();
+        let path = request.uri().path();
+        let resource = if path.ends_with("/services") { "services" } else { "endpointslices" };
+        let body = if request.uri().query().unwrap_or_default().contains("watch=") {
+            let (sender, mut receiver) = mpsc::unbounded_channel::<Bytes>();
+            state.watches.push((resource, sender));
+            let lines = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
+            let frames = futures::StreamExt::map(lines, |line| Ok(http_body::Frame::data(line)));
+            StreamBody::new(frames).boxed_unsync()
+        } else {
+            let items: Vec<_> = state
+                .objects
+                .iter()
+                .filter(|((kind, _), _)| *kind == resource)
+                .map(|(_, object)| object)
+                .collect();
+            let list = json!({"metadata": {"resourceVersion": state.version.to_string()}, "items": items});
+            Full::new(Bytes::from(list.to_string())).boxed_unsync()
+        };
+        http::Response::new(body)
+    }
+}
+
+impl State {
+    fn tell(&mut self, kind: &str, resource: &'static str, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let line = Bytes::from(format!("{}\n", json!({"type": kind, "object": object})));
+        self.watches.retain(|(watched, sender)| *watched != resource || sender.send(line.clone()).is_ok());
+        if kind != "DELETED" {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            self.objects.insert((resource, name), object);
+        }
+    }
+}
+
+impl tower::Service<http::Request<kube::client::Body>> for Api {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<kube::client::Body>) -> Self::Future {
+        std::future::ready(Ok(self.answer(&request)))
+    }
+}
+
+/// Waits until `done` holds; the test fails when it never does.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..200 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}");
+}
