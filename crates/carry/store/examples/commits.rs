@@ -3,7 +3,8 @@
 //! `cargo run --release -p plimsoll-store --example commits [DIRECTORY]`
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,20 +12,37 @@ use std::time::{Duration, Instant};
 use plimsoll_store::{Change, Expect, Options, Store, Value};
 
 fn main() {
-    let given = std::env::args_os().nth(1).map(PathBuf::from);
-    let folder =
-        given.unwrap_or_else(|| std::env::temp_dir().join(format!("commits-{}", std::process::id())));
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [open, folder] = &arguments[..]
+        && open == "open"
+    {
+        return reopen(&PathBuf::from(folder));
+    }
+    let scratch = || std::env::temp_dir().join(format!("commits-{}", std::process::id()));
+    let folder = arguments.first().map_or_else(scratch, PathBuf::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let started = Instant::now();
     let store = Store::open(&folder, Options { compaction_interval: None, ..Options::default() }).unwrap();
     println!("open an empty store: {:?}", started.elapsed());
     runtime.block_on(measure(&store));
     drop(store);
-    let started = Instant::now();
-    let store = Store::open(&folder, Options::default()).unwrap();
-    println!("open {} keys: {:?}, {} MiB resident", store.count(""), started.elapsed(), resident());
-    drop(store);
+    // A new process: what this one has freed would count as resident.
+    let new = std::env::current_exe().unwrap();
+    Command::new(new).arg("open").arg(&folder).status().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn reopen(folder: &Path) {
+    let (before, started) = (resident(), Instant::now());
+    let store = Store::open(folder, Options::default()).unwrap();
+    let (time, keys) = (started.elapsed(), store.range("", None, 0, None).unwrap().entries);
+    let values: usize = keys.iter().map(|entry| entry.value.len()).sum();
+    println!(
+        "open {} keys with {} MiB of values: {time:?}, {} MiB resident",
+        keys.len(),
+        values >> 20,
+        resident() - before
+    );
 }
 
 async fn measure(store: &Store) {
