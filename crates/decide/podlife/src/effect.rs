@@ -66,7 +66,7 @@ pub enum Input {
         /// The container's name.
         container: String,
         /// The run, or why there is none.
-        result: Result<Container, StartError>,
+        result: Result<Box<Container>, StartError>,
     },
     /// [`Effect::RunPostStart`] ended.
     PostStarted {

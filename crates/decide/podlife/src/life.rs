@@ -231,6 +231,34 @@ impl Life {
         ready.max_by_key(|it| (it.attempt, it.created))
     }
 
+    /// Whether any container runs, as far as is known.
+    #[must_use]
+    pub fn runs_anything(&self) -> bool {
+        self.containers.iter().any(Container::running)
+    }
+
+    /// Every sandbox and container that is known: ids, and whether they are ready or running.
+    #[must_use]
+    pub fn known(&self) -> (BTreeMap<&str, bool>, BTreeMap<&str, bool>) {
+        let sandboxes = self.sandboxes.iter().map(|it| (it.id.as_str(), it.ready)).collect();
+        let containers = self.containers.iter().map(|it| (it.id.as_str(), it.running())).collect();
+        (sandboxes, containers)
+    }
+
+    /// Whether the pod is gone from the API.
+    #[must_use]
+    pub fn gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether nothing is under way that would change what the engine has of the pod.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.slots.values().all(|slot| slot.op == Op::Idle)
+            && self.closing.is_empty()
+            && !matches!(self.sandbox, Step::Busy(_))
+    }
+
     /// Whether the agent has nothing more to do for this pod.
     #[must_use]
     pub fn finished(&self) -> bool {
@@ -451,12 +479,12 @@ impl Life {
     fn start_ended(
         &mut self,
         name: &str,
-        result: Result<Container, StartError>,
+        result: Result<Box<Container>, StartError>,
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
         match result {
-            Ok(run) => self.started(name, run, out),
+            Ok(run) => self.started(name, *run, out),
             Err(error) => self.not_started(name, error, now, out),
         }
     }

@@ -278,22 +278,21 @@ impl Life {
 
     /// Takes a container the next step towards running.
     fn bring_up(&mut self, name: &str, now: Timestamp, out: &mut Vec<Effect>) {
-        match self.op(name) {
-            Op::Idle => {
-                if self.may_start(name, now, out) {
-                    self.slot(name).op = Op::Image;
-                    out.push(Effect::EnsureImage { container: name.to_owned() });
-                }
+        if *self.op(name) == Op::Idle {
+            if self.may_start(name, now, out) {
+                self.slot(name).op = Op::Image;
+                out.push(Effect::EnsureImage { container: name.to_owned() });
             }
-            Op::HasImage(image) if self.volumes == Step::Done => {
-                let Some(sandbox) = self.sandbox() else { return };
-                let (image, sandbox) = (image.clone(), sandbox.id.clone());
-                let attempt = self.next_attempt(name);
-                self.slot(name).op = Op::Starting;
-                out.push(Effect::StartContainer { container: name.to_owned(), attempt, image, sandbox });
-            }
-            _ => {}
+            return;
         }
+        let (Op::HasImage(image), Step::Done, Some(sandbox)) = (self.op(name), &self.volumes, self.sandbox())
+        else {
+            return;
+        };
+        let (image, sandbox) = (image.clone(), sandbox.id.clone());
+        let attempt = self.next_attempt(name);
+        self.slot(name).op = Op::Starting;
+        out.push(Effect::StartContainer { container: name.to_owned(), attempt, image, sandbox });
     }
 
     fn next_attempt(&self, name: &str) -> u32 {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, PodSpec, Secret, Volume, VolumeProjection,
+    ConfigMap, ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, PodSpec, Secret,
+    SecretProjection, Volume, VolumeProjection,
 };
 
 use crate::env::References;
@@ -53,26 +54,20 @@ pub fn projection(volume: &Volume) -> Option<Projection> {
     };
     let mut source = VolumeProjection::default();
     if let Some(it) = volume.config_map.clone() {
-        source.config_map = Some(k8s_openapi::api::core::v1::ConfigMapProjection {
-            items: it.items,
-            name: it.name,
-            optional: it.optional,
-            ..Default::default()
-        });
+        source.config_map =
+            Some(ConfigMapProjection { items: it.items, name: it.name, optional: it.optional });
         return one(source, it.default_mode, it.default_user);
     }
     if let Some(it) = volume.secret.clone() {
-        source.secret = Some(k8s_openapi::api::core::v1::SecretProjection {
+        source.secret = Some(SecretProjection {
             items: it.items,
             name: it.secret_name.unwrap_or_default(),
             optional: it.optional,
-            ..Default::default()
         });
         return one(source, it.default_mode, it.default_user);
     }
     if let Some(it) = volume.downward_api.clone() {
-        source.downward_api =
-            Some(k8s_openapi::api::core::v1::DownwardAPIProjection { items: it.items, ..Default::default() });
+        source.downward_api = Some(DownwardAPIProjection { items: it.items });
         return one(source, it.default_mode, it.default_user);
     }
     let it = volume.projected.clone()?;

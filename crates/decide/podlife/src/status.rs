@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions;
-use crate::life::{Life, Op, Stage};
+use crate::life::{Life, Stage};
 use crate::observed::{Container, Exit, State};
 use crate::probe::ProbeKind;
 use crate::qos;
@@ -247,12 +247,6 @@ impl Life {
 
     fn container_id(&self, run: &Container) -> String {
         format!("{}://{}", self.node.runtime, run.id)
-    }
-
-    /// Whether a container waits for its image or its start, for tests and diagnosis.
-    #[must_use]
-    pub fn at_rest(&self) -> bool {
-        self.slots.values().all(|slot| slot.op == Op::Idle)
     }
 }
 

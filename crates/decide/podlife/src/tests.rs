@@ -175,7 +175,7 @@ impl World {
             hash: hash(&spec.container),
             user: None,
         };
-        Input::Started { container, result: Ok(run) }
+        Input::Started { container, result: Ok(Box::new(run)) }
     }
 
     /// A container ends by itself.

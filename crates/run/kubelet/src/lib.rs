@@ -1,1 +1,160 @@
-//! The node agent.
+//! The node agent: it makes the pods bound to its node real.
+//!
+//! What enters: pods, ConfigMaps, Secrets and Services from the API, what the container engine tells
+//! over CRI. What leaves: calls to the engine, folders, mounts and control groups of pods, their
+//! statuses, the node's own object. What a pod needs next is decided in `plimsoll-podlife`; a task for
+//! each pod ([`pod`]) carries inputs to it and effects from it. Ending the agent ends no container: the
+//! next one adopts them.
+
+mod agent;
+mod cgroups;
+mod config;
+mod container;
+mod effect;
+mod engine;
+mod handler;
+mod hook;
+mod image;
+mod logs;
+mod machine;
+mod node;
+mod pod;
+mod pods;
+mod prober;
+mod references;
+mod sandbox;
+mod server;
+mod token;
+mod trust;
+mod volume;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use plimsoll_client::{Backoff, EventRecorder, Informers};
+use plimsoll_podlife::Node;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use agent::Agent;
+use cgroups::Cgroups;
+pub use config::Config;
+use engine::Engine;
+use machine::Machine;
+use server::Server;
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its folders cannot be made.
+    #[error("data directory {path}: {source}")]
+    Data {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The control groups of pods cannot be made.
+    #[error("control groups of pods: {0}")]
+    Cgroups(#[from] plimsoll_kernel::cgroup::Error),
+    /// Its server cannot listen.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Ends of containers that are remembered for readers of logs.
+const EXITS: usize = 1024;
+
+/// Runs the agent until `shutdown`. Containers run on after it.
+///
+/// # Errors
+/// When the machine does not allow it: folders, control groups, the port. An API server or engine that
+/// does not answer is waited for.
+pub async fn run(
+    config: Config,
+    client: kube::Client,
+    informers: Informers,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    for path in [config.data_dir.join("pods"), config.log_dir.clone()] {
+        std::fs::create_dir_all(&path).map_err(|source| Error::Data { path, source })?;
+    }
+    let machine = Machine::detect(&config.data_dir);
+    let allocatable = machine.allocatable(config.max_pods, &[&config.kube_reserved, &config.system_reserved]);
+    let (cpu, memory) = pod_share(&config, &machine);
+    let cgroups = Cgroups::new(&config.cgroup_root, config.pod_pids, cpu, memory)?;
+    let engine = Engine::connect(&config.cri_socket);
+    let runtime = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        version = runtime(&engine) => version,
+    };
+    let addresses = config.node_ips.iter().map(ToString::to_string).collect();
+    let agent = Arc::new(Agent {
+        recorder: EventRecorder::new(client.clone(), "kubelet", Some(&config.node_name)),
+        services: informers.informer::<Service>(),
+        node: Arc::new(Node { addresses, runtime: runtime.0.clone() }),
+        runtime_version: format!("{}://{}", runtime.0, runtime.1),
+        exits: broadcast::channel(EXITS).0,
+        config,
+        client,
+        informers,
+        engine,
+        cgroups,
+        machine,
+        allocatable,
+    });
+    serve(agent, shutdown).await
+}
+
+/// Joins the parts and waits for the end.
+async fn serve(agent: Arc<Agent>, shutdown: CancellationToken) -> Result<(), Error> {
+    let pods = pods::informer(&agent);
+    let mut parts = JoinSet::new();
+    let mut port = None;
+    if let Some(tls) = agent.config.tls.clone() {
+        let address = std::net::SocketAddr::new(agent.config.listen, agent.config.port);
+        let listener = server::bind(&agent).await.map_err(|source| Error::Listen { address, source })?;
+        port = listener.local_addr().ok().map(|address| address.port());
+        let server = Arc::new(Server::new(agent.clone(), pods.clone(), agent.exits.clone()));
+        parts.spawn(server.run(listener, tls, shutdown.clone()));
+    }
+    parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
+    parts.spawn(pods::run(agent, pods, shutdown));
+    while let Some(ended) = parts.join_next().await {
+        ended.expect("the agent's parts do not panic");
+    }
+    Ok(())
+}
+
+/// Name and version of the engine, asked until it answers.
+async fn runtime(engine: &Engine) -> (String, String) {
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        match engine.version().await {
+            Ok(version) => return (version.runtime_name, version.runtime_version),
+            Err(error) => {
+                tracing::debug!(%error, "the engine does not answer yet");
+                tokio::time::sleep(backoff.delay()).await;
+            }
+        }
+    }
+}
+
+/// What all pods may use together: everything but what is reserved. Thousandths of processors, bytes.
+fn pod_share(config: &Config, machine: &Machine) -> (i64, i64) {
+    let reserved = |name: &str| {
+        let lists = [&config.kube_reserved, &config.system_reserved];
+        lists.map(|list| list.get(name).copied().unwrap_or_default())
+    };
+    let cpu = machine.cpus * 1000 - reserved("cpu").map(|amount| amount.milli()).iter().sum::<i64>();
+    let memory = machine.memory - reserved("memory").map(|amount| amount.value()).iter().sum::<i64>();
+    (cpu.max(1), memory.max(1))
+}

@@ -1,0 +1,74 @@
+//! What every part of the agent shares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
+use plimsoll_client::{EventRecorder, EventType, Informer, Informers};
+use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::names::{Resolver, parse_resolver};
+use plimsoll_podlife::{Event, Node};
+use tokio::sync::broadcast;
+
+use crate::cgroups::Cgroups;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::machine::Machine;
+
+/// The parts that pods, the node and the server use together.
+pub(crate) struct Agent {
+    pub(crate) config: Config,
+    pub(crate) client: kube::Client,
+    pub(crate) informers: Informers,
+    pub(crate) services: Informer<Service>,
+    pub(crate) recorder: EventRecorder,
+    pub(crate) engine: Engine,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) machine: Machine,
+    pub(crate) node: Arc<Node>,
+    /// The engine's name and version, as nodes show them.
+    pub(crate) runtime_version: String,
+    pub(crate) allocatable: BTreeMap<String, Quantity>,
+    /// Ids of containers as they end.
+    pub(crate) exits: broadcast::Sender<String>,
+}
+
+impl Agent {
+    /// Tells users about a pod.
+    pub(crate) fn tell(&self, pod: &Pod, event: &Event) {
+        let kind = if event.warning { EventType::Warning } else { EventType::Normal };
+        let meta = &pod.metadata;
+        let object = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            field_path: event.field_path.clone(),
+        };
+        self.recorder.event(&object, kind, event.reason, event.message.clone());
+    }
+
+    /// Tells users about the node.
+    pub(crate) fn tell_node(&self, reason: &str, message: String) {
+        let object = ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(self.config.node_name.clone()),
+            uid: Some(self.config.node_name.clone()),
+            ..ObjectReference::default()
+        };
+        self.recorder.event(&object, EventType::Normal, reason, message);
+    }
+
+    /// The node's resolver, read anew because users and DHCP clients change it.
+    pub(crate) fn resolver(&self) -> Resolver {
+        let text = std::fs::read_to_string(&self.config.resolv_conf).unwrap_or_default();
+        parse_resolver(&text)
+    }
+
+    /// The cluster's name servers as text.
+    pub(crate) fn cluster_dns(&self) -> Vec<String> {
+        self.config.cluster_dns.iter().map(ToString::to_string).collect()
+    }
+}

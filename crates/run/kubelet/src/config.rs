@@ -1,0 +1,88 @@
+//! What a node agent is told at its start.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Taint;
+use plimsoll_meta::quantity::Quantity;
+
+/// The settings of a node agent.
+#[derive(Clone)]
+pub struct Config {
+    /// The node's name.
+    pub node_name: String,
+    /// Where pods' folders are; it survives restarts.
+    pub data_dir: PathBuf,
+    /// Where containers' logs are, `<namespace>_<pod>_<uid>/<container>/<count>.log` below it.
+    pub log_dir: PathBuf,
+    /// The engine's socket.
+    pub cri_socket: PathBuf,
+    /// The cluster's name servers.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's domain, `cluster.local`.
+    pub cluster_domain: String,
+    /// The control group under which `kubepods` is made; `/` for the root.
+    pub cgroup_root: String,
+    /// The addresses of the node, the preferred one first.
+    pub node_ips: Vec<IpAddr>,
+    /// The address that the agent's server listens on.
+    pub listen: IpAddr,
+    /// Its port; 0 takes a free one.
+    pub port: u16,
+    /// Its certificate and the authority that its clients' certificates must come from. Without it the
+    /// agent serves nothing.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+    /// How many tasks one pod may have; none for no limit.
+    pub pod_pids: Option<i64>,
+    /// Labels that the node gets when it registers.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the node gets when it registers.
+    pub taints: Vec<Taint>,
+    /// Resources that are kept for the agent and the engine.
+    pub kube_reserved: BTreeMap<String, Quantity>,
+    /// Resources that are kept for the rest of the system.
+    pub system_reserved: BTreeMap<String, Quantity>,
+    /// The node's own resolver file.
+    pub resolv_conf: PathBuf,
+}
+
+impl Config {
+    /// The usual settings of a node with this name, data directory, engine and address.
+    #[must_use]
+    pub fn new(
+        node_name: impl Into<String>,
+        data_dir: PathBuf,
+        cri_socket: PathBuf,
+        node_ip: IpAddr,
+    ) -> Self {
+        Self {
+            node_name: node_name.into(),
+            log_dir: data_dir.join("logs"),
+            data_dir,
+            cri_socket,
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            cgroup_root: "/".into(),
+            node_ips: vec![node_ip],
+            listen: node_ip,
+            port: 10250,
+            tls: None,
+            max_pods: 110,
+            pod_pids: None,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            kube_reserved: BTreeMap::new(),
+            system_reserved: BTreeMap::new(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        }
+    }
+
+    /// The folder of a pod.
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.data_dir.join("pods").join(uid)
+    }
+}

@@ -1,0 +1,223 @@
+//! Carrying out what podlife asks for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use plimsoll_podlife::observed::Container;
+use plimsoll_podlife::spec::Spec;
+use plimsoll_podlife::{Effect, Event, Input, StartError};
+use tokio::sync::Mutex;
+
+use crate::agent::Agent;
+use crate::container::{self, Start};
+use crate::engine::text;
+use crate::handler::Place;
+use crate::references::Watches;
+use crate::token::Tokens;
+use crate::{hook, image, sandbox, volume};
+
+/// The grace that every container gets at least, in seconds (kubelet: minimumGracePeriodInSeconds).
+const LEAST_GRACE: i64 = 2;
+
+/// A pod at the moment an effect is begun.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) pod_ips: Vec<String>,
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) tokens: Arc<Mutex<Tokens>>,
+}
+
+impl Scene {
+    fn uid(&self) -> String {
+        self.pod.metadata.uid.clone().unwrap_or_default()
+    }
+
+    fn tell(&self, event: &Event) {
+        self.agent.tell(&self.pod, event);
+    }
+
+    /// What the files of the pod's volumes are made from.
+    pub(crate) async fn volume_inputs(&self) -> Result<volume::Inputs, String> {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let references = self.watches.read(namespace).await?;
+        let tokens = self.tokens.lock().await.get(&self.agent, &self.pod).await?;
+        Ok(volume::Inputs { pod: self.pod.clone(), pod_ips: self.pod_ips.clone(), references, tokens })
+    }
+
+    pub(crate) async fn prepare_volumes(self) -> Vec<Input> {
+        let result = match self.volume_inputs().await {
+            Ok(inputs) => volume::prepare(self.agent.clone(), inputs).await,
+            Err(why) => Err(why),
+        };
+        vec![Input::Volumes(result)]
+    }
+
+    pub(crate) async fn start_sandbox(self, attempt: u32) -> Vec<Input> {
+        let result = self.try_start_sandbox(attempt).await;
+        vec![Input::SandboxStarted(result)]
+    }
+
+    async fn try_start_sandbox(&self, attempt: u32) -> Result<plimsoll_podlife::observed::Sandbox, String> {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        self.agent.cgroups.make(&spec, &self.uid()).map_err(|error| error.to_string())?;
+        let config = sandbox::config(&self.agent, &self.pod, attempt)?;
+        std::fs::create_dir_all(&config.log_directory)
+            .map_err(|error| format!("{}: {error}", config.log_directory))?;
+        let engine = &self.agent.engine;
+        let id = engine.run_sandbox(config).await.map_err(|status| text(&status))?;
+        let made = engine.sandbox(&id).await.map_err(|status| text(&status))?;
+        made.ok_or_else(|| format!("sandbox {id} is gone as soon as it was made"))
+    }
+
+    /// `busy` says that containers run in it.
+    pub(crate) async fn stop_sandbox(self, id: String, busy: bool) -> Vec<Input> {
+        let result = self.agent.engine.stop_sandbox(&id).await.map_err(|status| text(&status));
+        // What the sandbox took with it is seen before the next decision.
+        let mut inputs = if busy { self.look().await } else { Vec::new() };
+        inputs.push(Input::SandboxStopped { id, result });
+        inputs
+    }
+
+    pub(crate) async fn remove_sandbox(self, id: String) -> Vec<Input> {
+        let result = self.agent.engine.remove_sandbox(&id).await.map_err(|status| text(&status));
+        vec![Input::SandboxRemoved { id, result }]
+    }
+
+    async fn look(&self) -> Vec<Input> {
+        match self.agent.engine.observe(&self.uid()).await {
+            Ok(seen) => vec![Input::Seen { sandboxes: seen.sandboxes, containers: seen.containers }],
+            Err(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) async fn ensure_image(self, spec: Spec) -> Vec<Input> {
+        let result = image::ensure(&self.agent, &self.pod, &spec).await;
+        vec![Input::Image { container: spec.container.name, result }]
+    }
+
+    pub(crate) async fn start_container(
+        self,
+        spec: Spec,
+        attempt: u32,
+        image: String,
+        sandbox: String,
+        target: Option<String>,
+    ) -> Vec<Input> {
+        let container = spec.container.name.clone();
+        let result = self.try_start(&spec, attempt, image, &sandbox, target).await;
+        vec![Input::Started { container, result: result.map(Box::new) }]
+    }
+
+    async fn try_start(
+        &self,
+        spec: &Spec,
+        attempt: u32,
+        image: String,
+        sandbox: &str,
+        target: Option<String>,
+    ) -> Result<Container, StartError> {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let references = self.watches.read(namespace).await.map_err(StartError::Config)?;
+        let (pod, pod_ips) = (&*self.pod, &*self.pod_ips);
+        let start = Start { pod, spec, attempt, image, pod_ips, references: &references, target };
+        let config = container::config(&self.agent, &start).await.map_err(StartError::Config)?;
+        let sandbox_config = sandbox::config(&self.agent, pod, 0).map_err(StartError::Config)?;
+        let engine = &self.agent.engine;
+        let id = engine
+            .create_container(sandbox, config, sandbox_config)
+            .await
+            .map_err(|status| StartError::Create(text(&status)))?;
+        self.tell(&Event::normal("Created", "Container created", Some(spec.field_path())));
+        let started = engine.start_container(&id).await;
+        let run = engine.container(&id, sandbox).await.ok().flatten();
+        match (started, run) {
+            (Ok(()), Some(run)) => {
+                self.tell(&Event::normal("Started", "Container started", Some(spec.field_path())));
+                Ok(run)
+            }
+            (Ok(()), None) => Err(StartError::Create(format!("container {id} is gone after its start"))),
+            (Err(status), run) => Err(StartError::Run(text(&status), run.map(Box::new))),
+        }
+    }
+
+    fn place(&self, spec: &Spec, id: &str) -> Place {
+        place(&self.agent, spec, id, &self.pod_ips)
+    }
+
+    pub(crate) async fn post_start(self, spec: Spec, id: String, hook: LifecycleHandler) -> Vec<Input> {
+        let result = hook::run(&hook, &self.place(&spec, &id), None).await;
+        vec![Input::PostStarted { id, result }]
+    }
+
+    pub(crate) async fn stop_container(
+        self,
+        spec: Spec,
+        id: String,
+        grace: i64,
+        pre_stop: Option<LifecycleHandler>,
+    ) -> Vec<Input> {
+        let begun = Instant::now();
+        if let Some(pre_stop) = pre_stop.filter(|_| grace > 0) {
+            let limit = Duration::from_secs(grace.unsigned_abs());
+            let place = self.place(&spec, &id);
+            let ended = tokio::time::timeout(limit, hook::run(&pre_stop, &place, Some(limit))).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                self.tell(&Event::warning(
+                    "FailedPreStopHook",
+                    "PreStopHook failed",
+                    Some(spec.field_path()),
+                ));
+            }
+        }
+        let spent = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let left = grace.saturating_sub(spent).max(LEAST_GRACE);
+        let result = self.agent.engine.stop_container(&id, left).await.map_err(|status| text(&status));
+        let mut inputs = Vec::new();
+        if let Ok(Some(run)) = self.agent.engine.container(&id, "").await {
+            inputs.push(Input::Seen { sandboxes: Vec::new(), containers: vec![run] });
+        }
+        inputs.push(Input::Stopped { id, result });
+        inputs
+    }
+
+    pub(crate) async fn remove_container(self, id: String) -> Vec<Input> {
+        match self.agent.engine.remove_container(&id).await {
+            Ok(()) => vec![Input::Removed { id }],
+            Err(error) => {
+                tracing::warn!(container = id, %error, "ended container not removed");
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) async fn release(self) -> Vec<Input> {
+        let uid = self.uid();
+        let volumes = volume::release(self.agent.clone(), uid.clone()).await;
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let cgroups = self.agent.cgroups.clone();
+        let removed = tokio::task::spawn_blocking(move || cgroups.remove(&spec, &uid)).await;
+        let cgroup = match removed {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let result = volumes.and(cgroup);
+        if let Err(error) = &result {
+            tracing::warn!(pod = self.pod.metadata.name, error, "pod not released yet");
+        }
+        vec![Input::Released(result)]
+    }
+}
+
+/// Where a run is reached.
+pub(crate) fn place(agent: &Agent, spec: &Spec, id: &str, pod_ips: &[String]) -> Place {
+    let ip = pod_ips.first().or(agent.node.addresses.first()).cloned().unwrap_or_default();
+    Place { engine: agent.engine.clone(), id: id.to_owned(), ip, container: Arc::new(spec.container.clone()) }
+}
+
+/// Whether an effect is carried out by the pod's task itself.
+pub(crate) fn is_own(effect: &Effect) -> bool {
+    matches!(effect, Effect::Event(_) | Effect::Finish)
+}

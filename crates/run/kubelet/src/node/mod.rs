@@ -1,0 +1,130 @@
+//! The node's own object: registration, lease, status.
+
+mod lease;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use plimsoll_client::{Backoff, Delta, Filter};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::Agent;
+use status::Reporter;
+
+/// The version that this agent is.
+pub(crate) const VERSION: &str = "v1.37.0";
+/// How often the status is looked at, and the lease renewed.
+const ROUND: Duration = Duration::from_secs(10);
+/// How often an engine that is not ready yet is asked.
+const EAGER: Duration = Duration::from_millis(20);
+/// After so many eager questions the engine is asked less often.
+const PATIENCE: u32 = 500;
+
+/// Keeps the node in the API until `stop`. `port` is that of the agent's server.
+pub(crate) async fn run(agent: Arc<Agent>, port: Option<u16>, stop: CancellationToken) {
+    let node = register(&agent).await;
+    agent.tell_node("Starting", "Starting kubelet.".into());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(lease::run(agent.clone(), node.metadata.uid.clone()));
+    tasks.spawn(follow_pod_range(agent.clone()));
+    tasks.spawn(report(agent, node, port));
+    stop.cancelled().await;
+}
+
+/// Makes the node, or takes over the one that is there. Tries until the API agrees.
+async fn register(agent: &Agent) -> Node {
+    let nodes = Api::<Node>::all(agent.client.clone());
+    let fresh: Node = serde_json::from_value(object(agent)).expect("the node's own object is well formed");
+    let name = &agent.config.node_name;
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(7));
+    loop {
+        let result = match nodes.create(&PostParams::default(), &fresh).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let metadata = json!({"labels": labels(agent)});
+                let patch = Patch::Merge(json!({"metadata": metadata}));
+                nodes.patch(name, &PatchParams::default(), &patch).await
+            }
+            result => result,
+        };
+        match result {
+            Ok(node) => return node,
+            Err(error) => {
+                tracing::warn!(%error, "node not registered yet");
+                tokio::time::sleep(backoff.delay()).await;
+            }
+        }
+    }
+}
+
+fn labels(agent: &Agent) -> Map<String, Value> {
+    let arch = agent.machine.architecture;
+    let own = [
+        ("kubernetes.io/hostname", agent.config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+    own.chain(agent.config.labels.iter().map(|(name, value)| (name.clone(), json!(value)))).collect()
+}
+
+fn object(agent: &Agent) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": agent.config.node_name,
+            "labels": labels(agent),
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+        },
+        "spec": {"taints": agent.config.taints},
+    })
+}
+
+/// Tells the engine the node's range of pod addresses as soon as the node has one.
+async fn follow_pod_range(agent: Arc<Agent>) {
+    let fields = Some(format!("metadata.name={}", agent.config.node_name));
+    let informer = agent.informers.filtered::<Node>(Filter { namespace: None, labels: None, fields });
+    let mut deltas = informer.subscribe();
+    let mut told = String::new();
+    while let Some(delta) = deltas.recv().await {
+        let Delta::Applied { new, .. } = delta else { continue };
+        let range = pod_range(&new);
+        if range.is_empty() || range == told {
+            continue;
+        }
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+        while let Err(error) = agent.engine.set_pod_range(&range).await {
+            tracing::warn!(range, %error, "the engine does not take the range of pod addresses");
+            tokio::time::sleep(backoff.delay()).await;
+        }
+        told = range;
+    }
+}
+
+fn pod_range(node: &Node) -> String {
+    let spec = node.spec.clone().unwrap_or_default();
+    match spec.pod_cidrs.filter(|ranges| !ranges.is_empty()) {
+        Some(ranges) => ranges.join(","),
+        None => spec.pod_cidr.unwrap_or_default(),
+    }
+}
+
+/// Reports the node's status: at once when it becomes ready, later in rounds.
+async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
+    let mut reporter = Reporter::new(agent, &node, port);
+    let mut eager = 0;
+    loop {
+        let ready = reporter.round().await;
+        let wait = if ready || eager >= PATIENCE { ROUND } else { EAGER };
+        eager = if ready { 0 } else { eager.saturating_add(1) };
+        tokio::time::sleep(wait).await;
+    }
+}

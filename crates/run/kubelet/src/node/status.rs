@@ -1,0 +1,232 @@
+//! What the node's status tells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use plimsoll_cri::v1;
+use plimsoll_meta::quantity::Quantity;
+use serde_json::{Value, json};
+
+use super::VERSION;
+use crate::agent::Agent;
+
+/// A status that does not change is sent again after this long.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+/// Images that the status names at most (kubelet: nodeStatusMaxImages).
+const IMAGES: usize = 50;
+
+/// Sends the node's status when there is something to tell.
+pub(super) struct Reporter {
+    agent: Arc<Agent>,
+    port: Option<u16>,
+    /// Status word and time of each condition since it last changed.
+    since: BTreeMap<&'static str, (bool, Timestamp)>,
+    sent: Option<(Value, Instant)>,
+    ready: Option<bool>,
+}
+
+impl Reporter {
+    pub(super) fn new(agent: Arc<Agent>, node: &Node, port: Option<u16>) -> Self {
+        let known = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let since = known.filter_map(|it| {
+            let name = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"].into_iter();
+            let name = name.into_iter().find(|name| *name == it.type_)?;
+            Some((name, (it.status == "True", it.last_transition_time.as_ref()?.0)))
+        });
+        Self { since: since.collect(), agent, port, sent: None, ready: None }
+    }
+
+    /// Looks at everything and sends it when it changed. True when the API knows the node as ready.
+    pub(super) async fn round(&mut self) -> bool {
+        let engine = self.agent.engine.status().await;
+        let trouble = trouble(engine.as_ref());
+        let engine = engine.unwrap_or_default();
+        let ready = trouble.is_none();
+        let images = self.agent.engine.list_images().await.unwrap_or_default();
+        let told = self.told(&engine, images, trouble.clone());
+        let due = self.sent.as_ref().is_none_or(|(sent, at)| *sent != told || at.elapsed() >= HEARTBEAT);
+        if due && !self.send(told, trouble).await {
+            return false;
+        }
+        if self.ready.replace(ready) != Some(ready) {
+            let word = if ready { "NodeReady" } else { "NodeNotReady" };
+            let node = &self.agent.config.node_name;
+            self.agent.tell_node(word, format!("Node {node} status is now: {word}"));
+        }
+        ready
+    }
+
+    async fn send(&mut self, told: Value, trouble: Option<String>) -> bool {
+        let mut status = told.clone();
+        status["conditions"] = self.conditions(trouble, Timestamp::now());
+        let nodes = Api::<Node>::all(self.agent.client.clone());
+        let patch = Patch::Strategic(json!({"status": status}));
+        match nodes.patch_status(&self.agent.config.node_name, &PatchParams::default(), &patch).await {
+            Ok(_) => {
+                self.sent = Some((told, Instant::now()));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "node status not sent yet");
+                false
+            }
+        }
+    }
+
+    /// Everything but the times.
+    fn told(&self, engine: &v1::StatusResponse, images: Vec<v1::Image>, trouble: Option<String>) -> Value {
+        let config = &self.agent.config;
+        let machine = &self.agent.machine;
+        let addresses =
+            config.node_ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
+        let hostname = json!({"type": "Hostname", "address": config.node_name});
+        let handlers = engine.runtime_handlers.iter().map(|handler| {
+            let features = handler.features.unwrap_or_default();
+            json!({"name": handler.name, "features": {
+                "recursiveReadOnlyMounts": features.recursive_read_only_mounts,
+                "userNamespaces": features.user_namespaces,
+            }})
+        });
+        let features = engine.features.unwrap_or_default();
+        let mut status = json!({
+            "addresses": addresses.chain([hostname]).collect::<Vec<_>>(),
+            "capacity": list(&machine.capacity(config.max_pods)),
+            "allocatable": list(&self.agent.allocatable),
+            "nodeInfo": {
+                "machineID": machine.machine_id,
+                "systemUUID": machine.system_uuid,
+                "bootID": machine.boot_id,
+                "kernelVersion": machine.kernel,
+                "osImage": machine.os_image,
+                "containerRuntimeVersion": self.agent.runtime_version,
+                "kubeletVersion": VERSION,
+                "kubeProxyVersion": VERSION,
+                "operatingSystem": "linux",
+                "architecture": machine.architecture,
+            },
+            "images": shown(images),
+            "runtimeHandlers": handlers.collect::<Vec<_>>(),
+            "features": {"supplementalGroupsPolicy": features.supplemental_groups_policy},
+            // Stands for the conditions while statuses are compared.
+            "conditions": trouble,
+        });
+        if let Some(port) = self.port {
+            status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
+        }
+        status
+    }
+
+    fn conditions(&mut self, trouble: Option<String>, now: Timestamp) -> Value {
+        let ready = trouble.is_none();
+        let message = trouble.unwrap_or_else(|| "kubelet is posting ready status".into());
+        let list = [
+            (
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            ("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ("Ready", ready, if ready { "KubeletReady" } else { "KubeletNotReady" }, message.as_str()),
+        ];
+        let conditions = list.map(|(name, is, reason, message)| {
+            let known = self.since.get(name).filter(|(before, _)| *before == is);
+            let since = known.map_or(now, |(_, since)| *since);
+            self.since.insert(name, (is, since));
+            json!({
+                "type": name,
+                "status": if is { "True" } else { "False" },
+                "reason": reason,
+                "message": message,
+                "lastHeartbeatTime": Time(now),
+                "lastTransitionTime": Time(since),
+            })
+        });
+        json!(conditions)
+    }
+}
+
+/// Why the node cannot take pods, if it cannot.
+fn trouble(engine: Result<&v1::StatusResponse, &tonic::Status>) -> Option<String> {
+    let status = match engine {
+        Ok(response) => response.status.clone().unwrap_or_default(),
+        Err(error) => return Some(format!("container runtime is down: {}", error.message())),
+    };
+    let found = |name: &str| status.conditions.iter().find(|condition| condition.r#type == name);
+    for (name, what) in [
+        ("RuntimeReady", "container runtime not ready"),
+        ("NetworkReady", "container runtime network not ready"),
+    ] {
+        match found(name) {
+            Some(condition) if condition.status => {}
+            Some(condition) => {
+                let (reason, message) = (&condition.reason, &condition.message);
+                return Some(format!("{what}: {name}=false reason:{reason} message:{message}"));
+            }
+            None => return Some(format!("{what}: {name} is unknown")),
+        }
+    }
+    None
+}
+
+fn list(resources: &BTreeMap<String, Quantity>) -> Value {
+    json!(
+        resources.iter().map(|(name, amount)| (name.clone(), amount.to_string())).collect::<BTreeMap<_, _>>()
+    )
+}
+
+/// The largest images with all their names.
+fn shown(mut images: Vec<v1::Image>) -> Value {
+    images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+    let shown = images.into_iter().take(IMAGES).map(|image| {
+        let names: Vec<_> = image.repo_digests.into_iter().chain(image.repo_tags).collect();
+        json!({"names": names, "sizeBytes": image.size})
+    });
+    json!(shown.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_ready_when_engine_and_network_are() {
+        let status = |runtime: Option<bool>, network: Option<bool>| {
+            let condition = |name: &str, is: Option<bool>| {
+                is.map(|status| v1::RuntimeCondition {
+                    r#type: name.into(),
+                    status,
+                    reason: "R".into(),
+                    message: "m".into(),
+                })
+            };
+            let conditions = [condition("RuntimeReady", runtime), condition("NetworkReady", network)];
+            let conditions = conditions.into_iter().flatten().collect();
+            v1::StatusResponse { status: Some(v1::RuntimeStatus { conditions }), ..Default::default() }
+        };
+        let cases = [
+            (Some(true), Some(true), None),
+            (
+                Some(true),
+                Some(false),
+                Some("container runtime network not ready: NetworkReady=false reason:R message:m"),
+            ),
+            (
+                Some(false),
+                Some(true),
+                Some("container runtime not ready: RuntimeReady=false reason:R message:m"),
+            ),
+            (Some(true), None, Some("container runtime network not ready: NetworkReady is unknown")),
+        ];
+        for (runtime, network, expected) in cases {
+            assert_eq!(trouble(Ok(&status(runtime, network))).as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! One pod's task: it carries what happens to podlife and what podlife wants to the engine.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use plimsoll_client::Backoff;
+use plimsoll_podlife::observed::{Container, Sandbox};
+use plimsoll_podlife::probe::ProbeKind;
+use plimsoll_podlife::projection::projection;
+use plimsoll_podlife::{Effect, Input, Life, status_patch};
+use serde_json::Value;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::agent::Agent;
+use crate::effect::{Scene, is_own, place};
+use crate::prober;
+use crate::references::Watches;
+use crate::token::Tokens;
+use crate::volume;
+
+/// What a pod's task is told from outside.
+pub(crate) enum Message {
+    /// The API has this version now.
+    Desired(Arc<Pod>),
+    /// The API has it no more; this was its last version.
+    Gone(Arc<Pod>),
+    /// The engine told of some of what it has.
+    Seen(Vec<Sandbox>, Vec<Container>),
+    /// The engine removed a container.
+    Removed(String),
+    /// Everything the engine has, by id, and whether it is ready or running.
+    Check(Arc<Listing>),
+}
+
+/// What the engine has of all pods, by pod UID.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) pods: HashMap<String, Listed>,
+}
+
+/// What the engine has of one pod.
+#[derive(Default)]
+pub(crate) struct Listed {
+    pub(crate) sandboxes: HashMap<String, bool>,
+    pub(crate) containers: HashMap<String, bool>,
+}
+
+/// What ended beside the pod's task.
+enum Done {
+    Inputs(Vec<Input>),
+    Patched(Result<Pod, kube::Error>),
+    Deleted(Result<(), kube::Error>),
+    Refreshed(Result<(), String>),
+}
+
+struct Task {
+    agent: Arc<Agent>,
+    life: Life,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    work: JoinSet<Done>,
+    probes: HashMap<(String, ProbeKind), AbortHandle>,
+    probing: JoinSet<()>,
+    results: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    changes: (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiver<()>),
+    watches: Arc<Watches>,
+    tokens: Arc<Mutex<Tokens>>,
+    /// When tokens are to be renewed.
+    renewal: Option<Timestamp>,
+    refreshing: bool,
+    stale: bool,
+    writer: Writer,
+}
+
+/// The status in the API, and what is on its way there.
+struct Writer {
+    /// The status as the API has it, as far as is known.
+    known: Value,
+    version: u64,
+    busy: bool,
+    retry: Option<Timestamp>,
+    backoff: Backoff,
+    finish: bool,
+    deleted: bool,
+}
+
+/// Lives a pod until it is gone. `seen` says that the engine may have something of it already.
+pub(crate) async fn live(
+    agent: Arc<Agent>,
+    pod: Arc<Pod>,
+    seen: bool,
+    inbox: mpsc::UnboundedReceiver<Message>,
+) {
+    let changes = mpsc::unbounded_channel();
+    let watches = Arc::new(Watches::new(&agent.informers, &pod, &changes.0));
+    let mut task = Task {
+        life: Life::new(pod.clone(), agent.node.clone(), Timestamp::now()),
+        watches,
+        agent,
+        inbox,
+        work: JoinSet::new(),
+        probes: HashMap::new(),
+        probing: JoinSet::new(),
+        results: mpsc::unbounded_channel(),
+        changes,
+        tokens: Arc::default(),
+        renewal: None,
+        refreshing: false,
+        stale: false,
+        writer: Writer {
+            known: status_of(&pod),
+            version: version(&pod),
+            busy: false,
+            retry: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            finish: false,
+            deleted: false,
+        },
+    };
+    let input = if seen { task.look().await } else { listed(Vec::new(), Vec::new()) };
+    task.take(input);
+    task.run().await;
+}
+
+fn listed(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Input {
+    Input::Listed { sandboxes, containers }
+}
+
+fn status_of(pod: &Pod) -> Value {
+    serde_json::to_value(pod.status.clone().unwrap_or_default()).expect("statuses are JSON")
+}
+
+/// Resource versions of one server grow.
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            self.settle();
+            if self.life.finished() && self.life.gone() {
+                return;
+            }
+            let wake = [self.life.wake(), self.writer.retry, self.renewal].into_iter().flatten().min();
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.hear(message).await,
+                    // The agent ends; containers go on.
+                    None => return,
+                },
+                Some(done) = self.work.join_next() => self.done(done.expect("work is not aborted and does not panic")),
+                Some(input) = self.results.1.recv() => self.take(input),
+                Some(()) = self.changes.1.recv() => self.references_changed(),
+                () = until(wake), if wake.is_some() => self.take(Input::Tick),
+            }
+            self.drain().await;
+        }
+    }
+
+    /// Takes in what else has come, so that one status tells it all.
+    async fn drain(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.hear(message).await;
+        }
+        while let Some(done) = self.work.try_join_next() {
+            self.done(done.expect("work is not aborted and does not panic"));
+        }
+        while let Ok(input) = self.results.1.try_recv() {
+            self.take(input);
+        }
+    }
+
+    async fn hear(&mut self, message: Message) {
+        match message {
+            Message::Desired(pod) => self.desired(pod),
+            Message::Gone(pod) => {
+                self.desired(pod);
+                self.take(Input::Gone);
+            }
+            Message::Seen(sandboxes, containers) => self.take(Input::Seen { sandboxes, containers }),
+            Message::Removed(id) => self.take(Input::Removed { id }),
+            Message::Check(listing) => {
+                if self.life.is_idle() && !self.agrees(&listing) {
+                    let input = self.look().await;
+                    self.take(input);
+                }
+            }
+        }
+    }
+
+    fn desired(&mut self, pod: Arc<Pod>) {
+        if version(&pod) > self.writer.version && !self.writer.busy {
+            (self.writer.known, self.writer.version) = (status_of(&pod), version(&pod));
+        }
+        if !self.watches.fit(&pod) {
+            self.watches = Arc::new(Watches::new(&self.agent.informers, &pod, &self.changes.0));
+        }
+        let before = self.life.pod().clone();
+        let metadata = before.metadata.labels != pod.metadata.labels
+            || before.metadata.annotations != pod.metadata.annotations;
+        self.take(Input::Desired(pod));
+        if metadata && volume::volumes(self.life.pod()).filter_map(projection).any(|it| it.follows_pod()) {
+            self.refresh();
+        }
+    }
+
+    /// Whether the engine has what is known here.
+    fn agrees(&self, listing: &Listing) -> bool {
+        let none = Listed::default();
+        let uid = self.life.pod().metadata.uid.as_deref().unwrap_or_default();
+        let listed = listing.pods.get(uid).unwrap_or(&none);
+        let (sandboxes, containers) = self.life.known();
+        let same = |known: std::collections::BTreeMap<&str, bool>, listed: &HashMap<String, bool>| {
+            known.len() == listed.len() && known.iter().all(|(id, state)| listed.get(*id) == Some(state))
+        };
+        same(sandboxes, &listed.sandboxes) && same(containers, &listed.containers)
+    }
+
+    /// Asks the engine for everything, as often as it takes.
+    async fn look(&self) -> Input {
+        let uid = self.life.pod().metadata.uid.clone().unwrap_or_default();
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            match self.agent.engine.observe(&uid).await {
+                Ok(seen) => return listed(seen.sandboxes, seen.containers),
+                Err(error) => {
+                    tracing::warn!(pod = uid, %error, "the engine does not tell what it has");
+                    tokio::time::sleep(backoff.delay()).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let effects = self.life.on(input, Timestamp::now());
+        effects.into_iter().for_each(|effect| self.begin(effect));
+        self.renewal_due();
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Inputs(inputs) => inputs.into_iter().for_each(|input| self.take(input)),
+            Done::Patched(result) => self.patched(result),
+            Done::Deleted(result) => self.deleted(result),
+            Done::Refreshed(result) => self.refreshed(result),
+        }
+    }
+
+    fn scene(&self) -> Scene {
+        Scene {
+            agent: self.agent.clone(),
+            pod: self.life.pod().clone(),
+            pod_ips: self.pod_ips(),
+            watches: self.watches.clone(),
+            tokens: self.tokens.clone(),
+        }
+    }
+
+    fn pod_ips(&self) -> Vec<String> {
+        if plimsoll_podlife::spec::host_network(self.life.pod()) {
+            return self.agent.node.addresses.clone();
+        }
+        self.life.sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
+    }
+
+    fn begin(&mut self, effect: Effect) {
+        if is_own(&effect) {
+            match effect {
+                Effect::Event(event) => self.agent.tell(self.life.pod(), &event),
+                _ => self.writer.finish = true,
+            }
+            return;
+        }
+        let scene = self.scene();
+        let spec = |name: &str| self.life.specs().iter().find(|spec| spec.name() == name).cloned();
+        match effect {
+            Effect::PrepareVolumes => self.spawn(scene.prepare_volumes()),
+            Effect::StartSandbox { attempt } => self.spawn(scene.start_sandbox(attempt)),
+            Effect::StopSandbox { id } => {
+                let busy = self.life.runs_anything();
+                self.spawn(scene.stop_sandbox(id, busy));
+            }
+            Effect::RemoveSandbox { id } => self.spawn(scene.remove_sandbox(id)),
+            Effect::RemoveContainer { id } => self.spawn(scene.remove_container(id)),
+            Effect::Release => self.spawn(scene.release()),
+            Effect::EnsureImage { container } => {
+                if let Some(spec) = spec(&container) {
+                    self.spawn(scene.ensure_image(spec));
+                }
+            }
+            Effect::StartContainer { container, attempt, image, sandbox } => {
+                if let Some(spec) = spec(&container) {
+                    let target = spec.target.as_deref().and_then(|name| self.life.newest(name));
+                    let target = target.map(|run| run.id.clone());
+                    self.spawn(scene.start_container(spec, attempt, image, sandbox, target));
+                }
+            }
+            Effect::RunPostStart { container, id, hook } => {
+                if let Some(spec) = spec(&container) {
+                    self.spawn(scene.post_start(spec, id, hook));
+                }
+            }
+            Effect::StopContainer { container, id, grace, pre_stop } => {
+                if let Some(spec) = spec(&container) {
+                    self.spawn(scene.stop_container(spec, id, grace, pre_stop));
+                }
+            }
+            Effect::Event(_) | Effect::Finish => {}
+        }
+    }
+
+    fn spawn(&mut self, work: impl Future<Output = Vec<Input>> + Send + 'static) {
+        self.work.spawn(async { Done::Inputs(work.await) });
+    }
+
+    /// Brings probes, status and the end of the pod into line with its life.
+    fn settle(&mut self) {
+        self.settle_probes();
+        self.publish();
+    }
+
+    fn settle_probes(&mut self) {
+        let wanted = self.life.probes();
+        self.probes.retain(|key, handle| {
+            let kept = wanted.iter().any(|target| (&target.id, target.kind) == (&key.0, key.1));
+            if !kept {
+                handle.abort();
+            }
+            kept
+        });
+        let ips = self.pod_ips();
+        for target in wanted {
+            let key = (target.id.clone(), target.kind);
+            if self.probes.contains_key(&key) {
+                continue;
+            }
+            let Some(spec) = self.life.specs().iter().find(|spec| spec.name() == target.container) else {
+                continue;
+            };
+            let place = place(&self.agent, spec, &target.id, &ips);
+            let handle = self.probing.spawn(prober::run(target, place, self.results.0.clone()));
+            self.probes.insert(key, handle);
+        }
+        while self.probing.try_join_next().is_some() {}
+    }
+
+    /// Sends the status when it differs from what the API has. One patch is under way at a time, and
+    /// the next one tells the newest.
+    fn publish(&mut self) {
+        let now = Timestamp::now();
+        if self.life.gone() || self.writer.busy || self.writer.retry.is_some_and(|retry| retry > now) {
+            return;
+        }
+        self.writer.retry = None;
+        let pod = self.life.pod().clone();
+        let status = serde_json::to_value(self.life.status(now)).expect("statuses are JSON");
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let pods = self.pods();
+        if let Some(patch) = status_patch(&uid, &self.writer.known, &status) {
+            self.writer.busy = true;
+            self.work.spawn(async move {
+                let result =
+                    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+                Done::Patched(result)
+            });
+        } else if self.writer.finish && !self.writer.deleted {
+            self.writer.busy = true;
+            let params = DeleteParams {
+                grace_period_seconds: Some(0),
+                preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+                ..DeleteParams::default()
+            };
+            self.work.spawn(async move { Done::Deleted(pods.delete(&name, &params).await.map(drop)) });
+        }
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        let namespace = self.life.pod().metadata.namespace.as_deref().unwrap_or("default");
+        Api::namespaced(self.agent.client.clone(), namespace)
+    }
+
+    fn patched(&mut self, result: Result<Pod, kube::Error>) {
+        self.writer.busy = false;
+        match result {
+            Ok(pod) => {
+                self.writer.backoff.reset();
+                (self.writer.known, self.writer.version) = (status_of(&pod), version(&pod));
+            }
+            Err(error) => self.refused("status", &error),
+        }
+    }
+
+    fn deleted(&mut self, result: Result<(), kube::Error>) {
+        self.writer.busy = false;
+        match result {
+            Ok(()) => self.writer.deleted = true,
+            Err(error) => self.refused("deletion", &error),
+        }
+    }
+
+    fn refused(&mut self, what: &str, error: &kube::Error) {
+        let gone = matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409));
+        if gone {
+            // The watch will say so; until then nothing more is sent.
+            self.writer.deleted = true;
+        } else {
+            tracing::warn!(pod = self.life.pod().metadata.name, %error, "{what} not sent yet");
+        }
+        let wait = if gone { Duration::from_secs(10) } else { self.writer.backoff.delay() };
+        self.writer.retry = Timestamp::now().checked_add(wait).ok();
+    }
+
+    fn references_changed(&mut self) {
+        while self.changes.1.try_recv().is_ok() {}
+        self.take(Input::Retry);
+        self.refresh();
+    }
+
+    /// Renews the files of volumes, once at a time.
+    fn refresh(&mut self) {
+        if self.life.ending() {
+            return;
+        }
+        if self.refreshing {
+            self.stale = true;
+            return;
+        }
+        self.refreshing = true;
+        let scene = self.scene();
+        self.work.spawn(async move {
+            let result = match scene.volume_inputs().await {
+                Ok(inputs) => volume::refresh(scene.agent.clone(), inputs).await,
+                Err(why) => Err(why),
+            };
+            Done::Refreshed(result)
+        });
+    }
+
+    fn refreshed(&mut self, result: Result<(), String>) {
+        self.refreshing = false;
+        if let Err(why) = result {
+            // What is mounted stays as it was.
+            tracing::info!(pod = self.life.pod().metadata.name, why, "volumes not renewed");
+        }
+        if std::mem::take(&mut self.stale) {
+            self.refresh();
+        }
+    }
+
+    /// Renews tokens when it is time to.
+    fn renewal_due(&mut self) {
+        if self.renewal.is_some_and(|renewal| renewal <= Timestamp::now()) {
+            self.renewal = None;
+            self.refresh();
+        } else if let Ok(tokens) = self.tokens.try_lock() {
+            self.renewal = tokens.renewal();
+        }
+    }
+}
+
+async fn until(when: Option<Timestamp>) {
+    let Some(when) = when else { return };
+    let wait = when.duration_since(Timestamp::now());
+    tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
+}

@@ -1,0 +1,290 @@
+//! All pods of the node: a task for each, fed by the API and by the engine.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use plimsoll_client::{Backoff, Delta, Filter, Informer};
+use plimsoll_cri::v1;
+use plimsoll_podlife::cgroup::burstable_shares;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::Agent;
+use crate::engine::{container, sandbox};
+use crate::pod::{Listed, Listing, Message, live};
+use crate::volume;
+
+/// How often everything is compared, should an event have been lost.
+const COMPARE: Duration = Duration::from_secs(60);
+/// Seconds that containers get whose pod nobody knows any more.
+const ORPHAN_GRACE: i64 = 30;
+
+/// The informer of the pods that are bound to this node.
+pub(crate) fn informer(agent: &Agent) -> Informer<Pod> {
+    let fields = Some(format!("spec.nodeName={}", agent.config.node_name));
+    agent.informers.filtered(Filter { namespace: None, labels: None, fields })
+}
+
+struct Pods {
+    agent: Arc<Agent>,
+    informer: Informer<Pod>,
+    tasks: HashMap<String, mpsc::UnboundedSender<Message>>,
+    running: JoinSet<String>,
+    orphans: HashSet<String>,
+    /// What the engine had when this agent started, until the API's pods are all there.
+    found: Arc<Listing>,
+    synced: bool,
+    burstable: i64,
+}
+
+/// Runs every pod of the node until `stop`; then the tasks end and containers go on.
+pub(crate) async fn run(agent: Arc<Agent>, informer: Informer<Pod>, stop: CancellationToken) {
+    let found = Arc::new(list(&agent).await);
+    let mut pods = Pods {
+        agent: agent.clone(),
+        informer: informer.clone(),
+        tasks: HashMap::new(),
+        running: JoinSet::new(),
+        orphans: HashSet::new(),
+        found,
+        synced: false,
+        burstable: 0,
+    };
+    let mut deltas = informer.subscribe();
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let mut listening = JoinSet::new();
+    listening.spawn(listen(agent, sender));
+    let mut compare = tokio::time::interval(COMPARE);
+    compare.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(delta) = deltas.recv() => pods.change(delta),
+            Some(event) = events.recv() => pods.event(event).await,
+            Some(ended) = pods.running.join_next() => pods.ended(&ended.expect("pod tasks do not panic")),
+            _ = compare.tick() => pods.compare().await,
+        }
+    }
+}
+
+/// News from the engine.
+enum Event {
+    Told(Box<v1::ContainerEventResponse>),
+    /// The stream was broken: something may have been missed.
+    Resumed,
+}
+
+/// Follows the engine's events for ever.
+async fn listen(agent: Arc<Agent>, sender: mpsc::UnboundedSender<Event>) {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+    loop {
+        match agent.engine.runtime().get_container_events(v1::GetEventsRequest {}).await {
+            Ok(stream) => {
+                backoff.reset();
+                let mut stream = stream.into_inner();
+                if sender.send(Event::Resumed).is_err() {
+                    return;
+                }
+                while let Ok(Some(event)) = stream.message().await {
+                    if sender.send(Event::Told(Box::new(event))).is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the engine does not tell what happens"),
+        }
+        tokio::time::sleep(backoff.delay()).await;
+    }
+}
+
+/// Everything the engine has, asked until it answers.
+async fn list(agent: &Agent) -> Listing {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+    loop {
+        match try_list(agent).await {
+            Ok(listing) => return listing,
+            Err(error) => {
+                tracing::debug!(%error, "the engine does not tell what it has");
+                tokio::time::sleep(backoff.delay()).await;
+            }
+        }
+    }
+}
+
+async fn try_list(agent: &Agent) -> Result<Listing, tonic::Status> {
+    let mut listing = Listing::default();
+    let uid = |labels: &HashMap<String, String>| labels.get(plimsoll_cri::POD_UID).cloned();
+    for sandbox in agent.engine.sandboxes(None).await? {
+        let Some(uid) = uid(&sandbox.labels) else { continue };
+        let ready = sandbox.state == v1::PodSandboxState::SandboxReady as i32;
+        listing.pods.entry(uid).or_default().sandboxes.insert(sandbox.id, ready);
+    }
+    for container in agent.engine.containers(None).await? {
+        let Some(uid) = uid(&container.labels) else { continue };
+        let running = container.state == v1::ContainerState::ContainerRunning as i32;
+        listing.pods.entry(uid).or_default().containers.insert(container.id, running);
+    }
+    Ok(listing)
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+impl Pods {
+    fn change(&mut self, delta: Delta<Pod>) {
+        match delta {
+            Delta::Applied { new, .. } => self.applied(new),
+            Delta::Deleted(old) => self.send(&uid(&old), Message::Gone(old.clone())),
+            Delta::Synced => {
+                self.synced = true;
+                let found = std::mem::take(&mut self.found);
+                self.sweep(&found);
+                self.sweep_folders();
+            }
+        }
+        self.weigh();
+    }
+
+    fn applied(&mut self, pod: Arc<Pod>) {
+        let uid = uid(&pod);
+        if self.tasks.contains_key(&uid) {
+            return self.send(&uid, Message::Desired(pod));
+        }
+        let (sender, inbox) = mpsc::unbounded_channel();
+        self.tasks.insert(uid.clone(), sender);
+        let seen = !self.synced && self.found.pods.contains_key(&uid);
+        let agent = self.agent.clone();
+        self.running.spawn(async move {
+            live(agent, pod, seen, inbox).await;
+            uid
+        });
+    }
+
+    fn send(&self, uid: &str, message: Message) {
+        if let Some(task) = self.tasks.get(uid) {
+            // A task that has just ended needs no news.
+            let _ = task.send(message);
+        }
+    }
+
+    fn ended(&mut self, uid: &str) {
+        self.tasks.remove(uid);
+        self.orphans.remove(uid);
+    }
+
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Told(event) => self.told(*event),
+            Event::Resumed => self.compare().await,
+        }
+    }
+
+    fn told(&self, event: v1::ContainerEventResponse) {
+        let status = event.pod_sandbox_status;
+        let labels = status.as_ref().map(|status| &status.labels);
+        let labels = labels.or_else(|| event.containers_statuses.first().map(|status| &status.labels));
+        let Some(uid) = labels.and_then(|labels| labels.get(plimsoll_cri::POD_UID)).cloned() else { return };
+        if event.container_event_type == v1::ContainerEventType::ContainerDeletedEvent as i32 {
+            self.send(&uid, Message::Removed(event.container_id.clone()));
+        }
+        let id = status.as_ref().map(|status| status.id.clone()).unwrap_or_default();
+        let ended = v1::ContainerState::ContainerExited as i32;
+        for status in event.containers_statuses.iter().filter(|status| status.state == ended) {
+            // Nobody may be reading a log.
+            let _ = self.agent.exits.send(status.id.clone());
+        }
+        let containers = event.containers_statuses.into_iter();
+        let containers = containers.map(|status| container(status, &id)).collect();
+        let sandboxes = status.map(sandbox).into_iter().collect();
+        self.send(&uid, Message::Seen(sandboxes, containers));
+    }
+
+    /// Compares what the engine has with what the tasks know.
+    async fn compare(&mut self) {
+        if !self.synced {
+            return;
+        }
+        let Ok(listing) = try_list(&self.agent).await else { return };
+        let listing = Arc::new(listing);
+        for task in self.tasks.values() {
+            let _ = task.send(Message::Check(listing.clone()));
+        }
+        self.sweep(&listing);
+    }
+
+    /// Ends sandboxes whose pods nobody knows.
+    fn sweep(&mut self, listing: &Listing) {
+        for (uid, listed) in &listing.pods {
+            if self.tasks.contains_key(uid) || !self.orphans.insert(uid.clone()) {
+                continue;
+            }
+            tracing::info!(pod = uid, "ending a pod that the API does not have");
+            self.running.spawn(end_orphan(self.agent.clone(), uid.clone(), sandboxes(listed)));
+        }
+    }
+
+    /// Removes folders and control groups of pods that nobody knows.
+    fn sweep_folders(&self) {
+        let known: HashSet<String> = self.tasks.keys().chain(&self.orphans).cloned().collect();
+        let agent = self.agent.clone();
+        tokio::task::spawn_blocking(move || agent.cgroups.sweep(|uid| known.contains(uid)));
+        let folder = self.agent.config.data_dir.join("pods");
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let uid = entry.file_name().to_string_lossy().into_owned();
+            if !self.tasks.contains_key(&uid) && !self.orphans.contains(&uid) {
+                tokio::spawn(volume::release(self.agent.clone(), uid));
+            }
+        }
+    }
+
+    /// Gives burstable pods together the weight that they ask for.
+    fn weigh(&mut self) {
+        if !self.synced {
+            return;
+        }
+        let pods = self.informer.list();
+        let live = pods.iter().filter(|pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            !matches!(phase, Some("Succeeded" | "Failed"))
+        });
+        let shares = burstable_shares(live.filter_map(|pod| pod.spec.as_ref()));
+        if shares != self.burstable {
+            self.burstable = shares;
+            if let Err(error) = self.agent.cgroups.weigh_burstable(shares) {
+                tracing::warn!(%error, "burstable pods keep their weight");
+            }
+        }
+    }
+}
+
+fn sandboxes(listed: &Listed) -> Vec<String> {
+    listed.sandboxes.keys().cloned().collect()
+}
+
+/// Ends what is left of a pod whose object is gone: containers with grace, then all the rest.
+async fn end_orphan(agent: Arc<Agent>, uid: String, sandboxes: Vec<String>) -> String {
+    let containers = agent.engine.containers(Some(&uid)).await.unwrap_or_default();
+    let running = containers.into_iter().filter(|it| it.state == v1::ContainerState::ContainerRunning as i32);
+    let mut stops = JoinSet::new();
+    for container in running {
+        let agent = agent.clone();
+        let grace = container.annotations.get(plimsoll_cri::TERMINATION_GRACE);
+        let grace = grace.and_then(|grace| grace.parse().ok()).unwrap_or(ORPHAN_GRACE);
+        stops.spawn(async move { agent.engine.stop_container(&container.id, grace).await });
+    }
+    while stops.join_next().await.is_some() {}
+    for id in sandboxes {
+        let stopped = agent.engine.stop_sandbox(&id).await;
+        if let Err(error) = stopped.and(agent.engine.remove_sandbox(&id).await) {
+            tracing::warn!(sandbox = id, %error, "sandbox of a pod that is gone stays");
+        }
+    }
+    if let Err(error) = volume::release(agent.clone(), uid.clone()).await {
+        tracing::warn!(pod = uid, error, "volumes of a pod that is gone stay");
+    }
+    uid
+}

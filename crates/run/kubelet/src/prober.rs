@@ -1,0 +1,89 @@
+//! Running probes at their times. What results mean is decided in podlife.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use plimsoll_podlife::Input;
+use plimsoll_podlife::probe::{Outcome, ProbeKind, Target};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::handler::Place;
+
+/// How a probe presents itself.
+const AGENT: &str = "kube-probe/1.37";
+/// The first pause between early tries; each next one is twice as long.
+const EARLY: Duration = Duration::from_millis(50);
+
+/// Tries a probe again and again, and sends what comes out, until it is dropped.
+pub(crate) async fn run(target: Target, place: Place, results: mpsc::UnboundedSender<Input>) {
+    let seconds = |value: Option<i32>, least: i32| {
+        Duration::from_secs(u64::try_from(value.unwrap_or(least).max(least)).unwrap_or_default())
+    };
+    let period = seconds(target.probe.period_seconds.or(Some(10)), 1);
+    let delay = seconds(target.probe.initial_delay_seconds, 0);
+    let age = Timestamp::now().duration_since(target.started);
+    let age = Duration::try_from(age).unwrap_or_default();
+    let mut next = Instant::now() + delay.saturating_sub(age);
+    let mut succeeded = false;
+    loop {
+        sleep_until(next).await;
+        next += period;
+        let outcome = once(&target, &place).await;
+        succeeded |= outcome == Outcome::Success;
+        let early = !succeeded && may_hurry(&target);
+        if results.send(input(&target, outcome)).is_err() {
+            return;
+        }
+        if early && hurry(&target, &place, next).await {
+            succeeded = true;
+            if results.send(input(&target, Outcome::Success)).is_err() {
+                return;
+            }
+        }
+        // A try that took longer than the period delays the next one, and none is made up for.
+        next = next.max(Instant::now());
+    }
+}
+
+fn input(target: &Target, outcome: Outcome) -> Input {
+    Input::Probed { id: target.id.clone(), kind: target.kind, outcome }
+}
+
+/// A container that has just started is asked more often until it answers for the first time, so that
+/// it is ready when it is and not up to a period later. These tries count only when they succeed.
+/// Commands cost too much for it.
+fn may_hurry(target: &Target) -> bool {
+    target.kind != ProbeKind::Liveness && target.probe.exec.is_none()
+}
+
+async fn hurry(target: &Target, place: &Place, end: Instant) -> bool {
+    let mut pause = EARLY;
+    while Instant::now() + pause < end {
+        tokio::time::sleep(pause).await;
+        if once(target, place).await == Outcome::Success {
+            return true;
+        }
+        pause *= 2;
+    }
+    false
+}
+
+async fn once(target: &Target, place: &Place) -> Outcome {
+    let seconds = target.probe.timeout_seconds.unwrap_or(1).max(1);
+    let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
+    let probe = &target.probe;
+    if let Some(action) = &probe.exec {
+        return place.exec(action.command.clone().unwrap_or_default(), timeout).await;
+    }
+    if let Some(action) = &probe.http_get {
+        return place.http(action, AGENT, timeout).await;
+    }
+    if let Some(action) = &probe.tcp_socket {
+        return place.tcp(action, timeout).await;
+    }
+    match &probe.grpc {
+        Some(action) => place.grpc(action, timeout).await,
+        None => Outcome::Error("the probe names no action".into()),
+    }
+}

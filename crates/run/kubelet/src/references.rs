@@ -1,0 +1,120 @@
+//! The ConfigMaps and Secrets that a pod refers to: each watched by itself, and only while it is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use plimsoll_client::{Delta, Filter, Informer, Informers, Object};
+use plimsoll_podlife::env::{References, config_map_names, secret_names};
+use plimsoll_podlife::projection::projection;
+use plimsoll_podlife::spec::specs;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::volume::volumes;
+
+/// Longest wait for the first answer of the API.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The watches of one pod.
+pub(crate) struct Watches {
+    names: Names,
+    config_maps: BTreeMap<String, Informer<ConfigMap>>,
+    secrets: BTreeMap<String, Informer<Secret>>,
+    /// Ends with the watches.
+    _forwarders: JoinSet<()>,
+}
+
+/// The names that a pod refers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    config_maps: BTreeSet<String>,
+    secrets: BTreeSet<String>,
+}
+
+impl Names {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let mut names = Self::default();
+        for projection in volumes(pod).filter_map(projection) {
+            names.config_maps.extend(projection.config_maps().map(str::to_owned));
+            names.secrets.extend(projection.secrets().map(str::to_owned));
+        }
+        for spec in specs(pod) {
+            names.config_maps.extend(config_map_names(&spec.container).map(str::to_owned));
+            names.secrets.extend(secret_names(&spec.container).map(str::to_owned));
+        }
+        names
+    }
+}
+
+impl Watches {
+    /// Begins to watch; every later change of an object sends a message.
+    pub(crate) fn new(informers: &Informers, pod: &Pod, changed: &mpsc::UnboundedSender<()>) -> Self {
+        let names = Names::of(pod);
+        let namespace = pod.metadata.namespace.clone();
+        let mut forwarders = JoinSet::new();
+        let config_maps = watch(informers, namespace.as_ref(), &names.config_maps, changed, &mut forwarders);
+        let secrets = watch(informers, namespace.as_ref(), &names.secrets, changed, &mut forwarders);
+        Self { names, config_maps, secrets, _forwarders: forwarders }
+    }
+
+    /// Whether the pod still refers to the same objects.
+    pub(crate) fn fit(&self, pod: &Pod) -> bool {
+        self.names == Names::of(pod)
+    }
+
+    /// The objects as they are now.
+    pub(crate) async fn read(&self, namespace: &str) -> Result<References, String> {
+        Ok(References {
+            config_maps: read(&self.config_maps, namespace).await?,
+            secrets: read(&self.secrets, namespace).await?,
+        })
+    }
+}
+
+fn watch<K>(
+    informers: &Informers,
+    namespace: Option<&String>,
+    names: &BTreeSet<String>,
+    changed: &mpsc::UnboundedSender<()>,
+    forwarders: &mut JoinSet<()>,
+) -> BTreeMap<String, Informer<K>>
+where
+    K: Object + kube::Resource<DynamicType = ()>,
+{
+    let watch = |name: &String| {
+        let fields = Some(format!("metadata.name={name}"));
+        let informer =
+            informers.filtered::<K>(Filter { namespace: namespace.cloned(), labels: None, fields });
+        forwarders.spawn(forward(informer.subscribe(), changed.clone()));
+        (name.clone(), informer)
+    };
+    names.iter().map(watch).collect()
+}
+
+/// Passes on that something changed after the first content is there.
+async fn forward<K>(mut deltas: mpsc::UnboundedReceiver<Delta<K>>, changed: mpsc::UnboundedSender<()>) {
+    let mut synced = false;
+    while let Some(delta) = deltas.recv().await {
+        if matches!(delta, Delta::Synced) {
+            synced = true;
+        } else if synced && changed.send(()).is_err() {
+            return;
+        }
+    }
+}
+
+async fn read<K: Object>(
+    informers: &BTreeMap<String, Informer<K>>,
+    namespace: &str,
+) -> Result<BTreeMap<String, Arc<K>>, String> {
+    let mut found = BTreeMap::new();
+    for (name, informer) in informers {
+        if tokio::time::timeout(PATIENCE, informer.synced()).await.is_err() {
+            return Err(format!("failed to read \"{name}\": timed out waiting for the condition"));
+        }
+        found.extend(informer.get(namespace, name).map(|object| (name.clone(), object)));
+    }
+    Ok(found)
+}
