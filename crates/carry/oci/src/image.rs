@@ -40,6 +40,12 @@ impl Image {
         self.record.manifest
     }
 
+    /// When it was built, in seconds since 1970, if it says so.
+    pub fn created(&self) -> Option<i64> {
+        let text = self.config.created().as_ref()?;
+        text.parse::<jiff::Timestamp>().ok().map(|time| time.as_second())
+    }
+
     /// Entry point and arguments of a container that names neither.
     pub fn command(&self) -> Vec<String> {
         let config = self.config.config().as_ref();

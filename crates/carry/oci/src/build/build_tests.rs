@@ -70,7 +70,9 @@ fn files(image: &Image) -> BTreeMap<String, String> {
                 walk(root, &path, all);
                 all.entry(name + "/").or_default();
             } else if metadata.is_file() {
-                all.insert(name, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned());
+                let large = metadata.len() > 4096;
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                all.insert(name, if large { "large".into() } else { text(fs::read(&path).unwrap()) });
             } else if metadata.is_symlink() {
                 all.insert(name, format!("-> {}", fs::read_link(&path).unwrap().display()));
             } else if metadata.rdev() == 0 {

@@ -1,5 +1,6 @@
 //! Registries: pulling and pushing over the distribution protocol.
 
+mod auth;
 mod blob;
 mod pull;
 mod push;
@@ -8,35 +9,9 @@ mod remote;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use auth::Auth;
+
 use crate::digest::Digest;
-
-/// Who asks a registry.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub enum Auth {
-    /// Anybody.
-    #[default]
-    Anonymous,
-    /// A user with a password.
-    Basic {
-        /// User name.
-        user: String,
-        /// Password or access token.
-        password: String,
-    },
-    /// A token of the registry's own.
-    Bearer(String),
-}
-
-impl std::fmt::Debug for Auth {
-    /// Secrets do not reach the log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Anonymous => f.write_str("Anonymous"),
-            Self::Basic { user, .. } => write!(f, "Basic({user})"),
-            Self::Bearer(_) => f.write_str("Bearer"),
-        }
-    }
-}
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
