@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Error(String);
+pub struct Error(String);
 
 impl Error {
     pub(crate) fn new(cause: &dyn std::fmt::Display) -> Self {
@@ -27,7 +27,7 @@ impl Error {
 /// What a request carries.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Error>;
 /// What a response carries.
-pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, Error>;
+pub type ResponseBody = UnsyncBoxBody<Bytes, Error>;
 
 /// The largest request body, as upstream's.
 const LIMIT: usize = 3 * 1024 * 1024;

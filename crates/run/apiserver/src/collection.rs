@@ -217,12 +217,12 @@ fn unreadable(error: &StoreError, prefix: &str, after: Option<&str>) -> Status {
     match (error, after) {
         (StoreError::Compacted { .. }, Some(start)) if start.starts_with(prefix) => Status {
             details: json!({}),
-            ..Status::expired(format!(
+            ..Status::expired(
                 "The provided continue parameter is too old to display a consistent list result. You can start a new list \
                  without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
                  results. Continuing with the provided token results in an inconsistent list - objects that were created, \
-                 modified, or deleted between the time the first chunk was returned and now may show up in the list."
-            ))
+                 modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            )
         },
         (StoreError::Compacted { .. }, _) => {
             Status::expired("The resourceVersion for the provided list is too old.")

@@ -218,7 +218,7 @@ fn service(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> 
         _ => ports
             .iter()
             .copied()
-            .find(|one| one["name"] == port || one["port"].to_string() == port)
+            .find(|one| one["name"] == port || one["port"].as_u64() == port.parse().ok())
             .ok_or_else(|| {
                 Status::unavailable(format!("no service port {port:?} found for service {name:?}"))
             })?,

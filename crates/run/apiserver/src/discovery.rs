@@ -175,8 +175,7 @@ fn aggregate(core: bool, version: &str) -> Value {
 }
 
 fn aggregate_version(group: &str, version: &str) -> Value {
-    let resources: Vec<Value> =
-        kinds_of(group, version).into_iter().map(|kind| aggregate_resource(kind)).collect();
+    let resources: Vec<Value> = kinds_of(group, version).into_iter().map(aggregate_resource).collect();
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 

@@ -3,7 +3,7 @@
 //! The resourceVersion is the first field of the metadata, so that the store can write the
 //! revision it gives between two halves that are encoded before the revision is known.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use plimsoll_store::Value as Stored;
 use serde_json::{Map, Value};
 
@@ -52,17 +52,6 @@ pub(crate) fn object(value: &Value) -> Bytes {
     out.into()
 }
 
-/// A stored object in another served version of the same shape: only the apiVersion differs.
-pub(crate) fn with_api_version(stored: &Bytes, from: &str, to: &str) -> Bytes {
-    let prefix = "{\"apiVersion\":\"".len();
-    debug_assert!(stored[prefix..].starts_with(from.as_bytes()));
-    let mut out = BytesMut::with_capacity(stored.len() + to.len());
-    out.put_slice(&stored[..prefix]);
-    out.put_slice(to.as_bytes());
-    out.put_slice(&stored[prefix + from.len()..]);
-    out.freeze()
-}
-
 /// The opening of a list up to its first item.
 pub(crate) fn list_head(api_version: &str, kind: &str, metadata: &Value) -> Bytes {
     format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
@@ -92,11 +81,5 @@ mod tests {
             expected["metadata"]["resourceVersion"] = json!("77");
             assert_eq!(whole(&object, "77"), expected);
         }
-    }
-
-    #[test]
-    fn the_version_can_be_exchanged() {
-        let bytes = Bytes::from(r#"{"apiVersion":"a/v1","kind":"K"}"#);
-        assert_eq!(with_api_version(&bytes, "a/v1", "a/v1beta1"), r#"{"apiVersion":"a/v1beta1","kind":"K"}"#);
     }
 }

@@ -41,7 +41,9 @@ mod version;
 mod watch;
 mod write;
 
+pub use body::{Error as BodyError, ResponseBody};
 pub use config::{Config, Credentials};
+pub use listen::server_tls;
 pub use server::{Server, StartError};
 pub use user::User;
 pub use version::VERSION;

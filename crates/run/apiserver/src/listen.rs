@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,29 +10,35 @@ use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::server::WebPkiClientVerifier;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::authenticate::Peer;
 use crate::body;
-use crate::config::Credentials;
 use crate::server::{Api, StartError, certificates, private_key, roots};
 use crate::stages;
 
 /// A client must finish its handshake, and later its request's head, in this time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
-/// The server's TLS: its own certificate, clients' certificates checked but not required.
-pub(crate) fn tls(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, StartError> {
+/// TLS of a server: its own certificate, clients' certificates checked but not required.
+pub fn server_tls(
+    certificate: &Path,
+    key: &Path,
+    client_authority: &Path,
+) -> Result<Arc<rustls::ServerConfig>, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Pem {
-        path: credentials.certificate.clone(),
+        path: certificate.to_owned(),
         cause: error.to_string(),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(
-        Arc::new(roots(&credentials.client_ca)?),
+        Arc::new(roots(client_authority)?),
         Arc::clone(&provider),
     )
     .allow_unauthenticated()
@@ -41,7 +48,7 @@ pub(crate) fn tls(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?
         .with_client_cert_verifier(clients)
-        .with_single_cert(certificates(&credentials.certificate)?, private_key(&credentials.key)?)
+        .with_single_cert(certificates(certificate)?, private_key(key)?)
         .map_err(|error| failed(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -54,8 +61,7 @@ pub(crate) async fn serve(
     tls: Arc<rustls::ServerConfig>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let listener = bind(address).map_err(|source| StartError::Listen { address, source })?;
     tracing::info!(%address, "serving the API");
     let acceptor = TlsAcceptor::from(tls);
     tokio::spawn(async move {
@@ -80,6 +86,18 @@ pub(crate) async fn serve(
         }
     });
     Ok(())
+}
+
+/// A listening socket. The address may come into being later: the pod network's bridge is made
+/// after the server, and servers of other machines may fail over.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv4() {
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {

@@ -16,6 +16,9 @@ use crate::target::ResourcePath;
 
 const VERSION: &str = "autoscaling/v1";
 
+/// Turns the present scale into the wanted one.
+type Change = Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync>;
+
 pub(crate) async fn serve(
     api: &Api,
     asked: &Asked,
@@ -27,13 +30,12 @@ pub(crate) async fn serve(
         return Ok(body::json(StatusCode::OK, &view(&subresource::parent(api, kind, target)?)));
     }
     let bytes = body::read(request.into_body()).await?;
-    let change: Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync> =
-        if asked.method == http::Method::PUT {
-            let scale = checked(asked, decode::value(&asked.headers, &bytes)?)?;
-            Box::new(move |_| Ok(scale.clone()))
-        } else {
-            patch(asked, &bytes)?
-        };
+    let change: Change = if asked.method == http::Method::PUT {
+        let scale = checked(asked, decode::value(&asked.headers, &bytes)?)?;
+        Box::new(move |_| Ok(scale.clone()))
+    } else {
+        patch(asked, &bytes)?
+    };
     let write = stages::write(api, asked, kind, target, Some("scale"))?;
     let object = subresource::change(write, |object| {
         let now = view(object);
@@ -67,10 +69,7 @@ fn checked(asked: &Asked, mut scale: Value) -> Result<Value, Status> {
     Ok(scale)
 }
 
-fn patch(
-    asked: &Asked,
-    bytes: &[u8],
-) -> Result<Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync>, Status> {
+fn patch(asked: &Asked, bytes: &[u8]) -> Result<Change, Status> {
     use stages::Patch;
     Ok(match Patch::read(asked, bytes)? {
         Patch::Json(patch) => Box::new(move |scale| Ok(plimsoll_merge::json_patch(scale.clone(), &patch)?)),

@@ -77,7 +77,8 @@ impl Server {
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         let store = Store::open(&config.store, Options::default())?;
         let credentials = &config.credentials;
-        let server_tls = listen::tls(credentials)?;
+        let server_tls =
+            listen::server_tls(&credentials.certificate, &credentials.key, &credentials.client_ca)?;
         let api = Api {
             tokens: Tokens::ensure(&credentials.service_account_key)?,
             rbac: Rbac::follow(&store),
@@ -92,16 +93,6 @@ impl Server {
                 .await?;
         }
         Ok(server)
-    }
-
-    /// Serves on one more address.
-    pub async fn listen(
-        &self,
-        address: std::net::SocketAddr,
-        config: &Config,
-        shutdown: CancellationToken,
-    ) -> Result<(), StartError> {
-        listen::serve(Arc::clone(&self.api), address, listen::tls(&config.credentials)?, shutdown).await
     }
 
     /// The server as a service for a part of this process, which asks as `user`.

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use plimsoll_admission::rbac::Attributes;
 use plimsoll_catalogue::{Kind, Verb};
 use plimsoll_meta::status::Status;
-use plimsoll_store::Expect;
 use serde_json::{Value, json};
 
 use crate::authenticate::{self, Peer};
@@ -456,9 +455,4 @@ fn warned(mut response: Response<ResponseBody>, warnings: &[String]) -> Response
         }
     }
     response
-}
-
-/// The precondition of a write that replaces what was read.
-pub(crate) fn unchanged(entry: &plimsoll_store::Entry) -> Expect {
-    Expect::Revision(entry.modified)
 }

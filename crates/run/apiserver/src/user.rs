@@ -36,9 +36,4 @@ impl User {
             ..Self::default()
         }
     }
-
-    /// Namespace and name, if this is a service account.
-    pub(crate) fn service_account(&self) -> Option<(&str, &str)> {
-        self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
-    }
 }
