@@ -109,7 +109,7 @@ impl Engine {
         };
         let document = spec::document(&input)?;
         let capabilities = spec::capabilities_of(&security, &self.shared.host)?;
-        let filters = spec::seccomp::filters(security.seccomp.as_ref(), security.privileged, &capabilities)?;
+        let filters = self.filters(&security, &capabilities)?;
         let launch = Launch {
             cgroup: container.cgroup.clone(),
             oom_score: i32::try_from(resources.oom_score_adj).unwrap_or(0),

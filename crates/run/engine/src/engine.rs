@@ -1,10 +1,11 @@
 //! The engine itself: start, adoption of what runs, and the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use plimsoll_cri::v1::ContainerEventResponse;
+use plimsoll_cri::v1::security_profile::ProfileType;
+use plimsoll_cri::v1::{ContainerEventResponse, LinuxContainerSecurityContext, SecurityProfile};
 use plimsoll_kernel::cgroup::{Cgroup, Hierarchy};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::pods::Pods;
-use crate::spec::Host;
+use crate::spec::{Host, seccomp};
 use crate::stream::Tickets;
 
 /// How many events a slow listener may be behind before it has to list anew.
@@ -25,6 +26,9 @@ pub struct Engine {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// Compiled filters, each instruction packed into one number.
+type Filters = Vec<Vec<u64>>;
+
 /// What all parts of an engine share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -33,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     pub(crate) boot: String,
     pub(crate) pods: Pods,
+    /// The engine's own system call filters by capabilities: compiling one takes milliseconds.
+    pub(crate) filters: Mutex<HashMap<Vec<String>, Filters>>,
     pub(crate) tickets: Tickets,
     pub(crate) events: broadcast::Sender<ContainerEventResponse>,
 }
@@ -80,12 +86,33 @@ impl Engine {
             host,
             boot,
             pods: Pods::default(),
+            filters: Mutex::default(),
             tickets: Tickets::default(),
             events,
         };
         let engine = Self { shared: Arc::new(shared) };
         engine.adopt().await;
         Ok(engine)
+    }
+
+    /// The system call filters of a container.
+    pub(crate) fn filters(
+        &self,
+        security: &LinuxContainerSecurityContext,
+        capabilities: &[String],
+    ) -> Result<Filters> {
+        let compile = || seccomp::filters(security.seccomp.as_ref(), security.privileged, capabilities);
+        let profile = security.seccomp.as_ref().map(SecurityProfile::profile_type);
+        if profile != Some(ProfileType::RuntimeDefault) || security.privileged {
+            return Ok(compile()?);
+        }
+        let known = || self.shared.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(filters) = known().get(capabilities) {
+            return Ok(filters.clone());
+        }
+        let filters = compile()?;
+        known().insert(capabilities.to_vec(), filters.clone());
+        Ok(filters)
     }
 
     pub(crate) fn cgroup(&self, path: &str) -> Cgroup {

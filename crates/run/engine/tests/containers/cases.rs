@@ -233,7 +233,6 @@ async fn exec_and_attach() {
     let error = machine.engine.exec_sync(&id, &command, Some(Duration::from_millis(200))).await.unwrap_err();
     assert!(error.to_string().contains("exceeded"));
 
-    let command = ["sh", "-c", "stty size; tty"].map(str::to_owned);
     let mut session = machine.engine.exec(&id, &["sh".to_owned()], true, true).await.unwrap();
     session.resize(100, 40).unwrap();
     let mut terminal = fs::File::from(session.terminal.take().unwrap());
@@ -246,7 +245,6 @@ async fn exec_and_attach() {
         text.push_str(&String::from_utf8_lossy(&said[..length]));
     }
     assert!(text.contains("40 100"), "{text}");
-    let _ = command;
 
     let attached = machine.engine.attach(&id).await.unwrap();
     let mut stdin = fs::File::from(attached.stdin.unwrap());
@@ -359,6 +357,14 @@ async fn speed() {
         let begin = Instant::now();
         machine.engine.remove_sandbox(&sandbox).await.unwrap();
         stops += millis(begin);
+    }
+    let sandbox = machine.sandbox().await;
+    machine.script(&sandbox, "sleep 100").await;
+    for pid in processes(&machine.folder.display().to_string()) {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let memory = read("smaps_rollup");
+        let lines = memory.lines().filter(|line| line.starts_with("Private") || line.starts_with("Pss:"));
+        println!("{}: {}", read("comm").trim(), lines.collect::<Vec<_>>().join(" "));
     }
     let mean = |sum: f64| sum / f64::from(ROUNDS);
     println!(
