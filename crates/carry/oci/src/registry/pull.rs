@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_client::RegistryOperation;
 
@@ -45,11 +46,12 @@ impl ImageStore {
         let adding = blocking(move || store.adding()).await?;
         if !self.has(&found) {
             let Found { remote, manifest, .. } = &found;
-            stream::iter(manifest.layers.iter().chain([&manifest.config]))
-                .map(|blob| fetch(self, remote, blob, &progress))
-                .buffer_unordered(PARALLEL)
-                .try_collect::<()>()
-                .await?;
+            // Boxed, so that the future of the whole pull can move between threads.
+            let mut fetches: Vec<BoxFuture<'_, Result<()>>> = Vec::new();
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                fetches.push(Box::pin(fetch(self, remote, blob, &progress)));
+            }
+            stream::iter(fetches).buffer_unordered(PARALLEL).try_collect::<()>().await?;
         }
         let store = self.clone();
         blocking(move || {

@@ -127,6 +127,11 @@ fn explain(fault: Fault, name: &ImageName) -> Error {
         Fault::RequestError(error) if error.is_connect() || error.is_timeout() => {
             Error::Unreachable { registry: registry(), reason: root_cause(&error) }
         }
+        Fault::RequestError(error)
+            if error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403)) =>
+        {
+            unauthorized("authentication required".into())
+        }
         Fault::RequestError(error) => Error::Registry { registry: registry(), reason: root_cause(&error) },
         Fault::AuthenticationFailure(reason) => unauthorized(first_message(&reason)),
         Fault::UnauthorizedError { .. } => unauthorized("authentication required".into()),

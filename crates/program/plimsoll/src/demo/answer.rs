@@ -78,22 +78,22 @@ where
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 text(StatusCode::OK, &format!("slept {millis} ms\n"))
             }
-            Err(refused) => refused,
+            Err(reason) => text(StatusCode::BAD_REQUEST, &reason),
         },
         "/status" => match number(&query, "code", 200, 599) {
             Ok(code) => status(code),
-            Err(refused) => refused,
+            Err(reason) => text(StatusCode::BAD_REQUEST, &reason),
         },
         "/memory" => match number(&query, "mb", 0, 1 << 20) {
             Ok(mebibytes) => memory(server, mebibytes).await,
-            Err(refused) => refused,
+            Err(reason) => text(StatusCode::BAD_REQUEST, &reason),
         },
         "/cpu" => match number(&query, "ms", 1000, MAX_MILLIS) {
             Ok(millis) => {
                 server.load.burn(Duration::from_millis(millis)).await;
                 text(StatusCode::OK, &format!("burned {millis} ms\n"))
             }
-            Err(refused) => refused,
+            Err(reason) => text(StatusCode::BAD_REQUEST, &reason),
         },
         "/echo" => echo(request).await,
         _ => text(StatusCode::NOT_FOUND, HELP),
@@ -145,13 +145,13 @@ where
     plain(StatusCode::OK, out.into())
 }
 
-/// A number of the query, or the answer to a wrong one.
-fn number(query: &str, key: &str, default: u64, most: u64) -> Result<u64, Answer> {
+/// A number of the query, or what is wrong with it.
+fn number(query: &str, key: &str, default: u64, most: u64) -> Result<u64, String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let Some((_, value)) = pairs.into_iter().find(|(name, _)| *name == key) else { return Ok(default) };
     match value.parse() {
         Ok(number) if number <= most => Ok(number),
-        _ => Err(text(StatusCode::BAD_REQUEST, &format!("{key} must be a number up to {most}\n"))),
+        _ => Err(format!("{key} must be a number up to {most}\n")),
     }
 }
 
