@@ -217,13 +217,6 @@ impl Life {
         self.runs(name).max_by_key(|run| (run.attempt, run.created))
     }
 
-    /// The run before the newest one, if its records are kept.
-    #[must_use]
-    pub fn previous(&self, name: &str) -> Option<&Container> {
-        let newest = self.newest(name)?;
-        self.runs(name).filter(|run| run.id != newest.id).max_by_key(|run| (run.attempt, run.created))
-    }
-
     /// The sandbox that works, if any.
     #[must_use]
     pub fn sandbox(&self) -> Option<&Sandbox> {

@@ -151,9 +151,13 @@ impl Life {
             started: Some(false),
             ..ContainerStatus::default()
         };
-        match self.newest(spec.name()) {
-            None => self.never_seen(spec, &mut status),
-            Some(run) => self.seen(spec, run, &mut status),
+        // What was made and not started yet is nothing to show.
+        let started = self.runs(spec.name()).filter(|run| run.state != State::Created);
+        let mut runs: Vec<_> = started.collect();
+        runs.sort_by_key(|run| std::cmp::Reverse((run.attempt, run.created)));
+        match runs.as_slice() {
+            [] => self.never_seen(spec, &mut status),
+            [run, before @ ..] => self.seen(spec, run, before.first().copied(), &mut status),
         }
         status
     }
@@ -179,7 +183,7 @@ impl Life {
         });
     }
 
-    fn seen(&self, spec: &Spec, run: &Container, status: &mut ContainerStatus) {
+    fn seen(&self, spec: &Spec, run: &Container, before: Option<&Container>, status: &mut ContainerStatus) {
         status.restart_count = i32::try_from(run.attempt).unwrap_or(i32::MAX);
         status.image.clone_from(&run.image);
         status.image_id.clone_from(&run.image_ref);
@@ -188,9 +192,8 @@ impl Life {
         status.user = run.user.clone().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid, gid, supplemental_groups: Some(groups) }),
         });
-        status.last_state = self
-            .previous(spec.name())
-            .and_then(|previous| Some(terminated(&previous.exit()?, Some(self.container_id(previous)))));
+        status.last_state =
+            before.and_then(|before| Some(terminated(&before.exit()?, Some(self.container_id(before)))));
         status.state = Some(self.state(spec, run, status));
         let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
         status.started = Some(running && self.is_started(spec, run));

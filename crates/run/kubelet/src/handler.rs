@@ -164,19 +164,14 @@ async fn dial(address: &str, timeout: Duration) -> Result<TcpStream, String> {
 
 /// The next address, when it is on the same host.
 fn redirect(from: &Uri, location: &str) -> Option<Uri> {
-    let host = from.authority()?;
-    if location.starts_with('/') && !location.starts_with("//") {
-        return format!("{}://{host}{location}", from.scheme_str()?).parse().ok();
+    let (host, scheme) = (from.authority()?, from.scheme_str()?);
+    if location.contains("://") || location.starts_with("//") {
+        let next: Uri = location.parse().ok()?;
+        return (next.host() == Some(host.host()) && next.scheme().is_some()).then_some(next);
     }
-    let next: Uri = location.parse().ok()?;
-    match next.host() {
-        Some(name) => (name == host.host() && next.scheme().is_some()).then_some(next),
-        None => {
-            let path = from.path();
-            let folder = &path[..path.rfind('/')? + 1];
-            format!("{}://{host}{folder}{location}", from.scheme_str()?).parse().ok()
-        }
-    }
+    let path = from.path();
+    let folder = if location.starts_with('/') { "" } else { &path[..path.rfind('/')? + 1] };
+    format!("{scheme}://{host}{folder}{location}").parse().ok()
 }
 
 async fn fetch(

@@ -28,6 +28,9 @@ mod token;
 mod trust;
 mod volume;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +124,7 @@ async fn serve(agent: Arc<Agent>, shutdown: CancellationToken) -> Result<(), Err
     let mut port = None;
     if let Some(tls) = agent.config.tls.clone() {
         let address = std::net::SocketAddr::new(agent.config.listen, agent.config.port);
-        let listener = server::bind(&agent).await.map_err(|source| Error::Listen { address, source })?;
+        let listener = server::bind(&agent).map_err(|source| Error::Listen { address, source })?;
         port = listener.local_addr().ok().map(|address| address.port());
         let server = Arc::new(Server::new(agent.clone(), pods.clone(), agent.exits.clone()));
         parts.spawn(server.run(listener, tls, shutdown.clone()));

@@ -77,14 +77,14 @@ impl Machine {
         let pages: i64 = self.huge_pages.values().sum();
         for (name, amount) in &mut all {
             for list in reserved {
-                *amount = *amount - list.get(name).copied().unwrap_or_default();
+                *amount -= list.get(name).copied().unwrap_or_default();
             }
             let kept = match name.as_str() {
                 "memory" => KEPT + pages,
                 "ephemeral-storage" => self.disk / 10,
                 _ => 0,
             };
-            *amount = *amount - Quantity::from_bytes(kept);
+            *amount -= Quantity::from_bytes(kept);
             if amount.sign() < 0 {
                 *amount = Quantity::from_units(0);
             }

@@ -54,7 +54,7 @@ pub(crate) struct Listed {
 /// What ended beside the pod's task.
 enum Done {
     Inputs(Vec<Input>),
-    Patched(Result<Pod, kube::Error>),
+    Patched(Result<Box<Pod>, kube::Error>),
     Deleted(Result<(), kube::Error>),
     Refreshed(Result<(), String>),
 }
@@ -368,7 +368,7 @@ impl Task {
             self.work.spawn(async move {
                 let result =
                     pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-                Done::Patched(result)
+                Done::Patched(result.map(Box::new))
             });
         } else if self.writer.finish && !self.writer.deleted {
             self.writer.busy = true;
@@ -386,7 +386,7 @@ impl Task {
         Api::namespaced(self.agent.client.clone(), namespace)
     }
 
-    fn patched(&mut self, result: Result<Pod, kube::Error>) {
+    fn patched(&mut self, result: Result<Box<Pod>, kube::Error>) {
         self.writer.busy = false;
         match result {
             Ok(pod) => {

@@ -41,8 +41,11 @@ pub(crate) struct Server {
 }
 
 /// Makes the listening socket; its port goes into the node's status.
-pub(crate) async fn bind(agent: &Agent) -> io::Result<TcpListener> {
-    TcpListener::bind(SocketAddr::new(agent.config.listen, agent.config.port)).await
+pub(crate) fn bind(agent: &Agent) -> io::Result<TcpListener> {
+    TcpListener::from_std(plimsoll_kernel::listen::tcp(SocketAddr::new(
+        agent.config.listen,
+        agent.config.port,
+    ))?)
 }
 
 impl Server {

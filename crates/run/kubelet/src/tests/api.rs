@@ -1,0 +1,233 @@
+//! An API server of a few lines: objects in memory, watches, events.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>>;
+
+struct Watcher {
+    plural: String,
+    name: Option<String>,
+    sender: mpsc::UnboundedSender<Value>,
+}
+
+#[derive(Default)]
+struct State {
+    version: u64,
+    objects: BTreeMap<(String, String), Value>,
+    watchers: Vec<Watcher>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FakeApi {
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeApi {
+    pub(super) fn client(&self) -> kube::Client {
+        let api = self.clone();
+        plimsoll_client::from_service(tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        }))
+    }
+
+    pub(super) async fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(20), wait).await.is_err() {
+            panic!("{what}: {:#}", self.pod().unwrap_or_default());
+        }
+    }
+
+    pub(super) fn pod(&self) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(&("pods".into(), "web".into())).cloned()
+    }
+
+    pub(super) fn node_is_ready(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        let node = state.objects.get(&("nodes".into(), "n1".into()));
+        let conditions = node.and_then(|node| node["status"]["conditions"].as_array());
+        conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
+    }
+
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let events = state.objects.iter().filter(|((plural, _), _)| plural == "events");
+        events.map(|(_, event)| event["reason"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(super) fn put(&self, plural: &str, object: Value) {
+        self.state.lock().unwrap().put(plural, object);
+    }
+
+    pub(super) fn remove(&self, plural: &str, name: &str) {
+        self.state.lock().unwrap().remove(plural, name);
+    }
+
+    pub(super) fn mark_deleted(&self, name: &str, grace: i64) {
+        let mut state = self.state.lock().unwrap();
+        let mut pod = state.objects[&("pods".into(), name.into())].clone();
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        state.put("pods", pod);
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let path = parts.uri.path().trim_start_matches("/apis/coordination.k8s.io/v1/").to_owned();
+        let path = path.trim_start_matches("/api/v1/");
+        let words: Vec<&str> = match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+            words => words.to_vec(),
+        };
+        let query = parts.uri.query().unwrap_or_default();
+        let mut state = self.state.lock().unwrap();
+        match (parts.method, words.as_slice()) {
+            (Method::GET, [plural]) if query.contains("watch=") => state.watch(plural, query),
+            (Method::GET, [plural]) => state.list(plural, query),
+            (Method::GET, [plural, name]) => state.get(plural, name),
+            (Method::POST, [plural]) => answer(201, &state.put(plural, body)),
+            (Method::PUT, [plural, _]) => answer(200, &state.put(plural, body)),
+            (Method::PATCH, [plural, name, ..]) => state.patch(plural, name, &body),
+            (Method::DELETE, [plural, name]) => {
+                state.remove(plural, name);
+                answer(200, &json!({"kind": "Status", "status": "Success"}))
+            }
+            (method, words) => panic!("{method} {words:?}"),
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, plural: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let key = (plural.to_owned(), object["metadata"]["name"].as_str().unwrap().to_owned());
+        let kind = if self.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        self.tell(plural, kind, &object);
+        object
+    }
+
+    fn remove(&mut self, plural: &str, name: &str) {
+        self.version += 1;
+        if let Some(mut object) = self.objects.remove(&(plural.into(), name.into())) {
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            self.tell(plural, "DELETED", &object);
+        }
+    }
+
+    fn tell(&self, plural: &str, kind: &str, object: &Value) {
+        let event = json!({"type": kind, "object": object});
+        let wants = |watcher: &&Watcher| {
+            let name = watcher.name.as_ref();
+            watcher.plural == plural && name.is_none_or(|name| object["metadata"]["name"] == *name)
+        };
+        for watcher in self.watchers.iter().filter(wants) {
+            let _ = watcher.sender.send(event.clone());
+        }
+    }
+
+    fn get(&self, plural: &str, name: &str) -> Answer {
+        match self.objects.get(&(plural.into(), name.into())) {
+            Some(object) => answer(200, object),
+            None => answer(
+                404,
+                &json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"}),
+            ),
+        }
+    }
+
+    fn list(&self, plural: &str, query: &str) -> Answer {
+        let name = selected(query);
+        let fits = |((kind, known), _): &(&(String, String), &Value)| {
+            kind == plural && name.as_ref().is_none_or(|name| name == known)
+        };
+        let items: Vec<_> = self.objects.iter().filter(fits).map(|(_, object)| object).collect();
+        answer(200, &json!({"metadata": {"resourceVersion": self.version.to_string()}, "items": items}))
+    }
+
+    fn watch(&mut self, plural: &str, query: &str) -> Answer {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // What came between the list and this watch is told again: informers know it by its version.
+        let name = selected(query);
+        let version = query.split('&').find_map(|it| it.strip_prefix("resourceVersion=")).unwrap();
+        let version: u64 = version.parse().unwrap();
+        for ((kind, known), object) in &self.objects {
+            let own: u64 = object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+            if kind == plural && own > version && name.as_ref().is_none_or(|name| name == known) {
+                sender.send(json!({"type": "ADDED", "object": object})).unwrap();
+            }
+        }
+        self.watchers.push(Watcher { plural: plural.to_owned(), name, sender });
+        let lines = UnboundedReceiverStream::new(receiver)
+            .map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n")))));
+        Response::new(StreamBody::new(lines).boxed_unsync())
+    }
+
+    fn patch(&mut self, plural: &str, name: &str, patch: &Value) -> Answer {
+        let Some(mut object) = self.objects.get(&(plural.into(), name.into())).cloned() else {
+            return self.get(plural, name);
+        };
+        merge(&mut object, patch);
+        answer(200, &self.put(plural, object))
+    }
+}
+
+/// Strategic merge as far as statuses need it: conditions by type, other lists as a whole.
+fn merge(object: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else { return *object = patch.clone() };
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            (_, Value::Null) => drop(object.as_object_mut().unwrap().remove(name)),
+            ("conditions", Value::Array(conditions)) => {
+                let mut list = object[name].as_array().cloned().unwrap_or_default();
+                for condition in conditions {
+                    match list.iter_mut().find(|known| known["type"] == condition["type"]) {
+                        Some(known) => merge(known, condition),
+                        None => list.push(condition.clone()),
+                    }
+                }
+                object[name] = json!(list);
+            }
+            (_, Value::Array(items)) => {
+                object[name] = items.iter().filter(|item| item["$patch"].is_null()).cloned().collect();
+            }
+            (_, Value::Object(_)) => {
+                if object[name].is_null() {
+                    object[name] = json!({});
+                }
+                merge(&mut object[name], value);
+            }
+            _ => object[name] = value.clone(),
+        }
+    }
+}
+
+fn selected(query: &str) -> Option<String> {
+    let fields = query.split('&').find_map(|it| it.strip_prefix("fieldSelector="))?;
+    let fields = percent_encoding::percent_decode_str(fields).decode_utf8().unwrap();
+    fields.strip_prefix("metadata.name=").map(str::to_owned)
+}
+
+fn answer(code: u16, value: &Value) -> Answer {
+    let body = Full::new(Bytes::from(value.to_string())).boxed_unsync();
+    Response::builder().status(code).header("content-type", "application/json").body(body).unwrap()
+}

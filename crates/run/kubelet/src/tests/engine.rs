@@ -1,0 +1,313 @@
+//! A container engine without containers: it remembers what it was told, and tells when it is asked.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use plimsoll_cri::v1;
+use plimsoll_cri::v1::image_service_server::ImageService;
+use plimsoll_cri::v1::runtime_service_server::RuntimeService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status};
+
+#[derive(Default)]
+struct State {
+    calls: Vec<String>,
+    sandbox: Option<(v1::PodSandboxConfig, bool)>,
+    containers: Vec<(v1::ContainerConfig, v1::ContainerStatus)>,
+    listeners: Vec<mpsc::UnboundedSender<Result<v1::ContainerEventResponse, Status>>>,
+}
+
+#[derive(Default)]
+pub(super) struct FakeEngine {
+    state: Mutex<State>,
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+impl FakeEngine {
+    pub(super) fn serve(socket: &Path) -> Arc<Self> {
+        let engine = Arc::new(Self::default());
+        let (socket, served) = (socket.to_owned(), engine.clone());
+        tokio::spawn(async move { plimsoll_cri::serve(&socket, served, std::future::pending()).await });
+        engine
+    }
+
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    pub(super) fn container(&self, id: &str) -> v1::ContainerConfig {
+        let state = self.state.lock().unwrap();
+        state.containers.iter().find(|(_, status)| status.id == id).unwrap().0.clone()
+    }
+
+    pub(super) fn sandbox(&self) -> v1::PodSandboxConfig {
+        self.state.lock().unwrap().sandbox.clone().unwrap().0
+    }
+
+    /// A container ends by itself, once somebody listens.
+    pub(super) async fn exit(&self, id: &str, code: i32) {
+        while self.state.lock().unwrap().listeners.iter().all(|it| it.is_closed()) {
+            tokio::task::yield_now().await;
+        }
+        let mut state = self.state.lock().unwrap();
+        state.end(id, code);
+        state.tell(id, v1::ContainerEventType::ContainerStoppedEvent);
+    }
+}
+
+impl State {
+    fn end(&mut self, id: &str, code: i32) {
+        let found = self.containers.iter_mut().find(|(_, status)| status.id == id);
+        let (_, status) = found.unwrap();
+        status.state = v1::ContainerState::ContainerExited as i32;
+        (status.finished_at, status.exit_code) = (now(), code);
+    }
+
+    fn sandbox_status(&self) -> Option<v1::PodSandboxStatus> {
+        let (config, ready) = self.sandbox.clone()?;
+        Some(v1::PodSandboxStatus {
+            id: "s".into(),
+            metadata: config.metadata,
+            state: i32::from(!ready),
+            created_at: 1,
+            network: Some(v1::PodSandboxNetworkStatus { ip: "10.0.0.1".into(), additional_ips: Vec::new() }),
+            labels: config.labels,
+            ..Default::default()
+        })
+    }
+
+    fn tell(&mut self, id: &str, kind: v1::ContainerEventType) {
+        let event = v1::ContainerEventResponse {
+            container_id: id.to_owned(),
+            container_event_type: kind as i32,
+            created_at: now(),
+            pod_sandbox_status: self.sandbox_status(),
+            containers_statuses: self.containers.iter().map(|(_, status)| status.clone()).collect(),
+        };
+        self.listeners.retain(|listener| listener.send(Ok(event.clone())).is_ok());
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn ok<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+/// An answer as the attribute of the traits spells it, which does not see into macros.
+type Later<'b, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'b>>;
+
+/// Calls that the test does not need.
+macro_rules! unused {
+    ($($name:ident: $request:ident -> $response:ident),* $(,)?) => {$(
+        fn $name<'a, 'b>(&'a self, _: Request<v1::$request>) -> Later<'b, v1::$response>
+        where
+            'a: 'b,
+        {
+            Box::pin(async { Err(Status::unimplemented(stringify!($name))) })
+        }
+    )*};
+}
+
+#[tonic::async_trait]
+impl RuntimeService for FakeEngine {
+    type GetContainerEventsStream = UnboundedReceiverStream<Result<v1::ContainerEventResponse, Status>>;
+
+    async fn version(&self, _: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
+        ok(v1::VersionResponse {
+            runtime_name: "fake".into(),
+            runtime_version: "1".into(),
+            ..Default::default()
+        })
+    }
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let condition =
+            |name: &str| v1::RuntimeCondition { r#type: name.into(), status: true, ..Default::default() };
+        let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
+        ok(v1::StatusResponse { status: Some(v1::RuntimeStatus { conditions }), ..Default::default() })
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<v1::RunPodSandboxRequest>,
+    ) -> Answer<v1::RunPodSandboxResponse> {
+        let config = request.into_inner().config.unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("sandbox {}", config.metadata.as_ref().unwrap().attempt));
+        state.sandbox = Some((config, true));
+        ok(v1::RunPodSandboxResponse { pod_sandbox_id: "s".into() })
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        _: Request<v1::StopPodSandboxRequest>,
+    ) -> Answer<v1::StopPodSandboxResponse> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push("stop sandbox".into());
+        state.sandbox.as_mut().unwrap().1 = false;
+        ok(v1::StopPodSandboxResponse {})
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        _: Request<v1::RemovePodSandboxRequest>,
+    ) -> Answer<v1::RemovePodSandboxResponse> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push("remove sandbox".into());
+        (state.sandbox, state.containers) = (None, Vec::new());
+        ok(v1::RemovePodSandboxResponse {})
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        _: Request<v1::PodSandboxStatusRequest>,
+    ) -> Answer<v1::PodSandboxStatusResponse> {
+        let status = self.state.lock().unwrap().sandbox_status();
+        ok(v1::PodSandboxStatusResponse { status, ..Default::default() })
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        _: Request<v1::ListPodSandboxRequest>,
+    ) -> Answer<v1::ListPodSandboxResponse> {
+        let items = self.state.lock().unwrap().sandbox_status().map(|status| v1::PodSandbox {
+            id: status.id,
+            metadata: status.metadata,
+            state: status.state,
+            labels: status.labels,
+            ..Default::default()
+        });
+        ok(v1::ListPodSandboxResponse { items: items.into_iter().collect() })
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<v1::CreateContainerRequest>,
+    ) -> Answer<v1::CreateContainerResponse> {
+        let config = request.into_inner().config.unwrap();
+        let metadata = config.metadata.clone().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("create {} {}", metadata.name, metadata.attempt));
+        let id = format!("{}-{}", metadata.name, metadata.attempt);
+        let status = v1::ContainerStatus {
+            id: id.clone(),
+            metadata: Some(metadata),
+            created_at: now(),
+            image: config.image.clone(),
+            image_ref: "sha256:1".into(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+            mounts: config.mounts.clone(),
+            ..Default::default()
+        };
+        state.containers.push((config, status));
+        state.tell(&id, v1::ContainerEventType::ContainerCreatedEvent);
+        ok(v1::CreateContainerResponse { container_id: id })
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<v1::StartContainerRequest>,
+    ) -> Answer<v1::StartContainerResponse> {
+        let id = request.into_inner().container_id;
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("start {id}"));
+        let found = state.containers.iter_mut().find(|(_, status)| status.id == id);
+        let (_, status) = found.unwrap();
+        (status.state, status.started_at) = (v1::ContainerState::ContainerRunning as i32, now());
+        state.tell(&id, v1::ContainerEventType::ContainerStartedEvent);
+        ok(v1::StartContainerResponse {})
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<v1::StopContainerRequest>,
+    ) -> Answer<v1::StopContainerResponse> {
+        let request = request.into_inner();
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("stop {} {}", request.container_id, request.timeout));
+        state.end(&request.container_id, 143);
+        state.tell(&request.container_id, v1::ContainerEventType::ContainerStoppedEvent);
+        ok(v1::StopContainerResponse {})
+    }
+
+    async fn list_containers(
+        &self,
+        _: Request<v1::ListContainersRequest>,
+    ) -> Answer<v1::ListContainersResponse> {
+        let state = self.state.lock().unwrap();
+        let containers = state.containers.iter().map(|(_, status)| v1::Container {
+            id: status.id.clone(),
+            pod_sandbox_id: "s".into(),
+            metadata: status.metadata.clone(),
+            state: status.state,
+            labels: status.labels.clone(),
+            ..Default::default()
+        });
+        ok(v1::ListContainersResponse { containers: containers.collect() })
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<v1::ContainerStatusRequest>,
+    ) -> Answer<v1::ContainerStatusResponse> {
+        let id = request.into_inner().container_id;
+        let state = self.state.lock().unwrap();
+        let found = state.containers.iter().find(|(_, status)| status.id == id);
+        let status = found.map(|(_, status)| status.clone()).ok_or_else(|| Status::not_found(id))?;
+        ok(v1::ContainerStatusResponse { status: Some(status), ..Default::default() })
+    }
+
+    async fn get_container_events(
+        &self,
+        _: Request<v1::GetEventsRequest>,
+    ) -> Answer<Self::GetContainerEventsStream> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.state.lock().unwrap().listeners.push(sender);
+        ok(UnboundedReceiverStream::new(receiver))
+    }
+
+    unused! {
+        remove_container: RemoveContainerRequest -> RemoveContainerResponse,
+        update_container_resources: UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse,
+        reopen_container_log: ReopenContainerLogRequest -> ReopenContainerLogResponse,
+        exec_sync: ExecSyncRequest -> ExecSyncResponse,
+        exec: ExecRequest -> ExecResponse,
+        attach: AttachRequest -> AttachResponse,
+        port_forward: PortForwardRequest -> PortForwardResponse,
+        container_stats: ContainerStatsRequest -> ContainerStatsResponse,
+        list_container_stats: ListContainerStatsRequest -> ListContainerStatsResponse,
+        pod_sandbox_stats: PodSandboxStatsRequest -> PodSandboxStatsResponse,
+        list_pod_sandbox_stats: ListPodSandboxStatsRequest -> ListPodSandboxStatsResponse,
+        update_runtime_config: UpdateRuntimeConfigRequest -> UpdateRuntimeConfigResponse,
+        checkpoint_container: CheckpointContainerRequest -> CheckpointContainerResponse,
+        list_metric_descriptors: ListMetricDescriptorsRequest -> ListMetricDescriptorsResponse,
+        list_pod_sandbox_metrics: ListPodSandboxMetricsRequest -> ListPodSandboxMetricsResponse,
+        runtime_config: RuntimeConfigRequest -> RuntimeConfigResponse,
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for FakeEngine {
+    async fn list_images(&self, _: Request<v1::ListImagesRequest>) -> Answer<v1::ListImagesResponse> {
+        ok(v1::ListImagesResponse::default())
+    }
+
+    async fn image_status(&self, _: Request<v1::ImageStatusRequest>) -> Answer<v1::ImageStatusResponse> {
+        let image = v1::Image { id: "sha256:1".into(), ..Default::default() };
+        ok(v1::ImageStatusResponse { image: Some(image), ..Default::default() })
+    }
+
+    unused! {
+        pull_image: PullImageRequest -> PullImageResponse,
+        remove_image: RemoveImageRequest -> RemoveImageResponse,
+        image_fs_info: ImageFsInfoRequest -> ImageFsInfoResponse,
+    }
+}

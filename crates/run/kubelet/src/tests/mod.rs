@@ -1,0 +1,202 @@
+//! A pod's way through the whole agent, with an engine and an API of the test's own.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod api;
+mod engine;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_client::Informers;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use api::FakeApi;
+use engine::FakeEngine;
+
+/// An agent with its surroundings in a scratch folder.
+struct Rig {
+    temp: tempfile::TempDir,
+    api: FakeApi,
+    engine: Arc<FakeEngine>,
+    stop: CancellationToken,
+    agent: Option<tokio::task::JoinHandle<()>>,
+    root: String,
+}
+
+impl Rig {
+    async fn new(name: &str) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: control groups need root");
+            return None;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::serve(&temp.path().join("cri.sock"));
+        let root = format!("/plimsoll-kubelet-test-{name}-{}", std::process::id());
+        let (api, stop) = (FakeApi::default(), CancellationToken::new());
+        let mut rig = Self { temp, api, engine, stop, agent: None, root };
+        rig.start().await;
+        Some(rig)
+    }
+
+    async fn start(&mut self) {
+        let (data, socket) = (self.temp.path().join("kubelet"), self.temp.path().join("cri.sock"));
+        let mut config = crate::Config::new("n1", data, socket, "192.0.2.1".parse().unwrap());
+        config.cgroup_root.clone_from(&self.root);
+        config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
+        let client = self.api.client();
+        let informers = Informers::new(client.clone());
+        self.stop = CancellationToken::new();
+        let stop = self.stop.clone();
+        let running = async move { crate::run(config, client, informers, stop).await.unwrap() };
+        self.agent = Some(tokio::spawn(running));
+        self.api.wait("the node is ready", |api| api.node_is_ready()).await;
+    }
+
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        self.agent.take().unwrap().await.unwrap();
+    }
+
+    async fn end(mut self) {
+        self.stop().await;
+        let hierarchy = plimsoll_kernel::cgroup::Hierarchy::detect().unwrap();
+        hierarchy.group(&self.root).remove().unwrap();
+    }
+}
+
+fn pod(spec: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "ns", "uid": "u-1", "labels": {"app": "web"}, "generation": 1},
+        "spec": spec,
+        "status": {"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+    })
+}
+
+fn web() -> Value {
+    json!({
+        "nodeName": "n1", "restartPolicy": "Always", "terminationGracePeriodSeconds": 5,
+        "hostname": "h", "dnsPolicy": "ClusterFirst",
+        "containers": [{
+            "name": "c", "image": "demo:1", "args": ["--name=$(NAME)"],
+            "env": [
+                {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            ],
+            "resources": {"requests": {"cpu": "100m"}},
+            "volumeMounts": [
+                {"name": "config", "mountPath": "/config"}, {"name": "scratch", "mountPath": "/scratch"}],
+        }],
+        "volumes": [{"name": "config", "configMap": {"name": "settings"}}, {"name": "scratch", "emptyDir": {}}],
+    })
+}
+
+fn phase(pod: &Value) -> &str {
+    pod["status"]["phase"].as_str().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_created_runs_is_adopted_and_deleted() {
+    let Some(mut rig) = Rig::new("life").await else { return };
+    rig.api.put("configmaps", json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "ns", "uid": "m"},
+        "data": {"key": "1"},
+    }));
+    rig.api.put("pods", pod(web()));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let status = rig.api.pod().unwrap()["status"].clone();
+    assert_eq!(status["podIP"], "10.0.0.1");
+    assert_eq!(status["hostIP"], "192.0.2.1");
+    assert_eq!(status["qosClass"], "Burstable");
+    assert_eq!(status["observedGeneration"], 1);
+    assert_eq!(status["containerStatuses"][0]["containerID"], "fake://c-0");
+    let ready = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap();
+    assert_eq!(ready["status"], "True");
+
+    let config = rig.engine.container("c-0");
+    assert_eq!(config.args, ["--name=web"]);
+    let env: Vec<_> = config.envs.iter().map(|env| format!("{}={}", env.key, env.value)).collect();
+    assert_eq!(env, ["NAME=web", "IP=10.0.0.1"]);
+    assert_eq!(config.labels["io.kubernetes.pod.uid"], "u-1");
+    let mount = |path: &str| {
+        let mounts = &config.mounts;
+        mounts.iter().find(|mount| mount.container_path == path).unwrap().host_path.clone()
+    };
+    let key = std::path::Path::new(&mount("/config")).join("key");
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), "1");
+    let hosts = std::fs::read_to_string(mount("/etc/hosts")).unwrap();
+    assert!(hosts.ends_with("10.0.0.1\th\n"), "{hosts}");
+    let sandbox = rig.engine.sandbox();
+    assert_eq!(sandbox.hostname, "h");
+    assert_eq!(sandbox.dns_config.unwrap().searches[0], "ns.svc.cluster.local");
+    assert_eq!(sandbox.linux.unwrap().cgroup_parent, format!("{}/kubepods/burstable/podu-1", rig.root));
+
+    rig.api.put("configmaps", json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "ns", "uid": "m"},
+        "data": {"key": "2"},
+    }));
+    rig.api.wait("the file follows", |_| std::fs::read_to_string(&key).unwrap() == "2").await;
+
+    rig.stop().await;
+    rig.start().await;
+    rig.engine.exit("c-0", 3).await;
+    rig.api
+        .wait("it runs again", |api| {
+            let pod = api.pod().unwrap();
+            pod["status"]["containerStatuses"][0]["restartCount"] == 1 && phase(&pod) == "Running"
+        })
+        .await;
+    let calls = rig.engine.calls();
+    assert_eq!(
+        calls,
+        ["sandbox 0", "create c 0", "start c-0", "create c 1", "start c-1"],
+        "adopted, not restarted"
+    );
+    let last = rig.api.pod().unwrap()["status"]["containerStatuses"][0]["lastState"]["terminated"].clone();
+    assert_eq!((last["exitCode"].clone(), last["reason"].clone()), (json!(3), json!("Error")));
+
+    rig.api.mark_deleted("web", 5);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    let calls = rig.engine.calls();
+    assert_eq!(calls[5..], ["stop c-1 5", "stop sandbox", "remove sandbox"]);
+    assert!(!rig.temp.path().join("kubelet/pods/u-1").exists());
+    let reasons = rig.api.reasons();
+    for reason in ["Pulled", "Created", "Started", "Killing", "Starting", "NodeReady"] {
+        assert!(reasons.iter().any(|known| known == reason), "{reason} in {reasons:?}");
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_told_and_used_when_it_comes() {
+    let Some(rig) = Rig::new("missing").await else { return };
+    let mut spec = web();
+    spec["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "late"}}]);
+    spec["volumes"] =
+        json!([{"name": "config", "emptyDir": {}}, {"name": "scratch", "emptyDir": {"medium": "Memory"}}]);
+    rig.api.put("pods", pod(spec));
+    rig.api
+        .wait("the reason shows", |api| {
+            let state = api.pod().unwrap()["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+            state["reason"] == "CreateContainerConfigError"
+                && state["message"] == "configmap \"late\" not found"
+        })
+        .await;
+    rig.api.put("configmaps", json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": "ns", "uid": "l"},
+        "data": {"KEY": "value"},
+    }));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    rig.api.remove("pods", "web");
+    rig.api.wait("it is ended", |_| rig.engine.calls().last().is_some_and(|it| it == "remove sandbox")).await;
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while rig.temp.path().join("kubelet/pods/u-1").exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    rig.end().await;
+}
