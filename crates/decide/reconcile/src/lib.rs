@@ -5,15 +5,18 @@
 //! observes, calls and acts, so every decision can be written down as a table.
 
 pub mod action;
+pub mod daemon_set;
 pub mod deployment;
 pub mod endpoint_slices;
 pub mod endpoints;
 pub mod fingerprint;
 pub mod garbage;
+pub mod history;
 pub mod ipam;
 pub mod job;
 pub mod namespace;
 pub mod node;
+pub mod node_affinity;
 pub mod node_lifecycle;
 pub mod owner;
 pub mod pod;
@@ -22,6 +25,7 @@ pub mod replicas;
 pub mod service;
 pub mod service_account;
 pub mod share;
+pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
