@@ -59,9 +59,9 @@ async fn destroy_sandbox(layout: &Layout, hierarchy: &Hierarchy, id: &str, cgrou
     let record: SandboxRecord = files::read_json(&dir.record()).unwrap_or_default();
     // In another boot the numbers mean other processes.
     if record.boot == boot_id() {
-        // The shim first, so that it does not report the ends that follow.
+        // The shim last: it takes the dead away, without which a process namespace cannot end.
         let containers = state.containers.values().map(|process| process.identity);
-        let processes: Vec<Identity> = state.shim.into_iter().chain(containers).chain(state.pause).collect();
+        let processes: Vec<Identity> = containers.chain(state.pause).chain(state.shim).collect();
         for process in processes {
             if process.signal(nix::libc::SIGKILL).is_ok() {
                 wait_for_end(process).await;

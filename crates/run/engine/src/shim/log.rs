@@ -101,7 +101,12 @@ impl Log {
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    // The caller names a file in a folder of the container's own and need not have made that.
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+    opened.map_err(|error| io::Error::new(error.kind(), format!("log {}: {error}", path.display())))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use plimsoll_kernel::cgroup::Hierarchy;
 use plimsoll_kernel::packet;
@@ -43,6 +43,7 @@ pub(crate) struct Server {
     /// Processes that ended before their makers reported them.
     early: HashMap<i32, i32>,
     ending: bool,
+    childless: bool,
 }
 
 struct Connection {
@@ -108,6 +109,7 @@ impl Server {
             execs: HashMap::new(),
             early: HashMap::new(),
             ending: false,
+            childless: false,
         })
     }
 
@@ -115,7 +117,8 @@ impl Server {
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         let mut packet = vec![0; BUFFER];
-        while !self.ending {
+        // The last children are waited for: whoever inherits them may take its time.
+        while !(self.ending && self.childless) {
             for source in self.wait()? {
                 match source {
                     Source::Listener => self.accept()?,
@@ -366,7 +369,11 @@ impl Server {
             let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), code),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), 128 + signal as i32),
-                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
+                Ok(WaitStatus::StillAlive) => return Ok(()),
+                Err(nix::errno::Errno::ECHILD) => {
+                    self.childless = true;
+                    return Ok(());
+                }
                 Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
@@ -408,6 +415,11 @@ impl Server {
             let _ = pause.signal(Signal::SIGKILL as i32);
         }
         self.ending = true;
+        // With a child left there will be a signal when it ends.
+        self.childless = matches!(
+            waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT),
+            Err(nix::errno::Errno::ECHILD)
+        );
     }
 
     fn contained(&mut self, id: &str) -> io::Result<&mut Contained> {
@@ -415,6 +427,10 @@ impl Server {
     }
 
     fn save(&self) -> io::Result<()> {
+        if self.ending {
+            // The folder may be gone by now, and must not come back.
+            return Ok(());
+        }
         files::replace_json(&self.dir.shim_state(), &self.state)
     }
 

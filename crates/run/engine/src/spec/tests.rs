@@ -235,7 +235,8 @@ fn privileged_containers_are_not_confined() {
 #[test]
 fn capabilities_added_and_dropped() {
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let cases: [(&[&str], &[&str], usize, &[&str]); 6] = [
+    type Words = &'static [&'static str];
+    let cases: [(Words, Words, usize, Words); 6] = [
         (&[], &[], 14, &["CAP_CHOWN", "CAP_KILL"]),
         (&["NET_ADMIN"], &[], 15, &["CAP_NET_ADMIN"]),
         (&["cap_net_admin"], &["ALL"], 1, &["CAP_NET_ADMIN"]),

@@ -20,7 +20,7 @@ use crate::machine::{Machine, end, pod, processes, shell, status};
 pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Every case with its name.
-pub(crate) const ALL: [(&str, Case); 11] = [
+pub(crate) const ALL: [(&str, Case); 12] = [
     ("exit_code_and_log", || Box::pin(exit_code_and_log())),
     ("what_a_container_sees", || Box::pin(what_a_container_sees())),
     ("users_and_confinement", || Box::pin(users_and_confinement())),
@@ -28,6 +28,7 @@ pub(crate) const ALL: [(&str, Case); 11] = [
     ("stopping", || Box::pin(stopping())),
     ("out_of_memory", || Box::pin(out_of_memory())),
     ("exec_and_attach", || Box::pin(exec_and_attach())),
+    ("streams", || Box::pin(streams())),
     ("shared_processes", || Box::pin(shared_processes())),
     ("adoption", || Box::pin(adoption())),
     ("a_killed_shim", || Box::pin(a_killed_shim())),
@@ -255,6 +256,81 @@ async fn exec_and_attach() {
     machine.finish().await;
 }
 
+/// Over the real sockets: the interface, and the address that it answers with.
+async fn streams() {
+    use futures::{SinkExt, StreamExt};
+    use plimsoll_cri::v1::runtime_service_client::RuntimeServiceClient;
+    use plimsoll_cri::v1::{ExecRequest, PortForwardRequest};
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+    let machine = Machine::new().await;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let engine = Engine::start(machine.config.clone(), shutdown.clone()).await.unwrap();
+    let sandbox = engine.run_sandbox(pod("web"), "").await.unwrap();
+    let id = engine.create_container(&sandbox, shell("sleep 100"), None).await.unwrap();
+    engine.start_container(&id).await.unwrap();
+    let mut client = None;
+    for _ in 0..200 {
+        if machine.config.socket.exists() {
+            client = Some(RuntimeServiceClient::new(plimsoll_cri::connect(&machine.config.socket)));
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut client = client.unwrap();
+    let connect = async |url: &str| {
+        let address = url.strip_prefix("http://").unwrap();
+        let (host, _) = address.split_once('/').unwrap();
+        let mut request = url.replace("http://", "ws://").into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", "v4.channel.k8s.io".parse().unwrap());
+        let stream = tokio::net::TcpStream::connect(host).await.unwrap();
+        tokio_tungstenite::client_async(request, stream).await.map(|(socket, _)| socket)
+    };
+
+    let request = ExecRequest {
+        container_id: id.clone(),
+        cmd: ["sh", "-c", "read x; echo got $x; exit 3"].map(str::to_owned).to_vec(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    };
+    let url = client.exec(request).await.unwrap().into_inner().url;
+    let mut socket = connect(&url).await.unwrap();
+    socket.send(Message::Binary(b"\0word\n".to_vec().into())).await.unwrap();
+    let (mut output, mut end) = (String::new(), String::new());
+    while let Some(Ok(message)) = socket.next().await {
+        let bytes = message.into_data();
+        match bytes.split_first() {
+            Some((1, rest)) => output.push_str(&String::from_utf8_lossy(rest)),
+            Some((3, rest)) => end.push_str(&String::from_utf8_lossy(rest)),
+            _ => {}
+        }
+    }
+    assert_eq!(output, "got word\n");
+    assert!(end.contains("\"ExitCode\"") && end.contains("\"3\""), "{end}");
+    assert!(connect(&url).await.is_err(), "an address is good for one client");
+
+    let server = ["sh", "-c", "echo pong | nc -l -p 7000"].map(str::to_owned);
+    let _server = engine.exec(&id, &server, false, false).await.unwrap();
+    let mut reply = Vec::new();
+    for _ in 0..200 {
+        // The server needs a moment to listen.
+        if let Ok(mut stream) = engine.connect_port(&sandbox, 7000).await {
+            tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut reply).await.unwrap();
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(String::from_utf8_lossy(&reply), "pong\n");
+    let request = PortForwardRequest { pod_sandbox_id: sandbox.clone(), port: vec![80] };
+    assert!(client.port_forward(request).await.unwrap().into_inner().url.contains("/portforward/"));
+    shutdown.cancel();
+    drop((client, engine));
+    machine.finish().await;
+}
+
 async fn shared_processes() {
     let machine = Machine::new().await;
     let mut config = pod("shared");
@@ -283,7 +359,7 @@ async fn shared_processes() {
         "{}",
         machine.sh(&id, "ps").await
     );
-    assert_eq!(machine.sh(&id, "ls /proc/1/root/ | head -n 3").await.contains("etc"), false);
+    assert!(!machine.sh(&id, "ls /proc/1/root/ | head -n 3").await.contains("etc"));
     // A second container's end takes along what it left in the shared namespace.
     config.command = ["sh", "-c", "sleep 77 & exit 0"].map(str::to_owned).to_vec();
     let other = machine.container(&sandbox, config).await;
