@@ -8,6 +8,7 @@ mod bpf;
 pub mod build_step;
 pub mod cgroup;
 pub mod link;
+pub mod listen;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;

@@ -1,2 +1,42 @@
-//! Kubernetes in one binary.
-fn main() {}
+//! Plimsoll: Kubernetes in one program.
+//!
+//! What enters are a command line and the files of an instance; what leaves is a running cluster.
+//! The parts know nothing of each other: here they are wired together, and nowhere else.
+
+mod cli;
+mod control_plane;
+mod demo;
+mod detach;
+mod down;
+mod image;
+mod images;
+mod instance;
+mod node;
+mod preflight;
+mod progress;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Shims and pause processes are this program, too; they are small and start before anything else does.
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("shim") => plimsoll_engine::shim_main(),
+        Some("pause") => plimsoll_kernel::pause::pause_main(),
+        _ => {}
+    }
+
+    let outcome = cli::run(cli::Command::parse());
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plimsoll: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -10,9 +10,8 @@ use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use nix::sys::socket::{setsockopt, sockopt};
 use rustls::server::WebPkiClientVerifier;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +22,6 @@ use crate::stages;
 
 /// A client must finish its handshake, and later its request's head, in this time.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// TLS of a server: its own certificate, clients' certificates checked but not required.
 pub fn server_tls(
@@ -61,7 +58,9 @@ pub(crate) async fn serve(
     tls: Arc<rustls::ServerConfig>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let listener = bind(address).map_err(|source| StartError::Listen { address, source })?;
+    let listener = plimsoll_kernel::listen::tcp(address)
+        .and_then(TcpListener::from_std)
+        .map_err(|source| StartError::Listen { address, source })?;
     tracing::info!(%address, "serving the API");
     let acceptor = TlsAcceptor::from(tls);
     tokio::spawn(async move {
@@ -86,18 +85,6 @@ pub(crate) async fn serve(
         }
     });
     Ok(())
-}
-
-/// A listening socket. The address may come into being later: the pod network's bridge is made
-/// after the server, and servers of other machines may fail over.
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    if address.is_ipv4() {
-        setsockopt(&socket, sockopt::IpFreebind, &true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {

@@ -90,10 +90,17 @@ fn v2() -> Value {
     })
 }
 
+/// Body of every patch.
+const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+/// Answer to a deletion.
+const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+
 /// Definitions that every document has.
-const COMMON: [&str; 3] = [
+const COMMON: [&str; 4] = [
+    PATCH,
     "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+    STATUS,
     "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList",
 ];
 
@@ -121,6 +128,8 @@ fn list_name(kind: &Kind) -> String {
 fn definitions(style: Style) -> Map<String, Value> {
     let schemas = plimsoll_schema::builtin();
     let mut all = plimsoll_schema::definitions();
+    // The one type that no object has a field of.
+    all.insert(PATCH.to_owned(), json!({"description": "Patch is provided to give a concrete name and type to the request body.", "type": "object"}));
     for (name, definition) in &mut all {
         let shape = schemas.lookup(name).map(|id| schemas.node(id));
         let shape = match shape {
@@ -315,7 +324,7 @@ impl Operations<'_> {
         let own = self.kind.kind == kind;
         let definition = match (action, own) {
             ("list", _) => list_name(self.kind),
-            ("delete" | "deletecollection", _) => COMMON[1].to_owned(),
+            ("delete" | "deletecollection", _) => STATUS.to_owned(),
             (_, true) => self.kind.definition.to_owned(),
             _ => plimsoll_catalogue::by_kind(group, version, kind)
                 .map_or_else(String::new, |kind| kind.definition.to_owned()),
@@ -359,11 +368,9 @@ impl Operations<'_> {
         });
         let body = match method {
             "post" | "put" => Some(
-                json!({"$ref": self.style.reference(if definition.is_empty() { COMMON[1] } else { &definition })}),
+                json!({"$ref": self.style.reference(if definition.is_empty() { STATUS } else { &definition })}),
             ),
-            "patch" => {
-                Some(json!({"$ref": self.style.reference("io.k8s.apimachinery.pkg.apis.meta.v1.Patch")}))
-            }
+            "patch" => Some(json!({"$ref": self.style.reference(PATCH)})),
             _ => None,
         };
         match self.style {

@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::demo::DemoArgs;
+use crate::image::ImageCommand;
+use crate::{demo, down, image, up};
+
+/// Kubernetes in one program
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.37.0)"), arg_required_else_help = true)]
+pub(crate) struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start a cluster on this machine, or bring a stopped one back
+    Up(Up),
+    /// Stop a cluster and everything that it runs, and leave nothing behind
+    Down(Down),
+    /// Build, load, save, pull, push, tag, list and remove images of an instance
+    Image(ImageCommand),
+    /// Serve the web pages of the demo image
+    Demo(DemoArgs),
+    /// Print the version
+    Version,
+}
+
+/// The data directory of an instance.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DataDir {
+    /// Where the instance keeps everything
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/plimsoll")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// `plimsoll up`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) instance: DataDir,
+    /// Address of the API server
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub(crate) listen: SocketAddr,
+    /// Where the administrator's kubeconfig is written [default: DIR/admin.kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Name of this node [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Run the control plane alone
+    #[arg(long)]
+    pub(crate) no_node: bool,
+    /// Return when the cluster is ready and leave it running (log in DIR/log/)
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Range of pod addresses; chosen at the first start, kept afterwards
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<IpNet>,
+    /// Range of Service addresses; chosen at the first start, kept afterwards
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) service_cidr: Option<IpNet>,
+    /// Control group that all pods are in; chosen at the first start, kept afterwards
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_root: Option<String>,
+}
+
+/// `plimsoll down`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) instance: DataDir,
+    /// Keep the objects and images, so that the next `up` brings the cluster back
+    #[arg(long)]
+    pub(crate) keep_data: bool,
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command.action {
+        Action::Up(options) => up::run(&options),
+        Action::Down(options) => down::run(&options),
+        Action::Image(command) => image::run(command),
+        Action::Demo(options) => demo::run(options),
+        Action::Version => {
+            println!("plimsoll {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), plimsoll_apiserver::VERSION);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! API server, scheduler and controllers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use plimsoll_apiserver::{Config, Credentials, Server, User};
+use plimsoll_client::Informers;
+use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Up;
+use crate::instance::Instance;
+
+/// A part that runs until shutdown; its name, and why it ended.
+pub(crate) type Part = (&'static str, anyhow::Result<()>);
+
+/// The running control plane.
+pub(crate) struct ControlPlane {
+    pub(crate) server: Server,
+    pub(crate) authority: Authority,
+    /// Shared by all parts of this process.
+    pub(crate) informers: Informers,
+    pub(crate) kubeconfig: PathBuf,
+    cluster_cidr: String,
+}
+
+impl ControlPlane {
+    pub(crate) async fn start(
+        options: &Up,
+        instance: &Instance,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let folder = instance.file("pki");
+        let authority = Authority::ensure(&folder, "ca", "plimsoll-ca").context("certificate authority")?;
+        // Pods cannot reach a loopback address; the server serves them on this machine's address in their network.
+        let inside = SocketAddr::new(instance.gateway(), options.listen.port());
+        let reachable = !options.listen.ip().is_loopback() && !options.listen.ip().is_unspecified();
+        let advertise = if reachable { options.listen } else { inside };
+        let mut listen = vec![options.listen];
+        if !options.no_node && options.listen.ip().is_loopback() {
+            listen.push(inside);
+        }
+        let config = Config {
+            store: instance.file("store"),
+            listen,
+            advertise,
+            service_cidr: instance.service_cidr,
+            node_ports: 30000..=32767,
+            cluster_dns: instance.cluster_dns(),
+            credentials: credentials(&authority, options, instance)?,
+        };
+        let server = Server::start(config, shutdown.clone()).await.context("API server")?;
+        let kubeconfig = admin(&authority, options, instance)?;
+        let inner = User::authenticated("system:apiserver", &["system:masters"]);
+        let informers = Informers::new(plimsoll_client::from_service(server.service(inner)));
+        Ok(Self { server, authority, informers, kubeconfig, cluster_cidr: instance.pod_cidr.to_string() })
+    }
+
+    /// A client inside this process.
+    pub(crate) fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
+        plimsoll_client::from_service(self.server.service(User::authenticated(user, groups)))
+    }
+
+    /// Starts scheduler and controllers.
+    pub(crate) fn controllers(&self, shutdown: &CancellationToken) -> JoinSet<Part> {
+        let mut tasks = JoinSet::new();
+        let (informers, stop) = (self.informers.clone(), shutdown.clone());
+        let client = self.client("system:kube-scheduler", &[]);
+        tasks.spawn(async move {
+            let outcome =
+                plimsoll_scheduler::run(plimsoll_scheduler::Config::default(), informers, client, stop).await;
+            ("scheduler", outcome.map_err(Into::into))
+        });
+        let (informers, stop) = (self.informers.clone(), shutdown.clone());
+        let client = self.client("system:kube-controller-manager", &["system:masters"]);
+        let config = plimsoll_controllers::Config {
+            cluster_cidr: Some(self.cluster_cidr.clone()),
+            ca_certificate_pem: self.authority.pem().to_owned(),
+            controllers: plimsoll_controllers::Selection::default(),
+        };
+        tasks.spawn(async move {
+            let outcome = plimsoll_controllers::run(config, client, informers, stop).await;
+            ("controllers", outcome.map_err(Into::into))
+        });
+        tasks
+    }
+}
+
+fn credentials(authority: &Authority, options: &Up, instance: &Instance) -> anyhow::Result<Credentials> {
+    let folder = instance.file("pki");
+    let mut dns_names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    dns_names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+    let mut addresses: Vec<IpAddr> = vec![
+        IpAddr::from([127, 0, 0, 1]),
+        std::net::Ipv6Addr::LOCALHOST.into(),
+        instance.first_service(),
+        instance.gateway(),
+    ];
+    if !options.listen.ip().is_unspecified() && !addresses.contains(&options.listen.ip()) {
+        addresses.push(options.listen.ip());
+    }
+    let request =
+        Request { purpose: Purpose::Server, dns_names, addresses, ..Request::client("kube-apiserver", &[]) };
+    let server =
+        authority.ensure_issued(&folder, "apiserver", &request).context("certificate of the API server")?;
+    let kubelet = Request::client("kube-apiserver-kubelet-client", &["system:masters"]);
+    let kubelet = authority
+        .ensure_issued(&folder, "apiserver-kubelet-client", &kubelet)
+        .context("certificate for node agents")?;
+    Ok(Credentials {
+        client_ca: authority.certificate().to_owned(),
+        certificate: server.certificate,
+        key: server.key,
+        kubelet_certificate: kubelet.certificate,
+        kubelet_key: kubelet.key,
+        service_account_key: folder.join("sa.key"),
+    })
+}
+
+/// Writes the administrator's kubeconfig.
+fn admin(authority: &Authority, options: &Up, instance: &Instance) -> anyhow::Result<PathBuf> {
+    let request = Request::client("kubernetes-admin", &["system:masters"]);
+    let CertifiedFiles { certificate, key } = authority
+        .ensure_issued(&instance.file("pki"), "admin", &request)
+        .context("certificate of the administrator")?;
+    let path = options.kubeconfig.clone().unwrap_or_else(|| instance.file("admin.kubeconfig"));
+    let host = match options.listen.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), options.listen.port()),
+        _ => options.listen,
+    };
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let text = plimsoll_pki::kubeconfig(
+        "plimsoll",
+        &format!("https://{host}"),
+        authority.pem(),
+        "kubernetes-admin",
+        &read(&certificate)?,
+        &read(&key)?,
+    );
+    plimsoll_pki::write_private(&path, text.as_bytes()).context("kubeconfig")?;
+    Ok(path)
+}

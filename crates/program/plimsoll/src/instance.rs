@@ -1,0 +1,190 @@
+//! One instance: its directory, and what it may use of the machine.
+//!
+//! Names of bridges, tables and control groups are derived from the directory, so that instances
+//! side by side never meet. What was chosen at the first start is kept in `instance.json`.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Up;
+
+/// The directory that an unnamed instance has.
+pub(crate) const USUAL: &str = "/var/lib/plimsoll";
+
+/// What an instance chose once.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Instance {
+    #[serde(skip)]
+    pub(crate) directory: PathBuf,
+    /// Six hexadecimal digits that names on the machine carry.
+    pub(crate) id: String,
+    pub(crate) pod_cidr: IpNet,
+    pub(crate) service_cidr: IpNet,
+    pub(crate) cgroup_root: String,
+}
+
+impl Instance {
+    /// The instance of an existing directory; `None` if none was ever started there.
+    pub(crate) fn open(directory: &Path) -> anyhow::Result<Option<Self>> {
+        let Ok(directory) = directory.canonicalize() else { return Ok(None) };
+        let file = directory.join("instance.json");
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+        };
+        let found: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+        Ok(Some(Self { directory, ..found }))
+    }
+
+    /// The instance that `up` shall start: the one that is there, or a new choice.
+    pub(crate) fn choose(options: &Up) -> anyhow::Result<Self> {
+        let directory = &options.instance.data_dir;
+        if let Some(found) = Self::open(directory)? {
+            found.agrees(options)?;
+            return Ok(found);
+        }
+        let directory = std::path::absolute(directory).context("name the data directory")?;
+        let id = plimsoll_network::instance_name(&directory);
+        let usual = directory == Path::new(USUAL);
+        let (pods, services) = ranges(&id, usual);
+        let chosen = Self {
+            pod_cidr: options.pod_cidr.unwrap_or(pods),
+            service_cidr: options.service_cidr.unwrap_or(services),
+            cgroup_root: options
+                .cgroup_root
+                .clone()
+                .unwrap_or_else(|| if usual { "/".to_owned() } else { format!("/plimsoll-{id}") }),
+            directory,
+            id,
+        };
+        chosen.check()?;
+        Ok(chosen)
+    }
+
+    /// What was chosen once cannot change under running pods.
+    fn agrees(&self, options: &Up) -> anyhow::Result<()> {
+        let differs = |flag: &str, now: String, wanted: Option<String>| match wanted {
+            Some(wanted) if wanted != now => {
+                bail!(
+                    "{flag} {wanted}: this instance was started with {now}; use another --data-dir, or `plimsoll down` first"
+                )
+            }
+            _ => Ok(()),
+        };
+        differs("--pod-cidr", self.pod_cidr.to_string(), options.pod_cidr.map(|cidr| cidr.to_string()))?;
+        differs(
+            "--service-cidr",
+            self.service_cidr.to_string(),
+            options.service_cidr.map(|cidr| cidr.to_string()),
+        )?;
+        differs("--cgroup-root", self.cgroup_root.clone(), options.cgroup_root.clone())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.cgroup_root.starts_with('/') && !self.cgroup_root.contains(".."),
+            "--cgroup-root {}: not an absolute path",
+            self.cgroup_root
+        );
+        let (IpNet::V4(pods), IpNet::V4(services)) = (self.pod_cidr, self.service_cidr) else {
+            bail!("--pod-cidr and --service-cidr must be IPv4 ranges");
+        };
+        ensure!(
+            pods.prefix_len() <= 24,
+            "--pod-cidr {pods}: a node takes a /24 of it, so it must not be smaller"
+        );
+        ensure!(services.prefix_len() <= 28, "--service-cidr {services}: too small, a /28 is the least");
+        let meet = pods.contains(&services.network()) || services.contains(&pods.network());
+        ensure!(!meet, "--pod-cidr {pods} and --service-cidr {services} overlap");
+        Ok(())
+    }
+
+    /// Remembers the choice.
+    pub(crate) fn save(&self) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self).context("write instance.json")?;
+        plimsoll_pki::write_private(&self.file("instance.json"), text.as_bytes())
+            .context("remember the instance")
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Address of the cluster's resolver: the tenth of the Services'.
+    pub(crate) fn cluster_dns(&self) -> IpAddr {
+        nth(self.service_cidr, 10)
+    }
+
+    /// First Service address: the API server's.
+    pub(crate) fn first_service(&self) -> IpAddr {
+        nth(self.service_cidr, 1)
+    }
+
+    /// The address of this machine in the pod network: the first of the first node's range.
+    pub(crate) fn gateway(&self) -> IpAddr {
+        nth(self.pod_cidr, 1)
+    }
+
+    /// Process id of the running program, if it runs.
+    pub(crate) fn running(&self) -> Option<i32> {
+        let text = fs::read_to_string(self.file("plimsoll.pid")).ok()?;
+        let pid: i32 = text.trim().parse().ok()?;
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut words = line.split(|byte| *byte == 0);
+        let program = words.next()?;
+        (program.ends_with(b"plimsoll") && words.next() == Some(b"up")).then_some(pid)
+    }
+}
+
+fn nth(range: IpNet, offset: u32) -> IpAddr {
+    match range {
+        IpNet::V4(range) => {
+            IpAddr::from(std::net::Ipv4Addr::from(u32::from(range.network()).saturating_add(offset)))
+        }
+        IpNet::V6(range) => IpAddr::from(std::net::Ipv6Addr::from(
+            u128::from(range.network()).saturating_add(u128::from(offset)),
+        )),
+    }
+}
+
+/// Pod and Service ranges: 10.42 and 10.43 for the usual instance, else a pair derived from the id.
+fn ranges(id: &str, usual: bool) -> (IpNet, IpNet) {
+    let number = u32::from_str_radix(id, 16).unwrap_or(0);
+    let second = if usual { 42 } else { 64 + (number % 64) * 2 };
+    let range = |second: u32| {
+        let octet = u8::try_from(second).expect("below 192");
+        IpNet::V4(Ipv4Net::new(std::net::Ipv4Addr::new(10, octet, 0, 0), 16).expect("16 is a prefix length"))
+    };
+    (range(second), range(second + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_instances_differ() {
+        let (pods, services) = ranges("000000", true);
+        assert_eq!(
+            (pods.to_string(), services.to_string()),
+            ("10.42.0.0/16".to_owned(), "10.43.0.0/16".to_owned())
+        );
+        let others = ["000000", "000001", "ffffff"].map(|id| ranges(id, false));
+        assert!(others.iter().all(|other| *other != (pods, services) && other.0 != other.1));
+        assert_ne!(others[0], others[1]);
+    }
+
+    #[test]
+    fn well_known_addresses_are_counted_from_the_beginning() {
+        let range: IpNet = "10.43.0.0/16".parse().expect("range");
+        assert_eq!(nth(range, 10).to_string(), "10.43.0.10");
+    }
+}

@@ -1,0 +1,97 @@
+//! What must be there before anything is changed.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use plimsoll_kernel::nft::{Family, Tables};
+
+use crate::cli::Up;
+use crate::instance::Instance;
+
+/// Controllers that a node needs on control groups of version 1.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "cpuset", "devices", "memory", "pids"];
+
+/// Refuses with the remedy when the machine lacks something.
+pub(crate) fn check(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "must run as root: namespaces, mounts and packet rules need it; try `sudo plimsoll up`"
+    );
+    if let Some(pid) = instance.running() {
+        bail!(
+            "this instance runs already (process {pid}); stop it with `plimsoll down --keep-data --data-dir {}`",
+            instance.directory.display()
+        );
+    }
+    port_is_free(options.listen)?;
+    if !options.no_node {
+        no_swap()?;
+        control_groups()?;
+        packet_rules()?;
+        overlay()?;
+    }
+    Ok(())
+}
+
+fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
+    TcpListener::bind(address)
+        .map(drop)
+        .with_context(|| format!("cannot listen on {address}: another program may have the port; choose another with --listen ADDR:PORT"))
+}
+
+fn no_swap() -> anyhow::Result<()> {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    match swaps.lines().nth(1).and_then(|line| line.split_whitespace().next()) {
+        None => Ok(()),
+        Some(device) => {
+            bail!("swap is on ({device}): memory limits would not hold; switch it off with `swapoff -a`")
+        }
+    }
+}
+
+fn control_groups() -> anyhow::Result<()> {
+    let unified = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let old = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    if unified.split_whitespace().count() > 0 {
+        for controller in ["cpu", "cpuset", "memory", "pids"] {
+            ensure!(
+                unified.split_whitespace().any(|one| one == controller),
+                "the control group controller {controller} is not available: enable it on the kernel's command line"
+            );
+        }
+        return Ok(());
+    }
+    for controller in CONTROLLERS {
+        let enabled = old.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(controller) && words.next_back() == Some("1")
+        });
+        ensure!(
+            enabled,
+            "the control group controller {controller} is not available: enable it on the kernel's command line"
+        );
+        ensure!(
+            Path::new("/sys/fs/cgroup").join(controller).exists(),
+            "the control group controller {controller} is not mounted: `mount -t cgroup -o {controller} {controller} /sys/fs/cgroup/{controller}`"
+        );
+    }
+    Ok(())
+}
+
+fn packet_rules() -> anyhow::Result<()> {
+    let tables = Tables::open().and_then(|mut tables| tables.list(Family::Ipv4));
+    tables
+        .map(drop)
+        .context("packet rules (nftables) cannot be used: load the kernel module with `modprobe nf_tables`")
+}
+
+fn overlay() -> anyhow::Result<()> {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    ensure!(
+        known.lines().any(|line| line.ends_with("overlay")),
+        "the kernel does not know overlayfs: load it with `modprobe overlay`"
+    );
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! `plimsoll up`: the whole cluster in one process.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Up;
+use crate::control_plane::ControlPlane;
+use crate::instance::Instance;
+use crate::progress::Progress;
+use crate::{detach, node, preflight};
+
+/// After a signal the parts have this long to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(options: &Up) -> anyhow::Result<()> {
+    let instance = Instance::choose(options)?;
+    let detached = std::env::var_os(detach::MARK).is_some();
+    preflight::check(options, &instance)?;
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(&instance.directory)
+        .with_context(|| format!("make {}", instance.directory.display()))?;
+    let instance = Instance {
+        directory: instance.directory.canonicalize().context("find the data directory")?,
+        ..instance
+    };
+    instance.save()?;
+    if options.detach && !detached {
+        return detach::detach(&instance.directory);
+    }
+    log(detached);
+    // A few threads serve everything; each idle one costs memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
+        .max_blocking_threads(64)
+        .thread_keep_alive(Duration::from_secs(5))
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let outcome = runtime.block_on(serve(options, &instance));
+    runtime.shutdown_timeout(FAREWELL);
+    outcome
+}
+
+fn log(detached: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PLIMSOLL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(if detached { "info" } else { "warn" }));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(!detached)
+        .init();
+}
+
+async fn serve(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+    let progress = Progress::begin();
+    let pid = instance.file("plimsoll.pid");
+    fs::write(&pid, format!("{}\n", std::process::id()))
+        .with_context(|| format!("write {}", pid.display()))?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    });
+    let outcome = cluster(options, instance, &progress, &shutdown).await;
+    shutdown.cancel();
+    // Somebody else's file stays: the next start may already have written its own.
+    if fs::read_to_string(&pid).is_ok_and(|text| text.trim() == std::process::id().to_string()) {
+        let _ = fs::remove_file(&pid);
+    }
+    outcome
+}
+
+async fn cluster(
+    options: &Up,
+    instance: &Instance,
+    progress: &Progress,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let plane = ControlPlane::start(options, instance, shutdown).await?;
+    progress.step(&format!("API server on https://{}", options.listen));
+    let mut tasks = plane.controllers(shutdown);
+    progress.step("scheduler and controllers");
+    if !options.no_node {
+        let name = node::name(options)?;
+        node::start(&plane, options, instance, &name, &mut tasks, shutdown).await?;
+        progress.step(&format!("node {name}: engine, network, resolver and agent"));
+        tokio::select! {
+            ready = node::ready(&plane, &name) => ready?,
+            () = shutdown.cancelled() => return Ok(()),
+            ended = tasks.join_next() => return node::unexpected(ended),
+        }
+    }
+    progress.line(&format!("kubeconfig: {}", plane.kubeconfig.display()));
+    progress.ready();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        ended = tasks.join_next() => {
+            if !shutdown.is_cancelled() {
+                return node::unexpected(ended);
+            }
+        }
+    }
+    let farewell = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+    Ok(())
+}
