@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256, digest};
 
 use crate::error::Error;
 
@@ -18,7 +18,11 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// The digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::from_ring(&digest(&SHA256, bytes))
+    }
+
+    fn from_ring(digest: &ring::digest::Digest) -> Self {
+        Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
     /// The 64 hexadecimal digits without the algorithm.
@@ -74,10 +78,16 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Computes a digest piece by piece.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Hasher {
-    state: Sha256,
+    state: Context,
     length: u64,
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self { state: Context::new(&SHA256), length: 0 }
+    }
 }
 
 impl Hasher {
@@ -92,7 +102,7 @@ impl Hasher {
     }
 
     pub(crate) fn finish(self) -> (Digest, u64) {
-        (Digest(self.state.finalize().into()), self.length)
+        (Digest::from_ring(&self.state.finish()), self.length)
     }
 }
 
