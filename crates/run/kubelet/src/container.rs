@@ -45,6 +45,8 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
     let words = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|word| expand(word, lookup)).collect()
     };
+    let logs = sandbox::log_folder(&agent.config, start.pod).join(&container.name);
+    fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
     let stop_signal = container.lifecycle.as_ref().and_then(|it| it.stop_signal.as_deref());
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt: start.attempt }),

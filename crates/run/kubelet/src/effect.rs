@@ -64,8 +64,6 @@ impl Scene {
         let spec = self.pod.spec.clone().unwrap_or_default();
         self.agent.cgroups.make(&spec, &self.uid()).map_err(|error| error.to_string())?;
         let config = sandbox::config(&self.agent, &self.pod, attempt)?;
-        std::fs::create_dir_all(&config.log_directory)
-            .map_err(|error| format!("{}: {error}", config.log_directory))?;
         let engine = &self.agent.engine;
         let id = engine.run_sandbox(config).await.map_err(|status| text(&status))?;
         let made = engine.sandbox(&id).await.map_err(|status| text(&status))?;
@@ -81,8 +79,16 @@ impl Scene {
         inputs
     }
 
-    pub(crate) async fn remove_sandbox(self, id: String) -> Vec<Input> {
+    /// `last` says that the pod ends with it, and its logs too.
+    pub(crate) async fn remove_sandbox(self, id: String, last: bool) -> Vec<Input> {
         let result = self.agent.engine.remove_sandbox(&id).await.map_err(|status| text(&status));
+        let logs = sandbox::log_folder(&self.agent.config, &self.pod);
+        if last
+            && let Err(error) = tokio::fs::remove_dir_all(&logs).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %logs.display(), %error, "logs of a pod that is gone stay");
+        }
         vec![Input::SandboxRemoved { id, result }]
     }
 

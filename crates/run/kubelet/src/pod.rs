@@ -286,7 +286,10 @@ impl Task {
                 let busy = self.life.runs_anything();
                 self.spawn(scene.stop_sandbox(id, busy));
             }
-            Effect::RemoveSandbox { id } => self.spawn(scene.remove_sandbox(id)),
+            Effect::RemoveSandbox { id } => {
+                let last = self.life.ending();
+                self.spawn(scene.remove_sandbox(id, last));
+            }
             Effect::RemoveContainer { id } => self.spawn(scene.remove_container(id)),
             Effect::Release => self.spawn(scene.release()),
             Effect::EnsureImage { container } => {

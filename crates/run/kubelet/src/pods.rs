@@ -283,8 +283,21 @@ async fn end_orphan(agent: Arc<Agent>, uid: String, sandboxes: Vec<String>) -> S
             tracing::warn!(sandbox = id, %error, "sandbox of a pod that is gone stays");
         }
     }
+    remove_logs(&agent, &uid).await;
     if let Err(error) = volume::release(agent.clone(), uid.clone()).await {
         tracing::warn!(pod = uid, error, "volumes of a pod that is gone stay");
     }
     uid
+}
+
+/// Removes the logs of a pod of which only the UID is known.
+async fn remove_logs(agent: &Agent, uid: &str) {
+    let Ok(mut folders) = tokio::fs::read_dir(&agent.config.log_dir).await else { return };
+    while let Ok(Some(folder)) = folders.next_entry().await {
+        if folder.file_name().to_string_lossy().ends_with(&format!("_{uid}"))
+            && let Err(error) = tokio::fs::remove_dir_all(folder.path()).await
+        {
+            tracing::warn!(pod = uid, %error, "logs of a pod that is gone stay");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What the engine is told about a pod's sandbox.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use plimsoll_cri::v1;
@@ -9,6 +10,7 @@ use plimsoll_podlife::security::Seccomp;
 use plimsoll_podlife::spec::{host_network, specs};
 
 use crate::agent::Agent;
+use crate::config::Config;
 
 /// The configuration of a sandbox; the same is given with each of its containers.
 pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSandboxConfig, String> {
@@ -31,7 +33,7 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
         (plimsoll_cri::POD_NAMESPACE.to_owned(), namespace.clone()),
         (plimsoll_cri::POD_UID.to_owned(), uid.clone()),
     ]);
-    let log_directory = agent.config.log_dir.join(format!("{namespace}_{name}_{uid}"));
+    let log_directory = log_folder(&agent.config, pod);
     Ok(v1::PodSandboxConfig {
         // The node's own name is its own business.
         hostname: if host_network(pod) { String::new() } else { short },
@@ -47,6 +49,13 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
         annotations: meta.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(linux(agent, pod, &uid)),
     })
+}
+
+/// The folder of a pod's logs.
+pub(crate) fn log_folder(config: &Config, pod: &Pod) -> PathBuf {
+    let meta = &pod.metadata;
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    config.log_dir.join(format!("{}_{}_{}", part(&meta.namespace), part(&meta.name), part(&meta.uid)))
 }
 
 fn linux(agent: &Agent, pod: &Pod, uid: &str) -> v1::LinuxPodSandboxConfig {
