@@ -10,6 +10,8 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +136,9 @@ async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
             to.flush().await?;
         }
     }
+    // Clients take a close without a code for an error.
+    let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    to.send(Message::Close(Some(normal))).await?;
     to.close().await
 }
 
