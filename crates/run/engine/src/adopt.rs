@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use plimsoll_cri::v1::{ContainerConfig, ContainerEventType, PodSandboxConfig};
 use plimsoll_kernel::mount;
@@ -149,6 +149,8 @@ impl Engine {
                 Event::Gone => break,
             }
         }
+        // Who waits for a process of this pod waits in vain.
+        sandbox.execs.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if !sandbox.state().stopping {
             self.bury(&sandbox).await;
         }

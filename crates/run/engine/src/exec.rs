@@ -4,16 +4,16 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use plimsoll_kernel::{namespace, terminal};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use crate::descriptor::Descriptor;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::files;
@@ -24,7 +24,7 @@ use crate::shim_client::Shim;
 use crate::spec;
 
 /// More output than this is cut (CRI: `ExecSync` answers at most 16 MiB).
-const OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
+const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
 
 /// How long output may still come after the process ended, from children it left behind.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -137,9 +137,8 @@ impl Engine {
     async fn begin_exec(&self, container: &Container, exec: &str, tty: bool, stdin: bool) -> Result<Session> {
         let shim = container.sandbox.shim()?;
         let (sender, receiver) = oneshot::channel();
-        if let Ok(mut execs) = container.sandbox.execs.lock() {
-            execs.insert(exec.to_owned(), sender);
-        }
+        let execs = || container.sandbox.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        execs().insert(exec.to_owned(), sender);
         let call = Call::Exec { container: container.id.clone(), exec: exec.to_owned(), tty };
         let made = async {
             let mut session = Session {
@@ -163,10 +162,8 @@ impl Engine {
             Ok(session)
         };
         let made: Result<Session> = made.await;
-        if made.is_err()
-            && let Ok(mut execs) = container.sandbox.execs.lock()
-        {
-            execs.remove(exec);
+        if made.is_err() {
+            execs().remove(exec);
         }
         made
     }
@@ -178,7 +175,7 @@ impl Engine {
     pub async fn exec_sync(&self, id: &str, command: &[String], limit: Option<Duration>) -> Result<Output> {
         let mut session = self.exec(id, command, false, false).await?;
         let outputs = [session.stdout.take(), session.stderr.take()];
-        let [stdout, stderr] = outputs.map(|fd| tokio::spawn(read_all(fd)));
+        let [stdout, stderr] = outputs.map(Collected::from);
         let wait = session.wait();
         let code = match limit {
             None => wait.await?,
@@ -191,7 +188,7 @@ impl Engine {
                 }
             },
         };
-        let (stdout, stderr) = tokio::join!(drained(stdout), drained(stderr));
+        let (stdout, stderr) = tokio::join!(stdout.finish(), stderr.finish());
         Ok(Output { stdout, stderr, code })
     }
 
@@ -272,23 +269,37 @@ impl Streams {
     }
 }
 
-/// Reads to the end; what is beyond the limit is read and dropped, so that the process goes on.
-async fn read_all(fd: Option<OwnedFd>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let Some(Ok(mut reader)) = fd.map(pipe::Receiver::from_owned_fd) else { return bytes };
-    // An error here means the same as the end: there is no more.
-    let _ = (&mut reader).take(OUTPUT_LIMIT).read_to_end(&mut bytes).await;
-    let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
-    bytes
+/// Output being collected; what was read is kept when the rest does not come.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reading: tokio::task::JoinHandle<()>,
 }
 
-async fn drained(task: tokio::task::JoinHandle<Vec<u8>>) -> Vec<u8> {
-    let abort = task.abort_handle();
-    match tokio::time::timeout(DRAIN, task).await {
-        Ok(bytes) => bytes.unwrap_or_default(),
-        Err(_) => {
-            abort.abort();
-            Vec::new()
+impl From<Option<OwnedFd>> for Collected {
+    fn from(fd: Option<OwnedFd>) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let reading = tokio::spawn(collect(fd, bytes.clone()));
+        Self { bytes, reading }
+    }
+}
+
+impl Collected {
+    /// Waits for the end of the output, but not for children that keep it open.
+    async fn finish(mut self) -> Vec<u8> {
+        if tokio::time::timeout(DRAIN, &mut self.reading).await.is_err() {
+            self.reading.abort();
         }
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads to the end; what is beyond the limit is read and dropped, so that the process goes on.
+async fn collect(fd: Option<OwnedFd>, bytes: Arc<Mutex<Vec<u8>>>) {
+    let Some(Ok(mut reader)) = fd.map(Descriptor::new) else { return };
+    let mut buffer = vec![0; 32 * 1024];
+    while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+        let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = OUTPUT_LIMIT.saturating_sub(bytes.len());
+        bytes.extend_from_slice(&buffer[..length.min(room)]);
     }
 }

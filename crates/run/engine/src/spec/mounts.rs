@@ -6,7 +6,7 @@ use plimsoll_cri::v1::{Mount, MountPropagation};
 use plimsoll_kernel::cgroup::Version;
 use serde_json::{Value, json};
 
-use super::{Input, PidNamespace, SpecError};
+use super::{Input, SpecError};
 
 /// The sandbox's own files that containers are given.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ struct Entry {
 /// All mounts in the order they are made: the shorter paths first.
 pub(super) fn all(input: &Input<'_>) -> Result<Vec<Value>, SpecError> {
     let privileged = input.security().privileged;
-    let mut entries = system(input, privileged);
+    let mut entries = system(privileged);
     entries.extend(cgroups(input, privileged));
     entries.extend(own_files(input));
     let wanted: Vec<Entry> = input.mounts.iter().map(bind).collect::<Result<_, _>>()?;
@@ -50,10 +50,11 @@ fn entry(destination: &str, kind: &str, source: &str, options: &[&str]) -> Entry
     Entry { destination: destination.to_owned(), value }
 }
 
-fn system(input: &Input<'_>, privileged: bool) -> Vec<Entry> {
+fn system(privileged: bool) -> Vec<Entry> {
     let sys =
         if privileged { ["nosuid", "noexec", "nodev", "rw"] } else { ["nosuid", "noexec", "nodev", "ro"] };
-    let mut found = vec![
+    vec![
+        // Shows the process namespace that the container is in, its own or the machine's.
         entry("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         entry("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         entry(
@@ -64,12 +65,7 @@ fn system(input: &Input<'_>, privileged: bool) -> Vec<Entry> {
         ),
         entry("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         entry("/sys", "sysfs", "sysfs", &sys),
-    ];
-    if input.namespaces.pid == PidNamespace::Host {
-        // Processes of the machine are seen, but not steered.
-        found[0] = entry("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"]);
-    }
-    found
+    ]
 }
 
 fn cgroups(input: &Input<'_>, privileged: bool) -> Vec<Entry> {

@@ -20,7 +20,7 @@ use crate::machine::{Machine, end, pod, processes, shell, status};
 pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Every case with its name.
-pub(crate) const ALL: [(&str, Case); 12] = [
+pub(crate) const ALL: [(&str, Case); 14] = [
     ("exit_code_and_log", || Box::pin(exit_code_and_log())),
     ("what_a_container_sees", || Box::pin(what_a_container_sees())),
     ("users_and_confinement", || Box::pin(users_and_confinement())),
@@ -29,6 +29,8 @@ pub(crate) const ALL: [(&str, Case); 12] = [
     ("out_of_memory", || Box::pin(out_of_memory())),
     ("exec_and_attach", || Box::pin(exec_and_attach())),
     ("streams", || Box::pin(streams())),
+    ("a_terminal", || Box::pin(a_terminal())),
+    ("the_machines_namespaces_and_new_limits", || Box::pin(the_machines_namespaces_and_new_limits())),
     ("shared_processes", || Box::pin(shared_processes())),
     ("adoption", || Box::pin(adoption())),
     ("a_killed_shim", || Box::pin(a_killed_shim())),
@@ -184,10 +186,13 @@ async fn missing_programs() {
 async fn stopping() {
     let machine = Machine::new().await;
     let sandbox = machine.sandbox().await;
-    let polite = machine.script(&sandbox, "trap 'exit 3' TERM; while :; do sleep 0.1; done").await;
+    let polite = machine.script(&sandbox, "trap 'exit 3' TERM; touch /tmp/ready; while :; do sleep 0.1; done").await;
+    // Before its handler is there, the first process of a namespace does not hear the signal.
+    machine.sh(&polite, "while [ ! -e /tmp/ready ]; do sleep 0.01; done").await;
     machine.engine.stop_container(&polite, Duration::from_secs(20)).await.unwrap();
     assert_eq!(machine.status(&polite).await.exit_code, 3);
-    let stubborn = machine.script(&sandbox, "trap '' TERM; while :; do sleep 0.1; done").await;
+    let stubborn = machine.script(&sandbox, "trap '' TERM; touch /tmp/ready; while :; do sleep 0.1; done").await;
+    machine.sh(&stubborn, "while [ ! -e /tmp/ready ]; do sleep 0.01; done").await;
     let begin = Instant::now();
     machine.engine.stop_container(&stubborn, Duration::from_millis(300)).await.unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(300));
@@ -328,6 +333,65 @@ async fn streams() {
     assert!(client.port_forward(request).await.unwrap().into_inner().url.contains("/portforward/"));
     shutdown.cancel();
     drop((client, engine));
+    machine.finish().await;
+}
+
+async fn a_terminal() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let mut config = shell("tty; read line; echo got $line; stty size");
+    (config.tty, config.stdin) = (true, true);
+    let id = machine.container(&sandbox, config).await;
+    let attached = machine.engine.attach(&id).await.unwrap();
+    attached.resize(90, 30).unwrap();
+    let mut stdin = fs::File::from(attached.stdin.unwrap());
+    stdin.write_all(b"word\n").unwrap();
+    assert_eq!(machine.end(&id).await.exit_code, 0);
+    let log = machine.log(&sandbox);
+    for expected in ["stdout F /dev/pts/0", "stdout F got word", "stdout F 30 90"] {
+        assert!(log.contains(expected), "{expected} in {log}");
+    }
+    machine.finish().await;
+}
+
+async fn the_machines_namespaces_and_new_limits() {
+    use plimsoll_cri::v1::{
+        ContainerStatsRequest, LinuxContainerResources, NamespaceOption, PodSandboxStatsRequest,
+    };
+    let machine = Machine::new().await;
+    let mut options = NamespaceOption::default();
+    options.set_network(NamespaceMode::Node);
+    options.set_pid(NamespaceMode::Node);
+    options.set_ipc(NamespaceMode::Node);
+    let mut config = pod("host");
+    let mut main = shell("sleep 100");
+    let of_pod = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut()).unwrap();
+    of_pod.namespace_options = Some(options.clone());
+    let of_main = main.linux.as_mut().and_then(|linux| linux.security_context.as_mut()).unwrap();
+    of_main.namespace_options = Some(options);
+    let sandbox = machine.engine.run_sandbox(config, "").await.unwrap();
+    let id = machine.container(&sandbox, main).await;
+    let of_host = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    for kind in ["net", "pid", "ipc", "uts"] {
+        let seen = machine.sh(&id, &format!("ls -l /proc/self/ns/{kind}")).await;
+        assert!(seen.contains(&of_host(kind)), "{kind}: {seen}");
+    }
+    assert!(!machine.sh(&id, "ls -l /proc/self/ns/mnt").await.contains(&of_host("mnt")));
+
+    let change =
+        LinuxContainerResources { cpu_shares: 256, memory_limit_in_bytes: 64 << 20, ..Default::default() };
+    machine.engine.update_container(&id, change).await.unwrap();
+    let resources = machine.status(&id).await.resources.unwrap().linux.unwrap();
+    assert_eq!((resources.cpu_shares, resources.memory_limit_in_bytes), (256, 64 << 20));
+    let request = ContainerStatsRequest { container_id: id.clone() };
+    let stats = RuntimeService::container_stats(&machine.engine, tonic::Request::new(request)).await.unwrap();
+    let memory = stats.into_inner().stats.unwrap().memory.unwrap();
+    assert!(memory.usage_bytes.unwrap().value > 0 && memory.available_bytes.unwrap().value < 64 << 20);
+    let request = PodSandboxStatsRequest { pod_sandbox_id: sandbox.clone() };
+    let stats =
+        RuntimeService::pod_sandbox_stats(&machine.engine, tonic::Request::new(request)).await.unwrap();
+    assert_eq!(stats.into_inner().stats.unwrap().linux.unwrap().containers.len(), 1);
+    machine.engine.reopen_log(&id).await.unwrap();
     machine.finish().await;
 }
 

@@ -62,7 +62,7 @@ impl Machine {
         }
         fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
         for name in [
-            "sh", "tr", "nc", "grep", "true", "pwd", "tty", "sleep", "cat", "id", "mount", "dd", "tail",
+            "sh", "tr", "touch", "nc", "grep", "true", "pwd", "tty", "sleep", "cat", "id", "mount", "dd", "tail",
             "ps", "hostname", "stty", "kill", "ls", "unshare",
         ] {
             symlink("busybox", layer.join("bin").join(name)).unwrap();
