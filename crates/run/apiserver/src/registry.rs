@@ -81,12 +81,7 @@ impl Selection {
         for wanted in &fields.0 {
             let common = matches!(wanted.field.as_str(), "metadata.name" | "metadata.namespace");
             if !common && known.iter().all(|(field, _)| *field != wanted.field) {
-                return Err(Status::bad_request(format!(
-                    "Unable to find {:?} that match label selector {:?}, field selector {text:?}: field label not supported: {}",
-                    format!("{}, Resource={}", kind.api_version(), kind.plural),
-                    query.get("labelSelector"),
-                    wanted.field
-                )));
+                return Err(Status::bad_request(format!("field label not supported: {}", wanted.field)));
             }
         }
         if !name.is_empty() {
