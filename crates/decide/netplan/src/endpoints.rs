@@ -77,6 +77,20 @@ pub fn service_of(slice: &EndpointSlice) -> Option<&str> {
     slice.metadata.labels.as_ref()?.get(SERVICE_NAME).map(String::as_str)
 }
 
+/// The name of the index of EndpointSlices by Service; see [`service_index`].
+pub const BY_SERVICE: &str = "service-name";
+
+/// Under which value an index finds a slice: that of its Service.
+pub fn service_index(slice: &EndpointSlice) -> Vec<String> {
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    service_of(slice).map(|name| service_index_value(namespace, name)).into_iter().collect()
+}
+
+/// The value of [`service_index`] for a Service.
+pub fn service_index_value(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
 /// The targets of the Service port called `port` (an unnamed port has the empty name).
 ///
 /// Ready endpoints count; where none is ready, those that still serve while

@@ -9,7 +9,9 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use plimsoll_client::{Backoff, Delta, Informer, Informers};
 use plimsoll_kernel::nft::{Family, Flow, forget_flows};
-use plimsoll_netplan::endpoints::{NodeFacts, Target, service_of};
+use plimsoll_netplan::endpoints::{
+    BY_SERVICE, NodeFacts, Target, service_index, service_index_value, service_of,
+};
 use plimsoll_netplan::services::plan::{Plan, ServiceKey};
 use plimsoll_netplan::services::rules::{Difference, StaleFlow};
 use plimsoll_netplan::services::{Surroundings, desired};
@@ -19,9 +21,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Names};
 use crate::table::Table;
 use crate::{Error, encode, program};
-
-/// The index of EndpointSlices by the Service they belong to.
-const BY_SERVICE: &str = "service";
 
 /// Changes with more elements than this are made on a blocking thread.
 const SMALL: usize = 500;
@@ -33,7 +32,7 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     let names = Names::new(&config.instance)?;
     let services = informers.informer::<Service>();
     let slices = informers.informer::<EndpointSlice>();
-    slices.add_index(BY_SERVICE, service_key_of);
+    slices.add_index(BY_SERVICE, service_index);
     let planes = {
         let config = config.clone();
         let open = move || Plane::open_all(&config, &names);
@@ -46,20 +45,12 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     }
 }
 
-fn service_key_of(slice: &EndpointSlice) -> Vec<String> {
-    key_of_slice(slice).map(|(namespace, name)| index_value(&namespace, &name)).into_iter().collect()
-}
-
 fn key_of_service(service: &Service) -> Option<ServiceKey> {
     Some((service.metadata.namespace.clone()?, service.metadata.name.clone()?))
 }
 
 fn key_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
     Some((slice.metadata.namespace.clone()?, service_of(slice)?.to_owned()))
-}
-
-fn index_value(namespace: &str, name: &str) -> String {
-    format!("{namespace}/{name}")
 }
 
 /// One family's rules.
@@ -205,7 +196,7 @@ impl Proxy {
     fn plan(&mut self, key: &ServiceKey) {
         let (namespace, name) = key;
         let service = self.services.get(namespace, name);
-        let slices = self.slices.indexed(BY_SERVICE, &index_value(namespace, name));
+        let slices = self.slices.indexed(BY_SERVICE, &service_index_value(namespace, name));
         for plane in &mut self.planes {
             let wanted = service
                 .as_ref()

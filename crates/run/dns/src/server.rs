@@ -1,0 +1,143 @@
+//! Queries over UDP and TCP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use plimsoll_netplan::dns::Transport;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::Error;
+use crate::resolver::{Next, Resolver};
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS: usize = 256;
+
+/// How long a connection may be silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Queries that wait for others' answers at once; more are dropped, and clients ask again.
+const WAITING: usize = 20_000;
+
+/// Longest query over UDP, in bytes; longer ones are cut and refused as malformed.
+const LONGEST_QUERY: usize = 4096;
+
+/// Room for queries that arrive faster than they are taken, in bytes: 15,000 at once, as the kernel counts.
+const BACKLOG: usize = 16 << 20;
+
+/// Sockets that listen.
+pub(crate) struct Servers {
+    resolver: Arc<Resolver>,
+    datagrams: Vec<Arc<UdpSocket>>,
+    streams: Vec<TcpListener>,
+}
+
+/// Listens on all addresses, or on none.
+pub(crate) async fn bind(addresses: &[SocketAddr], resolver: Arc<Resolver>) -> Result<Servers, Error> {
+    let mut servers = Servers { resolver, datagrams: Vec::new(), streams: Vec::new() };
+    for address in addresses {
+        let failed = |source| Error::Listen { address: *address, source };
+        let socket = UdpSocket::bind(address).await.map_err(failed)?;
+        if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG) {
+            tracing::warn!(%address, %error, "a burst of DNS queries may lose some");
+        }
+        servers.datagrams.push(Arc::new(socket));
+        servers.streams.push(TcpListener::bind(address).await.map_err(failed)?);
+    }
+    Ok(servers)
+}
+
+impl Servers {
+    /// Answers for ever. Dropping the future stops everything.
+    pub(crate) async fn serve(self) {
+        let mut tasks = JoinSet::new();
+        let waiting = Arc::new(Semaphore::new(WAITING));
+        for socket in self.datagrams {
+            tasks.spawn(serve_datagrams(socket, self.resolver.clone(), waiting.clone()));
+        }
+        for listener in self.streams {
+            tasks.spawn(serve_streams(listener, self.resolver.clone()));
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn serve_datagrams(socket: Arc<UdpSocket>, resolver: Arc<Resolver>, waiting: Arc<Semaphore>) {
+    let (mut buffer, mut reply) = (vec![0; LONGEST_QUERY], Vec::with_capacity(LONGEST_QUERY));
+    let mut elsewhere = JoinSet::new();
+    loop {
+        // Clients that are gone are told to us as errors of the next call.
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        while elsewhere.try_join_next().is_some() {}
+        let query = &buffer[..length];
+        match resolver.answer(query, Transport::Udp, &mut reply) {
+            Next::Nothing => {}
+            Next::Send => send(&socket, &reply, client).await,
+            Next::Ask(question) => {
+                let Ok(permit) = waiting.clone().try_acquire_owned() else { continue };
+                let (socket, resolver, query) = (socket.clone(), resolver.clone(), query.to_vec());
+                let mut reply = std::mem::take(&mut reply);
+                elsewhere.spawn(async move {
+                    resolver.ask_elsewhere(&query, question, Transport::Udp, &mut reply).await;
+                    send(&socket, &reply, client).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+}
+
+async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+    if let Err(error) = socket.send_to(reply, client).await {
+        tracing::debug!(%client, %error, "reply not sent");
+    }
+}
+
+async fn serve_streams(listener: TcpListener, resolver: Arc<Resolver>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    loop {
+        let permit = connections.clone().acquire_owned().await.expect("it is never closed");
+        while tasks.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let resolver = resolver.clone();
+                tasks.spawn(async move {
+                    // Whatever ends a conversation, the client sees it end.
+                    let _ = converse(stream, &resolver).await;
+                    drop(permit);
+                });
+            }
+            // Out of descriptors, most likely: some will be free soon.
+            Err(error) => {
+                tracing::warn!(%error, "DNS connection not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: TcpStream, resolver: &Resolver) -> io::Result<()> {
+    let (mut query, mut reply) = (Vec::new(), Vec::new());
+    loop {
+        let length = timeout(SILENCE, stream.read_u16()).await??;
+        query.resize(length.into(), 0);
+        timeout(SILENCE, stream.read_exact(&mut query)).await??;
+        match resolver.answer(&query, Transport::Tcp, &mut reply) {
+            Next::Nothing => return Ok(()),
+            Next::Send => {}
+            Next::Ask(question) => {
+                resolver.ask_elsewhere(&query, question, Transport::Tcp, &mut reply).await;
+            }
+        }
+        let length = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+        reply.splice(0..0, length.to_be_bytes());
+        timeout(SILENCE, stream.write_all(&reply)).await??;
+    }
+}
