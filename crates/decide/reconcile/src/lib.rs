@@ -5,8 +5,12 @@
 //! observes, calls and acts, so every decision can be written down as a table.
 
 pub mod action;
+pub mod bootstrap_token;
+pub mod cluster_role_aggregation;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slices;
 pub mod endpoints;
 pub mod fingerprint;
@@ -29,3 +33,4 @@ pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
+pub mod ttl_after_finished;

@@ -39,6 +39,11 @@ pub(crate) const ROWS: &[Row] = &[
     row!("replicaset-controller", "replicaset-controller", units::replicaset::build),
     row!("replicationcontroller-controller", "replication-controller", units::replication::build),
     row!("job-controller", "job-controller", units::job::build),
+    row!("daemonset-controller", "daemonset-controller", units::daemon_set::build),
+    row!("statefulset-controller", "statefulset-controller", units::stateful_set::build),
+    row!("cronjob-controller", "cronjob-controller", units::cron_job::build),
+    row!("ttl-after-finished-controller", "ttl-after-finished-controller", units::cron_job::ended),
+    row!("disruption-controller", "controllermanager", units::disruption::build),
     row!("endpointslice-controller", "endpoint-slice-controller", units::endpoints::slices),
     row!("endpoints-controller", "endpoint-controller", units::endpoints::lists),
     row!("serviceaccount-controller", "serviceaccount-controller", units::service_account::account),
@@ -52,6 +57,8 @@ pub(crate) const ROWS: &[Row] = &[
     row!("node-lifecycle-controller", "node-controller", units::node::lifecycle),
     row!("node-ipam-controller", "cidrAllocator", units::node::ranges),
     row!("taint-eviction-controller", "taint-eviction-controller", units::node::taints),
+    row!("clusterrole-aggregation-controller", "clusterrole-aggregation-controller", units::access::roles),
+    row!("token-cleaner-controller", "token-cleaner", units::access::tokens),
     row!("pod-garbage-collector-controller", "pod-garbage-collector", units::node::lost_pods),
 ];
 

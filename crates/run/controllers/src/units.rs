@@ -1,6 +1,10 @@
 //! How each controller is wired: what it looks at, and which decision it calls.
 
+pub(crate) mod access;
+pub(crate) mod cron_job;
+pub(crate) mod daemon_set;
 pub(crate) mod deployment;
+pub(crate) mod disruption;
 pub(crate) mod endpoints;
 pub(crate) mod garbage;
 pub(crate) mod indexes;
@@ -10,3 +14,4 @@ pub(crate) mod node;
 pub(crate) mod replicaset;
 pub(crate) mod replication;
 pub(crate) mod service_account;
+pub(crate) mod stateful_set;
