@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
 
+use super::index::Stamp;
 use super::{ImageStore, Index, layer_name, lock};
 use crate::digest::Digest;
 use crate::document::Document;
@@ -14,6 +16,9 @@ use crate::name::ImageName;
 
 /// Partial downloads that nobody resumed for this long are garbage.
 const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Downloads in progress and other processes change the figures a little; this is soon enough.
+const USAGE_AGE: Duration = Duration::from_secs(60);
 
 /// What [`ImageStore::remove`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,19 +108,35 @@ impl ImageStore {
         sweep(&root.join("blobs/sha256"), &mut freed, |name, _| !wanted.blobs.contains(name))?;
         sweep(&root.join("layers"), &mut freed, |name, _| !wanted.layers.contains(name))?;
         sweep(&root.join("tmp"), &mut freed, |_, _| true)?;
+        *self.inner.usage.lock().unwrap_or_else(PoisonError::into_inner) = None;
         sweep(&root.join("partial"), &mut freed, |_, age| age > PARTIAL_AGE || keep == Keep::OnlyImages)?;
         Ok(freed)
     }
 
-    /// What the store uses now, counted.
+    /// What the store uses. Counting takes a walk over all files, so the figures are those of the
+    /// last change to the images, or at most a minute old.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
+        let stamp = Stamp::of(self.root());
+        let mut last = self.inner.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((counted, when, usage)) = *last
+            && counted == stamp
+            && when.elapsed() < USAGE_AGE
+        {
+            return Ok(usage);
+        }
+        let usage = self.count_usage();
+        *last = Some((stamp, Instant::now(), usage));
+        Ok(usage)
+    }
+
+    fn count_usage(&self) -> DiskUsage {
         let mut usage = DiskUsage::default();
         for (dir, is_layers) in [("blobs", false), ("partial", false), ("layers", true), ("tmp", false)] {
             let (bytes, inodes) = usage_of(&self.root().join(dir));
             usage.inodes += inodes;
             *(if is_layers { &mut usage.layers } else { &mut usage.blobs }) += bytes;
         }
-        Ok(usage)
+        usage
     }
 
     /// The names of the image that the text means: one of them, or all for an id.

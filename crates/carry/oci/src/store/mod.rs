@@ -9,7 +9,8 @@ mod names;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
 
 use oci_spec::image::ImageConfiguration;
 
@@ -37,6 +38,8 @@ struct Inner {
     content: Content,
     limits: Limits,
     view: RwLock<View>,
+    /// What was counted last, of which index, and when.
+    usage: Mutex<Option<(Stamp, Instant, DiskUsage)>>,
 }
 
 /// The index as it was when its stamp was taken, ready for questions.
@@ -56,7 +59,9 @@ impl ImageStore {
     /// Opens the store with other limits on what a layer may cost.
     pub fn open_with(root: impl AsRef<Path>, limits: Limits) -> Result<Self> {
         let content = Content::create(root.as_ref())?;
-        let store = Self { inner: Arc::new(Inner { content, limits, view: RwLock::default() }) };
+        let store = Self {
+            inner: Arc::new(Inner { content, limits, view: RwLock::default(), usage: Mutex::default() }),
+        };
         store.reload()?;
         Ok(store)
     }

@@ -62,11 +62,13 @@ impl Bars {
 
 impl State {
     fn tell(&mut self, progress: Progress) {
-        if self.blobs.insert(progress.digest, progress).is_none() {
+        let before = self.blobs.insert(progress.digest, progress).map(|before| before.phase);
+        if before.is_none() {
             self.order.push(progress.digest);
         }
         if !self.terminal {
-            if matches!(progress.phase, Phase::Done | Phase::Exists) {
+            let complete = matches!(progress.phase, Phase::Done | Phase::Exists);
+            if complete && matches!(before, None | Some(Phase::Transfer)) {
                 // A closed pipe must not stop the transfer.
                 let _ = writeln!(io::stderr(), "{}", line(&progress));
             }
