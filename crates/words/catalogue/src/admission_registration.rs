@@ -2,9 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use plimsoll_meta::field::FieldError;
+
 use crate::access::{Access, Fill};
+use crate::admission_rules;
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::report::Report;
 use crate::strategy::Strategy;
 use crate::webhook;
 
@@ -161,6 +165,12 @@ impl Strategy for Webhooks {
             }
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        admission_rules::check_webhooks(object, self.mutating, &mut report);
+        report.into_errors()
+    }
 }
 
 struct Policy;
@@ -173,6 +183,12 @@ impl Strategy for Policy {
             match_resources(constraints);
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        admission_rules::check_policy(object, &mut report);
+        report.into_errors()
+    }
 }
 
 struct Binding;
@@ -183,6 +199,12 @@ impl Strategy for Binding {
         if let Some(resources) = spec.inside("matchResources") {
             match_resources(resources);
         }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        admission_rules::check_binding(object, &mut report);
+        report.into_errors()
     }
 }
 

@@ -2,9 +2,14 @@
 
 use serde_json::{Value, json};
 
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
 use crate::access::{Access, Fill};
 use crate::column::{self, Column};
+use crate::custom_resource_rules;
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::report::Report;
 use crate::strategy::Strategy;
 use crate::webhook;
 
@@ -48,6 +53,7 @@ const API_SERVICE: Kind = Kind {
         group: "apiregistration.k8s.io",
         version: "v1",
     },
+    name_rule: crate::names::path_segment,
     columns: &[
         column::NAME,
         Column::text("Service", "where the API is served", |object, _| match object.at("spec.service") {
@@ -88,6 +94,23 @@ impl Strategy for CustomResourceDefinition {
         object.put("status", json!({}));
         stored_versions(object);
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        custom_resource_rules::check(object, &mut report);
+        custom_resource_rules::check_approval(object, &mut report);
+        custom_resource_rules::check_stored_versions(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        if subresource.is_none() {
+            custom_resource_rules::check(new, &mut report);
+            custom_resource_rules::check_update(new, old, &mut report);
+        }
+        report.into_errors()
+    }
 }
 
 /// A definition without a history has stored its storage version at most.
@@ -107,6 +130,12 @@ impl Strategy for ApiService {
             webhook::default_service(spec);
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        check_api_service(object, &mut report);
+        report.into_errors()
+    }
 }
 
 fn available(object: &Value) -> String {
@@ -115,5 +144,54 @@ fn available(object: &Value) -> String {
         None => "Unknown".to_owned(),
         Some(condition) if condition.text("status") == "True" => "True".to_owned(),
         Some(condition) => format!("{} ({})", condition.text("status"), condition.text("reason")),
+    }
+}
+
+fn check_api_service(object: &Value, report: &mut Report) {
+    let null = Value::Null;
+    let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+    let (group, version) = (spec.text("group"), spec.text("version"));
+    if object.text("metadata.name") != format!("{version}.{group}") {
+        let at = Path::root("metadata").child("name");
+        report.invalid(&at, object.text("metadata.name"), "must be `spec.version+\".\"+spec.group`");
+    }
+    if !group.is_empty() {
+        report.rule(&path.child("group"), group, name::is_dns1123_subdomain(group));
+    } else if version != "v1" {
+        report.required(&path.child("group"), "only v1 may have an empty group and it better be legacy kube");
+    }
+    report.rule(&path.child("version"), version, name::is_dns1035_label(version));
+    for (field, highest) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
+        let number = spec.count(field);
+        if !(1..=highest).contains(&number) {
+            report.invalid(&path.child(field), number, format!("must be positive and less than {highest}"));
+        }
+    }
+    check_serving(spec, &path, report);
+}
+
+/// Who serves the API: this server, or one behind a Service that is trusted in one way.
+fn check_serving(spec: &Value, path: &Path, report: &mut Report) {
+    let (bundle, is_blind) = (spec.text("caBundle"), spec.flag("insecureSkipTLSVerify"));
+    let Some(service) = spec.at("service") else {
+        if !bundle.is_empty() {
+            let shown = format!("{} bytes", bundle.len());
+            report.invalid(&path.child("caBundle"), shown, "local APIServices may not have a caBundle");
+        }
+        if is_blind {
+            let message = "local APIServices may not have insecureSkipTLSVerify";
+            report.invalid(&path.child("insecureSkipTLSVerify"), true, message);
+        }
+        return;
+    };
+    let at = path.child("service");
+    report.need(service, "namespace", &at);
+    report.need(service, "name", &at);
+    let port = service.int("port").unwrap_or(443);
+    if !(1..=65_535).contains(&port) {
+        report.invalid(&at.child("port"), port, "port is not valid: must be between 1 and 65535, inclusive");
+    }
+    if is_blind && !bundle.is_empty() {
+        report.invalid(&path.child("insecureSkipTLSVerify"), true, "may not be true if caBundle is present");
     }
 }

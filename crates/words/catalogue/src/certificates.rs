@@ -2,11 +2,15 @@
 
 use serde_json::Value;
 
+use plimsoll_meta::field::{FieldError, Path};
+
 use crate::access::Access;
 use crate::age;
+use crate::certificate_rules;
 use crate::column::{self, Column};
 use crate::kind::{Kind, Storage, Subresource};
 use crate::names;
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 /// The rows in the order of discovery.
@@ -99,6 +103,18 @@ impl Strategy for SigningRequest {
         request::prepare_update(new, old, subresource);
     }
 
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        certificate_rules::check(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        certificate_rules::check_update(new, old, subresource, &mut report);
+        report.into_errors()
+    }
+
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("spec.signerName", object.text("spec.signerName").to_owned())]
     }
@@ -107,6 +123,41 @@ impl Strategy for SigningRequest {
 struct ClusterTrustBundle;
 
 impl Strategy for ClusterTrustBundle {
+    /// Bundles of a signer carry its name, with colons in the place of slashes.
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let (name, signer) = (object.text("metadata.name"), object.text("spec.signerName"));
+        let at = Path::root("metadata").child("name");
+        if signer.is_empty() {
+            if name.contains(':') {
+                report.invalid(
+                    &at,
+                    name,
+                    "ClusterTrustBundle without signer name must not have \":\" in its name",
+                );
+            }
+        } else {
+            certificate_rules::check_signer(signer, &Path::root("spec").child("signerName"), &mut report);
+            let prefix = signer.replace('/', ":") + ":";
+            if !name.starts_with(&prefix) {
+                let message =
+                    format!("ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}");
+                report.invalid(&at, name, message);
+            }
+        }
+        if object.text("spec.trustBundle").trim().is_empty() {
+            report.required(&Path::root("spec").child("trustBundle"), "");
+        }
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.extend(self.validate(new));
+        report.immutable(new, old, "spec.signerName");
+        report.into_errors()
+    }
+
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("spec.signerName", object.text("spec.signerName").to_owned())]
     }

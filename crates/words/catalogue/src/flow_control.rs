@@ -2,9 +2,13 @@
 
 use serde_json::Value;
 
+use plimsoll_meta::field::FieldError;
+
 use crate::access::{Access, Fill};
 use crate::column::{self, Column};
+use crate::flow_rules;
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::report::Report;
 use crate::strategy::Strategy;
 
 /// The rows in the order of discovery.
@@ -87,6 +91,12 @@ impl Strategy for FlowSchema {
             spec.fill_zero("matchingPrecedence", 1000);
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        flow_rules::check_schema(object, &mut report);
+        report.into_errors()
+    }
 }
 
 struct PriorityLevel;
@@ -106,6 +116,12 @@ impl Strategy for PriorityLevel {
                 queuing.fill_zero("queueLengthLimit", 50);
             }
         }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        flow_rules::check_level(object, &mut report);
+        report.into_errors()
     }
 }
 

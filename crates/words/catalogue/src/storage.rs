@@ -2,10 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::access::{Access, Fill};
+use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
+
+use crate::access::{self, Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::pod_spec::volumes::check_csi_driver;
 use crate::quantities;
+use crate::report::{IMMUTABLE, NOT_NEGATIVE, Report, names_of};
 use crate::strategy::Strategy;
 
 /// The rows of `storage.k8s.io` in the order of discovery.
@@ -28,6 +33,7 @@ const CSI_DRIVER: Kind = Kind {
     singular: "csidriver",
     definition: "io.k8s.api.storage.v1.CSIDriver",
     storage: stored("/registry/csidrivers"),
+    name_rule: crate::names::path_segment,
     columns: &[
         column::NAME,
         Column::boolean("AttachRequired", "volumes are attached to nodes first", |object, _| {
@@ -64,6 +70,7 @@ const CSI_NODE: Kind = Kind {
     singular: "csinode",
     definition: "io.k8s.api.storage.v1.CSINode",
     storage: stored("/registry/csinodes"),
+    strategy: &CsiNode,
     columns: &[
         column::NAME,
         Column::integer("Drivers", "number of drivers on the node", |object, _| {
@@ -81,6 +88,7 @@ const CSI_STORAGE_CAPACITY: Kind = Kind {
     namespaced: true,
     definition: "io.k8s.api.storage.v1.CSIStorageCapacity",
     storage: stored("/registry/csistoragecapacities"),
+    strategy: &CsiStorageCapacity,
     columns: &[
         column::NAME,
         Column::text("StorageClassName", "class that the capacity is for", |object, _| {
@@ -157,6 +165,7 @@ const VOLUME_ATTRIBUTES_CLASS: Kind = Kind {
     short_names: &["vac"],
     definition: "io.k8s.api.storage.v1.VolumeAttributesClass",
     storage: stored("/registry/volumeattributesclasses"),
+    strategy: &VolumeAttributesClass,
     columns: &[
         column::NAME,
         Column::text("DriverName", "driver that knows the attributes", |object, _| {
@@ -208,6 +217,36 @@ impl Strategy for CsiDriver {
             spec.put("volumeLifecycleModes", json!(["Persistent"]));
         }
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let null = Value::Null;
+        let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+        check_csi_driver(object.text("metadata.name"), &Path::root("name"), &mut report);
+        for field in ["attachRequired", "podInfoOnMount", "storageCapacity", "requiresRepublish"] {
+            if !spec.has(field) {
+                report.required(&path.child(field), "");
+            }
+        }
+        let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+        report.choice_if_set(spec, "fsGroupPolicy", &path, &policies);
+        for mode in spec.texts("volumeLifecycleModes") {
+            if !["Ephemeral", "Persistent"].contains(&mode) {
+                report.not_supported(&path.child("volumeLifecycleModes"), mode, &["Ephemeral", "Persistent"]);
+            }
+        }
+        check_token_requests(spec.list("tokenRequests"), &path.child("tokenRequests"), &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.extend(self.validate(new));
+        for field in ["spec.attachRequired", "spec.volumeLifecycleModes"] {
+            report.immutable(new, old, field);
+        }
+        report.into_errors()
+    }
 }
 
 struct StorageClass;
@@ -217,6 +256,35 @@ impl Strategy for StorageClass {
         object.fill("reclaimPolicy", "Delete");
         object.fill("volumeBindingMode", "Immediate");
     }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let root = Path::default();
+        if report.need(object, "provisioner", &root) {
+            let provisioner = object.text("provisioner");
+            report.rule(
+                &root.child("provisioner"),
+                provisioner,
+                name::is_qualified_name(&provisioner.to_lowercase()),
+            );
+        }
+        check_parameters(object, &mut report);
+        report.choice_if_set(object, "reclaimPolicy", &root, &["Delete", "Retain"]);
+        report.choice_if_set(object, "volumeBindingMode", &root, &["Immediate", "WaitForFirstConsumer"]);
+        check_topologies(object.list("allowedTopologies"), &root.child("allowedTopologies"), &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        for field in ["parameters", "provisioner", "reclaimPolicy"] {
+            if !access::same(new.at(field), old.at(field)) {
+                report.forbidden(&Path::root(field), format!("updates to {field} are forbidden."));
+            }
+        }
+        report.immutable(new, old, "volumeBindingMode");
+        report.into_errors()
+    }
 }
 
 struct VolumeAttachment;
@@ -224,6 +292,58 @@ struct VolumeAttachment;
 impl Strategy for VolumeAttachment {
     fn prepare_create(&self, object: &mut Value) {
         object.put("status", json!({"attached": false}));
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let null = Value::Null;
+        let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+        if report.need(spec, "attacher", &path) {
+            check_csi_driver(spec.text("attacher"), &Path::root("spec.attacher"), &mut report);
+        }
+        let source = path.child("source");
+        match (
+            spec.has("source.inlineVolumeSpec"),
+            spec.at("source.persistentVolumeName").and_then(Value::as_str),
+        ) {
+            (false, None) => {
+                report.required(
+                    &source,
+                    "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+                );
+            }
+            (true, Some(_)) => {
+                report.forbidden(
+                    &source,
+                    "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+                );
+            }
+            (false, Some("")) => {
+                report.required(
+                    &source.child("persistentVolumeName"),
+                    "must specify non empty persistentVolumeName",
+                );
+            }
+            (false, Some(volume)) => {
+                let at = Path::root("spec.source.persistentVolumeName");
+                report.rule(&at, volume, name::is_dns1123_subdomain(volume));
+            }
+            (true, None) => {}
+        }
+        let node = spec.text("nodeName");
+        report.rule(&path.child("nodeName"), node, name::is_dns1123_subdomain(node));
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        if subresource.is_none() {
+            report.extend(self.validate(new));
+            if !access::same(new.at("spec"), old.at("spec")) {
+                report.invalid(&Path::root("spec"), new["spec"].clone(), IMMUTABLE);
+            }
+        }
+        report.into_errors()
     }
 }
 
@@ -233,4 +353,174 @@ fn is_default(object: &Value) -> bool {
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
         .iter()
         .any(|key| annotations.get(*key).is_some_and(|value| value == "true"))
+}
+
+/// All parameters of a class together, in bytes.
+const PARAMETERS_LIMIT: usize = 256 << 10;
+/// Parameters of a class.
+const MOST_PARAMETERS: usize = 512;
+
+fn check_parameters(object: &Value, report: &mut Report) {
+    let (parameters, path) = (object.map("parameters"), Path::root("parameters"));
+    if parameters.len() > MOST_PARAMETERS {
+        report.push(FieldError::too_long(&path, MOST_PARAMETERS));
+    }
+    if parameters.contains_key("") {
+        report.invalid(&path, "", "field can not be empty.");
+    }
+    let size: usize =
+        parameters.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    if size > PARAMETERS_LIMIT {
+        report.push(FieldError::too_long(&path, PARAMETERS_LIMIT));
+    }
+}
+
+fn check_topologies(terms: &[Value], path: &Path, report: &mut Report) {
+    for (at, term) in terms.iter().enumerate() {
+        let path = path.index(at).child("matchLabelExpressions");
+        let expressions = term.list("matchLabelExpressions");
+        for (index, expression) in expressions.iter().enumerate() {
+            let (path, key) = (path.index(index), expression.text("key"));
+            report.rule(&path.child("key"), key, name::is_qualified_name(key));
+            report.need(expression, "values", &path);
+            if expressions[..index].iter().any(|other| other.text("key") == key) {
+                report.duplicate(&path.child("key"), key);
+            }
+        }
+        if terms[..at].contains(term) {
+            report.duplicate(&path, "");
+        }
+    }
+}
+
+fn check_token_requests(requests: &[Value], path: &Path, report: &mut Report) {
+    for (at, request) in requests.iter().enumerate() {
+        let (path, audience) = (path.index(at), request.text("audience"));
+        if requests[..at].iter().any(|other| other.text("audience") == audience) {
+            report.duplicate(&path.child("audience"), audience);
+        }
+        match request.int("expirationSeconds") {
+            Some(seconds) if seconds < 600 => {
+                report.invalid(
+                    &path.child("expirationSeconds"),
+                    seconds,
+                    "may not specify a duration less than 10 minutes",
+                );
+            }
+            Some(seconds) if seconds > 1 << 32 => report.invalid(
+                &path.child("expirationSeconds"),
+                seconds,
+                "may not specify a duration larger than 2^32 seconds",
+            ),
+            _ => {}
+        }
+    }
+}
+
+struct CsiNode;
+
+impl Strategy for CsiNode {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let drivers = object.list("spec.drivers");
+        for (at, driver) in drivers.iter().enumerate() {
+            let path = Path::root("spec").child("drivers").index(at);
+            let name = driver.text("name");
+            if report.need(driver, "name", &path) {
+                check_csi_driver(name, &path.child("name"), &mut report);
+            }
+            if names_of(&drivers[..at]).any(|other| other == name) {
+                report.duplicate(&path.child("name"), name);
+            }
+            if report.need(driver, "nodeID", &path) && driver.text("nodeID").len() > 256 {
+                report.invalid(
+                    &path.child("nodeID"),
+                    driver.text("nodeID"),
+                    "must be 256 characters or less",
+                );
+            }
+            if let Some(allocatable) = driver.at("allocatable") {
+                report.not_negative(allocatable, "count", &path.child("allocatable"));
+            }
+            for key in driver.texts("topologyKeys") {
+                report.rule(&path, key, name::is_qualified_name(key));
+            }
+        }
+        report.into_errors()
+    }
+
+    /// A driver may come and go, and its capacity may change; the rest of it stays.
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.extend(self.validate(new));
+        let fixed = |driver: &Value| {
+            let mut driver = driver.clone();
+            driver.drop_key("allocatable");
+            driver
+        };
+        for driver in new.list("spec.drivers") {
+            let before =
+                old.list("spec.drivers").iter().find(|other| other.text("name") == driver.text("name"));
+            if let Some(before) = before
+                && !access::same(Some(&fixed(driver)), Some(&fixed(before)))
+            {
+                report.invalid(&Path::root("CSINodeDriver"), driver.clone(), IMMUTABLE);
+            }
+        }
+        report.into_errors()
+    }
+}
+
+struct CsiStorageCapacity;
+
+impl Strategy for CsiStorageCapacity {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let class = object.text("storageClassName");
+        report.rule(&Path::root("storageClassName"), class, name::is_dns1123_subdomain(class));
+        for field in ["capacity", "maximumVolumeSize"] {
+            if let Some(quantity) = quantities::parse(object.at(field))
+                && quantity.sign() < 0
+            {
+                report.invalid(&Path::root(field), quantity.to_string(), NOT_NEGATIVE);
+            }
+        }
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        report.extend(self.validate(new));
+        for field in ["nodeTopology", "storageClassName"] {
+            report.immutable(new, old, field);
+        }
+        report.into_errors()
+    }
+}
+
+struct VolumeAttributesClass;
+
+impl Strategy for VolumeAttributesClass {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut report = Report::new();
+        let root = Path::default();
+        if report.need(object, "driverName", &root) {
+            check_csi_driver(object.text("driverName"), &root.child("driverName"), &mut report);
+        }
+        if object.map("parameters").is_empty() {
+            report.required(&root.child("parameters"), "must contain at least one key/value pair");
+        }
+        check_parameters(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        for field in ["driverName", "parameters"] {
+            if !access::same(new.at(field), old.at(field)) {
+                report.forbidden(&Path::root(field), format!("updates to {field} are forbidden."));
+            }
+        }
+        report.into_errors()
+    }
 }

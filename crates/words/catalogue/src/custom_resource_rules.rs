@@ -1,0 +1,194 @@
+//! What is wrong with the definition of a custom resource, its schemas aside (upstream:
+//! `apiextensions-apiserver/pkg/apis/apiextensions/validation`).
+
+use serde_json::Value;
+
+use plimsoll_meta::field::Path;
+use plimsoll_meta::name;
+
+use crate::access::Access;
+use crate::report::{IMMUTABLE, Report, names_of};
+use crate::webhook;
+
+pub(crate) fn check(object: &Value, report: &mut Report) {
+    let null = Value::Null;
+    let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
+    check_name(object, spec, report);
+    check_group(spec.text("group"), &path.child("group"), report);
+    report.choice(&path.child("scope"), spec.text("scope"), &["Cluster", "Namespaced"]);
+    check_versions(spec, &path.child("versions"), report);
+    check_names(spec.at("names").unwrap_or(&null), &path.child("names"), report);
+    check_conversion(spec.at("conversion").unwrap_or(&null), &path.child("conversion"), report);
+    if spec.flag("preserveUnknownFields") {
+        let message = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        report.invalid(&path.child("preserveUnknownFields"), true, message);
+    }
+}
+
+fn check_name(object: &Value, spec: &Value, report: &mut Report) {
+    let own = object.text("metadata.name");
+    if own != format!("{}.{}", spec.text("names.plural"), spec.text("group")) {
+        let at = Path::root("metadata").child("name");
+        report.invalid(&at, own, "must be spec.names.plural+\".\"+spec.group");
+    }
+}
+
+fn check_group(group: &str, path: &Path, report: &mut Report) {
+    match name::is_dns1123_subdomain(group) {
+        _ if group.is_empty() => report.required(path, ""),
+        Err(messages) => report.invalid(path, group, messages.join(",")),
+        Ok(()) if !group.contains('.') => {
+            report.invalid(path, group, "should be a domain with at least one dot")
+        }
+        Ok(()) => {}
+    }
+}
+
+/// Groups of the project itself need its approval.
+pub(crate) fn check_approval(object: &Value, report: &mut Report) {
+    const APPROVAL: &str = "api-approved.kubernetes.io";
+    let group = object.text("spec.group");
+    let is_protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+    if !is_protected {
+        return;
+    }
+    let path = Path::root("metadata").child("annotations").key(APPROVAL);
+    match object.map("metadata.annotations").get(APPROVAL).and_then(Value::as_str) {
+        None => report.required(
+            &path,
+            "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
+             https://github.com/kubernetes/enhancements/pull/1111",
+        ),
+        Some(text) if text.starts_with("unapproved") || text.contains("://") => {}
+        Some(text) => report.invalid(
+            &path,
+            text,
+            "protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a reason \
+             starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111",
+        ),
+    }
+}
+
+fn check_versions(spec: &Value, path: &Path, report: &mut Report) {
+    let versions = spec.list("versions");
+    for (at, version) in versions.iter().enumerate() {
+        let path = path.index(at);
+        let text = version.text("name");
+        if let Err(messages) = name::is_dns1035_label(text) {
+            report.invalid(&path.child("name"), text, messages.join(","));
+        }
+        if !version.has("schema.openAPIV3Schema") {
+            report.required(&path.child("schema").child("openAPIV3Schema"), "schemas are required");
+        }
+        if version.flag("deprecated") || !version.has("deprecationWarning") {
+            continue;
+        }
+        let shown = version["deprecationWarning"].clone();
+        report.invalid(&path.child("deprecationWarning"), shown, "can only be set for deprecated versions");
+    }
+    let repeated = (0..versions.len())
+        .any(|at| names_of(&versions[..at]).any(|other| other == versions[at].text("name")));
+    if repeated {
+        report.invalid(path, versions.to_vec(), "must contain unique version names");
+    }
+    if versions.iter().filter(|version| version.flag("storage")).count() != 1 {
+        report.invalid(path, versions.to_vec(), "must have exactly one version marked as storage version");
+    }
+}
+
+fn check_names(names: &Value, path: &Path, report: &mut Report) {
+    let label = |field: &str, text: &str, report: &mut Report| {
+        if let (false, Err(messages)) = (text.is_empty(), name::is_dns1035_label(&text.to_lowercase())) {
+            let prefix =
+                if field.ends_with("ind") { "may have mixed case, but should otherwise match: " } else { "" };
+            report.invalid(&path.child(field), text, format!("{prefix}{}", messages.join(",")));
+        }
+    };
+    for field in ["plural", "singular", "kind", "listKind"] {
+        report.need(names, field, path);
+        let text = names.text(field);
+        match field {
+            "plural" | "singular" if !text.is_empty() => {
+                if let Err(messages) = name::is_dns1035_label(text) {
+                    report.invalid(&path.child(field), text, messages.join(","));
+                }
+            }
+            _ => label(field, text, report),
+        }
+    }
+    for list in ["shortNames", "categories"] {
+        for (at, text) in names.texts(list).iter().enumerate() {
+            if let Err(messages) = name::is_dns1035_label(text) {
+                report.invalid(&path.child(list).index(at), *text, messages.join(","));
+            }
+        }
+    }
+    let (kind, list) = (names.text("kind"), names.text("listKind"));
+    if !kind.is_empty() && kind == list {
+        report.invalid(&path.child("listKind"), list, "kind and listKind may not be the same");
+    }
+}
+
+fn check_conversion(conversion: &Value, path: &Path, report: &mut Report) {
+    let strategy = conversion.text("strategy");
+    report.choice(&path.child("strategy"), strategy, &["None", "Webhook"]);
+    let path = path.child("webhook");
+    match (strategy, conversion.at("webhook")) {
+        ("Webhook", None) => {
+            report.required(&path.child("clientConfig"), "required when strategy is set to Webhook");
+        }
+        ("Webhook", Some(hook)) => {
+            let at = path.child("clientConfig");
+            webhook::check_client(hook.at("clientConfig").unwrap_or(&Value::Null), &at, report);
+            let versions = hook.list("conversionReviewVersions");
+            webhook::check_review_versions(versions, &path.child("conversionReviewVersions"), report);
+        }
+        (_, Some(_)) => report.forbidden(&path, "should not be set when strategy is not set to Webhook"),
+        (_, None) => {}
+    }
+}
+
+/// Established definitions keep their names, and stored versions stay listed.
+pub(crate) fn check_update(new: &Value, old: &Value, report: &mut Report) {
+    let is_established = old
+        .list("status.conditions")
+        .iter()
+        .any(|condition| condition.text("type") == "Established" && condition.text("status") == "True");
+    let mut fields = vec!["group"];
+    if is_established {
+        fields.extend(["scope", "names.kind"]);
+    }
+    fields.push("names.plural");
+    for field in fields {
+        let path = format!("spec.{field}");
+        if new.at(&path) != old.at(&path) {
+            let value = new.at(&path).cloned().unwrap_or(Value::Null);
+            report.invalid(&crate::report::dotted(&path), value, IMMUTABLE);
+        }
+    }
+    check_stored_versions(new, report);
+}
+
+/// Every version that objects may be stored in must still be there.
+pub(crate) fn check_stored_versions(object: &Value, report: &mut Report) {
+    let path = Path::root("status").child("storedVersions");
+    let stored = object.texts("status.storedVersions");
+    if stored.is_empty() {
+        report.invalid(&path, Vec::<String>::new(), "must have at least one stored version");
+        return;
+    }
+    let versions = object.list("spec.versions");
+    for version in versions.iter().filter(|version| version.flag("storage")) {
+        let name = version.text("name");
+        if !stored.contains(&name) {
+            report.invalid(&path, stored.clone(), format!("must have the storage version {name}"));
+        }
+    }
+    for (at, version) in stored.iter().enumerate() {
+        if !names_of(versions).any(|name| name == *version) {
+            report.invalid(&path.index(at), *version, "must appear in spec.versions");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What updates keep, count and refuse.
+
+use serde_json::{Value, json};
+
+use crate::{kind, merged};
+
+/// The object as it would be stored, and the errors.
+fn update(
+    group: &str,
+    plural: &str,
+    old: &Value,
+    patch: &Value,
+    subresource: Option<&str>,
+) -> (Value, Vec<String>) {
+    let kind = kind(group, plural);
+    let mut old = merged(json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"}}), old);
+    kind.default(&mut old);
+    old["metadata"]["generation"] = 1.into();
+    let mut new = merged(old.clone(), patch);
+    kind.default(&mut new);
+    kind.prepare_update(&mut new, &old, subresource);
+    let errors = kind.validate_update(&new, &old, subresource).iter().map(ToString::to_string).collect();
+    (new, errors)
+}
+
+fn pod() -> Value {
+    json!({
+        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "1"}}}]},
+        "status": {"phase": "Running"},
+    })
+}
+
+fn deployment() -> Value {
+    json!({"spec": {
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
+    }, "status": {"replicas": 1}})
+}
+
+#[test]
+fn specification_and_status_are_written_apart() {
+    let (new, errors) = update(
+        "apps",
+        "deployments",
+        &deployment(),
+        &json!({"spec": {"replicas": 3}, "status": {"replicas": 9}}),
+        None,
+    );
+    assert_eq!(errors, [""; 0]);
+    assert_eq!((&new["spec"]["replicas"], &new["status"]["replicas"]), (&json!(3), &json!(1)));
+    assert_eq!(new["metadata"]["generation"], 2);
+    let patch =
+        json!({"spec": {"replicas": 3}, "status": {"replicas": 9}, "metadata": {"labels": {"x": "y"}}});
+    let (new, errors) = update("apps", "deployments", &deployment(), &patch, Some("status"));
+    assert_eq!(errors, [""; 0]);
+    assert_eq!((&new["spec"]["replicas"], &new["status"]["replicas"]), (&json!(1), &json!(9)));
+    assert_eq!((&new["metadata"]["generation"], new["metadata"].get("labels")), (&json!(1), None));
+}
+
+#[test]
+fn generations_count_what_matters() {
+    for (group, plural, old, patch, generation) in [
+        ("apps", "deployments", deployment(), json!({"metadata": {"labels": {"a": "b"}}}), 1),
+        ("apps", "deployments", deployment(), json!({"metadata": {"annotations": {"a": "b"}}}), 2),
+        ("apps", "replicasets", deployment(), json!({"metadata": {"annotations": {"a": "b"}}}), 1),
+        ("", "pods", pod(), json!({"spec": {"tolerations": [{"operator": "Exists"}]}}), 2),
+        ("", "pods", pod(), json!({"metadata": {"generation": 7}}), 1),
+        ("apps", "deployments", deployment(), json!({"spec": {"template": {"spec": {"volumes": []}}}}), 1),
+    ] {
+        let (new, _) = update(group, plural, &old, &patch, None);
+        assert_eq!(new["metadata"]["generation"], generation, "{plural} {patch}");
+    }
+}
+
+#[test]
+fn pods_change_in_few_ways() {
+    let change = |patch: Value| update("", "pods", &pod(), &patch, None).1;
+    let containers = |patch: Value| json!({"spec": {"containers": [merged(pod()["spec"]["containers"][0].clone(), &patch)]}});
+    assert_eq!(
+        change(containers(
+            json!({"image": "y:1", "imagePullPolicy": "Always", "terminationMessagePath": "/dev/termination-log"})
+        )),
+        [""; 0]
+    );
+    assert_eq!(change(json!({"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})), [""; 0]);
+    assert_eq!(change(json!({"spec": {"activeDeadlineSeconds": 5}})), [""; 0]);
+    let errors = change(containers(json!({"command": ["x"]})));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with(
+            "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n"
+        ),
+        "{errors:?}"
+    );
+    assert!(errors[0].contains("+ containers[0].command: [\"x\"]"), "{errors:?}");
+    assert_eq!(
+        change(json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]}})),
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
+    let (new, errors) = update(
+        "",
+        "pods",
+        &pod(),
+        &containers(json!({"image": "y", "resources": {"requests": {"cpu": "2"}}})),
+        Some("resize"),
+    );
+    assert_eq!(errors, [""; 0]);
+    assert_eq!(
+        (
+            &new["spec"]["containers"][0]["image"],
+            &new["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+        ),
+        (&json!("x"), &json!("2"))
+    );
+    let patch = json!({"spec": {"nodeName": "n", "ephemeralContainers": [{"name": "e", "image": "x"}]}});
+    let (new, errors) = update("", "pods", &pod(), &patch, Some("ephemeralcontainers"));
+    assert_eq!(errors, [""; 0]);
+    assert_eq!(
+        (&new["spec"]["ephemeralContainers"][0]["name"], new["spec"].get("nodeName")),
+        (&json!("e"), None)
+    );
+}
+
+#[test]
+fn fixed_fields_stay() {
+    let job = json!({"spec": {"completions": 1, "parallelism": 1, "selector": {"matchLabels": {"a": "b"}}, "manualSelector": true, "template": {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]},
+    }}});
+    for (group, plural, old, patch, expected) in [
+        (
+            "apps",
+            "deployments",
+            deployment(),
+            json!({"spec": {"selector": {"matchLabels": {"x": "y"}}, "template": {"metadata": {"labels": {"x": "y"}}}}}),
+            "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"x\":\"y\"}}: field is immutable",
+        ),
+        (
+            "apps",
+            "statefulsets",
+            deployment(),
+            json!({"spec": {"serviceName": "x"}}),
+            "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+             'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+        ),
+        (
+            "batch",
+            "jobs",
+            job.clone(),
+            json!({"spec": {"completions": 2}}),
+            "spec.completions: Invalid value: 2: field is immutable",
+        ),
+        (
+            "",
+            "secrets",
+            json!({"immutable": true, "data": {"a": "eA=="}}),
+            json!({"data": {"a": "eQ=="}}),
+            "data: Forbidden: field is immutable when `immutable` is set",
+        ),
+        ("", "secrets", json!({}), json!({"type": "x"}), "type: Invalid value: \"x\": field is immutable"),
+        (
+            "",
+            "services",
+            json!({"spec": {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}]}}),
+            json!({"spec": {"clusterIP": "10.0.0.2"}}),
+            "spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set",
+        ),
+        (
+            "rbac.authorization.k8s.io",
+            "rolebindings",
+            json!({"roleRef": {"kind": "Role", "name": "r"}}),
+            json!({"roleRef": {"name": "s"}}),
+            "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"s\"}: cannot change roleRef",
+        ),
+        (
+            "storage.k8s.io",
+            "storageclasses",
+            json!({"metadata": {"namespace": null}, "provisioner": "a"}),
+            json!({"provisioner": "b"}),
+            "provisioner: Forbidden: updates to provisioner are forbidden.",
+        ),
+        (
+            "",
+            "configmaps",
+            json!({}),
+            json!({"metadata": {"uid": "other"}}),
+            "metadata.uid: Invalid value: \"other\": field is immutable",
+        ),
+        (
+            "",
+            "configmaps",
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.b/c"]}}),
+            json!({"metadata": {"finalizers": ["a.b/c", "a.b/d"]}}),
+            "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new \
+             finalizers []string{\"a.b/d\"}",
+        ),
+    ] {
+        assert_eq!(update(group, plural, &old, &patch, None).1, [expected], "{plural} {patch}");
+    }
+    assert_eq!(update("batch", "jobs", &job, &json!({"spec": {"parallelism": 5}}), None).1, [""; 0]);
+}
+
+#[test]
+fn bound_claims_grow() {
+    let old = json!({
+        "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "pv", "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
+    });
+    let size = |text: &str| json!({"spec": {"resources": {"requests": {"storage": text}}}});
+    assert_eq!(update("", "persistentvolumeclaims", &old, &size("2Gi"), None).1, [""; 0]);
+    assert_eq!(
+        update("", "persistentvolumeclaims", &old, &size("1Mi"), None).1,
+        ["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]
+    );
+    let errors =
+        update("", "persistentvolumeclaims", &old, &json!({"spec": {"volumeName": "other"}}), None).1;
+    assert!(
+        errors[0].starts_with("spec: Forbidden: spec is immutable after creation except resources.requests"),
+        "{errors:?}"
+    );
+}
