@@ -327,3 +327,7 @@ impl<'a> Rollout<'a> {
         actions
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
