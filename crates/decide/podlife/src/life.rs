@@ -51,6 +51,8 @@ pub struct Life {
     pub(crate) start_time: Timestamp,
     pub(crate) alarm: Alarm,
     pub(crate) last: PodStatus,
+    /// Containers whose end by want of memory was not told yet.
+    pub(crate) starved: Vec<String>,
 }
 
 /// Something that is done once and may fail.
@@ -180,6 +182,7 @@ impl Life {
             start_time,
             alarm: Alarm::default(),
             last,
+            starved: Vec::new(),
         };
         life.make_slots();
         life
@@ -369,6 +372,10 @@ impl Life {
             match self.containers.iter_mut().find(|known| known.id == run.id) {
                 Some(known) if known.rank() > run.rank() => {}
                 Some(known) => {
+                    let oom = |run: &Container| run.exit().is_some_and(|exit| exit.reason == "OOMKilled");
+                    if oom(&run) && !oom(known) {
+                        self.starved.push(run.name.clone());
+                    }
                     let sandbox = std::mem::take(&mut known.sandbox);
                     *known = run;
                     if known.sandbox.is_empty() {

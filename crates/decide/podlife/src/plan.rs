@@ -21,6 +21,10 @@ impl Life {
     pub(crate) fn plan(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         self.alarm.0 = None;
         self.settle();
+        for name in std::mem::take(&mut self.starved) {
+            let message = format!("Container {name} was killed because it used more memory than it may");
+            out.push(Effect::Event(Event::warning("OOMKilled", message, self.field_path(&name))));
+        }
         self.judge(now);
         if self.stage == Stage::Living {
             self.keep_alive(now, out);

@@ -338,6 +338,21 @@ fn a_crash_loop_backs_off() {
 }
 
 #[test]
+fn want_of_memory_is_told_once() {
+    let mut world = World::running(one());
+    let mut run = world.life.newest("c").unwrap().clone();
+    let reason = "OOMKilled".to_owned();
+    let message = String::new();
+    run.state = State::Exited(Exit { started: None, finished: world.now, code: 137, reason, message });
+    for told in [1, 0] {
+        world.send(Input::Seen { sandboxes: Vec::new(), containers: vec![run.clone()] });
+        let events =
+            world.log().into_iter().filter(|line| line.starts_with("OOMKilled: Container c was killed"));
+        assert_eq!(events.count(), told);
+    }
+}
+
+#[test]
 fn policies_decide_how_a_pod_ends() {
     let cases = [
         ("Never", 0, "Succeeded Completed(0)"),

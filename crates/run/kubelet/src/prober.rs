@@ -14,6 +14,9 @@ use crate::handler::Place;
 const AGENT: &str = "kube-probe/1.37";
 /// The first pause between early tries; each next one is twice as long.
 const EARLY: Duration = Duration::from_millis(50);
+/// A container gets this long to open its port before a failure counts. Upstream's agent takes about as
+/// long to notice that it runs.
+const NEWBORN: Duration = Duration::from_secs(1);
 
 /// Tries a probe again and again, and sends what comes out, until it is dropped.
 pub(crate) async fn run(target: Target, place: Place, results: mpsc::UnboundedSender<Input>) {
@@ -24,18 +27,21 @@ pub(crate) async fn run(target: Target, place: Place, results: mpsc::UnboundedSe
     let delay = seconds(target.probe.initial_delay_seconds, 0);
     let age = Timestamp::now().duration_since(target.started);
     let age = Duration::try_from(age).unwrap_or_default();
+    let grown = Instant::now() + NEWBORN.saturating_sub(age);
     let mut next = Instant::now() + delay.saturating_sub(age);
     let mut succeeded = false;
     loop {
         sleep_until(next).await;
         next += period;
-        let outcome = once(&target, &place).await;
+        let mut outcome = once(&target, &place).await;
+        if outcome != Outcome::Success && is_cheap(&target) && hurry(&target, &place, grown).await {
+            outcome = Outcome::Success;
+        }
         succeeded |= outcome == Outcome::Success;
-        let early = !succeeded && may_hurry(&target);
         if results.send(input(&target, outcome)).is_err() {
             return;
         }
-        if early && hurry(&target, &place, next).await {
+        if !succeeded && may_hurry(&target) && hurry(&target, &place, next).await {
             succeeded = true;
             if results.send(input(&target, Outcome::Success)).is_err() {
                 return;
@@ -50,13 +56,18 @@ fn input(target: &Target, outcome: Outcome) -> Input {
     Input::Probed { id: target.id.clone(), kind: target.kind, outcome }
 }
 
-/// A container that has just started is asked more often until it answers for the first time, so that
-/// it is ready when it is and not up to a period later. These tries count only when they succeed.
-/// Commands cost too much for it.
-fn may_hurry(target: &Target) -> bool {
-    target.kind != ProbeKind::Liveness && target.probe.exec.is_none()
+/// Whether a try costs next to nothing: no process is made for it.
+fn is_cheap(target: &Target) -> bool {
+    target.probe.exec.is_none()
 }
 
+/// A container that has just started is asked more often until it answers for the first time, so that
+/// it is ready when it is and not up to a period later. These tries count only when they succeed.
+fn may_hurry(target: &Target) -> bool {
+    target.kind != ProbeKind::Liveness && is_cheap(target)
+}
+
+/// Tries until it succeeds or it is time.
 async fn hurry(target: &Target, place: &Place, end: Instant) -> bool {
     let mut pause = EARLY;
     while Instant::now() + pause < end {
