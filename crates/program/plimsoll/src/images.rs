@@ -55,7 +55,13 @@ impl Images for Stored {
         let auth = match credentials {
             Credentials::Anonymous => Auth::Anonymous,
             Credentials::Password { user, password } => Auth::Basic { user, password },
-            Credentials::IdentityToken(token) | Credentials::RegistryToken(token) => Auth::Bearer(token),
+            Credentials::RegistryToken(token) => Auth::Bearer(token),
+            Credentials::IdentityToken(_) => {
+                let cause = format!(
+                    "image {name:?}: identity tokens are not supported, use a user name and a password"
+                );
+                return Box::pin(async move { Err(ImageError::Denied(cause)) });
+            }
         };
         Box::pin(async move {
             // What is made of this program comes from no registry.

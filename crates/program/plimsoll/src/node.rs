@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::Delta;
 use plimsoll_engine::Engine;
 use plimsoll_network::BridgeNetwork;
-use plimsoll_oci::ImageStore;
+use plimsoll_oci::{ImageStore, Keep};
 use plimsoll_pki::{Purpose, Request};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -93,11 +93,18 @@ async fn images(folder: &Path) -> anyhow::Result<ImageStore> {
     let folder = folder.to_owned();
     let open = move || -> anyhow::Result<ImageStore> {
         let store = ImageStore::open(&folder).context("image store")?;
-        let program = std::env::current_exe().context("find this program")?;
-        plimsoll_oci::ensure_builtin(&store, &program).context("built-in images")?;
+        // The file that runs, even when it was replaced by a newer one.
+        plimsoll_oci::ensure_builtin(&store, Path::new("/proc/self/exe")).context("built-in images")?;
         Ok(store)
     };
-    tokio::task::spawn_blocking(open).await.context("image store")?
+    let store = tokio::task::spawn_blocking(open).await.context("image store")??;
+    let garbage = store.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = garbage.collect_garbage(Keep::BuildCache) {
+            tracing::warn!(%error, "what images left behind cannot be removed");
+        }
+    });
+    Ok(store)
 }
 
 fn agent(
