@@ -152,22 +152,7 @@ impl Inner {
             }
         }
         let mut tables = self.tables.lock().expect("no code under the lock panics");
-        for table in tables.iter_mut() {
-            let family = table.family();
-            let mut batch = table.batch();
-            for set in [Set::OwnPods, Set::HostPorts] {
-                let wanted: Vec<_> =
-                    sandboxes.iter().flat_map(|sandbox| elements(family, sandbox, set)).collect();
-                let found = table.keys(set)?;
-                let gone = found.iter().filter(|key| !wanted.iter().any(|(wanted, _)| wanted == *key));
-                batch.delete_elements(set.name(), gone.map(Vec::as_slice));
-                let missing = wanted.iter().filter(|(key, _)| !found.contains(key));
-                batch
-                    .add_elements(set.name(), missing.map(|(key, value)| (key.as_slice(), value.as_deref())));
-            }
-            table.commit(batch)?;
-        }
-        Ok(())
+        tables.iter_mut().try_for_each(|table| restore_elements(table, &sandboxes))
     }
 
     fn set_ranges(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
@@ -221,14 +206,7 @@ impl Inner {
 
     fn attach(&self, request: &Attach) -> Result<Attached, NetworkError> {
         let (sandbox, new) = self.sandboxes().reserve(request)?;
-        let connected = self.connect(request, &sandbox).and_then(|()| {
-            self.change_elements(&sandbox, |batch, set, elements| {
-                batch.add_elements(
-                    set.name(),
-                    elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref())),
-                );
-            })
-        });
+        let connected = self.connect(request, &sandbox).and_then(|()| self.add_elements(&sandbox));
         if let Err(error) = connected {
             if new {
                 self.detach(&sandbox.id)?;
@@ -287,9 +265,7 @@ impl Inner {
 
     /// After this no packet reaches the sandbox by its addresses; its link goes a little later.
     fn disconnect(&self, sandbox: &Sandbox) -> io::Result<()> {
-        self.change_elements(sandbox, |batch, set, elements| {
-            batch.delete_elements(set.name(), elements.iter().map(|(key, _)| key.as_slice()));
-        })?;
+        self.remove_elements(sandbox)?;
         let Ok(device) = index_of(&self.names.veth(&sandbox.id)) else { return Ok(()) };
         let mut links = Links::open()?;
         for address in &sandbox.addresses {
@@ -300,20 +276,35 @@ impl Inner {
         Ok(())
     }
 
-    /// Adds or removes the sandbox's elements. What is gone already need not be removed.
-    fn change_elements(
-        &self,
-        sandbox: &Sandbox,
-        change: impl Fn(&mut Batch, Set, &[(Vec<u8>, Option<Vec<u8>>)]),
-    ) -> io::Result<()> {
+    /// Adds the sandbox's elements. When the table is gone, because somebody flushed all rules, it is
+    /// made again with the elements of all sandboxes.
+    fn add_elements(&self, sandbox: &Sandbox) -> io::Result<()> {
+        let sandboxes = self.sandboxes();
+        let mut tables = self.tables.lock().expect("no code under the lock panics");
+        for table in tables.iter_mut() {
+            let mut batch = table.batch();
+            for set in [Set::OwnPods, Set::HostPorts] {
+                add(&mut batch, set, &elements(table.family(), sandbox, set));
+            }
+            match table.commit(batch) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    *table = Table::open(&self.config, &self.names, table.family())?;
+                    restore_elements(table, &sandboxes)?;
+                }
+                committed => committed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the sandbox's elements. What is gone already need not be removed.
+    fn remove_elements(&self, sandbox: &Sandbox) -> io::Result<()> {
         let mut tables = self.tables.lock().expect("no code under the lock panics");
         for table in tables.iter_mut() {
             for set in [Set::OwnPods, Set::HostPorts] {
-                let elements = elements(table.family(), sandbox, set);
                 let mut batch = table.batch();
-                if !elements.is_empty() {
-                    change(&mut batch, set, &elements);
-                }
+                let elements = elements(table.family(), sandbox, set);
+                batch.delete_elements(set.name(), elements.iter().map(|(key, _)| key.as_slice()));
                 match table.commit(batch) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -322,6 +313,28 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// A key and, in maps, its value.
+type Element = (Vec<u8>, Option<Vec<u8>>);
+
+fn add(batch: &mut Batch, set: Set, elements: &[Element]) {
+    batch.add_elements(set.name(), elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+}
+
+/// Makes the table's elements those of the sandboxes.
+fn restore_elements(table: &mut Table, sandboxes: &Sandboxes) -> io::Result<()> {
+    let mut batch = table.batch();
+    for set in [Set::OwnPods, Set::HostPorts] {
+        let mut wanted: Vec<_> =
+            sandboxes.iter().flat_map(|sandbox| elements(table.family(), sandbox, set)).collect();
+        let found = table.keys(set)?;
+        let gone = found.iter().filter(|key| !wanted.iter().any(|(wanted, _)| wanted == *key));
+        batch.delete_elements(set.name(), gone.map(Vec::as_slice));
+        wanted.retain(|(key, _)| !found.contains(key));
+        add(&mut batch, set, &wanted);
+    }
+    table.commit(batch)
 }
 
 /// Runs in the pod's namespace.
@@ -337,10 +350,9 @@ fn set_up_inside(pairs: &[(IpAddr, IpAddr)]) -> io::Result<()> {
     Links::open()?.ensure(&[LOOPBACK, device], &addresses, &routes)
 }
 
-/// Only packets from the pod's own addresses are taken from its link. Packets from the node's loopback
-/// are sent there, because it may ask one of its own ports for a pod.
+/// Packets from the node's loopback may leave by the link, because the node may ask one of its own
+/// ports for a pod.
 fn set_link_parameters(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
-    sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "1")?;
     sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
     if addresses.iter().all(IpAddr::is_ipv4) {
         // Without IPv6 nobody has to listen to what links say about it. Some kernels have none at all.
@@ -374,7 +386,7 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// A sandbox's elements of one set.
-fn elements(family: Family, sandbox: &Sandbox, set: Set) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+fn elements(family: Family, sandbox: &Sandbox, set: Set) -> Vec<Element> {
     let Some(address) = sandbox.addresses.iter().find(|address| family_of(**address) == family) else {
         return Vec::new();
     };
@@ -385,7 +397,7 @@ fn elements(family: Family, sandbox: &Sandbox, set: Set) -> Vec<(Vec<u8>, Option
     }
 }
 
-fn host_port(family: Family, mapping: &PortMapping, pod: IpAddr) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+fn host_port(family: Family, mapping: &PortMapping, pod: IpAddr) -> Option<Element> {
     let address = mapping.host_ip.filter(|address| !address.is_unspecified());
     if address.is_some_and(|address| family_of(address) != family) {
         return None;

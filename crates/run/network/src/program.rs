@@ -84,22 +84,31 @@ fn chains(ranges: &Ranges) -> Vec<Chain> {
     ]
 }
 
-/// Pods must not reach what the node serves on its loopback, although packets between both exist when
-/// the node asks one of its own ports for a pod.
+/// What a pod may not send at all: packets from an address that is not its own, and packets to the
+/// node's loopback, although such exist when the node asks one of its own ports for a pod.
 fn guard(ranges: &Ranges) -> Vec<Rule> {
-    if ranges.family == Family::Ipv6 {
-        return Vec::new();
-    }
-    let loopback = |address| {
-        let mut rule = vec![
+    let from_pod = || -> Rule {
+        vec![
             Expression::Meta(Meta::InputInterface, Register(0)),
             Expression::Compare(Register(0), Comparison::Equal, ranges.veth_prefix.clone().into_bytes()),
-        ];
-        rule.extend(in_range(address, "127.0.0.0/8".parse().ok(), Comparison::Equal));
-        rule.push(Expression::Verdict(Verdict::Drop));
-        rule
+        ]
     };
-    vec![loopback(Address::Destination), loopback(Address::Source)]
+    let mut forged = from_pod();
+    if ranges.family == Family::Ipv6 {
+        // Neighbours find each other by addresses of the link, to which no route leads.
+        forged.extend(in_range(Address::Source, "fe80::/10".parse().ok(), Comparison::Different));
+        forged.extend(in_range(Address::Source, "::/128".parse().ok(), Comparison::Different));
+    }
+    forged.push(Expression::ReversePath(Register(0)));
+    forged.push(Expression::Compare(Register(0), Comparison::Equal, vec![0; 4]));
+    forged.push(Expression::Verdict(Verdict::Drop));
+    if ranges.family == Family::Ipv6 {
+        return vec![forged];
+    }
+    let mut loopback = from_pod();
+    loopback.extend(in_range(Address::Destination, "127.0.0.0/8".parse().ok(), Comparison::Equal));
+    loopback.push(Expression::Verdict(Verdict::Drop));
+    vec![forged, loopback]
 }
 
 fn prerouting(ranges: &Ranges) -> Vec<Rule> {

@@ -55,6 +55,8 @@ fn key_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
 
 /// One family's rules.
 struct Plane {
+    config: Config,
+    names: Names,
     table: Arc<Mutex<Table>>,
     plan: Plan,
     surroundings: Surroundings,
@@ -75,7 +77,14 @@ impl Plane {
             ipv4: family == Family::Ipv4,
             own_addresses: config.resolver.iter().copied().collect(),
         };
-        Ok(Self { table: Arc::new(Mutex::new(table)), plan, surroundings, inherited: true })
+        Ok(Self {
+            config: config.clone(),
+            names: names.clone(),
+            table: Arc::new(Mutex::new(table)),
+            plan,
+            surroundings,
+            inherited: true,
+        })
     }
 
     /// Brings the kernel to the plan.
@@ -102,9 +111,11 @@ impl Plane {
         Ok(())
     }
 
-    /// Reads the kernel's state again, after a change was refused.
+    /// Reads the kernel's state again, after a change was refused: somebody else changed the table, or
+    /// removed it.
     fn find_again(&mut self) -> io::Result<()> {
         let mut table = self.table.lock().expect("no code under the lock panics");
+        *table = Table::open(&self.config, &self.names, table.family())?;
         self.plan.find_again(table.elements()?);
         self.inherited = true;
         Ok(())
@@ -127,6 +138,9 @@ fn commit(
     }
     let family = table.family();
     table.commit(batch)?;
+    if difference.stale_flows.is_empty() {
+        return Ok(());
+    }
     let flows = difference.stale_flows.iter().map(|stale| flow(family, stale));
     // The rules are right; at worst old UDP peers wait for the kernel to forget by itself.
     if let Err(error) = forget_flows(flows) {

@@ -215,6 +215,15 @@ fn services_lead_to_their_endpoints() {
             assert_eq!(ask(address), "ConnectionRefused", "{what}, from the node");
         }
 
+        serve_in(&File::open("/proc/thread-self/ns/net").unwrap(), "node", 6443);
+        for (service, server) in [("10.43.0.3", "10.42.7.1"), ("10.43.0.4", "192.0.2.1")] {
+            api.put_service(service, json!({"clusterIP": service, "ports": [{"port": 443}]}));
+            api.put_endpoints(service, 6443, "TCP", &[(server.parse().unwrap(), "here")]);
+            let address = format!("{service}:443");
+            until("the node serves", || client.ask(&address) == "node to 10.42.7.4").await;
+            assert_eq!(ask(&address), "node to 10.42.7.1", "the node asks itself");
+        }
+
         api.put_endpoints("web", 8080, "TCP", &[(b.address, "here")]);
         until("an endpoint is gone", || who(10, || client.ask("10.43.0.1:80")) == ["b"]).await;
         assert_eq!(who(10, || ask("127.0.0.1:30080")), ["b"]);
@@ -229,6 +238,17 @@ fn services_lead_to_their_endpoints() {
         let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
         until("the new rules hold", || who(5, || client.ask("10.43.0.1:80")) == ["a"]).await;
         assert_eq!(ask("127.0.0.1:30080"), "ConnectionRefused", "the NodePort is gone");
+
+        // Somebody flushes everything: the next change brings it back.
+        let mut tables = plimsoll_kernel::nft::Tables::open().unwrap();
+        let mut flush = plimsoll_kernel::nft::Batch::new(plimsoll_kernel::nft::Family::Ipv4, "plim-a1b2c3");
+        flush.delete_table();
+        tables.commit(&flush.finish()).unwrap();
+        api.put_endpoints("empty", 8080, "TCP", &[(b.address, "here")]);
+        until("the rules are back", || client.ask("10.43.0.2:80").starts_with("b ")).await;
+        assert_eq!(who(5, || client.ask("10.43.0.1:80")), ["a"]);
+        let late = Pod::start(&network, "late").await;
+        assert_eq!(late.ask("10.43.0.1:80"), "a to 10.42.7.5");
 
         api.delete("services", "web");
         until("the Service is gone", || client.ask("10.43.0.1:80") == "ConnectionRefused").await;
