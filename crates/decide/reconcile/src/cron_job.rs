@@ -45,7 +45,7 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
                 again = plan.next;
                 actions.extend(start(observed, plan, &active, &mut status));
             }
-            Err(event) => actions.push(event),
+            Err(event) => actions.push(*event),
         }
     }
     actions.extend(Action::update_status(cron_job, &old, &status));
@@ -63,17 +63,17 @@ struct Plan {
     zone: TimeZone,
 }
 
-fn plan(observed: &Observed<'_>, status: &CronJobStatus, now: Timestamp) -> Result<Plan, Action> {
+fn plan(observed: &Observed<'_>, status: &CronJobStatus, now: Timestamp) -> Result<Plan, Box<Action>> {
     let cron_job = observed.cron_job;
     let spec = &cron_job.spec;
     let zone = observed.zone.clone().map_err(|reason| {
         let message =
             format!("invalid timeZone: \"{}\": {reason}", spec.time_zone.as_deref().unwrap_or_default());
-        Action::event(cron_job, Severity::Warning, "UnknownTimeZone", message)
+        Box::new(Action::event(cron_job, Severity::Warning, "UnknownTimeZone", message))
     })?;
     let schedule = Schedule::parse(&spec.schedule).map_err(|reason| {
         let message = format!("unparseable schedule: \"{}\" : {reason}", spec.schedule);
-        Action::event(cron_job, Severity::Warning, "UnparseableCronJobSchedule", message)
+        Box::new(Action::event(cron_job, Severity::Warning, "UnparseableCronJobSchedule", message))
     })?;
     let created = cron_job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let mut from = status.last_schedule_time.as_ref().map_or(created, |time| time.0);

@@ -80,8 +80,10 @@ fn foreground(node: &Node, dependents: &[&Node]) -> Vec<Action> {
 
 /// The dependents let go of the owner; then it may go.
 fn orphan(node: &Node, dependents: &[&Node]) -> Vec<Action> {
-    let mut actions: Vec<_> =
-        dependents.iter().map(|dependent| without_owners(dependent, &[node.uid.clone()])).collect();
+    let mut actions: Vec<_> = dependents
+        .iter()
+        .map(|dependent| without_owners(dependent, std::slice::from_ref(&node.uid)))
+        .collect();
     actions.push(without_finalizer(node, ORPHAN));
     actions
 }

@@ -20,8 +20,8 @@ impl Sync<'_> {
         self.count_released();
         self.name_ended(verdict.is_some());
         if self.is_indexed() {
-            let text = |indexes: &super::Indexes| Some(indexes.text()).filter(|text| !text.is_empty());
-            self.status.completed_indexes = text(&self.succeeded_indexes);
+            let completed = self.succeeded_indexes.text();
+            self.status.completed_indexes = Some(completed).filter(|text| !text.is_empty());
             self.status.succeeded = count(self.succeeded_indexes.len());
             if self.spec.backoff_limit_per_index.is_some() {
                 self.status.failed_indexes = Some(self.failed_indexes.text());
