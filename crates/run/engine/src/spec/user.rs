@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn users_by_image_and_by_container() {
         type Change = fn(&mut LinuxContainerSecurityContext);
-        let cases: [(&str, Change, (u32, u32, &[u32], &str)); 9] = [
+        type Expected = (u32, u32, &'static [u32], &'static str);
+        let cases: [(&str, Change, Expected); 9] = [
             ("", |_| {}, (0, 0, &[0], "/root")),
             ("web", |_| {}, (33, 34, &[34, 50], "/srv")),
             ("33", |_| {}, (33, 34, &[34, 50], "/srv")),

@@ -62,8 +62,8 @@ impl Machine {
         }
         fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
         for name in [
-            "sh", "tr", "touch", "nc", "grep", "true", "pwd", "tty", "sleep", "cat", "id", "mount", "dd", "tail",
-            "ps", "hostname", "stty", "kill", "ls", "unshare",
+            "sh", "tr", "touch", "nc", "grep", "true", "pwd", "tty", "sleep", "cat", "id", "mount", "dd",
+            "tail", "ps", "hostname", "stty", "kill", "ls", "unshare",
         ] {
             symlink("busybox", layer.join("bin").join(name)).unwrap();
         }
