@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::query::Query;
 
 /// Media types of objects that are read.
-const READABLE: &str = "application/json, application/yaml";
+const READABLE: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// The media type of a body, without parameters.
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {
@@ -18,11 +18,12 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// Reads JSON or YAML, whichever the media type says.
+/// Reads JSON, YAML or protobuf, whichever the media type says.
 pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
     match media_type(headers) {
         "" | "application/json" => json(bytes),
         "application/yaml" => yaml(bytes),
+        plimsoll_protobuf::MEDIA_TYPE => protobuf(bytes),
         _ => Err(Status::unsupported_media_type(READABLE)),
     }
 }
@@ -41,6 +42,11 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
     let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("yaml: invalid UTF-8"))?;
     serde_saphyr::from_str(text)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
+}
+
+/// Reads the encoding that typed clients write built-in kinds in.
+fn protobuf(bytes: &[u8]) -> Result<Value, Status> {
+    plimsoll_protobuf::decode(bytes).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 /// What a request does about fields that the kind does not have.
