@@ -9,7 +9,6 @@ mod demo;
 mod detach;
 mod down;
 mod image;
-mod images;
 mod instance;
 mod node;
 mod preflight;

@@ -7,16 +7,15 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::Delta;
-use plimsoll_engine::Engine;
+use plimsoll_engine::{Engine, StoredImages};
 use plimsoll_network::BridgeNetwork;
-use plimsoll_oci::{ImageStore, Keep};
+use plimsoll_oci::{ImageStore, Keep, Registries};
 use plimsoll_pki::{Purpose, Request};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Up;
 use crate::control_plane::{ControlPlane, Part};
-use crate::images::Stored;
 use crate::instance::Instance;
 
 /// The agent's port of the usual instance; others take a free one.
@@ -61,7 +60,10 @@ pub(crate) async fn start(
         socket: socket.clone(),
         cgroup_root: instance.cgroup_root.clone(),
         network: Some(Arc::new(bridge)),
-        ..plimsoll_engine::Config::new(instance.directory.clone(), Arc::new(Stored::new(images)))
+        ..plimsoll_engine::Config::new(
+            instance.directory.clone(),
+            Arc::new(StoredImages::new(images, Registries::default())),
+        )
     };
     Engine::start(engine, shutdown.clone()).await.context("container engine")?;
     let (informers, stop) = (plane.informers.clone(), shutdown.clone());
