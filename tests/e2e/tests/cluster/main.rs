@@ -1,0 +1,83 @@
+//! Plimsoll as its users meet it: the real kubectl, real containers, the machine itself.
+//!
+//! Most cases share one cluster and have a namespace each; those about a cluster's own life start
+//! their own. Needs root, kubectl, nft and busybox-static; `./test` installs them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod access;
+mod clients;
+mod images;
+mod instance;
+mod kubectl;
+mod network;
+mod pods;
+mod refusals;
+mod restart;
+mod volumes;
+mod workloads;
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use plimsoll_e2e::{Case, Cluster};
+
+/// The image with a shell that cases use.
+const BUSYBOX: &str = "plimsoll.test/busybox:1";
+
+/// Longer than anything that is not written down elsewhere should take.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What cases share.
+#[derive(Default)]
+struct Shared {
+    cluster: OnceLock<Cluster>,
+}
+
+impl Shared {
+    /// The shared cluster, started by the first case that wants it.
+    fn cluster(&self) -> &Cluster {
+        self.cluster.get_or_init(|| {
+            let cluster = Cluster::start();
+            cluster.busybox(BUSYBOX);
+            cluster
+        })
+    }
+}
+
+/// The cases of a file, a line each: `table!(module: first, second)`.
+macro_rules! table {
+    ($($module:ident: $($case:ident),+;)+) => {
+        &[$($(Case { name: concat!(stringify!($module), "::", stringify!($case)), run: $module::$case },)+)+]
+    };
+}
+
+/// Long ones first, so that the last ones to run are short.
+const CASES: &[Case<Shared>] = table! {
+    restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
+    instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
+        a_control_plane_runs_alone, what_is_missing_is_refused;
+    pods: a_crash_loop_backs_off, a_failing_liveness_probe_restarts_the_container, too_much_memory_is_oomkilled,
+        init_containers_run_in_order, a_startup_probe_holds_the_others_back, logs_follow_to_the_end,
+        logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,
+        ports_are_forwarded, a_pod_ends_gracefully, a_pod_that_does_not_listen_is_killed, hooks_run,
+        the_environment_tells_about_the_pod, security_contexts_hold, a_missing_image_is_reported,
+        a_terminal_can_be_attached, host_aliases_and_host_names;
+    workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,
+        a_job_runs_to_completion, a_failing_job_gives_up, orphans_stay_and_dependents_go,
+        what_cannot_be_scheduled_says_why;
+    volumes: mounted_config_is_updated, containers_share_an_empty_dir, a_host_path_is_the_hosts,
+        the_pod_can_be_read_as_files, parts_of_volumes_are_mounted, a_missing_config_map_holds_the_pod;
+    network: probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
+        pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
+    access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads;
+    images: an_image_is_built_in_stages, images_travel_by_archive, images_travel_by_registry;
+    kubectl: fields_are_explained, objects_are_described, tables_have_the_usual_columns, objects_are_changed_in_every_way,
+        server_side_apply_has_owners, objects_are_watched_and_waited_for, the_short_ways_work;
+    refusals: bad_manifests_get_upstreams_words;
+    clients: the_python_client_lists_creates_and_watches;
+};
+
+fn main() -> ExitCode {
+    plimsoll_e2e::main(CASES, Shared::default)
+}

