@@ -7,6 +7,8 @@
 mod catalogue;
 mod executor;
 mod kinds;
+#[cfg(test)]
+mod testing;
 mod unit;
 mod units;
 
@@ -124,5 +126,64 @@ mod tests {
         }
         let refused = Selection::parse("*,-nonsense").unwrap_err().to_string();
         assert_eq!(refused, "controller \"nonsense\": unknown name");
+    }
+
+    /// Runs some controllers for a while against a server whose watches are late.
+    async fn play(server: &testing::Memory, controllers: &str, seconds: u64) {
+        let informers = Informers::new(server.client());
+        let config = Config { controllers: Selection::parse(controllers).unwrap(), ..Config::default() };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(config, server.client(), informers, stop.clone()));
+        tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    fn set(replicas: u32) -> serde_json::Value {
+        serde_json::json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": "web", "namespace": "ns", "uid": "set", "generation": 1},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}}}})
+    }
+
+    const SET: &str = "/apis/apps/v1/namespaces/ns/replicasets/web";
+    const PODS: &str = "/api/v1/pods";
+
+    #[tokio::test(start_paused = true)]
+    async fn no_replica_is_made_or_deleted_twice_though_watches_are_late() {
+        let server = testing::Memory::default();
+        server.put(SET, set(5));
+        play(&server, "replicaset-controller", 120).await;
+        assert_eq!(server.paths(PODS).len(), 5);
+        assert_eq!(server.get(SET).unwrap()["status"]["replicas"], 5);
+
+        let mut smaller = server.get(SET).unwrap();
+        smaller["spec"]["replicas"] = serde_json::json!(2);
+        server.put(SET, smaller);
+        play(&server, "replicaset-controller", 120).await;
+        let count = |what: &str| server.log().iter().filter(|line| line.starts_with(what)).count();
+        assert_eq!((server.paths(PODS).len(), count("POST /api"), count("DELETE")), (2, 5, 3));
+        let writes = server.log().len();
+        play(&server, "replicaset-controller", 600).await;
+        assert_eq!(server.log().len(), writes, "at rest nothing is written");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn controllers_work_hand_in_hand() {
+        let server = testing::Memory::default();
+        let template = set(0)["spec"]["template"].clone();
+        server.put(
+            "/apis/apps/v1/namespaces/ns/deployments/web",
+            serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "web", "namespace": "ns", "uid": "deployment", "generation": 1},
+                "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template,
+                    "strategy": {"type": "RollingUpdate"}}}),
+        );
+        play(&server, "deployment-controller,replicaset-controller", 200).await;
+        assert_eq!(server.paths("/apis/apps/v1/replicasets").len(), 1);
+        assert_eq!(server.paths(PODS).len(), 3);
+        let deployment = server.get("/apis/apps/v1/namespaces/ns/deployments/web").unwrap();
+        assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
+        assert_eq!(deployment["status"]["unavailableReplicas"], 3);
     }
 }
