@@ -4,6 +4,7 @@
 //! rule, and an exit code. Nothing here changes a file.
 
 mod layers;
+mod paths;
 mod purity;
 mod reasons;
 mod unsafety;
