@@ -229,6 +229,12 @@ impl Cluster {
         run(&mut self.kubectl_command(arguments), input, COMMAND)
     }
 
+    /// Runs `kubectl ARGUMENTS -f -` with manifests in YAML.
+    pub fn manifests(&self, arguments: &[&str], text: &str) -> Outcome {
+        // The mark tells YAML in flow style from JSON.
+        self.kubectl_with(&[arguments, &["-f", "-"]].concat(), format!("---\n{text}").as_bytes())
+    }
+
     /// Reads `path` of the API; `None` when there is no such thing or nobody answers.
     ///
     /// Goes through one `kubectl proxy` that stays, since conditions are looked at often.
@@ -271,7 +277,8 @@ impl Cluster {
     /// A new namespace, in which pods can be made.
     #[track_caller]
     pub fn namespace(&self, name: &str) -> Namespace<'_> {
-        self.kubectl(&["create", "namespace", name]).ok();
+        let manifest = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+        self.manifests(&["create"], &manifest).ok();
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
         self.wait("the namespace's service account", || self.api(&account));
         Namespace::new(self, name)

@@ -45,6 +45,11 @@ impl<'a> Namespace<'a> {
         self.cluster.kubectl_with(&[&["--namespace", self.name.as_str()], arguments].concat(), input)
     }
 
+    /// Runs `kubectl ARGUMENTS -f -` in this namespace with manifests in YAML.
+    pub fn manifests(&self, arguments: &[&str], text: &str) -> Outcome {
+        self.cluster.manifests(&[&["--namespace", self.name.as_str()], arguments].concat(), text)
+    }
+
     /// Starts kubectl in this namespace and goes on.
     pub fn follow(&self, arguments: &[&str]) -> Background {
         Background::start(&mut self.kubectl_command(arguments))
@@ -53,7 +58,7 @@ impl<'a> Namespace<'a> {
     /// Applies manifests, which must succeed.
     #[track_caller]
     pub fn apply(&self, manifests: &str) -> String {
-        self.kubectl_with(&["apply", "-f", "-"], manifests.as_bytes()).ok()
+        self.manifests(&["apply"], manifests).ok()
     }
 
     /// Runs `script` by the shell of `pod`, which must succeed.

@@ -99,9 +99,7 @@ pub(crate) fn service_accounts_speak_for_pods(shared: &Shared) {
         assert!(ask(&["get", "pods"]).ok().contains("box"));
         space.kubectl(&["delete", "rolebinding", "robot"]).ok();
     }
-    let text = space
-        .kubectl_with(&["apply", "-f", "-"], pod("lost", STAY, "", "  serviceAccountName: nobody").as_bytes())
-        .refused();
+    let text = space.manifests(&["apply"], &pod("lost", STAY, "", "  serviceAccountName: nobody")).refused();
     assert!(text.contains("serviceaccount \"nobody\" not found"), "{text}");
 }
 

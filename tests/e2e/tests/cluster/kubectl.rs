@@ -158,9 +158,9 @@ pub(crate) fn objects_are_changed_in_every_way(shared: &Shared) {
         "{map}"
     );
     let text = space
-        .kubectl_with(
-            &["replace", "-f", "-"],
-            b"{apiVersion: v1, kind: ConfigMap, metadata: {name: c, resourceVersion: '1'}}",
+        .manifests(
+            &["replace"],
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, resourceVersion: '1'}}",
         )
         .refused();
     assert!(
@@ -170,9 +170,9 @@ pub(crate) fn objects_are_changed_in_every_way(shared: &Shared) {
         "{text}"
     );
     let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {z: '26'}}";
-    let diff = space.kubectl_with(&["diff", "-f", "-"], map.as_bytes());
+    let diff = space.manifests(&["diff"], map);
     assert!(diff.code == 1 && diff.stdout.contains("+  z: \"26\""), "{diff:?}");
-    let text = space.kubectl_with(&["apply", "--dry-run=server", "-f", "-"], map.as_bytes()).ok();
+    let text = space.manifests(&["apply", "--dry-run=server"], map).ok();
     assert!(text.contains("(server dry run)"), "{text}");
     assert_eq!(
         space.object("configmaps/c").unwrap()["data"],
@@ -197,10 +197,7 @@ pub(crate) fn server_side_apply_has_owners(shared: &Shared) {
     let space = shared.cluster().namespace("owners");
     let apply = |manager: &str, text: &str, more: &[&str]| {
         let manager = format!("--field-manager={manager}");
-        space.kubectl_with(
-            &[&["apply", "--server-side", "-f", "-", manager.as_str()], more].concat(),
-            text.as_bytes(),
-        )
+        space.manifests(&[&["apply", "--server-side", manager.as_str()], more].concat(), text)
     };
     let map =
         |data: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: c}}, data: {{{data}}}}}");

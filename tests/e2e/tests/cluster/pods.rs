@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
 
 use plimsoll_e2e::{Namespace, get, run};
 use serde_json::Value;
@@ -442,4 +441,3 @@ pub(crate) fn identity(space: &Namespace<'_>, name: &str) -> (String, String) {
     let inside = space.kubectl(&["exec", name, "--", "sh", "-c", "cut -d' ' -f22 /proc/1/stat"]);
     (id, inside.ok())
 }
-

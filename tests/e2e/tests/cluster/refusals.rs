@@ -69,7 +69,7 @@ pub(crate) fn bad_manifests_get_upstreams_words(shared: &Shared) {
         ("{apiVersion: v1, kind: Foo, metadata: {name: x}}", "no matches for kind \"Foo\" in version \"v1\""),
     ];
     for (manifest, expected) in table {
-        let text = space.kubectl_with(&["create", "-f", "-"], manifest.as_bytes()).refused();
+        let text = space.manifests(&["create"], manifest).refused();
         assert!(text.contains(expected), "{manifest}\nsays\n{text}not\n{expected}");
         assert!(!text.contains("panic"), "{text}");
     }
