@@ -53,6 +53,10 @@ pub(crate) fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Resp
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
+/// Marks answers that are one JSON document of this server's own (not a stream, not proxied).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Document;
+
 /// A JSON answer.
 pub(crate) fn json(code: StatusCode, value: &Value) -> Response<ResponseBody> {
     encoded(code, "application/json", value.to_string())
@@ -67,6 +71,9 @@ pub(crate) fn encoded(
     let mut response = Response::new(full(bytes));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if media_type == "application/json" {
+        response.extensions_mut().insert(Document);
+    }
     response
 }
 

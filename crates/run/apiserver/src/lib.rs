@@ -25,6 +25,7 @@ mod listen;
 mod negotiate;
 mod object;
 mod openapi;
+mod protobuf;
 mod query;
 mod registry;
 mod review;

@@ -15,15 +15,40 @@ pub(crate) enum Form {
     PartialMetadata,
 }
 
+/// The encoding of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Protobuf,
+}
+
 /// The first form of the Accept header that is served.
 pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Status> {
+    let found = choices(headers).next().map(|(form, _)| form);
+    found.ok_or_else(|| {
+        Status::not_acceptable("application/json, application/yaml, application/vnd.kubernetes.protobuf")
+    })
+}
+
+/// The encoding of that form.
+pub(crate) fn media(headers: &HeaderMap) -> Media {
+    choices(headers).next().map_or(Media::Json, |(_, media)| media)
+}
+
+/// Whether the client takes JSON, too, when something has no other encoding.
+pub(crate) fn takes_json(headers: &HeaderMap) -> bool {
+    choices(headers).any(|(_, media)| media == Media::Json)
+}
+
+/// What the Accept header asks for and is served, in its order.
+fn choices(headers: &HeaderMap) -> impl Iterator<Item = (Form, Media)> {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    for choice in accept.split(',') {
-        let mut parts = choice.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        if !matches!(media, "application/json" | "*/*" | "application/*" | "application/yaml" | "") {
-            continue;
-        }
+    accept.split(',').filter_map(|choice| {
+        let media = match choice.split(';').next().unwrap_or_default().trim() {
+            "application/json" | "*/*" | "application/*" | "application/yaml" | "" => Media::Json,
+            plimsoll_protobuf::MEDIA_TYPE => Media::Protobuf,
+            _ => return None,
+        };
         let parameter = |name: &str| {
             choice
                 .split(';')
@@ -32,20 +57,19 @@ pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Status> {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value)
         };
-        match (parameter("as"), parameter("g"), parameter("v")) {
-            (None, _, _) => return Ok(Form::Object),
-            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => return Ok(Form::Table),
+        let form = match (parameter("as"), parameter("g"), parameter("v")) {
+            (None, _, _) => Form::Object,
+            // A table's cells are any JSON.
+            (Some("Table"), Some("meta.k8s.io"), Some("v1")) if media == Media::Json => Form::Table,
             (
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
                 Some("meta.k8s.io"),
                 Some("v1"),
-            ) => {
-                return Ok(Form::PartialMetadata);
-            }
-            _ => {}
-        }
-    }
-    Err(Status::not_acceptable("application/json, application/yaml"))
+            ) => Form::PartialMetadata,
+            _ => return None,
+        };
+        Some((form, media))
+    })
 }
 
 #[cfg(test)]
@@ -54,22 +78,27 @@ mod tests {
 
     #[test]
     fn the_first_servable_choice_counts() {
-        for (accept, expected) in [
-            ("application/json", Some(Form::Object)),
-            ("*/*", Some(Form::Object)),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some(Form::Table)),
-            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Some(Form::Object)),
-            ("application/vnd.kubernetes.protobuf,application/json", Some(Form::Object)),
+        let partial = ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        let (json, protobuf) = ("application/json", "application/vnd.kubernetes.protobuf");
+        for (accept, expected, media) in [
+            (json.to_owned(), Some(Form::Object), Media::Json),
+            ("*/*".to_owned(), Some(Form::Object), Media::Json),
+            (format!("{json};as=Table;v=v1;g=meta.k8s.io,{json}"), Some(Form::Table), Media::Json),
+            (format!("{json};as=Table;v=v1beta1;g=meta.k8s.io,{json}"), Some(Form::Object), Media::Json),
+            (format!("{protobuf},{json}"), Some(Form::Object), Media::Protobuf),
+            (format!("{json}, {protobuf}"), Some(Form::Object), Media::Json),
             (
-                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+                format!("{protobuf}{partial},{json}{partial},{json}"),
                 Some(Form::PartialMetadata),
+                Media::Protobuf,
             ),
-            ("application/vnd.kubernetes.protobuf", None),
-            ("text/html", None),
+            (format!("{protobuf};as=Table;v=v1;g=meta.k8s.io,{json}"), Some(Form::Object), Media::Json),
+            (protobuf.to_owned(), Some(Form::Object), Media::Protobuf),
+            ("text/html".to_owned(), None, Media::Json),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().expect("header"));
-            assert_eq!(form(&headers).ok(), expected, "{accept}");
+            assert_eq!((form(&headers).ok(), super::media(&headers)), (expected, media), "{accept}");
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode::{self, FieldValidation};
 use crate::delete::{self, Deleted, Options};
 use crate::negotiate::{self, Form};
+use crate::protobuf::Accepted;
 use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
@@ -42,6 +43,7 @@ pub(crate) struct Asked {
 pub(crate) async fn serve(api: &Api, peer: &Peer, request: Request<RequestBody>) -> Response<ResponseBody> {
     let audit = request.headers().get(AUDIT_ID).cloned();
     let query = Query::parse(request.uri().query());
+    let accepted = Accepted::of(request.headers());
     let mut response = match answer(api, peer, request).await {
         Ok(response) => response,
         Err(status) if status.code == 410 => {
@@ -50,6 +52,7 @@ pub(crate) async fn serve(api: &Api, peer: &Peer, request: Request<RequestBody>)
         }
         Err(status) => body::failure(&status),
     };
+    response = accepted.encode(response).await;
     let audit = audit.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
@@ -147,6 +150,7 @@ async fn resource(
         }
         "watch" => {
             offered(Verb::Watch)?;
+            let form = (form, negotiate::media(&asked.headers));
             watch::serve(&api.store, kind, &target.namespace, &target.name, form, &asked.query)
         }
         "delete" => {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Interval};
 
 use crate::body::{self, ResponseBody};
-use crate::negotiate::Form;
+use crate::negotiate::{Form, Media};
 use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::{collection, encode, table};
@@ -31,12 +31,12 @@ pub(crate) fn serve(
     kind: &'static Kind,
     namespace: &str,
     name: &str,
-    form: Form,
+    (form, media): (Form, Media),
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
     let selection = Selection::read(kind, query, name)?;
     let mut frames = VecDeque::new();
-    let presenter = Presenter { kind, form, query: query.clone(), rows: false };
+    let presenter = Presenter { kind, form, media, query: query.clone(), rows: false };
     let mut stream = Stream::open(store, presenter, selection, namespace, &mut frames)?;
     stream.waiting = frames;
     let pieces = stream::unfold(stream, |mut stream| async move {
@@ -44,7 +44,11 @@ pub(crate) fn serve(
         Some((piece, stream))
     });
     let mut response = Response::new(body::stream(pieces));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let media_type = match media {
+        Media::Json => "application/json",
+        Media::Protobuf => plimsoll_protobuf::WATCH_MEDIA_TYPE,
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(response)
 }
 
@@ -86,7 +90,7 @@ impl Stream {
                 frames.push_back(presenter.frame("ADDED", entry, None)?);
             }
             if initial && wants_bookmarks {
-                frames.push_back(presenter.bookmark(listed.revision, true));
+                frames.push_back(presenter.bookmark(listed.revision, true)?);
             }
             listed.revision
         } else if version == 0 {
@@ -98,7 +102,7 @@ impl Stream {
             Ok(watch) => Some(watch),
             Err(StoreError::Compacted { compacted, .. }) => {
                 let gone = Status::expired(format!("too old resource version: {after} ({compacted})"));
-                frames.push_back(error_frame(&gone));
+                frames.push_back(presenter.error(&gone));
                 None
             }
             Err(error) => return Err(Status::internal(error)),
@@ -135,12 +139,14 @@ impl Stream {
                     Err(_) => {
                         // The client was slower than the buffer; it lists again.
                         self.watch = None;
-                        self.waiting.push_back(error_frame(&Status::expired("the watch fell too far behind")));
+                        let late = Status::expired("the watch fell too far behind");
+                        self.waiting.push_back(self.presenter.error(&late));
                     }
                 },
                 _ = bookmark => {
                     let revision = watch.progress();
-                    self.waiting.push_back(self.presenter.bookmark(revision, false));
+                    let frame = self.presenter.bookmark(revision, false);
+                    self.push(frame.map(Some));
                 }
                 () = tokio::time::sleep_until(self.deadline) => return None,
             }
@@ -162,12 +168,17 @@ impl Stream {
 
     fn take(&mut self, item: &WatchItem) {
         let WatchItem::Event(event) = item;
-        match self.event(event) {
+        let frame = self.event(event);
+        self.push(frame);
+    }
+
+    fn push(&mut self, frame: Result<Option<Bytes>, Status>) {
+        match frame {
             Ok(Some(frame)) => self.waiting.push_back(frame),
             Ok(None) => {}
             Err(status) => {
                 self.watch = None;
-                self.waiting.push_back(error_frame(&status));
+                self.waiting.push_back(self.presenter.error(&status));
             }
         }
     }
@@ -199,6 +210,7 @@ impl Stream {
 struct Presenter {
     kind: &'static Kind,
     form: Form,
+    media: Media,
     query: Query,
     /// The first row of a table carries the column definitions.
     rows: bool,
@@ -207,7 +219,7 @@ struct Presenter {
 impl Presenter {
     fn frame(&mut self, event: &str, entry: &Entry, revision: Option<Revision>) -> Result<Bytes, Status> {
         let stale = revision.is_some_and(|revision| revision != entry.modified);
-        if self.form == Form::Object && !stale {
+        if self.form == Form::Object && self.media == Media::Json && !stale {
             return Ok(framed(event, &registry::served_bytes(self.kind, entry)?));
         }
         let mut object = registry::served(self.kind, entry)?;
@@ -215,7 +227,7 @@ impl Presenter {
             object["metadata"]["resourceVersion"] = json!(revision.to_string());
         }
         let object = self.present(object);
-        Ok(framed(event, &encode::object(&object)))
+        self.framed(event, &object)
     }
 
     fn present(&mut self, object: Value) -> Value {
@@ -229,7 +241,7 @@ impl Presenter {
         }
     }
 
-    fn bookmark(&mut self, revision: Revision, initial: bool) -> Bytes {
+    fn bookmark(&mut self, revision: Revision, initial: bool) -> Result<Bytes, Status> {
         let mut object = json!({
             "kind": self.kind.kind, "apiVersion": self.kind.api_version(),
             "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
@@ -245,7 +257,21 @@ impl Presenter {
             Form::PartialMetadata => table::partial(object),
             Form::Object => object,
         };
-        framed("BOOKMARK", &encode::object(&object))
+        self.framed("BOOKMARK", &object)
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        self.framed("ERROR", &status.to_value()).expect("a Status has either encoding")
+    }
+
+    fn framed(&self, event: &str, object: &Value) -> Result<Bytes, Status> {
+        match self.media {
+            Media::Json => Ok(framed(event, &encode::object(object))),
+            Media::Protobuf => {
+                let object = plimsoll_protobuf::encode(object).map_err(Status::internal)?;
+                Ok(plimsoll_protobuf::watch_frame(event, &object).into())
+            }
+        }
     }
 }
 
@@ -257,10 +283,6 @@ fn framed(event: &str, object: &[u8]) -> Bytes {
     frame.put_slice(object);
     frame.put_slice(b"}\n");
     frame.freeze()
-}
-
-fn error_frame(status: &Status) -> Bytes {
-    framed("ERROR", status.to_value().to_string().as_bytes())
 }
 
 fn timeout(query: &Query) -> Result<Duration, Status> {
