@@ -65,7 +65,8 @@ impl Access for Value {
     }
 }
 
-/// Filling and changing.
+/// Filling and changing. Keys are single keys, whatever characters they have; only paths have
+/// dots.
 pub trait Fill {
     /// Gives a field a value unless it has one.
     fn fill(&mut self, key: &str, value: impl Into<Value>);
@@ -91,14 +92,14 @@ pub trait Fill {
 
 impl Fill for Value {
     fn fill(&mut self, key: &str, value: impl Into<Value>) {
-        if !self.has(key) {
+        if self.get(key).is_none_or(Value::is_null) {
             self.put(key, value);
         }
     }
 
     fn fill_zero(&mut self, key: &str, value: impl Into<Value>) {
-        let is_zero = match self.at(key) {
-            None => true,
+        let is_zero = match self.get(key) {
+            None | Some(Value::Null) => true,
             Some(Value::String(text)) => text.is_empty(),
             Some(Value::Number(number)) => number.as_i64() == Some(0),
             Some(_) => false,
@@ -225,6 +226,8 @@ mod tests {
         value.fill("a", "new");
         value.fill_zero("n", 3);
         value.fill("x", "filled");
-        assert_eq!(value, json!({"a": "", "n": 3, "x": "filled"}));
+        value.put("example.com/gpu", "1");
+        value.fill("example.com/gpu", "2");
+        assert_eq!(value, json!({"a": "", "n": 3, "x": "filled", "example.com/gpu": "1"}));
     }
 }

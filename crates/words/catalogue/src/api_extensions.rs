@@ -91,7 +91,7 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        object.put("status", json!({}));
+        object.put("status", json!({"acceptedNames": {"plural": "", "kind": ""}}));
         stored_versions(object);
     }
 
@@ -151,9 +151,11 @@ fn check_api_service(object: &Value, report: &mut Report) {
     let null = Value::Null;
     let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
     let (group, version) = (spec.text("group"), spec.text("version"));
-    if object.text("metadata.name") != format!("{version}.{group}") {
+    let expected = format!("{version}.{group}");
+    if object.text("metadata.name") != expected {
         let at = Path::root("metadata").child("name");
-        report.invalid(&at, object.text("metadata.name"), "must be `spec.version+\".\"+spec.group`");
+        let message = format!("must be `spec.version+\".\"+spec.group`: {expected:?}");
+        report.invalid(&at, object.text("metadata.name"), message);
     }
     if !group.is_empty() {
         report.rule(&path.child("group"), group, name::is_dns1123_subdomain(group));

@@ -14,9 +14,9 @@ pub type Cell = fn(&Value, Timestamp) -> Value;
 pub struct Column {
     /// Heading; kubectl prints it in capitals.
     pub name: &'static str,
-    /// OpenAPI type: `string`, `integer` or `boolean`.
+    /// OpenAPI type: `string`, `integer`, `boolean` or `date`.
     pub data_type: &'static str,
-    /// OpenAPI format: `name` marks the column that identifies the row, else empty or `date`.
+    /// OpenAPI format: `name` marks the column that identifies the row, else empty.
     pub format: &'static str,
     /// What the column shows.
     pub description: &'static str,
@@ -69,7 +69,7 @@ pub const AGE: Column = Column::text("Age", "time since the object was created",
 pub const DEFAULT: &[Column] = &[
     NAME,
     Column {
-        format: "date",
+        data_type: "date",
         ..Column::text("Created At", "when the object was created", |object, _| {
             object.at("metadata.creationTimestamp").cloned().unwrap_or(Value::Null)
         })

@@ -78,6 +78,9 @@ fn check_versions(spec: &Value, path: &Path, report: &mut Report) {
         let text = version.text("name");
         if let Err(messages) = name::is_dns1035_label(text) {
             report.invalid(&path.child("name"), text, messages.join(","));
+            if at == 0 {
+                report.invalid(&Path::root("spec").child("version"), text, messages.join(","));
+            }
         }
         if !version.has("schema.openAPIV3Schema") {
             report.required(&path.child("schema").child("openAPIV3Schema"), "schemas are required");
@@ -131,24 +134,28 @@ fn check_names(names: &Value, path: &Path, report: &mut Report) {
     }
 }
 
+/// The paths are those of upstream's unversioned form.
 fn check_conversion(conversion: &Value, path: &Path, report: &mut Report) {
     let strategy = conversion.text("strategy");
     report.choice(&path.child("strategy"), strategy, &["None", "Webhook"]);
-    let path = path.child("webhook");
-    match (strategy, conversion.at("webhook")) {
-        ("Webhook", None) => {
-            report.required(&path.child("clientConfig"), "required when strategy is set to Webhook");
-        }
-        ("Webhook", Some(hook)) => {
-            let at = path.child("clientConfig");
-            webhook::check_client(hook.at("clientConfig").unwrap_or(&Value::Null), &at, report);
-            let versions = hook.list("conversionReviewVersions");
-            webhook::check_review_versions(versions, &path.child("conversionReviewVersions"), report);
-        }
-        (_, Some(_)) => report.forbidden(&path, "should not be set when strategy is not set to Webhook"),
+    let (config, versions) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    let reviews = conversion.list("webhook.conversionReviewVersions");
+    match (strategy, conversion.at("webhook.clientConfig")) {
+        ("Webhook", None) => report.required(&config, "required when strategy is set to Webhook"),
+        ("Webhook", Some(client)) => webhook::check_client(client, &config, report),
+        (_, Some(_)) => report.forbidden(&config, NOT_WEBHOOK),
         (_, None) => {}
     }
+    if strategy == "Webhook" && reviews.is_empty() {
+        report.required(&versions, "");
+    } else if strategy == "Webhook" {
+        webhook::check_review_versions(reviews, &versions, report);
+    } else if !reviews.is_empty() {
+        report.forbidden(&versions, NOT_WEBHOOK);
+    }
 }
+
+const NOT_WEBHOOK: &str = "should not be set when strategy is not set to Webhook";
 
 /// Established definitions keep their names, and stored versions stay listed.
 pub(crate) fn check_update(new: &Value, old: &Value, report: &mut Report) {

@@ -46,6 +46,9 @@ struct EndpointSlice;
 
 impl Strategy for EndpointSlice {
     fn default(&self, slice: &mut Value) {
+        for endpoint in slice.elements("endpoints") {
+            endpoint.object("conditions");
+        }
         for port in slice.elements("ports") {
             port.fill("name", "");
             port.fill("protocol", "TCP");
@@ -126,8 +129,13 @@ fn check_address(text: &str, family: &str, path: &Path, report: &mut Report) {
         ("IPv6", Ok(address)) if address.is_ipv6() => {
             addresses::check_not_special(text, address, path, report)
         }
-        ("IPv4", _) => report.invalid(path, text, "must be a valid IPv4 address"),
-        ("IPv6", _) => report.invalid(path, text, "must be a valid IPv6 address"),
+        ("IPv4" | "IPv6", parsed) => {
+            report.invalid(path, text, format!("must be a valid {family} address"));
+            match parsed {
+                Ok(address) => addresses::check_not_special(text, address, path, report),
+                Err(_) => report.invalid(path, text, "must be a valid IP address"),
+            }
+        }
         ("FQDN", _) => {
             let domain = text.strip_suffix('.').unwrap_or(text);
             match name::is_dns1123_subdomain(domain) {

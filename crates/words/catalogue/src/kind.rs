@@ -89,6 +89,8 @@ pub enum Storage {
 pub enum Generation {
     /// The kind has no generation.
     None,
+    /// Nothing: it stays 1.
+    First,
     /// Any change of `spec`.
     Spec,
     /// Any change outside `metadata` and `status`.
@@ -180,7 +182,7 @@ impl Kind {
         }
         match self.generation {
             Generation::None => drop(metadata(map).remove("generation")),
-            Generation::Spec | Generation::Content => {
+            Generation::First | Generation::Spec | Generation::Content => {
                 drop(metadata(map).insert("generation".to_owned(), 1.into()))
             }
         }
@@ -204,7 +206,7 @@ impl Kind {
 
     fn count_generation(&self, new: &mut Value, old: &Value) {
         let changed = match self.generation {
-            Generation::None => false,
+            Generation::None | Generation::First => false,
             Generation::Spec => !access::same(new.get("spec"), old.get("spec")),
             Generation::Content => !access::same(Some(&content(new)), Some(&content(old))),
         } || self.strategy.counts_generation(new, old);
@@ -217,6 +219,7 @@ impl Kind {
     /// Everything that is wrong with a new object, metadata included.
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = object_meta::validate(self, object);
+        errors.extend(object_meta::check_finalizer_names(self, object));
         errors.extend(self.strategy.validate(object));
         errors
     }
@@ -225,6 +228,7 @@ impl Kind {
     /// keeps as they are were put back by [`Kind::prepare_update`].
     pub fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         let mut errors = object_meta::validate_update(new, old);
+        errors.extend(object_meta::check_finalizer_names(self, new));
         errors.extend(self.strategy.validate_update(new, old, subresource));
         errors
     }

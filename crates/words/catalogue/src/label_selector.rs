@@ -40,6 +40,13 @@ fn check_expression(expression: &Value, path: &Path, report: &mut Report) {
     }
 }
 
+/// Whether it can be understood.
+pub(crate) fn is_valid(selector: &Value) -> bool {
+    let mut report = Report::new();
+    check(selector, &Path::default(), &mut report);
+    report.errors().is_empty()
+}
+
 /// A selector without a requirement.
 pub(crate) fn is_empty(selector: &Value) -> bool {
     selector.map("matchLabels").is_empty() && selector.list("matchExpressions").is_empty()

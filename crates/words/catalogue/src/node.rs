@@ -42,7 +42,7 @@ impl Strategy for RuntimeClass {
         let mut report = Report::new();
         let handler = object.text("handler");
         report.rule(&Path::root("handler"), handler, name::is_dns1123_label(handler));
-        let path = Path::root("overhead").child("podFixed");
+        let path = Path::root("overhead").child("limits");
         resources::check_list(object.map("overhead.podFixed"), &path, &mut report);
         let path = Path::root("scheduling").child("nodeSelector");
         object_meta::check_labels(object.map("scheduling.nodeSelector"), &path, report.errors());

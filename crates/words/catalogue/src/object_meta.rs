@@ -64,6 +64,25 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Groups whose servers do not ask for this upstream.
+const ANY_FINALIZER: [&str; 3] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+/// Finalizers are the system's own or tell by their prefix whose they are.
+pub fn check_finalizer_names(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    const STANDARD: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+    const MESSAGE: &str = "name is neither a standard finalizer name nor is it fully qualified";
+    let path = Path::root("metadata").child("finalizers");
+    let mut errors = Vec::new();
+    for (at, finalizer) in object.texts("metadata.finalizers").iter().enumerate() {
+        let known = finalizer.contains('/') || STANDARD.contains(finalizer);
+        if !known && !ANY_FINALIZER.contains(&kind.group) {
+            errors.push(FieldError::invalid(&path.index(at), &(*finalizer).into(), MESSAGE));
+        }
+    }
+    errors
+}
+
 fn check_names(kind: &Kind, metadata: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let mut check = |field: &str, prefix: bool| {
         for message in (kind.name_rule)(metadata.text(field), prefix).err().unwrap_or_default() {

@@ -36,7 +36,7 @@ pub(crate) const KINDS: &[Kind] = &[Kind {
         })
         .wide(),
     ],
-    generation: Generation::Content,
+    generation: Generation::First,
     strategy: &PriorityClass,
     ..Kind::BASE
 }];

@@ -231,8 +231,8 @@ impl Strategy for CsiDriver {
         let policies = ["File", "None", "ReadWriteOnceWithFSType"];
         report.choice_if_set(spec, "fsGroupPolicy", &path, &policies);
         for mode in spec.texts("volumeLifecycleModes") {
-            if !["Ephemeral", "Persistent"].contains(&mode) {
-                report.not_supported(&path.child("volumeLifecycleModes"), mode, &["Ephemeral", "Persistent"]);
+            if !["Persistent", "Ephemeral"].contains(&mode) {
+                report.not_supported(&path.child("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]);
             }
         }
         check_token_requests(spec.list("tokenRequests"), &path.child("tokenRequests"), &mut report);
@@ -298,9 +298,8 @@ impl Strategy for VolumeAttachment {
         let mut report = Report::new();
         let null = Value::Null;
         let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-        if report.need(spec, "attacher", &path) {
-            check_csi_driver(spec.text("attacher"), &Path::root("spec.attacher"), &mut report);
-        }
+        report.need(spec, "attacher", &path);
+        check_csi_driver(spec.text("attacher"), &Path::root("spec.attacher"), &mut report);
         let source = path.child("source");
         match (
             spec.has("source.inlineVolumeSpec"),
@@ -426,9 +425,8 @@ impl Strategy for CsiNode {
         for (at, driver) in drivers.iter().enumerate() {
             let path = Path::root("spec").child("drivers").index(at);
             let name = driver.text("name");
-            if report.need(driver, "name", &path) {
-                check_csi_driver(name, &path.child("name"), &mut report);
-            }
+            report.need(driver, "name", &path);
+            check_csi_driver(name, &path.child("name"), &mut report);
             if names_of(&drivers[..at]).any(|other| other == name) {
                 report.duplicate(&path.child("name"), name);
             }

@@ -71,10 +71,16 @@ fn check_service(service: &Value, path: &Path, report: &mut Report) {
 }
 
 fn check_path(target: &str, path: &Path, report: &mut Report) {
-    let Some(rest) = target.strip_prefix('/') else {
+    if !target.starts_with('/') {
         report.invalid(path, target, "must start with a '/'");
+    }
+    let mut rest = target.chars();
+    rest.next();
+    let rest = rest.as_str();
+    if rest == "/" {
+        report.invalid(path, target, "segment[0] may not be empty");
         return;
-    };
+    }
     for (at, segment) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
         if segment.is_empty() {
             report.invalid(path, target, format!("segment[{at}] may not be empty"));

@@ -97,7 +97,9 @@ impl Strategy for DaemonSet {
         let mut report = Report::new();
         let null = Value::Null;
         let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-        workload::check_selector(spec, "daemonset", &path, &mut report);
+        if spec.has("selector") {
+            workload::check_selector(spec, "daemonset", &path, &mut report);
+        }
         workload::check_match(spec, &path, &mut report);
         workload::check_template(spec, "DaemonSet", &path, &mut report);
         report.not_negative(spec, "minReadySeconds", &path);

@@ -77,6 +77,7 @@ impl Strategy for Deployment {
         let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
         report.not_negative(spec, "replicas", &path);
         workload::check_selector(spec, "deployment", &path, &mut report);
+        workload::check_valid(spec, "invalid label selector", &path, &mut report);
         workload::check_match(spec, &path, &mut report);
         workload::check_template(spec, "ReplicaSet", &path, &mut report);
         check_strategy(spec.at("strategy").unwrap_or(&null), &path.child("strategy"), &mut report);

@@ -56,6 +56,7 @@ impl Strategy for ReplicaSet {
         report.not_negative(spec, "replicas", &path);
         report.not_negative(spec, "minReadySeconds", &path);
         workload::check_selector(spec, "deployment", &path, &mut report);
+        workload::check_valid(spec, "invalid label selector", &path, &mut report);
         workload::check_match(spec, &path, &mut report);
         workload::check_template(spec, "ReplicaSet", &path, &mut report);
         report.into_errors()

@@ -45,6 +45,7 @@ impl Strategy for StatefulSet {
         spec.fill_zero("podManagementPolicy", "OrderedReady");
         spec.fill("replicas", 1);
         spec.fill("revisionHistoryLimit", 10);
+        spec.fill("serviceName", "");
         default::template(spec);
         update_strategy(spec);
         if let Some(policy) = spec.object("persistentVolumeClaimRetentionPolicy") {
@@ -165,6 +166,7 @@ fn check_spec(spec: &Value, path: &Path, report: &mut Report) {
     }
     report.not_negative(spec, "revisionHistoryLimit", path);
     workload::check_selector(spec, "statefulset", path, report);
+    workload::check_valid(spec, "", path, report);
     workload::check_match(spec, path, report);
     // Volumes of claims are added later, so that the template alone is not complete.
     let template = path.child("template");

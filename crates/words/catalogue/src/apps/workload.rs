@@ -22,14 +22,25 @@ pub(crate) fn check_selector(spec: &Value, noun: &str, path: &Path, report: &mut
     }
 }
 
-/// The selector finds the pods that the template makes.
+/// The selector finds the pods that the template makes; none finds nothing.
 pub(crate) fn check_match(spec: &Value, path: &Path, report: &mut Report) {
-    let Some(selector) = spec.at("selector") else { return };
     let labels = spec.map("template.metadata.labels");
-    if !label_selector::is_empty(selector) && !label_selector::matches(selector, labels) {
+    let fits = |selector: &Value| {
+        !label_selector::is_valid(selector)
+            || label_selector::is_empty(selector)
+            || label_selector::matches(selector, labels)
+    };
+    if !spec.at("selector").is_some_and(fits) {
         let at = path.child("template").child("metadata").child("labels");
         let shown = spec.at("template.metadata.labels").cloned().unwrap_or(Value::Null);
         report.invalid(&at, shown, "`selector` does not match template `labels`");
+    }
+}
+
+/// Some kinds say once more, in these words, that the selector cannot be understood.
+pub(crate) fn check_valid(spec: &Value, message: &str, path: &Path, report: &mut Report) {
+    if let Some(selector) = spec.at("selector").filter(|selector| !label_selector::is_valid(selector)) {
+        report.invalid(&path.child("selector"), selector.clone(), message);
     }
 }
 

@@ -29,6 +29,13 @@ pub(super) fn check(object: &Value, lowest: i64, report: &mut Report) {
     for (at, metric) in spec.list("metrics").iter().enumerate() {
         check_metric(metric, &path.child("metrics").index(at), report);
     }
+    let has_outer =
+        spec.list("metrics").iter().any(|metric| matches!(metric.text("type"), "Object" | "External"));
+    if min == Some(0) && !has_outer {
+        let message =
+            "must specify at least one Object or External metric to support scaling to zero replicas";
+        report.forbidden(&path.child("metrics"), message);
+    }
     for direction in ["scaleUp", "scaleDown"] {
         if let Some(rules) = spec.at("behavior").and_then(|behavior| behavior.at(direction)) {
             check_rules(rules, &path.child("behavior").child(direction), report);

@@ -1,7 +1,7 @@
 //! Jobs.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::name;
@@ -129,12 +129,7 @@ fn generate_selector(spec: &mut Value, name: &str, uid: &str) {
         .and_then(|template| template.object("metadata"))
         .and_then(|metadata| metadata.object("labels"));
     if let Some(labels) = labels {
-        for (key, value) in [
-            ("controller-uid", uid),
-            ("job-name", name),
-            ("batch.kubernetes.io/controller-uid", uid),
-            ("batch.kubernetes.io/job-name", name),
-        ] {
+        for (key, value) in generated_labels(name, uid) {
             labels.fill(key, value);
         }
     }
@@ -186,12 +181,8 @@ fn check_generated(job: &Value, report: &mut Report) {
     }
     let labels = job.map("spec.template.metadata.labels");
     let path = Path::root("spec").child("template").child("metadata").child("labels");
-    for (key, expected) in [
-        ("controller-uid", uid),
-        ("job-name", name),
-        ("batch.kubernetes.io/controller-uid", uid),
-        ("batch.kubernetes.io/job-name", name),
-    ] {
+    let generated = generated_labels(name, uid);
+    for (key, expected) in generated {
         match labels.get(key).and_then(Value::as_str) {
             None => report.required(&path.key(key), format!("must be '{expected}'")),
             Some(found) if found != expected => {
@@ -200,6 +191,23 @@ fn check_generated(job: &Value, report: &mut Report) {
             Some(_) => {}
         }
     }
+    let expected: Map<String, Value> =
+        generated.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+    let selector = &job["spec"]["selector"];
+    if label_selector::is_valid(selector) && !label_selector::matches(selector, &expected) {
+        let at = Path::root("spec").child("selector");
+        report.invalid(&at, selector.clone(), "`selector` not auto-generated");
+    }
+}
+
+/// Labels of all pods of a job, by their old and new names.
+fn generated_labels<'a>(name: &'a str, uid: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ]
 }
 
 /// Pods of an indexed job are called by their index.

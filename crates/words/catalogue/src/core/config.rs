@@ -68,7 +68,7 @@ impl Strategy for ConfigMap {
             size += decoded_size(value);
         }
         if size > MOST_BYTES {
-            report.push(FieldError::too_long(&Path::default(), MOST_BYTES));
+            report.push(FieldError::too_long(&Path::root("[]"), MOST_BYTES));
         }
         report.into_errors()
     }
@@ -183,16 +183,12 @@ fn check_type(secret: &Value, data: &Map<String, Value>, report: &mut Report) {
                 report.invalid(&path.key(key), "<secret contents redacted>", error);
             }
         }
-        "kubernetes.io/basic-auth" => {
-            if !data.contains_key("username") && !data.contains_key("password") {
-                need("username");
-                need("password");
-            }
+        "kubernetes.io/basic-auth" if !data.contains_key("username") && !data.contains_key("password") => {
+            need("username");
+            need("password");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.get("ssh-privatekey").map_or(0, decoded_size) == 0 {
-                report.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").map_or(0, decoded_size) == 0 => {
+            report.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             need("tls.crt");

@@ -1,5 +1,7 @@
 //! Endpoints: the addresses behind a Service, as one object.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use plimsoll_meta::field::{FieldError, Path};
@@ -82,7 +84,11 @@ fn check_subset(subset: &Value, path: &Path, report: &mut Report) {
     for list in lists {
         for (at, address) in subset.list(list).iter().enumerate() {
             let path = path.child(list).index(at);
-            check_external(address.text("ip"), &path.child("ip"), report);
+            let ip = address.text("ip");
+            check_external(ip, &path.child("ip"), report);
+            if ip.parse::<IpAddr>().is_err() {
+                report.invalid(&path.child("ip"), ip, "must be a valid IP address");
+            }
             let host = address.text("hostname");
             if !host.is_empty() {
                 report.rule(&path.child("hostname"), host, name::is_dns1123_label(host));

@@ -7,7 +7,7 @@ use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::name;
 
 use super::stored;
-use crate::access::Access;
+use crate::access::{Access, Fill};
 use crate::age;
 use crate::column::{self, Column};
 use crate::kind::Kind;
@@ -48,6 +48,13 @@ pub(crate) const COLUMNS: &[Column] = &[
 struct Event;
 
 impl Strategy for Event {
+    /// Upstream always writes these, and clients may rely on them.
+    fn default(&self, event: &mut Value) {
+        event.object("source");
+        event.fill("reportingComponent", "");
+        event.fill("reportingInstance", "");
+    }
+
     fn validate(&self, event: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         check(event, "involvedObject", "reportingComponent", "message", &mut report);
@@ -148,10 +155,9 @@ pub(crate) fn check(event: &Value, object: &str, reporter: &str, message: &str, 
     if about.is_empty() && !matches!(own, "default" | "kube-system") {
         report.invalid(&at, about, MISMATCH);
     }
-    if report.need(event, reporter, &Path::default()) {
-        let text = event.text(reporter);
-        report.rule(&Path::root(reporter), text, name::is_qualified_name(text));
-    }
+    report.need(event, reporter, &Path::default());
+    let text = event.text(reporter);
+    report.rule(&Path::root(reporter), text, name::is_qualified_name(text));
     for (field, limit) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
         report.need(event, field, &Path::default());
         if event.text(field).len() > limit {

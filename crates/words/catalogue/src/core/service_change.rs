@@ -90,12 +90,15 @@ pub(super) fn mirror_cluster_ip(service: &mut Value, old: Option<&Value>) {
     }
 }
 
+const ADDRESS_FIELDS: &[&str] =
+    &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];
+
 /// What only the old type needed goes, unless the client changed it, too, and shall hear of it.
 fn drop_unused(new: &mut Value, old: &Value) {
     let lost = |needs: fn(&Value) -> bool, new: &Value| needs(old) && !needs(new);
     let is_balanced: fn(&Value) -> bool = |service| service.text("spec.type") == "LoadBalancer";
     let groups: [(bool, &[&str]); 4] = [
-        (lost(needs_address, new), &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]),
+        (lost(needs_address, new), ADDRESS_FIELDS),
         (lost(needs_health_check, new), &["healthCheckNodePort"]),
         (lost(is_balanced, new), &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),
         (lost(has_external_traffic, new), &["externalTrafficPolicy"]),
@@ -106,6 +109,9 @@ fn drop_unused(new: &mut Value, old: &Value) {
             if access::same(spec.at(field), old.at("spec").and_then(|spec| spec.at(field))) {
                 spec.drop_key(field);
             }
+        }
+        if spec.text("clusterIP").is_empty() {
+            spec.drop_key("clusterIP");
         }
         if ports_lost {
             spec.elements("ports").iter_mut().for_each(|port| port.drop_key("nodePort"));

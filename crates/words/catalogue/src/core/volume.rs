@@ -12,7 +12,7 @@ use crate::kind::{Kind, Subresource};
 use crate::label_selector;
 use crate::pod_spec::{default, placement, update, volumes};
 use crate::quantities;
-use crate::report::{IMMUTABLE, NOT_NEGATIVE, POSITIVE, Report};
+use crate::report::{IMMUTABLE, POSITIVE, Report};
 use crate::strategy::Strategy;
 
 pub(super) const CLAIM: Kind = Kind {
@@ -110,6 +110,21 @@ impl Strategy for Claim {
 
     fn prepare_create(&self, claim: &mut Value) {
         claim.put("status", json!({"phase": "Pending"}));
+        if let Some(spec) = claim.inside("spec") {
+            drop_unknown_source(spec);
+            mirror_data_source(spec);
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
+        if subresource.is_none()
+            && let Some(spec) = new.inside("spec")
+        {
+            if !old.has("spec.dataSource") && !old.has("spec.dataSourceRef") {
+                drop_unknown_source(spec);
+            }
+            mirror_data_source(spec);
+        }
     }
 
     fn validate(&self, claim: &Value) -> Vec<FieldError> {
@@ -186,7 +201,15 @@ pub(crate) fn claim_spec(spec: &mut Value) {
     spec.fill("volumeMode", "Filesystem");
     spec.fill("resources", Value::Object(Map::new()));
     default::resource_amounts(spec);
-    mirror_data_source(spec);
+}
+
+/// `dataSource` means claims and snapshots only; what else it names was always left out silently.
+fn drop_unknown_source(spec: &mut Value) {
+    let known = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    if spec.at("dataSource").is_some_and(|from| !known.contains(&(from.text("apiGroup"), from.text("kind"))))
+    {
+        spec.drop_key("dataSource");
+    }
 }
 
 /// `dataSource` is the old name of a `dataSourceRef` without a namespace.
@@ -387,17 +410,15 @@ fn check_capacity(spec: &Value, path: &Path, report: &mut Report) {
     let capacity = spec.map("capacity");
     if capacity.is_empty() {
         report.required(path, "");
-        return;
     }
     if !capacity.contains_key("storage") || capacity.len() > 1 {
         report.not_supported(path, capacity.clone(), &["storage"]);
     }
     for (resource, amount) in capacity {
-        if quantities::parse(Some(amount)).is_some_and(|quantity| quantity.sign() < 0) {
-            report.invalid(&path.key(resource), amount.clone(), NOT_NEGATIVE);
-        } else {
-            check_positive(Some(amount), &path.key(resource), report);
+        if let Some(quantity) = quantities::parse(Some(amount)).filter(|quantity| quantity.sign() < 0) {
+            report.invalid(&path.key(resource), quantity.value(), "must be a valid resource quantity");
         }
+        check_positive(Some(amount), &path.key(resource), report);
     }
 }
 
@@ -416,6 +437,7 @@ fn check_volume_source(spec: &Value, path: &Path, report: &mut Report) {
         }
         match kind {
             "hostPath" => volumes::check_host_path(source, &at, report),
+            "fc" => volumes::check_fibre_channel(source, &at, report),
             "csi" => volumes::check_csi_driver(source.text("driver"), &at.child("driver"), report),
             "local" if !spec.has("nodeAffinity") => {
                 report.required(&path.child("nodeAffinity"), "Local volume requires node affinity");

@@ -216,11 +216,11 @@ fn check_host_ports(container: &Value, path: &Path, taken: &mut BTreeSet<String>
     }
 }
 
-fn check_mounts(container: &Value, spec: &Value, path: &Path, report: &mut Report) {
+fn check_mounts(container: &Value, spec: &Value, list: &Path, report: &mut Report) {
     let mounts = container.list("volumeMounts");
     let devices = container.list("volumeDevices");
     for (at, mount) in mounts.iter().enumerate() {
-        let path = path.index(at);
+        let path = list.index(at);
         let (name, target) = (mount.text("name"), mount.text("mountPath"));
         if name.is_empty() {
             report.required(&path.child("name"), "");
@@ -244,10 +244,12 @@ fn check_mounts(container: &Value, spec: &Value, path: &Path, report: &mut Repor
                 "must not already exist as a path in volumeDevices",
             );
         }
-        check_mount_details(mount, container, &path, report);
+        check_mount_details(mount, container, list, report);
+        check_recursive_read_only(mount, &path, report);
     }
 }
 
+/// Upstream names no index here.
 fn check_mount_details(mount: &Value, container: &Value, path: &Path, report: &mut Report) {
     let (sub_path, expression) = (mount.text("subPath"), mount.text("subPathExpr"));
     if !sub_path.is_empty() {
@@ -266,7 +268,6 @@ fn check_mount_details(mount: &Value, container: &Value, path: &Path, report: &m
         let message = "Bidirectional mount propagation is available only to privileged containers";
         report.forbidden(&path.child("mountPropagation"), message);
     }
-    check_recursive_read_only(mount, path, report);
 }
 
 fn check_recursive_read_only(mount: &Value, path: &Path, report: &mut Report) {

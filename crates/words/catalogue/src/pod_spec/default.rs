@@ -85,7 +85,9 @@ fn container(container: &mut Value) {
         port.fill_zero("protocol", "TCP");
     }
     for variable in container.elements("env") {
-        field_ref(variable.inside("valueFrom.fieldRef"));
+        if let Some(source) = variable.inside("valueFrom") {
+            pod_reference(source);
+        }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(found) = container.inside(name) {
@@ -115,9 +117,13 @@ fn http_get(action: Option<&mut Value>) {
     }
 }
 
-fn field_ref(reference: Option<&mut Value>) {
-    if let Some(reference) = reference {
+/// A field of the pod, or a request or limit of a container, as a variable or a file.
+fn pod_reference(source: &mut Value) {
+    if let Some(reference) = source.inside("fieldRef") {
         reference.fill_zero("apiVersion", "v1");
+    }
+    if let Some(reference) = source.inside("resourceFieldRef") {
+        reference.fill("divisor", "0");
     }
 }
 
@@ -149,7 +155,7 @@ fn volume(volume: &mut Value) {
             source.fill("defaultMode", 0o644);
         }
     }
-    volume.elements("downwardAPI.items").iter_mut().for_each(|item| field_ref(item.inside("fieldRef")));
+    volume.elements("downwardAPI.items").iter_mut().for_each(pod_reference);
     volume.elements("projected.sources").iter_mut().for_each(projection);
     for (source, defaults) in source_defaults() {
         if let Some(found) = volume.inside(source) {
@@ -172,7 +178,7 @@ fn projection(source: &mut Value) {
     if let Some(token) = source.inside("serviceAccountToken") {
         token.fill("expirationSeconds", 3600);
     }
-    source.elements("downwardAPI.items").iter_mut().for_each(|item| field_ref(item.inside("fieldRef")));
+    source.elements("downwardAPI.items").iter_mut().for_each(pod_reference);
 }
 
 /// Fixed defaults of volume sources; persistent volumes share them.

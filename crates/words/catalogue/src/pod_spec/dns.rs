@@ -17,9 +17,7 @@ pub(super) fn check(spec: &Value, path: &Path, report: &mut Report) {
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     report.choice(&path.child("dnsPolicy"), policy, &policies);
     check_config(spec, policy, &path.child("dnsConfig"), report);
-    for (at, alias) in spec.list("hostAliases").iter().enumerate() {
-        check_alias(alias, &path.child("hostAliases").index(at), report);
-    }
+    spec.list("hostAliases").iter().for_each(|alias| check_alias(alias, &path.child("hostAliases"), report));
 }
 
 fn check_config(spec: &Value, policy: &str, path: &Path, report: &mut Report) {
@@ -72,11 +70,12 @@ fn check_searches(config: &Value, path: &Path, report: &mut Report) {
     }
 }
 
+/// Upstream names no index here.
 fn check_alias(alias: &Value, path: &Path, report: &mut Report) {
     if alias.text("ip").parse::<std::net::IpAddr>().is_err() {
         report.invalid(&path.child("ip"), alias.text("ip"), "must be valid IP address");
     }
-    for (at, host) in alias.texts("hostnames").iter().enumerate() {
-        report.rule(&path.child("hostnames").index(at), host, name::is_dns1123_subdomain(host));
+    for host in alias.texts("hostnames") {
+        report.rule(&path.child("hostnames"), host, name::is_dns1123_subdomain(host));
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn check(container: &Value, path: &Path, report: &mut Report) {
         }
     }
     for (at, source) in container.list("envFrom").iter().enumerate() {
-        check_from(source, &path.child("envFrom").index(at), report);
+        check_from(source, &path.child("envFrom"), at, report);
     }
 }
 
@@ -99,7 +99,8 @@ fn check_key_ref(reference: &Value, path: &Path, report: &mut Report) {
     }
 }
 
-fn check_from(source: &Value, path: &Path, report: &mut Report) {
+fn check_from(source: &Value, list: &Path, at: usize, report: &mut Report) {
+    let path = list.index(at);
     let prefix = source.text("prefix");
     if !prefix.is_empty() {
         report.rule(&path.child("prefix"), prefix, variable_name(prefix));
@@ -114,9 +115,9 @@ fn check_from(source: &Value, path: &Path, report: &mut Report) {
         }
     }
     match found {
-        0 => report.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"),
+        0 => report.invalid(list, "", "must specify one of: `configMapRef` or `secretRef`"),
         1 => {}
-        _ => report.invalid(path, "", "may not have more than one field specified at a time"),
+        _ => report.invalid(list, "", "may not have more than one field specified at a time"),
     }
 }
 
@@ -137,7 +138,11 @@ pub(super) fn check_field_ref(reference: &Value, allowed: &[&str], path: &Path, 
             report.rule(path, key, name::is_qualified_name(&key.to_lowercase()))
         }
         Some(("metadata.labels", key)) => report.rule(path, key, name::is_qualified_name(key)),
-        Some((base, _)) if is_known(base) => report.invalid(path, base, "does not support subscript"),
+        Some((base, _)) if is_known(base) => report.invalid(
+            &at,
+            field,
+            format!("error converting fieldPath: field label does not support subscript: {field}"),
+        ),
         None if allowed.contains(&field) => {}
         None if is_known(field) => report.not_supported(&at, field, allowed),
         _ => report.invalid(

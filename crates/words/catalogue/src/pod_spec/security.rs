@@ -73,15 +73,17 @@ fn check_sysctls(context: &Value, path: &Path, report: &mut Report) {
     }
 }
 
-const SYSCTL: &str = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9][-_\\.a-z0-9]*[a-z0-9]*$";
+const SYSCTL: &str = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 
-/// Segments of lower case letters, digits, dashes and underscores, parted by dots or slashes.
+/// Segments of lower case letters and digits, with dashes and underscores inside, parted by dots
+/// or slashes.
 fn is_sysctl(name: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_');
     let ends = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let segment = |part: &str| {
         let bytes = part.as_bytes();
-        bytes.first().is_some_and(|&c| ends(c)) && bytes.iter().all(|&c| inner(c))
+        let whole = bytes.first().is_some_and(|&c| ends(c)) && bytes.last().is_some_and(|&c| ends(c));
+        whole && bytes.iter().all(|&c| inner(c))
     };
     name.len() <= 253 && name.split(['.', '/']).all(segment)
 }
@@ -106,7 +108,8 @@ fn check_profile(profile: Option<&Value>, noun: &str, path: &Path, report: &mut 
         "RuntimeDefault" | "Unconfined" => {
             if profile.has("localhostProfile") {
                 let message = format!("can only be set when {noun} type is Localhost");
-                report.invalid(&path.child("localhostProfile"), profile["localhostProfile"].clone(), message);
+                let shown = if is_seccomp { profile.clone() } else { profile["localhostProfile"].clone() };
+                report.invalid(&path.child("localhostProfile"), shown, message);
             }
         }
         other => {

@@ -63,7 +63,7 @@ pub(crate) fn spec(spec: &Value, owner: Owner, path: &Path, report: &mut Report)
     }
     report.choice_if_set(spec, "preemptionPolicy", path, &["PreemptLowerPriority", "Never"]);
     if spec.has("overhead") {
-        resources::check_list(spec.map("overhead"), &path.child("overhead"), report);
+        resources::check_list(spec.map("overhead"), &path.child("overhead").child("limits"), report);
     }
     if let Some(pod_level) = spec.at("resources") {
         resources::check_pod_level(pod_level, spec, &path.child("resources"), report);

@@ -103,11 +103,10 @@ fn check_details(kind: &str, source: &Value, path: &Path, report: &mut Report) {
         }
         "downwardAPI" => {
             check_mode(source, "defaultMode", path, report);
-            for (at, file) in source.list("items").iter().enumerate() {
-                check_pod_file(file, &path.child("items").index(at), report);
-            }
+            source.list("items").iter().for_each(|file| check_pod_file(file, path, report));
         }
         "projected" => check_projected(source, path, report),
+        "fc" => check_fibre_channel(source, path, report),
         "csi" => check_csi_driver(source.text("driver"), &path.child("driver"), report),
         "ephemeral" => check_ephemeral(source, path, report),
         "image" => report.choice_if_set(source, "pullPolicy", path, &["Always", "IfNotPresent", "Never"]),
@@ -121,6 +120,21 @@ pub(crate) fn check_host_path(source: &Value, path: &Path, report: &mut Report) 
     let types =
         ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
     report.choice_if_set(source, "type", path, &types);
+}
+
+/// A target with its unit, or the world wide identifier of the volume.
+pub(crate) fn check_fibre_channel(source: &Value, path: &Path, report: &mut Report) {
+    let (targets, identifiers) = (source.list("targetWWNs"), source.list("wwids"));
+    const MESSAGE: &str = "must specify either targetWWNs or wwids, but not both";
+    match (targets.is_empty(), identifiers.is_empty()) {
+        (true, true) => report.required(&path.child("targetWWNs"), MESSAGE),
+        (false, false) => report.invalid(&path.child("targetWWNs"), targets.to_vec(), MESSAGE),
+        (false, true) => match source.int("lun") {
+            None => report.required(&path.child("lun"), "lun is required if targetWWNs is specified"),
+            Some(unit) => report.range(&path.child("lun"), unit, 0, 255),
+        },
+        (true, false) => {}
+    }
 }
 
 fn check_mode(holder: &Value, field: &str, path: &Path, report: &mut Report) {
@@ -152,7 +166,7 @@ fn check_file_path(target: &str, path: &Path, report: &mut Report) {
     }
 }
 
-/// A file with a field of the pod.
+/// A file with a field of the pod. Upstream names no index here.
 fn check_pod_file(file: &Value, path: &Path, report: &mut Report) {
     report.need(file, "path", path);
     check_file_path(file.text("path"), &path.child("path"), report);
@@ -193,6 +207,9 @@ fn check_projected(source: &Value, path: &Path, report: &mut Report) {
             let Some(inner) = projection.at(kind) else { continue };
             found += 1;
             check_projection(kind, inner, &at.child(kind), report);
+            if kind == "serviceAccountToken" {
+                report.need(inner, "path", path);
+            }
             for target in targets(kind, inner).into_iter().filter(|target| !target.is_empty()) {
                 if !taken.insert(target) {
                     let shown = if kind == "downwardAPI" { target } else { inner.text("name") };
@@ -231,11 +248,7 @@ fn check_projection(kind: &str, inner: &Value, path: &Path, report: &mut Report)
             report.need(inner, "name", path);
             check_items(inner, path, report);
         }
-        "downwardAPI" => {
-            for (at, file) in inner.list("items").iter().enumerate() {
-                check_pod_file(file, &path.child("items").index(at), report);
-            }
-        }
+        "downwardAPI" => inner.list("items").iter().for_each(|file| check_pod_file(file, path, report)),
         "serviceAccountToken" => {
             let (seconds, at) = (inner.count("expirationSeconds"), path.child("expirationSeconds"));
             if seconds < 600 {
@@ -244,7 +257,6 @@ fn check_projection(kind: &str, inner: &Value, path: &Path, report: &mut Report)
             if seconds > 1 << 32 {
                 report.invalid(&at, seconds, "may not specify a duration larger than 2^32 seconds");
             }
-            report.need(inner, "path", path);
             check_file_path(inner.text("path"), &path.child("path"), report);
         }
         "clusterTrustBundle" => check_trust_bundle(inner, path, report),
@@ -277,9 +289,7 @@ pub(crate) fn check_csi_driver(driver: &str, path: &Path, report: &mut Report) {
     if driver.len() > 63 {
         report.push(plimsoll_meta::field::FieldError::too_long(path, 63));
     }
-    if !driver.is_empty() {
-        report.rule(path, driver, name::is_dns1123_subdomain(&driver.to_lowercase()));
-    }
+    report.rule(path, driver, name::is_dns1123_subdomain(&driver.to_lowercase()));
 }
 
 fn check_ephemeral(source: &Value, path: &Path, report: &mut Report) {

@@ -331,6 +331,54 @@ fn pods_are_checked() {
     );
 }
 
+/// Where upstream names a path or a rule in a way one would not guess.
+#[test]
+fn upstreams_peculiarities_are_kept() {
+    let container = |fields: Value| json!({"spec": {"containers": [merged(json!({"name": "c", "image": "x"}), &fields)]}});
+    for (patch, expected) in [
+        (
+            container(
+                json!({"resources": {"limits": {"example.com/gpu": "2"}, "requests": {"example.com/gpu": "1"}}}),
+            ),
+            "spec.containers[0].resources.requests: Invalid value: \"1\": must be equal to example.com/gpu limit of 2",
+        ),
+        (
+            container(json!({"envFrom": [{}]})),
+            "spec.containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+        ),
+        (
+            container(
+                json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name['a']"}}}]}),
+            ),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"metadata.name['a']\": error converting \
+             fieldPath: field label does not support subscript: metadata.name['a']",
+        ),
+        (
+            json!({"spec": {"hostAliases": [{"ip": "1.2.3"}]}}),
+            "spec.hostAliases.ip: Invalid value: \"1.2.3\": must be valid IP address",
+        ),
+        (
+            json!({"spec": {"volumes": [{"name": "v", "fc": {}}]}}),
+            "spec.volumes[0].fc.targetWWNs: Required value: must specify either targetWWNs or wwids, but not both",
+        ),
+        (
+            json!({"metadata": {"finalizers": ["mine"]}}),
+            "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+        ),
+    ] {
+        check("", "pods", patch, &[expected]);
+    }
+    check(
+        "apps",
+        "deployments",
+        json!({"spec": {"selector": {"matchLabels": null, "matchExpressions": [{"key": "a", "operator": "In"}]}}}),
+        &[
+            "spec.selector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+            "spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"In\"}]}: invalid label selector",
+        ],
+    );
+}
+
 #[test]
 fn workloads_are_checked() {
     let mismatch = "spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`";
@@ -341,7 +389,12 @@ fn workloads_are_checked() {
             json!({"spec": {"template": {"metadata": {"labels": {"app": "a"}}}}}),
             &[mismatch],
         );
-        check("apps", plural, json!({"spec": {"selector": null}}), &["spec.selector: Required value"]);
+        let unselected = "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`";
+        let missing: &[&str] = match plural {
+            "daemonsets" => &[unselected],
+            _ => &["spec.selector: Required value", unselected],
+        };
+        check("apps", plural, json!({"spec": {"selector": null}}), missing);
         check(
             "apps",
             plural,
@@ -496,6 +549,7 @@ fn services_and_networking_are_checked() {
         json!({"endpoints": [{"addresses": ["x"]}, {}]}),
         &[
             "endpoints[0].addresses[0]: Invalid value: \"x\": must be a valid IPv4 address",
+            "endpoints[0].addresses[0]: Invalid value: \"x\": must be a valid IP address",
             "endpoints[1].addresses: Required value: must contain at least 1 address",
         ],
     );
