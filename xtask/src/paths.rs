@@ -1,10 +1,14 @@
 //! The paths that documents name exist.
 
-/// Paths below `crates/`, `tests/` and `xtask/` that a text names in backquotes.
+/// Where paths of this project begin.
+#[cfg(test)]
+const ROOTS: [&str; 7] = ["crates/", "tests/", "xtask/", "docs/", "examples/", "./", ".ci/"];
+
+/// Paths of this project that a text names in backquotes.
 #[cfg(test)]
 fn named(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
-    quoted.filter(|word| ["crates/", "tests/", "xtask/"].iter().any(|root| word.starts_with(root))).collect()
+    quoted.filter(|word| ROOTS.iter().any(|root| word.starts_with(root)) && !word.contains(' ')).collect()
 }
 
 #[cfg(test)]
@@ -15,16 +19,19 @@ mod tests {
 
     #[test]
     fn paths_are_found_in_backquotes() {
-        assert_eq!(named("see `crates/a/b.rs`, not crates/c or `x/y`, and `xtask/z`"), ["crates/a/b.rs", "xtask/z"]);
+        let text = "see `crates/a/b.rs`, not crates/c or `x/y`, `./up`, `./test network::` and `xtask/z`";
+        assert_eq!(named(text), ["crates/a/b.rs", "./up", "xtask/z"]);
     }
 
     #[test]
-    fn what_the_architecture_names_is_there() {
+    fn what_the_documents_name_is_there() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-        let paths = named(&text);
-        assert!(paths.len() > 20, "only {} paths are named", paths.len());
-        let missing: Vec<&str> = paths.into_iter().filter(|path| !root.join(path).exists()).collect();
-        assert!(missing.is_empty(), "ARCHITECTURE.md names {missing:?}");
+        for (document, least) in [("ARCHITECTURE.md", 20), ("README.md", 3)] {
+            let text = std::fs::read_to_string(root.join(document)).expect(document);
+            let paths = named(&text);
+            assert!(paths.len() >= least, "{document} names only {paths:?}");
+            let missing: Vec<&str> = paths.into_iter().filter(|path| !root.join(path).exists()).collect();
+            assert!(missing.is_empty(), "{document} names {missing:?}");
+        }
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn nobody_anonymous_reads(shared: &Shared) {
     let table = [
         ("/healthz", "200", "ok"),
         ("/readyz", "200", "ok"),
-        ("/version", "200", "\"minor\": \"37\""),
+        ("/version", "200", "\"gitVersion\":\"v1.37."),
         (
             "/api/v1/secrets",
             "403",

@@ -98,7 +98,7 @@ spec: {type: ExternalName, externalName: web.dns.svc.cluster.local}
     space.wait_ready("client");
     let service = address(&space, "web").ip().to_string();
     for name in ["web", "web.dns", "web.dns.svc", "web.dns.svc.cluster.local", "elsewhere"] {
-        let script = format!("wget -q -T 10 -O - http://{name}/");
+        let script = format!("wget -q -O - http://{name}/");
         let text = space.until(&["exec", "client", "--", "sh", "-c", &script], PATIENCE, |_| true);
         assert!(text.starts_with("pod: web-"), "{name}: {text}");
     }
@@ -178,10 +178,8 @@ pub(crate) fn pods_reach_pods_and_the_node(shared: &Shared) {
     let client = space.wait_ready("client");
     let web = space.ready_pods("web").remove(0);
     let web = space.object(&format!("pods/{web}")).unwrap();
-    let text = space.sh(
-        "client",
-        &format!("wget -q -T 10 -O - http://{}:8080/", web["status"]["podIP"].as_str().unwrap()),
-    );
+    let text = space
+        .sh("client", &format!("wget -q -O - http://{}:8080/", web["status"]["podIP"].as_str().unwrap()));
     assert!(text.starts_with("pod: web-"), "{text}");
     // Its own address, as it sees it, is the one that the API shows.
     let text = space.sh("client", "hostname -i");
@@ -195,7 +193,7 @@ pub(crate) fn pods_reach_pods_and_the_node(shared: &Shared) {
         let _ = stream.read(&mut request).unwrap();
         write!(stream, "HTTP/1.0 200 OK\r\n\r\nyou are {peer}\n").unwrap();
     });
-    let text = space.sh("client", &format!("wget -q -T 10 -O - http://$NODE:{port}/"));
+    let text = space.sh("client", &format!("wget -q -O - http://$NODE:{port}/"));
     assert!(text.starts_with("you are "), "{text}");
     server.join().unwrap();
 }

@@ -227,7 +227,7 @@ pub(crate) fn a_terminal_can_be_attached(shared: &Shared) {
             "--",
             "sh",
             "-c",
-            "'test -t 0 && stty size && echo is a terminal'",
+            "'test -t 0 && until stty size | grep 99; do usleep 10000; done && echo is a terminal'",
         ]);
         std::iter::once(command.get_program())
             .chain(command.get_args())
