@@ -25,6 +25,7 @@ mod listen;
 mod negotiate;
 mod object;
 mod openapi;
+mod openapi_proto;
 mod protobuf;
 mod query;
 mod registry;

@@ -8,6 +8,7 @@ use plimsoll_schema::{ListKind, MapKind, Node, Schemas, Struct};
 use serde_json::{Map, Value, json};
 
 use crate::body::{self, ResponseBody};
+use crate::openapi_proto;
 use crate::stages::Asked;
 use crate::version::VERSION;
 
@@ -15,10 +16,16 @@ use crate::version::VERSION;
 pub(crate) fn answer(asked: &Asked) -> Option<Response<ResponseBody>> {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     match parts[..] {
-        ["openapi", "v2"] => Some(if reads_json(asked) {
-            body::json(StatusCode::OK, &v2())
-        } else {
-            body::failure(&plimsoll_meta::status::Status::not_acceptable("application/json"))
+        ["openapi", "v2"] => Some(match accepted(asked) {
+            accept
+                if accept.contains(openapi_proto::ACCEPTED) || accept.contains(openapi_proto::MEDIA_TYPE) =>
+            {
+                body::encoded(StatusCode::OK, openapi_proto::MEDIA_TYPE, openapi_proto::encode(&v2()))
+            }
+            accept if takes_json(accept) => body::json(StatusCode::OK, &v2()),
+            _ => body::failure(&plimsoll_meta::status::Status::not_acceptable(
+                "application/json, application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+            )),
         }),
         ["openapi", "v3"] => Some(body::json(StatusCode::OK, &index())),
         ["openapi", "v3", "api", version] => v3("", version),
@@ -27,9 +34,11 @@ pub(crate) fn answer(asked: &Asked) -> Option<Response<ResponseBody>> {
     }
 }
 
-fn reads_json(asked: &Asked) -> bool {
-    let accept =
-        asked.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+fn accepted(asked: &Asked) -> &str {
+    asked.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*")
+}
+
+fn takes_json(accept: &str) -> bool {
     ["json", "*/*", "application/*"].iter().any(|part| accept.contains(part))
 }
 

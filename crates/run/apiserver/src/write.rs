@@ -70,13 +70,18 @@ pub(crate) struct Proposal {
 
 impl Write<'_> {
     /// POST: a new object.
-    pub(crate) async fn create(&mut self, mut object: Value) -> Result<Written, Status> {
+    pub(crate) async fn create(&mut self, object: Value) -> Result<Written, Status> {
+        self.create_proposed(Proposal { object, ownership: Ownership::Track }).await
+    }
+
+    async fn create_proposed(&mut self, proposal: Proposal) -> Result<Written, Status> {
+        let Proposal { mut object, ownership } = proposal;
         self.check_type(&mut object)?;
         if !meta(&object, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         for attempt in 1.. {
-            match self.create_once(object.clone()).await {
+            match self.create_once(object.clone(), ownership).await {
                 Err(status)
                     if status.reason == "AlreadyExists"
                         && meta(&object, "name").is_empty()
@@ -87,7 +92,7 @@ impl Write<'_> {
         unreachable!("the loop returns")
     }
 
-    async fn create_once(&mut self, mut object: Value) -> Result<Written, Status> {
+    async fn create_once(&mut self, mut object: Value, ownership: Ownership) -> Result<Written, Status> {
         self.settle_identity(&mut object)?;
         self.kind.default(&mut object);
         admit::create(self, &mut object)?;
@@ -100,7 +105,9 @@ impl Write<'_> {
             return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
         }
         self.warnings.extend(self.kind.strategy.warnings(&object));
-        self.own(None, &mut object)?;
+        if ownership == Ownership::Track {
+            self.own(None, &mut object)?;
+        }
         if !self.kind.is_stored() {
             return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, Verb::Create.name()));
         }
@@ -169,7 +176,7 @@ impl Write<'_> {
             let Some(current) = self.api.store.get(&key) else {
                 let Some(first) = missing else { return Err(absent()) };
                 let proposal = change(self, &first())?;
-                match self.create(proposal.object).await {
+                match self.create_proposed(proposal).await {
                     Err(status) if status.reason == "AlreadyExists" => continue,
                     outcome => return outcome,
                 }
