@@ -62,6 +62,7 @@ pub(crate) fn bad_manifests_get_upstreams_words(shared: &Shared) {
             "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {replicas: three}}",
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
         ),
+        ("{apiVersion: v1, kind: Foo, metadata: {name: x}}", "no matches for kind \"Foo\" in version \"v1\""),
         (
             "{apiVersion: v1, kind: ConfigMap, metadata: {name: x, labels: {a: 'not ok'}}}",
             "metadata.labels: Invalid value: \"not ok\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'",
