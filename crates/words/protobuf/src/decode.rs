@@ -77,10 +77,16 @@ fn object<'a>(into: &'a mut Object, name: &str) -> &'a mut Object {
 }
 
 fn nested(id: MessageId, wire: Wire<'_>, into: &mut Object, depth: usize) -> Result<(), ProtobufError> {
-    if depth >= DEEPEST {
-        return Err(ProtobufError::value(format!("nested deeper than {DEEPEST} levels")));
-    }
+    room(depth + 1)?;
     message(table().message(id), wire.bytes()?, into, depth + 1)
+}
+
+/// Refuses what is nested too deep.
+pub(crate) fn room(depth: usize) -> Result<(), ProtobufError> {
+    if depth <= DEEPEST {
+        return Ok(());
+    }
+    Err(ProtobufError::value(format!("nested deeper than {DEEPEST} levels")))
 }
 
 fn list(shape: Shape, wire: Wire<'_>, items: &mut Vec<Value>, depth: usize) -> Result<(), ProtobufError> {
@@ -213,9 +219,7 @@ fn json(bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
     }
     let value: Value = serde_json::from_slice(raw)
         .map_err(|error| ProtobufError::value(format!("malformed JSON: {error}")))?;
-    if depth + levels(&value) > DEEPEST {
-        return Err(ProtobufError::value(format!("nested deeper than {DEEPEST} levels")));
-    }
+    room(depth + levels(&value))?;
     Ok(value)
 }
 

@@ -51,6 +51,7 @@ pub fn encode(object: &Value) -> Result<Vec<u8>, ProtobufError> {
 
 /// Reads an envelope that is `depth` levels inside another one.
 pub(crate) fn decode_at(bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+    crate::decode::room(depth + 1)?;
     let envelope = Envelope::read(bytes)?;
     let (api_version, kind) = (envelope.api_version, envelope.kind);
     if !envelope.encoding.is_empty() {

@@ -37,6 +37,7 @@ impl ProtobufError {
         match self {
             Self::Value { path, cause } => {
                 let path = match path {
+                    Some(inner) if inner.starts_with('[') => format!("{field}{inner}"),
                     Some(inner) => format!("{field}.{inner}"),
                     None => field.to_owned(),
                 };

@@ -15,6 +15,8 @@ mod decode;
 mod encode;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod laws;
 mod table;
 mod time;
 mod watch;
