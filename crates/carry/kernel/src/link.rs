@@ -9,12 +9,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
@@ -27,6 +28,9 @@ const ROUTE_FAMILY: isize = 0;
 
 /// The loopback interface of every namespace.
 pub const LOOPBACK: u32 = 1;
+
+/// How often the carrier of a link is asked for, a millisecond apart. Busy machines need some.
+const CARRIER_ATTEMPTS: u32 = 2000;
 
 /// A link as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +113,27 @@ impl Links {
     /// Sets an interface up.
     pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         self.one(RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build()), 0, None)
+    }
+
+    /// Waits until packets can leave by an interface whose peer was just set up.
+    ///
+    /// The kernel notices a link's carrier some time after it appears and drops what is sent until then.
+    /// Asking for the link makes it notice at once (since Linux 6.8), or tells whether it has.
+    pub fn await_carrier(&mut self, index: u32) -> io::Result<()> {
+        for _ in 0..CARRIER_ATTEMPTS {
+            let mut up = false;
+            let request = RouteNetlinkMessage::GetLink(LinkUnspec::new_with_index(index).build());
+            self.get(request, ACK, |message| {
+                if let RouteNetlinkMessage::NewLink(link) = message {
+                    up = link.attributes.contains(&LinkAttribute::OperState(State::Up));
+                }
+            })?;
+            if up {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("interface {index} has no carrier")))
     }
 
     /// Moves an interface into a group.
@@ -226,13 +251,18 @@ impl Links {
         }
     }
 
-    fn all(
+    fn all(&mut self, request: RouteNetlinkMessage, take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+        self.get(request, DUMP, take)
+    }
+
+    fn get(
         &mut self,
         request: RouteNetlinkMessage,
+        flags: u16,
         mut take: impl FnMut(RouteNetlinkMessage),
     ) -> io::Result<()> {
         let mut buffer = Vec::new();
-        write(&mut buffer, request, REQUEST | DUMP, self.netlink.next_sequence());
+        write(&mut buffer, request, REQUEST | flags, self.netlink.next_sequence());
         let dumped = self.netlink.dump(&buffer, |message| take_parsed(message, &mut take));
         // A table that changed meanwhile may lack or repeat entries that changed, no others.
         dumped.or_else(|error| if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) })

@@ -18,6 +18,9 @@ use crate::endpoints::{NodeFacts, Protocol, Target, Targets, targets};
 /// How long ClientIP affinity lasts unless the Service says otherwise, in seconds.
 const DEFAULT_AFFINITY: u32 = 10_800;
 
+/// The longest affinity the API admits, in seconds.
+const LONGEST_AFFINITY: u32 = 86_400;
+
 /// A Service that is somebody else's to serve carries this label.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 
@@ -213,7 +216,8 @@ fn affinity(spec: &ServiceSpec) -> Option<u32> {
     }
     let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     let seconds = configured.and_then(|client_ip| client_ip.timeout_seconds);
-    Some(seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(DEFAULT_AFFINITY))
+    let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(DEFAULT_AFFINITY);
+    Some(seconds.clamp(1, LONGEST_AFFINITY))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ struct Inner {
     bridge: u32,
     mtu: u32,
     sandboxes: Mutex<Sandboxes>,
+    /// Held while links change: the kernel lets only one do so, and many who wait disturb that one.
+    turn: Mutex<()>,
     tables: Mutex<Vec<Table>>,
     reaper: Reaper,
 }
@@ -126,6 +128,7 @@ impl Inner {
             bridge,
             mtu,
             sandboxes: Mutex::new(sandboxes),
+            turn: Mutex::new(()),
             tables: Mutex::new(tables),
             reaper,
         };
@@ -220,6 +223,7 @@ impl Inner {
     fn connect(&self, request: &Attach, sandbox: &Sandbox) -> io::Result<()> {
         let netns = File::open(&request.netns)?;
         let name = self.names.veth(&sandbox.id);
+        let _turn = self.turn.lock().expect("no code under the lock panics");
         let mut links = Links::open()?;
         let gateways = self.sandboxes().gateways();
         self.make_veth(&mut links, &name, &netns)?;
@@ -231,7 +235,8 @@ impl Inner {
         let routes: Vec<_> =
             pairs.iter().map(|(address, gateway)| to_link(*address, device, Some(*gateway))).collect();
         in_namespace(netns.as_fd(), || set_up_inside(&pairs))?;
-        links.ensure(&[], &addresses, &routes)
+        links.ensure(&[], &addresses, &routes)?;
+        links.await_carrier(device)
     }
 
     /// Makes the pod's link, unless it is there and whole.

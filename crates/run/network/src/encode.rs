@@ -12,16 +12,22 @@ use crate::table::Set;
 /// Where the numbers of the targets begin that outsiders may reach.
 pub(crate) const OUTSIDE: u32 = 1 << 24;
 
+/// Where the identities of targets begin.
+const STICKY: u32 = 1 << 30;
+
+/// Bits of a choice's number that hold the count; those above hold the kind of the frontend, two bits,
+/// and the affinity.
+const COUNT_BITS: u32 = 13;
+
 /// Adds the elements of a difference: first what goes, then what comes.
 pub(crate) fn write(batch: &mut Batch, family: Family, difference: &Difference) {
     let removed = difference.removed.iter().map(|element| (set(element), key(family, element)));
     for (set, keys) in grouped(removed) {
         batch.delete_elements(set.name(), keys.iter().map(Vec::as_slice));
     }
-    let added = difference
-        .added
-        .iter()
-        .map(|(element, element_value)| (set(element), (key(family, element), value(family, element_value))));
+    let added = difference.added.iter().map(|(element, element_value)| {
+        (set(element), (key(family, element), value(family, element, element_value)))
+    });
     for (set, elements) in grouped(added) {
         let elements = elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
         batch.add_elements(set.name(), elements);
@@ -43,9 +49,8 @@ fn set(element: &Element) -> Set {
     match (element.part, element.frontend.audience) {
         (Part::Choice, Audience::Everyone) => Set::Frontends,
         (Part::Choice, Audience::Outside) => Set::OutsideFrontends,
-        (Part::Slot(_), _) => Set::Endpoints,
-        (Part::Member(_), Audience::Everyone) => Set::Members,
-        (Part::Member(_), Audience::Outside) => Set::OutsideMembers,
+        (Part::Slot(_) | Part::Sticky(_), _) => Set::Endpoints,
+        (Part::Identity(_), _) => Set::Identities,
         (Part::Masquerade, _) => Set::Masquerade,
         (Part::Rejected, _) => Set::Rejected,
         (Part::Dropped, Audience::Everyone) => Set::Dropped,
@@ -55,21 +60,28 @@ fn set(element: &Element) -> Set {
 
 fn key(family: Family, element: &Element) -> Vec<u8> {
     let mut bytes = frontend_key(family, &element.frontend);
+    let base = base(&element.frontend);
     match element.part {
-        Part::Slot(slot) => {
-            let base = if element.frontend.audience == Audience::Outside { OUTSIDE } else { 0 };
-            bytes.extend_from_slice(&(base + slot).to_ne_bytes());
-        }
-        Part::Member(target) => bytes.extend_from_slice(&target_bytes(family, &target)),
+        Part::Slot(slot) | Part::Identity(slot) => bytes.extend_from_slice(&(base + slot).to_ne_bytes()),
+        Part::Sticky(identity) => bytes.extend_from_slice(&(STICKY + base + identity).to_ne_bytes()),
         Part::Choice | Part::Masquerade | Part::Rejected | Part::Dropped => {}
     }
     bytes
 }
 
-fn value(family: Family, value: &Value) -> Option<Vec<u8>> {
+fn base(frontend: &Frontend) -> u32 {
+    if frontend.audience == Audience::Outside { OUTSIDE } else { 0 }
+}
+
+fn value(family: Family, element: &Element, value: &Value) -> Option<Vec<u8>> {
+    let frontend = &element.frontend;
     match value {
         Value::None => None,
-        Value::Choice(choice) => Some(choice_bytes(choice)),
+        Value::Choice(choice) => {
+            let choice = choice_bytes(frontend.address.is_some(), frontend.audience, choice);
+            Some(choice.to_vec())
+        }
+        Value::Identity(identity) => Some((STICKY + base(frontend) + identity).to_ne_bytes().to_vec()),
         Value::Target(target) => Some(target_bytes(family, target)),
     }
 }
@@ -89,9 +101,11 @@ pub(crate) fn target_bytes(family: Family, target: &Target) -> Vec<u8> {
     bytes
 }
 
-/// How to choose.
-pub(crate) fn choice_bytes(choice: &Choice) -> Vec<u8> {
-    [choice.count.to_ne_bytes(), choice.affinity.to_ne_bytes()].concat()
+/// How to choose, and for which kind of frontend, in one number.
+pub(crate) fn choice_bytes(addressed: bool, audience: Audience, choice: &Choice) -> [u8; 4] {
+    let kind = u32::from(!addressed) | u32::from(audience == Audience::Outside) << 1;
+    let count = choice.count.min((1 << COUNT_BITS) - 1);
+    (choice.affinity << (COUNT_BITS + 2) | kind << COUNT_BITS | count).to_ne_bytes()
 }
 
 /// An address, unspecified if there is none.
@@ -116,30 +130,38 @@ pub(crate) fn decode(family: Family, set: Set, key: &[u8], value: &[u8]) -> Opti
     let (protocol, port) = (Protocol::from_number(key.word()?[0])?, key.port()?);
     let address = (!address.is_unspecified()).then_some(address);
     let audience = match set {
-        Set::OutsideFrontends | Set::OutsideDropped | Set::OutsideMembers => Audience::Outside,
+        Set::OutsideFrontends | Set::OutsideDropped => Audience::Outside,
         _ => Audience::Everyone,
     };
     let mut frontend = Frontend { address, protocol, port, audience };
     let mut value = Reader { family, bytes: value };
     let (part, value) = match set {
         Set::Frontends | Set::OutsideFrontends => {
-            let (count, affinity) = (value.number()?, value.number()?);
+            let number = value.number()?;
+            let (count, affinity) = (number & ((1 << COUNT_BITS) - 1), number >> (COUNT_BITS + 2));
             (Part::Choice, Value::Choice(Choice { count, affinity }))
         }
         Set::Endpoints => {
             let number = key.number()?;
-            if number >= OUTSIDE {
-                frontend.audience = Audience::Outside;
-            }
-            (Part::Slot(number % OUTSIDE), Value::Target(value.target()?))
+            frontend.audience = audience_of(number);
+            let part = if number & STICKY == 0 { Part::Slot } else { Part::Sticky };
+            (part(number % OUTSIDE), Value::Target(value.target()?))
         }
-        Set::Members | Set::OutsideMembers => (Part::Member(key.target()?), Value::None),
+        Set::Identities => {
+            let number = key.number()?;
+            frontend.audience = audience_of(number);
+            (Part::Identity(number % OUTSIDE), Value::Identity(value.number()? % OUTSIDE))
+        }
         Set::Masquerade => (Part::Masquerade, Value::None),
         Set::Rejected => (Part::Rejected, Value::None),
         Set::Dropped | Set::OutsideDropped => (Part::Dropped, Value::None),
         Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods => return None,
     };
     Some((Element { frontend, part }, value))
+}
+
+fn audience_of(number: u32) -> Audience {
+    if number & OUTSIDE == 0 { Audience::Everyone } else { Audience::Outside }
 }
 
 struct Reader<'a> {
@@ -182,6 +204,8 @@ impl Reader<'_> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use plimsoll_netplan::services::rules::IDENTITIES;
+
     use super::*;
 
     #[test]
@@ -194,16 +218,17 @@ mod tests {
                 for audience in [Audience::Everyone, Audience::Outside] {
                     let frontend = Frontend { address, protocol: Protocol::Sctp, port: 30080, audience };
                     let parts = [
-                        (Part::Choice, Value::Choice(Choice { count: 3, affinity: 10800 })),
-                        (Part::Slot(65536), Value::Target(target)),
+                        (Part::Choice, Value::Choice(Choice { count: 3, affinity: 86400 })),
+                        (Part::Slot(8190), Value::Target(target)),
+                        (Part::Identity(8190), Value::Identity(IDENTITIES - 1)),
+                        (Part::Sticky(IDENTITIES - 1), Value::Target(target)),
                         (Part::Dropped, Value::None),
-                        (Part::Member(target), Value::None),
                     ];
                     let everyone = [(Part::Masquerade, Value::None), (Part::Rejected, Value::None)];
                     let everyone = everyone.iter().filter(|_| audience == Audience::Everyone);
                     for (part, expected) in parts.iter().chain(everyone) {
                         let element = Element { frontend, part: *part };
-                        let value = value(family, expected).unwrap_or_default();
+                        let value = value(family, &element, expected).unwrap_or_default();
                         let decoded = decode(family, set(&element), &key(family, &element), &value);
                         assert_eq!(decoded, Some((element, *expected)));
                     }

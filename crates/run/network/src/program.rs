@@ -118,29 +118,31 @@ fn prerouting(ranges: &Ranges) -> Vec<Rule> {
 }
 
 fn outside(family: Family) -> Vec<Rule> {
-    let balance = |port_of_node| choose(family, Set::OutsideFrontends, port_of_node, Audience::Outside);
+    let balance = |port_of_node| choose(family, Set::OutsideFrontends, port_of_node);
     let drop = |port_of_node| swallow(family, Set::OutsideDropped, port_of_node);
     vec![balance(false), drop(false), balance(true), drop(true)]
 }
 
 fn services(family: Family) -> Vec<Rule> {
     vec![
-        choose(family, Set::Frontends, false, Audience::Everyone),
+        choose(family, Set::Frontends, false),
         swallow(family, Set::Dropped, false),
-        choose(family, Set::Frontends, true, Audience::Everyone),
+        choose(family, Set::Frontends, true),
         host_port(family, false),
         host_port(family, true),
     ]
 }
 
-/// To the balancer of the frontend's choice.
-fn choose(family: Family, frontends: Set, port_of_node: bool, audience: Audience) -> Rule {
+/// To the balancer of the frontend's choice. The packet's mark holds the choice for a moment, since
+/// `nft list` cannot show a value that is looked up without having been something in between.
+fn choose(family: Family, frontends: Set, port_of_node: bool) -> Rule {
     let mut rule = frontend(family, port_of_node);
-    let selector = Register(words(family) + 2);
+    let choice = Register(words(family) + 2);
     rule.extend([
-        Expression::Lookup { map: frontends.name(), key: Register(0), to: selector.plus(1) },
-        Expression::Immediate(selector, balancer_kind(!port_of_node, audience).to_ne_bytes().to_vec()),
-        Expression::LookupVerdict { map: Set::Balancers.name(), key: selector },
+        Expression::Lookup { map: frontends.name(), key: Register(0), to: choice },
+        Expression::SetMark(choice),
+        Expression::Meta(Meta::Mark, Register(0)),
+        Expression::LookupVerdict { map: Set::Balancers.name(), key: Register(0) },
     ]);
     rule
 }
@@ -253,6 +255,9 @@ fn pod_to_world(ranges: &Ranges) -> Rule {
     let mut rule: Rule = in_range(Address::Source, ranges.pods, Comparison::Equal).collect();
     rule.extend(in_range(Address::Destination, ranges.pods, Comparison::Different));
     rule.extend(in_range(Address::Destination, ranges.services, Comparison::Different));
+    // The node's own address towards its pods is in their range: what it sends to itself stays as it is.
+    rule.push(Expression::AddressType(Address::Destination, Register(0)));
+    rule.push(Expression::Compare(Register(0), Comparison::Different, LOCAL.to_ne_bytes().to_vec()));
     rule
 }
 
@@ -264,7 +269,9 @@ pub(crate) fn write_balancer(batch: &mut Batch, family: Family, balancer: &Balan
     if balancer.choice.affinity > 0 {
         batch.add_rule(&name, &return_to_last(family, balancer));
         batch.add_rule(&name, &forget_last(family, balancer));
+        batch.add_rule(&name, &pick_and_remember(family, balancer));
     }
+    // With affinity this is for when no more clients can be remembered.
     batch.add_rule(&name, &pick(family, balancer));
     batch.add_verdict(Set::Balancers.name(), &selector(balancer), &Verdict::Goto(name));
 }
@@ -276,37 +283,46 @@ pub(crate) fn delete_balancer(batch: &mut Batch, balancer: &Balancer) {
 }
 
 fn pick(family: Family, balancer: &Balancer) -> Rule {
-    let width = words(family);
-    let target = Register(2 * width + 2);
-    let number = Register(width + 2);
-    let first = if balancer.audience == Audience::Outside { OUTSIDE } else { 0 };
-    let mut rule: Rule = frontend_key(family, !balancer.addressed, Register(0)).into();
-    rule.push(Expression::Random { count: balancer.choice.count, first, to: number });
+    let mut rule = clear_mark();
+    rule.extend(numbered(family, balancer, random(family, balancer)));
+    let target = Register(2 * words(family) + 2);
     rule.push(Expression::Lookup { map: Set::Endpoints.name(), key: Register(0), to: target });
-    if balancer.choice.affinity > 0 {
-        rule.extend(client_key(family, balancer));
-        rule.push(remember(balancer, target));
-    }
     rule.push(to_target(family, target));
     rule
 }
 
-/// To the client's last target, if that still is one.
+fn pick_and_remember(family: Family, balancer: &Balancer) -> Rule {
+    let identity = Register(2 * words(family) + 2);
+    let mut rule: Rule = numbered(family, balancer, random(family, balancer)).into();
+    rule.push(Expression::Lookup { map: Set::Identities.name(), key: Register(0), to: identity });
+    rule.push(Expression::SetMark(identity));
+    rule.extend(client_key(family, balancer));
+    rule.extend(to_marked(family, balancer));
+    rule
+}
+
+/// To the client's last target. Ends without doing so when that is none any more.
 fn return_to_last(family: Family, balancer: &Balancer) -> Rule {
-    let width = words(family);
-    let target = Register(2 * width + 2);
-    let members = match balancer.audience {
-        Audience::Everyone => Set::Members,
-        Audience::Outside => Set::OutsideMembers,
-    };
+    let identity = Register(2 * words(family) + 2);
     let mut rule: Rule = client_key(family, balancer).into();
-    rule.extend([
-        Expression::Lookup { map: Set::Affinity.name(), key: Register(0), to: target },
-        // The frontend and its target stand side by side, which is the key of the members.
-        Expression::Contains { set: members.name(), key: Register(width), inverted: false },
-        remember(balancer, target),
-        to_target(family, target),
-    ]);
+    rule.push(Expression::Lookup { map: Set::Affinity.name(), key: Register(0), to: identity });
+    rule.push(Expression::SetMark(identity));
+    rule.extend(to_marked(family, balancer));
+    rule
+}
+
+/// To the target whose identity is the packet's mark, which the client's key, loaded before, will lead to
+/// from now on.
+fn to_marked(family: Family, balancer: &Balancer) -> Rule {
+    let width = words(family);
+    // Two values, one after the other.
+    let (identity, target) = (Register(2 * width + 2), Register(2 * width + 2));
+    let mut rule =
+        vec![Expression::Meta(Meta::Mark, identity), update(Direction::Remember, balancer, identity)];
+    rule.extend(numbered(family, balancer, Expression::Meta(Meta::Mark, Register(width + 2))));
+    rule.push(Expression::Lookup { map: Set::Endpoints.name(), key: Register(0), to: target });
+    rule.extend(clear_mark_by(target.plus(width + 1)));
+    rule.push(to_target(family, target));
     rule
 }
 
@@ -315,25 +331,34 @@ fn forget_last(family: Family, balancer: &Balancer) -> Rule {
     let value = Register(2 * words(family) + 2);
     let mut rule: Rule = client_key(family, balancer).into();
     // The kernel wants a value to be named for maps, and ignores it.
-    rule.push(Expression::Immediate(value, vec![0; usize::from(words(family) + 1) * 4]));
-    rule.push(Expression::Update {
-        set: Set::Affinity.name(),
-        direction: Direction::Forget,
-        key: Register(0),
-        value,
-        seconds: balancer.choice.affinity,
-    });
+    rule.push(Expression::Immediate(value, vec![0; 4]));
+    rule.push(update(Direction::Forget, balancer, value));
     rule
 }
 
-fn remember(balancer: &Balancer, target: Register) -> Expression<'static> {
-    Expression::Update {
-        set: Set::Affinity.name(),
-        direction: Direction::Remember,
-        key: Register(0),
-        value: target,
-        seconds: balancer.choice.affinity,
-    }
+fn update(direction: Direction, balancer: &Balancer, value: Register) -> Expression<'static> {
+    let seconds = balancer.choice.affinity;
+    Expression::Update { set: Set::Affinity.name(), direction, key: Register(0), value, seconds }
+}
+
+/// The frontend's key with a number behind it, which `number` loads there.
+fn numbered(family: Family, balancer: &Balancer, number: Expression<'static>) -> [Expression<'static>; 4] {
+    let [address, protocol, port] = frontend_key(family, !balancer.addressed, Register(0));
+    [address, protocol, port, number]
+}
+
+fn random(family: Family, balancer: &Balancer) -> Expression<'static> {
+    let first = if balancer.audience == Audience::Outside { OUTSIDE } else { 0 };
+    Expression::Random { count: balancer.choice.count, first, to: Register(words(family) + 2) }
+}
+
+/// Nobody else shall see what the mark was used for.
+fn clear_mark() -> Rule {
+    clear_mark_by(Register(0)).into()
+}
+
+fn clear_mark_by(scratch: Register) -> [Expression<'static>; 2] {
+    [Expression::Immediate(scratch, vec![0; 4]), Expression::SetMark(scratch)]
 }
 
 fn client_key(family: Family, balancer: &Balancer) -> [Expression<'static>; 4] {
@@ -453,13 +478,8 @@ fn words(family: Family) -> u8 {
     if family == Family::Ipv4 { 1 } else { 4 }
 }
 
-fn balancer_kind(addressed: bool, audience: Audience) -> u32 {
-    u32::from(!addressed) | u32::from(audience == Audience::Outside) << 1
-}
-
-fn selector(balancer: &Balancer) -> Vec<u8> {
-    let kind = balancer_kind(balancer.addressed, balancer.audience).to_ne_bytes();
-    [kind.to_vec(), choice_bytes(&balancer.choice)].concat()
+fn selector(balancer: &Balancer) -> [u8; 4] {
+    choice_bytes(balancer.addressed, balancer.audience, &balancer.choice)
 }
 
 /// For example `pick-3`, `pick-3-node`, `pick-3-outside-for-60s`.

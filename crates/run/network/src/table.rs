@@ -25,11 +25,9 @@ pub(crate) enum Set {
     OutsideFrontends,
     /// Frontend and number → target.
     Endpoints,
-    /// Frontend and target that clients may return to.
-    Members,
-    /// The same for outsiders.
-    OutsideMembers,
-    /// Client and frontend → the target it had last.
+    /// Frontend and number → the target's identity, where clients return.
+    Identities,
+    /// Client and frontend → the identity of the target it had last.
     Affinity,
     /// Frontends whose targets see this node as the client.
     Masquerade,
@@ -48,12 +46,11 @@ pub(crate) enum Set {
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Frontends,
         Self::OutsideFrontends,
         Self::Endpoints,
-        Self::Members,
-        Self::OutsideMembers,
+        Self::Identities,
         Self::Affinity,
         Self::Masquerade,
         Self::Rejected,
@@ -70,8 +67,7 @@ impl Set {
             Self::Frontends => "frontends",
             Self::OutsideFrontends => "frontends-outside",
             Self::Endpoints => "endpoints",
-            Self::Members => "members",
-            Self::OutsideMembers => "members-outside",
+            Self::Identities => "identities",
             Self::Affinity => "affinity",
             Self::Masquerade => "masquerade",
             Self::Rejected => "rejected",
@@ -87,7 +83,7 @@ impl Set {
         let address = if family == Family::Ipv4 { IPV4_ADDRESS } else { IPV6_ADDRESS };
         let frontend = [address, PROTOCOL, PORT];
         let target = data(&[address, PORT]);
-        let choice = data(&[NUMBER, NUMBER]);
+        let number = data(&[NUMBER]);
         let set = |types: &[u32], value| SetKind {
             key_type: concatenated(types),
             key_length: length(types),
@@ -95,16 +91,14 @@ impl Set {
             dynamic: false,
         };
         match self {
-            Self::Frontends | Self::OutsideFrontends => set(&frontend, choice),
+            Self::Frontends | Self::OutsideFrontends => set(&frontend, number),
             Self::Endpoints => set(&[address, PROTOCOL, PORT, NUMBER], target),
-            Self::Members | Self::OutsideMembers => {
-                set(&[address, PROTOCOL, PORT, address, PORT], Value::None)
-            }
-            Self::Affinity => SetKind { dynamic: true, ..set(&[address, address, PROTOCOL, PORT], target) },
+            Self::Identities => set(&[address, PROTOCOL, PORT, NUMBER], number),
+            Self::Affinity => SetKind { dynamic: true, ..set(&[address, address, PROTOCOL, PORT], number) },
             Self::Masquerade | Self::Rejected | Self::Dropped | Self::OutsideDropped => {
                 set(&frontend, Value::None)
             }
-            Self::Balancers => set(&[NUMBER, NUMBER, NUMBER], Value::Verdict),
+            Self::Balancers => set(&[NUMBER], Value::Verdict),
             Self::HostPorts => set(&frontend, target),
             Self::OwnPods => set(&[address, address], Value::None),
         }

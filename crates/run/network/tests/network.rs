@@ -290,6 +290,11 @@ fn clients_return_to_their_endpoint_and_outsiders_stay_on_the_node() {
         let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
         until("the Services work", || client.ask("10.43.0.1:80").ends_with("to 10.42.7.4")).await;
 
+        // People look at rules with this program: it must be able to show ours.
+        if let Ok(shown) = std::process::Command::new("nft").args(["list", "ruleset"]).output() {
+            let text = String::from_utf8_lossy(&shown.stdout);
+            assert!(text.contains("chain pick-2-for-10800s"), "{shown:?}");
+        }
         let first = who(1, || client.ask("10.43.0.1:80"));
         assert_eq!(who(20, || client.ask("10.43.0.1:80")), first);
         let (left, other) =
@@ -352,7 +357,7 @@ fn measure_ten_thousand_services() {
             (0..times).for_each(|_| assert!(client.ask("10.43.0.1:80").starts_with("a ")));
             start.elapsed() / times
         };
-        for services in [10u16, 10_000] {
+        for services in [11u16, 10_000] {
             let api = Api::default();
             for number in 1..=services {
                 let address = format!("10.43.{}.{}", number / 250, number % 250);
@@ -360,13 +365,15 @@ fn measure_ten_thousand_services() {
                 let name = format!("s{number}");
                 api.put_service(&name, json!({"clusterIP": address, "ports": [{"port": 80}]}));
                 let endpoints = [(a.address, "here"), (other, "there")];
-                api.put_endpoints(&name, 8080, "TCP", &endpoints[..if number == 1 { 1 } else { 2 }]);
+                let single = number == 1 || number == services;
+                api.put_endpoints(&name, 8080, "TCP", &endpoints[..if single { 1 } else { 2 }]);
             }
             let stop = CancellationToken::new();
             let start = Instant::now();
             let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
-            until("the Service works", || client.ask("10.43.0.1:80").starts_with("a ")).await;
-            println!("{services} Services: programmed in {:?}", start.elapsed());
+            let last = format!("10.43.{}.{}:80", services / 250, services % 250);
+            until("the last Service works", || client.ask(&last).starts_with("a ")).await;
+            println!("{services} Services: listed, planned and programmed in {:?}", start.elapsed());
             println!("{services} Services: a connection and a thread take {:?}", connect(200));
             let changes = 100u32;
             let start = Instant::now();
@@ -382,6 +389,34 @@ fn measure_ten_thousand_services() {
             stop.cancel();
             task.await.unwrap().unwrap();
         }
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+/// Prints what connecting a pod takes, alone and among thirty.
+#[test]
+#[ignore = "a measurement; run with --release --ignored --nocapture"]
+fn measure_thirty_pods() {
+    use std::time::Instant;
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let pods: Vec<_> = (0..31).map(|number| (number.to_string(), namespace())).collect();
+        let (alone, together) = pods.split_first().unwrap();
+        let start = Instant::now();
+        network.attach(Pod::request(&alone.0, &alone.1)).await.unwrap();
+        println!("one pod connected in {:?}", start.elapsed());
+        let start = Instant::now();
+        let attached = together.iter().map(|(id, netns)| network.attach(Pod::request(id, netns)));
+        assert!(futures::future::join_all(attached).await.iter().all(Result::is_ok));
+        println!("thirty pods connected in {:?}", start.elapsed());
+        let start = Instant::now();
+        let detached = pods.iter().map(|(id, _)| network.detach(id));
+        assert!(futures::future::join_all(detached).await.iter().all(Result::is_ok));
+        println!("thirty-one pods disconnected in {:?}", start.elapsed());
+        let left = || Links::open().unwrap().list().unwrap().len();
+        until("their links are gone", || left() == 2).await;
+        println!("and their links gone after {:?}", start.elapsed());
         cleanup(folder.path(), "a1b2c3").await.unwrap();
     });
 }

@@ -10,6 +10,8 @@ use super::Family;
 use super::batch::Verdict;
 use super::message::Writer;
 
+const MARK: u32 = 3;
+
 /// One of the 16 words of a rule's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register(pub u8);
@@ -44,6 +46,8 @@ pub enum Meta {
     OutputInterface,
     /// Number of the transport protocol, one byte.
     TransportProtocol,
+    /// The mark that rules gave it, four bytes.
+    Mark,
 }
 
 /// Facts about a packet's connection.
@@ -133,10 +137,15 @@ pub enum Expression<'a> {
     },
     /// Loads a fact about the packet.
     Meta(Meta, Register),
+    /// Marks the packet, four bytes.
+    SetMark(Register),
     /// Loads a fact about the packet's connection.
     Conntrack(Conntrack, Register),
     /// Loads the type of route that leads to an address, four bytes; 2 is an address of this host.
     AddressType(Address, Register),
+    /// Loads the number of the interface that answers to the packet's sender would leave by, if that is
+    /// the one it came by, and 0 otherwise; four bytes.
+    ReversePath(Register),
     /// Loads constant bytes.
     Immediate(Register, Vec<u8>),
     /// Holds when the register's bytes compare so.
@@ -216,9 +225,9 @@ impl Expression<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::Payload { .. } => "payload",
-            Self::Meta(..) => "meta",
+            Self::Meta(..) | Self::SetMark(_) => "meta",
             Self::Conntrack(..) => "ct",
-            Self::AddressType(..) => "fib",
+            Self::AddressType(..) | Self::ReversePath(_) => "fib",
             Self::Immediate(..) | Self::Verdict(_) => "immediate",
             Self::Compare(..) => "cmp",
             Self::Mask(..) => "bitwise",
@@ -244,15 +253,25 @@ impl Expression<'_> {
                     Meta::InputInterface => 6,
                     Meta::OutputInterface => 7,
                     Meta::TransportProtocol => 16,
+                    Meta::Mark => MARK,
                 };
                 writer.number(1, to.number());
                 writer.number(2, key);
+            }
+            Self::SetMark(from) => {
+                writer.number(2, MARK);
+                writer.number(3, from.number());
             }
             Self::Conntrack(fact, to) => write_conntrack(writer, family, *fact, *to),
             Self::AddressType(address, to) => {
                 writer.number(1, to.number());
                 writer.number(2, 3);
                 writer.number(3, if *address == Address::Source { 1 } else { 2 });
+            }
+            Self::ReversePath(to) => {
+                writer.number(1, to.number());
+                writer.number(2, 1);
+                writer.number(3, 1 | 8);
             }
             Self::Immediate(to, bytes) => {
                 writer.number(1, to.number());

@@ -1,6 +1,7 @@
 //! Elements of the packet rules' maps, and the least difference between two states of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::{Audience, Frontend, Handling};
 use crate::endpoints::{Protocol, Target};
@@ -21,8 +22,11 @@ pub enum Part {
     Choice,
     /// The target with a number below the choice's count; its value is [`Value::Target`].
     Slot(u32),
-    /// A target that clients may return to.
-    Member(Target),
+    /// The identity of the target with this number, where clients return; its value is
+    /// [`Value::Identity`].
+    Identity(u32),
+    /// The target with this identity, which outlives numbers; its value is [`Value::Target`].
+    Sticky(u32),
     /// Targets see this node as the client.
     Masquerade,
     /// Connections are refused.
@@ -38,16 +42,25 @@ pub enum Value {
     None,
     /// How to choose one of several targets.
     Choice(Choice),
+    /// A target's identity.
+    Identity(u32),
     /// A target.
     Target(Target),
 }
 
+/// Targets that one frontend is spread over; more would not be told apart by a [`Choice`].
+pub const MOST_TARGETS: u32 = (1 << 13) - 1;
+
+/// Identities are below this number.
+pub const IDENTITIES: u32 = 1 << 22;
+
 /// How to choose one of several targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Choice {
-    /// How many targets there are; at least one.
+    /// How many targets there are: at least one, at most [`MOST_TARGETS`].
     pub count: u32,
-    /// Seconds that clients return to their last target; 0 means each connection chooses anew.
+    /// Seconds that clients return to their last target, at most a day; 0 means each connection chooses
+    /// anew.
     pub affinity: u32,
 }
 
@@ -221,10 +234,12 @@ fn elements(frontend: &Frontend, handling: &Handling, before: &[(Element, Value)
             let slots = arrange(&slots(before), targets);
             let count = u32::try_from(slots.len()).expect("endpoints of a Service are far fewer");
             add(Part::Choice, Value::Choice(Choice { count, affinity: affinity.unwrap_or(0) }));
-            for (slot, target) in (0..).zip(slots) {
-                add(Part::Slot(slot), Value::Target(target));
-                if affinity.is_some() {
-                    add(Part::Member(target), Value::None);
+            let identities = affinity.map(|_| identities(&slots)).unwrap_or_default();
+            for (slot, target) in (0..count).zip(&slots) {
+                add(Part::Slot(slot), Value::Target(*target));
+                if let Some(identity) = identities.get(target) {
+                    add(Part::Identity(slot), Value::Identity(*identity));
+                    add(Part::Sticky(*identity), Value::Target(*target));
                 }
             }
             if *masquerade {
@@ -247,11 +262,37 @@ fn slots(elements: &[(Element, Value)]) -> BTreeMap<u32, Target> {
 fn arrange(before: &BTreeMap<u32, Target>, targets: &BTreeSet<Target>) -> Vec<Target> {
     let mut waiting = targets.clone();
     let kept: Vec<Option<Target>> = (0u32..)
-        .take(targets.len())
+        .take(targets.len().min(MOST_TARGETS as usize))
         .map(|slot| before.get(&slot).filter(|target| waiting.remove(target)).copied())
         .collect();
     let mut waiting = waiting.into_iter();
     kept.into_iter().filter_map(|target| target.or_else(|| waiting.next())).collect()
+}
+
+/// A number for each target that depends on its address and port, so that it is the same whenever the
+/// target comes and goes. Where two would share one, the greater takes the next.
+fn identities(targets: &[Target]) -> BTreeMap<Target, u32> {
+    let sorted: BTreeSet<_> = targets.iter().copied().collect();
+    let (mut identities, mut taken) = (BTreeMap::new(), BTreeSet::new());
+    for target in sorted {
+        let mut identity = digest(&target) % IDENTITIES;
+        while !taken.insert(identity) {
+            identity = (identity + 1) % IDENTITIES;
+        }
+        identities.insert(target, identity);
+    }
+    identities
+}
+
+/// FNV-1a of the address and port.
+fn digest(target: &Target) -> u32 {
+    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = match target.address {
+        IpAddr::V4(address) => address.octets().into_iter().fold(0x811c_9dc5, fold),
+        IpAddr::V6(address) => address.octets().into_iter().fold(0x811c_9dc5, fold),
+    };
+    let hash = target.port.to_be_bytes().into_iter().fold(hash, fold);
+    hash ^ (hash >> 15)
 }
 
 fn compare(before: &[(Element, Value)], after: &Elements, difference: &mut Difference) {
@@ -374,7 +415,17 @@ mod tests {
         let handling = |targets| Handling::Balance { targets, affinity: Some(60), masquerade: false };
         step(&mut applied, frontend, Some(&handling(many)));
         let difference = step(&mut applied, frontend, Some(&handling(fewer)));
-        assert_eq!((difference.removed.len(), difference.added.len()), (4, 2));
+        assert_eq!((difference.removed.len(), difference.added.len()), (6, 3));
+    }
+
+    #[test]
+    fn targets_keep_their_identity() {
+        let all: Vec<Target> = (0..200).map(target).collect();
+        let of_all = identities(&all);
+        assert_eq!(of_all.values().collect::<BTreeSet<_>>().len(), 200);
+        for some in [&all[7..8], &all[100..], &all[..150]] {
+            assert!(identities(some).iter().all(|(target, identity)| of_all[target] == *identity));
+        }
     }
 
     #[test]
