@@ -163,6 +163,10 @@ impl Addresses {
                     "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                 )
             })?;
+            if !before.is_empty() && !before.contains(&address) {
+                // An address may not change: validation says so.
+                return Ok(());
+            }
             if !before.contains(&address) {
                 self.take_address(address).map_err(|cause| {
                     FieldError::invalid(
