@@ -31,7 +31,7 @@ const WORKERS: usize = 32;
 
 /// Options of `plimsoll demo`.
 #[derive(clap::Args, Clone, Debug)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Port to listen on
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
@@ -60,7 +60,7 @@ struct Server {
 }
 
 /// Serves until a signal ends it.
-pub fn run(args: DemoArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(WORKERS)

@@ -19,7 +19,7 @@ use bars::Bars;
 
 /// `plimsoll image`
 #[derive(Args, Clone, Debug)]
-pub struct ImageCommand {
+pub(crate) struct ImageCommand {
     /// Where the instance keeps everything
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/plimsoll")]
     pub data_dir: PathBuf,
@@ -30,7 +30,7 @@ pub struct ImageCommand {
 
 /// What to do with images.
 #[derive(Subcommand, Clone, Debug)]
-pub enum ImageAction {
+pub(crate) enum ImageAction {
     /// Build an image from a Dockerfile
     Build(Build),
     /// Load images from an archive
@@ -90,7 +90,7 @@ pub enum ImageAction {
 
 /// `plimsoll image build`
 #[derive(Args, Clone, Debug)]
-pub struct Build {
+pub(crate) struct Build {
     /// Name for the image; may be repeated
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     pub tags: Vec<String>,
@@ -115,7 +115,7 @@ pub struct Build {
 
 /// `plimsoll image pull` and `push`
 #[derive(Args, Clone, Debug)]
-pub struct Remote {
+pub(crate) struct Remote {
     /// Name of the image
     pub name: String,
     /// Speak HTTP without TLS
@@ -127,7 +127,7 @@ pub struct Remote {
 }
 
 /// Carries the command out.
-pub fn run(command: ImageCommand) -> anyhow::Result<()> {
+pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
     let store = open(&command.data_dir)?;
     match command.action {
         ImageAction::Build(options) => build(&store, &options),
