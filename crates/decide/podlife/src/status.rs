@@ -177,10 +177,45 @@ impl Life {
             }
         }
         let over = matches!(self.stage, Stage::Over | Stage::Finished);
-        status.state = Some(match over && spec.role != Role::Ephemeral {
+        status.state = Some(match over && self.was_due(spec) {
             true => terminated(&lost(), None),
             false => self.waiting(spec),
         });
+    }
+
+    /// Whether the container's turn had come, so that it is lost when nothing is known of it
+    /// (kubelet: pkg/kubelet/status/status_manager.go, TerminatePod).
+    fn was_due(&self, spec: &Spec) -> bool {
+        match spec.role {
+            Role::Main => self.was_initialized(),
+            Role::Ephemeral => false,
+            Role::Init | Role::Sidecar => {
+                let mut later = self.specs.iter().skip_while(|it| it.name() != spec.name()).skip(1);
+                later.any(|it| it.role != Role::Ephemeral && self.has_started(it))
+            }
+        }
+    }
+
+    /// Whether the main containers' turn had come.
+    fn was_initialized(&self) -> bool {
+        self.specs.iter().all(|spec| match spec.role {
+            Role::Init => self.has_succeeded(spec),
+            Role::Sidecar => self.has_started(spec),
+            Role::Main | Role::Ephemeral => true,
+        }) || self.specs.iter().any(|spec| spec.role == Role::Main && self.has_started(spec))
+    }
+
+    fn has_succeeded(&self, spec: &Spec) -> bool {
+        let ended =
+            |status: &ContainerStatus| status.state.as_ref()?.terminated.as_ref().map(|end| end.exit_code);
+        self.runs(spec.name()).any(|run| run.exit().is_some_and(|exit| exit.code == 0))
+            || self.last_status(spec.name()).and_then(ended) == Some(0)
+    }
+
+    fn has_started(&self, spec: &Spec) -> bool {
+        let told = |status: &ContainerStatus| status.container_id.is_some();
+        self.runs(spec.name()).any(|run| run.state != State::Created)
+            || self.last_status(spec.name()).is_some_and(told)
     }
 
     fn seen(&self, spec: &Spec, run: &Container, before: Option<&Container>, status: &mut ContainerStatus) {

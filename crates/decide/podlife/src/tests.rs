@@ -415,7 +415,7 @@ fn a_failed_init_container_fails_a_pod_that_never_restarts() {
         "initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
     world.send(Input::Tick);
     world.exit("i", 7);
-    assert_eq!(world.look(), "Failed Error(7) ContainerStatusUnknown(137)");
+    assert_eq!(world.look(), "Failed Error(7) PodInitializing");
 }
 
 #[test]

@@ -54,27 +54,28 @@ impl ControlPlane {
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         let kubeconfig = admin(&authority, options, instance)?;
         let inner = User::authenticated("system:apiserver", &["system:masters"]);
-        let informers = Informers::new(plimsoll_client::from_service(server.service(inner)));
+        let informers = Informers::new(plimsoll_client::from_service(server.service(inner, "plimsoll")));
         Ok(Self { server, authority, informers, kubeconfig, cluster_cidr: instance.pod_cidr.to_string() })
     }
 
-    /// A client inside this process.
-    pub(crate) fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
-        plimsoll_client::from_service(self.server.service(User::authenticated(user, groups)))
+    /// A client inside this process, named `agent` where clients name their program.
+    pub(crate) fn client(&self, agent: &'static str, user: &str, groups: &[&str]) -> kube::Client {
+        plimsoll_client::from_service(self.server.service(User::authenticated(user, groups), agent))
     }
 
     /// Starts scheduler and controllers.
     pub(crate) fn controllers(&self, shutdown: &CancellationToken) -> JoinSet<Part> {
         let mut tasks = JoinSet::new();
         let (informers, stop) = (self.informers.clone(), shutdown.clone());
-        let client = self.client("system:kube-scheduler", &[]);
+        let client = self.client("kube-scheduler", "system:kube-scheduler", &[]);
         tasks.spawn(async move {
             let outcome =
                 plimsoll_scheduler::run(plimsoll_scheduler::Config::default(), informers, client, stop).await;
             ("scheduler", outcome.map_err(Into::into))
         });
         let (informers, stop) = (self.informers.clone(), shutdown.clone());
-        let client = self.client("system:kube-controller-manager", &["system:masters"]);
+        let client =
+            self.client("kube-controller-manager", "system:kube-controller-manager", &["system:masters"]);
         let config = plimsoll_controllers::Config {
             cluster_cidr: Some(self.cluster_cidr.clone()),
             ca_certificate_pem: self.authority.pem().to_owned(),

@@ -82,7 +82,7 @@ pub(crate) async fn start(
     });
     let agent = agent(plane, options, instance, name, &socket)?;
     let user = format!("system:node:{name}");
-    let client = plane.client(&user, &["system:nodes"]);
+    let client = plane.client("kubelet", &user, &["system:nodes"]);
     let (informers, stop) = (plane.informers.clone(), shutdown.clone());
     tasks.spawn(async move {
         ("node agent", plimsoll_kubelet::run(agent, client, informers, stop).await.map_err(Into::into))

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use plimsoll_pki::{PkiError, Tokens};
 use plimsoll_store::{Options, Store, StoreError};
 use rustls::pki_types::pem::PemObject;
@@ -95,20 +96,23 @@ impl Server {
         Ok(server)
     }
 
-    /// The server as a service for a part of this process, which asks as `user`.
+    /// The server as a service for a part of this process, which asks as `user` and is known as
+    /// `agent` where a client tells its program (field managers).
     pub fn service(
         &self,
         user: User,
+        agent: &'static str,
     ) -> BoxCloneService<Request<kube::client::Body>, Response<ResponseBody>, std::convert::Infallible> {
         let api = Arc::clone(&self.api);
         let peer = Peer::Inside(user);
         BoxCloneService::new(tower::service_fn(move |request: Request<kube::client::Body>| {
             let (api, peer) = (Arc::clone(&api), peer.clone());
             async move {
-                let request: Request<RequestBody> = request.map(|body| {
+                let mut request: Request<RequestBody> = request.map(|body| {
                     use http_body_util::BodyExt;
                     body.map_err(|error| crate::body::Error::new(&error)).boxed_unsync()
                 });
+                request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
                 Ok(stages::serve(&api, &peer, request).await)
             }
         }))
