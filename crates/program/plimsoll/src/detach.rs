@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::progress::Progress;
+
 /// Set in the program that runs in the background.
 pub(crate) const MARK: &str = "PLIMSOLL_DETACHED";
 
@@ -27,8 +29,9 @@ pub(crate) fn detach(directory: &Path) -> anyhow::Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
     let mut child = command.spawn().context("start in the background")?;
     let lines = BufReader::new(child.stdout.take().context("read what the background says")?).lines();
+    let progress = Progress::begin();
     for line in lines.map_while(Result::ok) {
-        println!("{line}");
+        progress.line(&line);
         if line.starts_with("ready in ") {
             return Ok(());
         }

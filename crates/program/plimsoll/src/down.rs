@@ -14,6 +14,7 @@ use plimsoll_kernel::mount;
 
 use crate::cli::Down;
 use crate::instance::Instance;
+use crate::progress::Progress;
 
 /// The program gets this long to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,24 +23,28 @@ pub(crate) fn run(options: &Down) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("must run as root; try `sudo plimsoll down`");
     }
+    let progress = Progress::begin();
     let directory = &options.instance.data_dir;
     let Some(instance) = Instance::open(directory)? else {
-        println!("nothing to stop: no instance in {}", directory.display());
+        progress.line(&format!("nothing to stop: no instance in {}", directory.display()));
         return Ok(());
     };
     if let Some(pid) = instance.running() {
         stop(pid)?;
-        println!("- stopped process {pid}");
+        progress.line(&format!("- stopped process {pid}"));
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(undo(&instance))?;
     if options.keep_data {
-        println!("- pods are gone, objects and images are kept in {}", instance.directory.display());
+        progress.line(&format!(
+            "- pods are gone, objects and images are kept in {}",
+            instance.directory.display()
+        ));
     } else {
         std::fs::remove_dir_all(&instance.directory)
             .with_context(|| format!("remove {}", instance.directory.display()))?;
-        println!("- everything is gone, {} too", instance.directory.display());
+        progress.line(&format!("- everything is gone, {} too", instance.directory.display()));
     }
     Ok(())
 }

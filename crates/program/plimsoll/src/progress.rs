@@ -1,4 +1,4 @@
-//! What `up` tells while it works.
+//! What `up` and `down` tell while they work.
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
