@@ -26,7 +26,7 @@ pub(crate) enum Peer {
 }
 
 /// The user that a request's credentials prove.
-pub(crate) fn authenticate(api: &Api, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
+pub(crate) async fn authenticate(api: &Api, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
     match peer {
         Peer::Inside(user) => return Ok(user.clone()),
         Peer::Remote(Some(subject)) => {
@@ -112,7 +112,7 @@ pub(crate) fn stored(api: &Api, plural: &str, namespace: &str, name: &str) -> Op
 }
 
 /// The user in whose name the request shall be done, if the asking one may do that.
-pub(crate) fn impersonate(api: &Api, user: User, headers: &HeaderMap) -> Result<User, Status> {
+pub(crate) async fn impersonate(api: &Api, user: User, headers: &HeaderMap) -> Result<User, Status> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let groups: Vec<String> = headers
         .get_all("impersonate-group")
@@ -131,23 +131,24 @@ pub(crate) fn impersonate(api: &Api, user: User, headers: &HeaderMap) -> Result<
         };
     }
     let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    let require = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-        let wanted =
-            Attributes { verb: "impersonate", group, resource, subresource, namespace, name, path: "" };
-        authorize::require(api, &user, &wanted)
-    };
-    match account {
-        Some((namespace, name)) => require("", "serviceaccounts", "", namespace, name)?,
-        None => require("", "users", "", "", name)?,
-    }
-    for group in &groups {
-        require("", "groups", "", "", group)?;
-    }
+    let base = Attributes { verb: "impersonate", ..Attributes::default() };
+    let mut wanted = vec![match account {
+        Some((namespace, name)) => Attributes { resource: "serviceaccounts", namespace, name, ..base },
+        None => Attributes { resource: "users", name, ..base },
+    }];
+    wanted.extend(groups.iter().map(|name| Attributes { resource: "groups", name, ..base }));
+    let special = Attributes { group: "authentication.k8s.io", ..base };
     if !uid.is_empty() {
-        require("authentication.k8s.io", "uids", "", "", uid)?;
+        wanted.push(Attributes { resource: "uids", name: uid, ..special });
     }
-    for (key, value) in &extras {
-        require("authentication.k8s.io", "userextras", key, "", value)?;
+    wanted.extend(extras.iter().map(|(key, name)| Attributes {
+        resource: "userextras",
+        subresource: key,
+        name,
+        ..special
+    }));
+    for wanted in &wanted {
+        authorize::require(api, &user, wanted).await?;
     }
     let mut groups = groups;
     if let (Some((namespace, _)), true) = (account, groups.is_empty()) {

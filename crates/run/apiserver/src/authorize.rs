@@ -105,7 +105,7 @@ fn is_node(user: &User) -> bool {
 }
 
 /// Why it is allowed; `None` when it is not.
-pub(crate) fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> Option<String> {
+pub(crate) async fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> Option<String> {
     if is_master(user) {
         return Some(String::new());
     }
@@ -119,8 +119,8 @@ pub(crate) fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> Option
 }
 
 /// The 403 that clients expect, unless it is allowed.
-pub(crate) fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
-    match allowed(api, user, wanted) {
+pub(crate) async fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
+    match allowed(api, user, wanted).await {
         Some(_) => Ok(()),
         None => Err(refusal(user, wanted)),
     }
@@ -153,20 +153,16 @@ pub(crate) fn rules(api: &Api, user: &User, namespace: &str) -> Vec<Rule> {
 }
 
 /// Nobody grants more than he has, unless he may `escalate` roles or `bind` them.
-pub(crate) fn escalation(write: &Write<'_>, object: &Value) -> Result<(), Status> {
+pub(crate) async fn escalation(write: &Write<'_>, object: &Value) -> Result<(), Status> {
     let (api, user) = (write.api, write.user);
     if is_master(user) {
         return Ok(());
     }
     let kind = write.kind;
     let namespace = write.namespace;
-    let may = |verb: &str, resource: &str, namespace: &str, name: &str| {
-        allowed(
-            api,
-            user,
-            &Attributes { verb, group: GROUP, resource, namespace, name, ..Attributes::default() },
-        )
-        .is_some()
+    let may = async |verb: &str, resource: &str, namespace: &str, name: &str| {
+        let wanted = Attributes { verb, group: GROUP, resource, namespace, name, ..Attributes::default() };
+        allowed(api, user, &wanted).await.is_some()
     };
     let name = meta(object, "name");
     let wanted = if kind.kind.ends_with("Binding") {
@@ -175,13 +171,13 @@ pub(crate) fn escalation(write: &Write<'_>, object: &Value) -> Result<(), Status
             Some("Role") => ("roles", namespace),
             _ => ("clusterroles", ""),
         };
-        if may("bind", resource, namespace, role) {
+        if may("bind", resource, namespace, role).await {
             return Ok(());
         }
         let found = api.rbac.with(|policy| policy.role(scope, role).map(<[Rule]>::to_vec));
         found.ok_or_else(|| Status::not_found(GROUP, resource, role))?
     } else {
-        if may("escalate", kind.plural, namespace, name) {
+        if may("escalate", kind.plural, namespace, name).await {
             return Ok(());
         }
         Rule::read_all(object)

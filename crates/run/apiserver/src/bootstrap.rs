@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::decode::FieldValidation;
 use crate::object::{meta, metadata_mut};
 use crate::server::Api;
+use crate::shape::Shape;
 use crate::user::User;
 use crate::write::{Ownership, Proposal, Write};
 
@@ -57,6 +58,7 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
         api,
         user,
         kind,
+        shape: Shape::of(api, kind)?,
         namespace: meta(object, "namespace"),
         name: meta(object, "name"),
         subresource: None,

@@ -16,7 +16,9 @@ use crate::body::{self, ResponseBody};
 use crate::negotiate::Form;
 use crate::query::Query;
 use crate::registry::{self, Selection};
-use crate::{encode, table};
+use crate::server::Api;
+use crate::target::ResourcePath;
+use crate::{encode, present, table};
 
 /// How many objects one step of a selective list looks at.
 const STEP: usize = 5000;
@@ -31,21 +33,22 @@ struct Continue {
 }
 
 /// GET of one object.
-pub(crate) fn get(
-    store: &Store,
+pub(crate) async fn get(
+    api: &Api,
     kind: &'static Kind,
-    namespace: &str,
-    name: &str,
+    target: &ResourcePath,
     form: Form,
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
-    let missing = || Status::not_found(kind.group, kind.plural, name);
-    let key = kind.key(namespace, name).ok_or_else(missing)?;
-    let entry = store.get(&key).ok_or_else(missing)?;
+    let missing = || Status::not_found(kind.group, kind.plural, &target.name);
+    let key = kind.key(&target.namespace, &target.name).ok_or_else(missing)?;
+    let entry = api.store.get(&key).ok_or_else(missing)?;
     let bytes = match form {
-        Form::Object => registry::served_bytes(kind, &entry)?,
-        Form::Table => encode::object(&table::of_object(kind, &registry::served(kind, &entry)?, query)),
-        Form::PartialMetadata => encode::object(&table::partial(registry::served(kind, &entry)?)),
+        Form::Object => present::bytes(api, kind, &entry).await?,
+        Form::Table => {
+            encode::object(&table::of_object(kind, &present::object(api, kind, &entry).await?, query))
+        }
+        Form::PartialMetadata => encode::object(&table::partial(present::object(api, kind, &entry).await?)),
     };
     Ok(body::encoded(StatusCode::OK, "application/json", bytes))
 }
@@ -59,15 +62,15 @@ pub(crate) struct Listed {
 }
 
 /// GET of a collection.
-pub(crate) fn list(
-    store: &Store,
+pub(crate) async fn list(
+    api: &Api,
     kind: &'static Kind,
     namespace: &str,
     form: Form,
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
     let selection = Selection::read(kind, query, "")?;
-    let listed = select(store, kind, namespace, &selection, query)?;
+    let listed = select(&api.store, kind, namespace, &selection, query)?;
     let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
     if let Some(start) = &listed.next {
         metadata["continue"] = json!(token(listed.revision, start));
@@ -76,37 +79,38 @@ pub(crate) fn list(
         }
     }
     Ok(match form {
-        Form::Object => objects(kind, &listed, &metadata)?,
+        Form::Object => objects(api, kind, &listed, &metadata).await?,
         Form::Table => {
-            let objects: Result<Vec<Value>, Status> =
-                listed.entries.iter().map(|entry| registry::served(kind, entry)).collect();
+            let objects = present::objects(api, kind, &listed.entries).await?;
             body::encoded(
                 StatusCode::OK,
                 "application/json",
-                encode::object(&table::of_list(kind, &objects?, metadata, query)),
+                encode::object(&table::of_list(kind, &objects, metadata, query)),
             )
         }
         Form::PartialMetadata => {
-            let items: Result<Vec<Value>, Status> = listed
-                .entries
-                .iter()
-                .map(|entry| registry::served(kind, entry).map(table::partial))
-                .collect();
-            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items?});
+            let objects = present::objects(api, kind, &listed.entries).await?;
+            let items: Vec<Value> = objects.into_iter().map(table::partial).collect();
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items});
             body::json(StatusCode::OK, &list)
         }
     })
 }
 
 /// The stored bytes of all objects, one after the other.
-fn objects(kind: &'static Kind, listed: &Listed, metadata: &Value) -> Result<Response<ResponseBody>, Status> {
+async fn objects(
+    api: &Api,
+    kind: &'static Kind,
+    listed: &Listed,
+    metadata: &Value,
+) -> Result<Response<ResponseBody>, Status> {
     let mut pieces: Vec<Bytes> = Vec::new();
     let mut piece = BytesMut::from(&encode::list_head(&kind.api_version(), &kind.list_kind(), metadata)[..]);
     for (at, entry) in listed.entries.iter().enumerate() {
         if at > 0 {
             piece.extend_from_slice(b",");
         }
-        piece.extend_from_slice(&registry::served_bytes(kind, entry)?);
+        piece.extend_from_slice(&present::bytes(api, kind, entry).await?);
         if piece.len() >= PIECE {
             pieces.push(piece.split().freeze());
         }

@@ -32,21 +32,21 @@ pub(crate) async fn serve(
         ("Node", "proxy") => node(api, target, &request)?,
         ("Pod", "proxy") => pod(api, target, &request)?,
         ("Service", "proxy") => service(api, target, &request)?,
-        ("Pod", action) => running(api, asked, kind, target, action)?,
+        ("Pod", action) => running(api, asked, kind, target, action).await?,
         _ => return Err(Status::no_such_path()),
     };
     tunnel::forward(&api.agents, destination, request).await
 }
 
 /// The agent of the pod's node, asked for one of its streams.
-fn running(
+async fn running(
     api: &Api,
     asked: &Asked,
     kind: &'static Kind,
     target: &ResourcePath,
     action: &str,
 ) -> Result<Destination, Status> {
-    let pod = subresource::parent(api, kind, target)?;
+    let pod = subresource::parent(api, kind, target).await?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)));

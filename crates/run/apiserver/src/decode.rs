@@ -2,12 +2,11 @@
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use plimsoll_catalogue::Kind;
-use plimsoll_meta::status::{Status, qualified};
-use plimsoll_schema::NodeId;
+use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::query::Query;
+use crate::shape::Shape;
 
 /// Media types of objects that are read.
 const READABLE: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -75,7 +74,7 @@ impl FieldValidation {
 pub(crate) struct Expected<'a> {
     pub(crate) api_version: &'a str,
     pub(crate) kind: &'a str,
-    pub(crate) schema: NodeId,
+    pub(crate) shape: &'a Shape,
 }
 
 /// Holds an object against its kind: wrong types are refused, unknown fields removed and reported.
@@ -86,13 +85,13 @@ pub(crate) fn check(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     same_type(expected, object)?;
-    let Expected { api_version, kind, schema } = expected;
+    let Expected { api_version, kind, shape } = expected;
     let version = api_version.rsplit('/').next().unwrap_or_default();
     let refused = |cause: &str| {
         Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {cause}"))
     };
-    let found = plimsoll_schema::check(plimsoll_schema::builtin(), schema, object)
-        .map_err(|error| refused(&error))?;
+    let found =
+        plimsoll_schema::check(shape.schemas(), shape.root(), object).map_err(|error| refused(&error))?;
     if found.unknown.is_empty() {
         return Ok(());
     }
@@ -132,22 +131,14 @@ fn same_type(expected: Expected<'_>, object: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-/// The schema of a kind.
-pub(crate) fn schema(kind: &Kind) -> Result<NodeId, Status> {
-    plimsoll_schema::builtin()
-        .lookup(kind.definition)
-        .ok_or_else(|| Status::internal(format!("no schema for {}", qualified(kind.group, kind.plural))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     fn checked(object: Value, validation: FieldValidation) -> (Result<(), String>, Vec<String>) {
-        let kind = plimsoll_catalogue::find("apps", "v1", "deployments").expect("kind");
-        let expected =
-            Expected { api_version: "apps/v1", kind: "Deployment", schema: schema(kind).expect("schema") };
+        let shape = Shape::named("io.k8s.api.apps.v1.Deployment").expect("schema");
+        let expected = Expected { api_version: "apps/v1", kind: "Deployment", shape: &shape };
         let (mut object, mut warnings) = (object, Vec::new());
         (check(expected, validation, &mut object, &mut warnings).map_err(|status| status.message), warnings)
     }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::object::{self, deleting, finalizers, meta, metadata_mut};
 use crate::query::Query;
-use crate::write::{Write, Written, store_failure};
-use crate::{admit, encode, registry};
+use crate::write::{Refused, Write, Written, store_failure};
+use crate::{admit, encode, present};
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -92,9 +92,9 @@ impl Write<'_> {
         let key = self.kind.key(self.namespace, self.name).ok_or_else(absent)?;
         loop {
             let current = self.api.store.get(&key).ok_or_else(absent)?;
-            let old = registry::served(self.kind, &current)?;
+            let old = present::object(self.api, self.kind, &current).await?;
             options.check(self, &old)?;
-            admit::delete(self, &old)?;
+            admit::delete(self, &old).await?;
             if let Some(deleted) = self.delete_once(&key, &current, &old, options).await? {
                 return Ok(deleted);
             }
@@ -125,9 +125,9 @@ impl Write<'_> {
         let expect = Expect::Revision(current.modified);
         if !stays {
             return match self.commit_deletion(key, expect, &new).await {
-                Ok(entry) => Ok(Some(Deleted::Gone(registry::served(self.kind, &entry)?))),
-                Err(StoreError::Precondition { .. }) => Ok(None),
-                Err(error) => Err(store_failure(&error)),
+                Ok(entry) => Ok(Some(Deleted::Gone(present::object(self.api, self.kind, &entry).await?))),
+                Err(Refused::Taken) => Ok(None),
+                Err(Refused::Other(status)) => Err(status),
             };
         }
         self.mark_deleted(&mut new, seconds);
@@ -135,13 +135,13 @@ impl Write<'_> {
             new["status"]["phase"] = json!("Terminating");
         }
         if new == *old {
-            let bytes = registry::served_bytes(self.kind, current)?;
+            let bytes = present::bytes(self.api, self.kind, current).await?;
             return Ok(Some(Deleted::Pending(Written { bytes, created: false })));
         }
-        let stored = plimsoll_catalogue::convert(self.kind, self.kind.storage_kind(), new);
+        let stored = present::stored(self.api, self.kind, &new).await?;
         match self.api.store.commit(key, expect, Change::Put(encode::halves(&stored))).await {
             Ok(entry) => {
-                let bytes = registry::served_bytes(self.kind, &entry)?;
+                let bytes = present::bytes(self.api, self.kind, &entry).await?;
                 Ok(Some(Deleted::Pending(Written { bytes, created: false })))
             }
             Err(StoreError::Precondition { .. }) => Ok(None),

@@ -2,33 +2,36 @@
 
 use http::header::ACCEPT;
 use http::{Response, StatusCode};
-use plimsoll_catalogue::{Kind, Subresource, Verbs};
+use plimsoll_catalogue::{Group, Kind, Subresource, Verbs};
 use serde_json::{Value, json};
 
 use crate::body::{self, ResponseBody};
+use crate::registry;
+use crate::server::Api;
 use crate::stages::Asked;
 
 /// Answers a discovery path, or `None`.
-pub(crate) fn answer(asked: &Asked) -> Option<Response<ResponseBody>> {
+pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     let aggregated = aggregated_version(asked);
+    let kinds = registry::kinds(api);
     let document = match parts[..] {
-        [""] => paths(),
+        [""] => paths(&kinds),
         ["api"] | ["apis"] => {
             if let Some(version) = aggregated {
                 let media =
                     format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-                let mut response = body::json(StatusCode::OK, &aggregate(parts[0] == "api", version));
+                let mut response = body::json(StatusCode::OK, &aggregate(&kinds, parts[0] == "api", version));
                 if let Ok(value) = media.parse() {
                     response.headers_mut().insert(http::header::CONTENT_TYPE, value);
                 }
                 return Some(response);
             }
-            if parts[0] == "api" { core_versions() } else { group_list() }
+            if parts[0] == "api" { core_versions() } else { group_list(&kinds) }
         }
-        ["api", version] => resources("", version)?,
-        ["apis", group] => group_document(group)?,
-        ["apis", group, version] => resources(group, version)?,
+        ["api", version] => resources(&kinds, "", version)?,
+        ["apis", group] => group_document(&kinds, group)?,
+        ["apis", group, version] => resources(&kinds, group, version)?,
         _ => return None,
     };
     Some(body::json(StatusCode::OK, &document))
@@ -51,18 +54,22 @@ fn aggregated_version(asked: &Asked) -> Option<&'static str> {
     }
 }
 
-fn kinds_of(group: &str, version: &str) -> Vec<&'static Kind> {
-    plimsoll_catalogue::kinds().iter().filter(|kind| kind.group == group && kind.version == version).collect()
+fn kinds_of(kinds: &[&'static Kind], group: &str, version: &str) -> Vec<&'static Kind> {
+    kinds.iter().copied().filter(|kind| kind.group == group && kind.version == version).collect()
 }
 
-fn paths() -> Value {
+fn groups(kinds: &[&'static Kind]) -> Vec<Group> {
+    plimsoll_catalogue::groups_of(kinds.iter().copied())
+}
+
+fn paths(kinds: &[&'static Kind]) -> Value {
     let mut paths = vec![
         "/.well-known/openid-configuration".to_owned(),
         "/api".to_owned(),
         "/api/v1".to_owned(),
         "/apis".to_owned(),
     ];
-    for group in plimsoll_catalogue::groups().iter().filter(|group| !group.name.is_empty()) {
+    for group in groups(kinds).iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
@@ -87,8 +94,8 @@ fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
-fn group_list() -> Value {
-    let groups: Vec<Value> = plimsoll_catalogue::groups()
+fn group_list(kinds: &[&'static Kind]) -> Value {
+    let groups: Vec<Value> = groups(kinds)
         .iter()
         .filter(|group| !group.name.is_empty())
         .map(|group| group_value(group.name, &group.versions))
@@ -102,9 +109,8 @@ fn group_value(name: &str, versions: &[&str]) -> Value {
     json!({"name": name, "versions": all, "preferredVersion": all.first()})
 }
 
-fn group_document(name: &str) -> Option<Value> {
-    let group =
-        plimsoll_catalogue::groups().into_iter().find(|group| group.name == name && !name.is_empty())?;
+fn group_document(kinds: &[&'static Kind], name: &str) -> Option<Value> {
+    let group = groups(kinds).into_iter().find(|group| group.name == name && !name.is_empty())?;
     let mut value = group_value(group.name, &group.versions);
     value["kind"] = json!("APIGroup");
     value["apiVersion"] = json!("v1");
@@ -115,8 +121,8 @@ fn verbs(verbs: Verbs) -> Vec<&'static str> {
     verbs.iter().map(plimsoll_catalogue::Verb::name).collect()
 }
 
-fn resources(group: &str, version: &str) -> Option<Value> {
-    let kinds = kinds_of(group, version);
+fn resources(kinds: &[&'static Kind], group: &str, version: &str) -> Option<Value> {
+    let kinds = kinds_of(kinds, group, version);
     let first = kinds.first()?;
     let mut list = Vec::new();
     for kind in &kinds {
@@ -155,14 +161,13 @@ fn subresource(kind: &Kind, sub: &Subresource) -> Value {
 }
 
 /// All groups in one document (`apidiscovery.k8s.io`).
-fn aggregate(core: bool, version: &str) -> Value {
-    let groups = plimsoll_catalogue::groups();
-    let items: Vec<Value> = groups
+fn aggregate(kinds: &[&'static Kind], core: bool, version: &str) -> Value {
+    let items: Vec<Value> = groups(kinds)
         .iter()
         .filter(|group| group.name.is_empty() == core)
         .map(|group| {
             let versions: Vec<Value> =
-                group.versions.iter().map(|version| aggregate_version(group.name, version)).collect();
+                group.versions.iter().map(|version| aggregate_version(kinds, group.name, version)).collect();
             let metadata = if core {
                 json!({"creationTimestamp": null})
             } else {
@@ -174,8 +179,8 @@ fn aggregate(core: bool, version: &str) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
 }
 
-fn aggregate_version(group: &str, version: &str) -> Value {
-    let resources: Vec<Value> = kinds_of(group, version).into_iter().map(aggregate_resource).collect();
+fn aggregate_version(kinds: &[&'static Kind], group: &str, version: &str) -> Value {
+    let resources: Vec<Value> = kinds_of(kinds, group, version).into_iter().map(aggregate_resource).collect();
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 

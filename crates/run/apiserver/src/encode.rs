@@ -4,6 +4,7 @@
 //! revision it gives between two halves that are encoded before the revision is known.
 
 use bytes::Bytes;
+use plimsoll_catalogue::Kind;
 use plimsoll_store::Value as Stored;
 use serde_json::{Map, Value};
 
@@ -26,6 +27,11 @@ fn head(api_version: &str, kind: &str) -> Vec<u8> {
     // Versions and kinds are names, which need no escapes.
     format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\",\"metadata\":{{\"resourceVersion\":\"")
         .into_bytes()
+}
+
+/// Whether bytes that this module made are an object of exactly this kind.
+pub(crate) fn is_of(bytes: &[u8], kind: &Kind) -> bool {
+    bytes.starts_with(&head(&kind.api_version(), kind.kind))
 }
 
 fn members(out: &mut Vec<u8>, object: &Map<String, Value>, skip: &[&str], mut comma: bool) {

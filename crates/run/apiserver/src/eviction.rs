@@ -29,7 +29,7 @@ pub(crate) async fn create(
     let eviction = subresource::typed_body(asked, request, EVICTION).await?;
     same_name(&eviction, target)?;
     let options = Options::read(&eviction["deleteOptions"], &asked.query)?;
-    let pod = subresource::parent(api, kind, target)?;
+    let pod = subresource::parent(api, kind, target).await?;
     if !ends_anyway(&pod) {
         spend_budget(api, asked, target, &pod).await?;
     }

@@ -11,11 +11,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::query::Query;
+use crate::server::Api;
 use crate::target::ResourcePath;
 
 /// The kind that a path names, or the 404 that clients expect.
-pub(crate) fn kind(path: &ResourcePath) -> Result<&'static Kind, Status> {
-    plimsoll_catalogue::find(&path.group, &path.version, &path.resource).ok_or_else(Status::no_such_path)
+pub(crate) fn kind(api: &Api, path: &ResourcePath) -> Result<&'static Kind, Status> {
+    plimsoll_catalogue::find(&path.group, &path.version, &path.resource)
+        .or_else(|| api.customs.find(&path.group, &path.version, &path.resource))
+        .ok_or_else(Status::no_such_path)
+}
+
+/// Every kind that is served now, group by group in the order of discovery.
+pub(crate) fn kinds(api: &Api) -> Vec<&'static Kind> {
+    plimsoll_catalogue::kinds().iter().chain(api.customs.kinds()).collect()
 }
 
 /// Key prefix of a collection: the whole kind, or one namespace.
@@ -130,11 +138,15 @@ pub(crate) fn key_parts<'a>(kind: &Kind, key: &'a str) -> (&'a str, &'a str) {
     (if kind.namespaced { parts.next().unwrap_or_default() } else { "" }, name)
 }
 
-/// A stored object in the form of the version that was asked for.
+/// A stored object of a built-in kind in the version that was asked for.
 pub(crate) fn served(kind: &'static Kind, entry: &Entry) -> Result<Value, Status> {
-    let stored: Value = serde_json::from_slice(&entry.value)
-        .map_err(|error| Status::internal(format!("stored object {} is damaged: {error}", entry.key)))?;
-    Ok(plimsoll_catalogue::convert(kind.storage_kind(), kind, stored))
+    Ok(plimsoll_catalogue::convert(kind.storage_kind(), kind, stored(entry)?))
+}
+
+/// An object as it is kept.
+pub(crate) fn stored(entry: &Entry) -> Result<Value, Status> {
+    serde_json::from_slice(&entry.value)
+        .map_err(|error| Status::internal(format!("stored object {} is damaged: {error}", entry.key)))
 }
 
 /// [`served`] as bytes; the stored bytes themselves where they serve.

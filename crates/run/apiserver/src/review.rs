@@ -15,7 +15,7 @@ use crate::server::Api;
 use crate::user::User;
 
 /// Answers a review, or `None` when the kind is no review.
-pub(crate) fn answer(
+pub(crate) async fn answer(
     api: &Api,
     kind: &Kind,
     user: &User,
@@ -24,9 +24,9 @@ pub(crate) fn answer(
     now: Timestamp,
 ) -> Option<Result<Value, Status>> {
     let status = match kind.kind {
-        "SelfSubjectAccessReview" => access(api, user, &review["spec"]),
-        "SubjectAccessReview" => named_access(api, &review["spec"]),
-        "LocalSubjectAccessReview" => local_access(api, &review["spec"], namespace),
+        "SelfSubjectAccessReview" => access(api, user, &review["spec"]).await,
+        "SubjectAccessReview" => named_access(api, &review["spec"]).await,
+        "LocalSubjectAccessReview" => local_access(api, &review["spec"], namespace).await,
         "SelfSubjectRulesReview" => rules(api, user, &review["spec"]),
         "SelfSubjectReview" => Ok(json!({"userInfo": info(user)})),
         "TokenReview" => token(api, &review["spec"]),
@@ -39,7 +39,7 @@ pub(crate) fn answer(
     }))
 }
 
-fn named_access(api: &Api, spec: &Value) -> Result<Value, Status> {
+async fn named_access(api: &Api, spec: &Value) -> Result<Value, Status> {
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
@@ -58,12 +58,12 @@ fn named_access(api: &Api, spec: &Value) -> Result<Value, Status> {
     if user.name.is_empty() && user.groups.is_empty() {
         return Err(Status::bad_request("at least one of user or group must be specified"));
     }
-    access(api, &user, spec)
+    access(api, &user, spec).await
 }
 
-fn local_access(api: &Api, spec: &Value, namespace: &str) -> Result<Value, Status> {
+async fn local_access(api: &Api, spec: &Value, namespace: &str) -> Result<Value, Status> {
     match spec["resourceAttributes"]["namespace"].as_str() {
-        Some(given) if given == namespace => named_access(api, spec),
+        Some(given) if given == namespace => named_access(api, spec).await,
         given => Err(Status::bad_request(format!(
             "spec.resourceAttributes.namespace must match metadata.namespace: {:?}, {namespace:?}",
             given.unwrap_or_default()
@@ -71,7 +71,7 @@ fn local_access(api: &Api, spec: &Value, namespace: &str) -> Result<Value, Statu
     }
 }
 
-fn access(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
+async fn access(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     if resource.is_object() == path.is_object() {
         return Err(Status::bad_request(
@@ -93,7 +93,7 @@ fn access(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
         let text = |value: &str| path[value].as_str().unwrap_or_default();
         Attributes { verb: text("verb"), path: text("path"), ..Attributes::default() }
     };
-    Ok(match authorize::allowed(api, user, &wanted) {
+    Ok(match authorize::allowed(api, user, &wanted).await {
         Some(reason) if reason.is_empty() => json!({"allowed": true}),
         Some(reason) => json!({"allowed": true, "reason": reason}),
         None => json!({"allowed": false}),

@@ -10,6 +10,7 @@ use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode::{self, Expected};
 use crate::object::meta;
 use crate::server::Api;
+use crate::shape::Shape;
 use crate::stages::{self, Asked};
 use crate::subresource;
 use crate::target::ResourcePath;
@@ -27,7 +28,7 @@ pub(crate) async fn serve(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
     if asked.method == http::Method::GET {
-        return Ok(body::json(StatusCode::OK, &view(&subresource::parent(api, kind, target)?)));
+        return Ok(body::json(StatusCode::OK, &view(&subresource::parent(api, kind, target).await?)));
     }
     let bytes = body::read(request.into_body()).await?;
     let change: Change = if asked.method == http::Method::PUT {
@@ -61,10 +62,8 @@ pub(crate) async fn serve(
 }
 
 fn checked(asked: &Asked, mut scale: Value) -> Result<Value, Status> {
-    let schema = plimsoll_schema::builtin()
-        .lookup("io.k8s.api.autoscaling.v1.Scale")
-        .ok_or_else(|| Status::internal("no schema for Scale"))?;
-    let expected = Expected { api_version: VERSION, kind: "Scale", schema };
+    let shape = Shape::named("io.k8s.api.autoscaling.v1.Scale")?;
+    let expected = Expected { api_version: VERSION, kind: "Scale", shape: &shape };
     decode::check(expected, decode::FieldValidation::read(&asked.query)?, &mut scale, &mut Vec::new())?;
     Ok(scale)
 }

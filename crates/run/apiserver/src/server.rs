@@ -18,6 +18,7 @@ use crate::authenticate::Peer;
 use crate::authorize::Rbac;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Config;
+use crate::custom::Customs;
 use crate::tunnel::Agents;
 use crate::user::User;
 use crate::{bootstrap, listen, stages};
@@ -25,6 +26,7 @@ use crate::{bootstrap, listen, stages};
 /// What all requests share.
 pub(crate) struct Api {
     pub(crate) store: Store,
+    pub(crate) customs: Customs,
     pub(crate) tokens: Tokens,
     pub(crate) rbac: Rbac,
     pub(crate) addresses: Addresses,
@@ -85,6 +87,7 @@ impl Server {
             rbac: Rbac::follow(&store),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             agents: Agents(Arc::new(agent_tls(credentials)?)),
+            customs: Customs::default(),
             store,
         };
         let server = Self { api: Arc::new(api) };

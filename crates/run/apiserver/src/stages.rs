@@ -6,6 +6,8 @@
 //! [`crate::delete`]: decode → default → admit → validate → own → commit), or a subresource
 //! ([`crate::subresource`]).
 
+use std::sync::Arc;
+
 use http::header::{HeaderName, WARNING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -23,6 +25,7 @@ use crate::protobuf::Accepted;
 use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
+use crate::shape::Shape;
 use crate::target::{ResourcePath, Target};
 use crate::user::User;
 use crate::write::{Ownership, Proposal, Write, Written};
@@ -40,7 +43,11 @@ pub(crate) struct Asked {
 }
 
 /// Serves one request.
-pub(crate) async fn serve(api: &Api, peer: &Peer, request: Request<RequestBody>) -> Response<ResponseBody> {
+pub(crate) async fn serve(
+    api: &Arc<Api>,
+    peer: &Peer,
+    request: Request<RequestBody>,
+) -> Response<ResponseBody> {
     let audit = request.headers().get(AUDIT_ID).cloned();
     let query = Query::parse(request.uri().query());
     let accepted = Accepted::of(request.headers());
@@ -60,12 +67,12 @@ pub(crate) async fn serve(api: &Api, peer: &Peer, request: Request<RequestBody>)
 }
 
 async fn answer(
-    api: &Api,
+    api: &Arc<Api>,
     peer: &Peer,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let user = authenticate::authenticate(api, peer, request.headers())?;
-    let user = authenticate::impersonate(api, user, request.headers())?;
+    let user = authenticate::authenticate(api, peer, request.headers()).await?;
+    let user = authenticate::impersonate(api, user, request.headers()).await?;
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let asked = Asked {
         user,
@@ -75,21 +82,22 @@ async fn answer(
         path,
     };
     match Target::parse(&asked.path) {
-        Target::Other => other(api, &asked),
+        Target::Other => other(api, &asked).await,
         Target::Resource(target) => resource(api, asked, target, request).await,
     }
 }
 
 /// Discovery, health and documents.
-fn other(api: &Api, asked: &Asked) -> Result<Response<ResponseBody>, Status> {
+async fn other(api: &Api, asked: &Asked) -> Result<Response<ResponseBody>, Status> {
     let verb = asked.method.as_str().to_ascii_lowercase();
     let wanted = Attributes { verb: &verb, path: &asked.path, ..Attributes::default() };
-    authorize::require(api, &asked.user, &wanted)?;
+    authorize::require(api, &asked.user, &wanted).await?;
     if asked.method != Method::GET && asked.method != Method::HEAD {
         return Err(Status::method_not_allowed("", "", asked.method.as_str()));
     }
-    let found =
-        health::answer(api, asked).or_else(|| discovery::answer(asked)).or_else(|| openapi::answer(asked));
+    let found = health::answer(api, asked)
+        .or_else(|| discovery::answer(api, asked))
+        .or_else(|| openapi::answer(asked));
     found.ok_or_else(Status::no_such_path)
 }
 
@@ -110,7 +118,7 @@ fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str, Status> {
 }
 
 async fn resource(
-    api: &Api,
+    api: &Arc<Api>,
     asked: Asked,
     target: ResourcePath,
     request: Request<RequestBody>,
@@ -125,8 +133,8 @@ async fn resource(
         name: &target.name,
         path: "",
     };
-    authorize::require(api, &asked.user, &wanted)?;
-    let kind = registry::kind(&target)?;
+    authorize::require(api, &asked.user, &wanted).await?;
+    let kind = registry::kind(api, &target)?;
     if kind.namespaced
         && target.namespace.is_empty()
         && (!target.name.is_empty() || asked.method == Method::POST)
@@ -142,16 +150,16 @@ async fn resource(
     match verb {
         "get" => {
             offered(Verb::Get)?;
-            collection::get(&api.store, kind, &target.namespace, &target.name, form, &asked.query)
+            collection::get(api, kind, &target, form, &asked.query).await
         }
         "list" => {
             offered(Verb::List)?;
-            collection::list(&api.store, kind, &target.namespace, form, &asked.query)
+            collection::list(api, kind, &target.namespace, form, &asked.query).await
         }
         "watch" => {
             offered(Verb::Watch)?;
             let form = (form, negotiate::media(&asked.headers));
-            watch::serve(&api.store, kind, &target.namespace, &target.name, form, &asked.query)
+            watch::serve(api, kind, &target, form, &asked.query).await
         }
         "delete" => {
             offered(Verb::Delete)?;
@@ -189,6 +197,7 @@ pub(crate) fn write<'a>(
         api,
         user: &asked.user,
         kind,
+        shape: Shape::of(api, kind)?,
         namespace: if kind.namespaced { &target.namespace } else { "" },
         name: &target.name,
         subresource,
@@ -233,6 +242,7 @@ async fn create(
     if !kind.is_stored() {
         write.check_type(&mut object)?;
         let answer = review::answer(api, kind, &asked.user, &target.namespace, object, write.now)
+            .await
             .unwrap_or_else(|| Err(Status::method_not_allowed(kind.group, kind.plural, "create")))?;
         return Ok(warned(body::json(StatusCode::CREATED, &answer), &write.warnings));
     }
@@ -327,7 +337,6 @@ impl Patch {
 
     /// The object that the patch makes of `old`.
     fn proposal(&self, write: &mut Write<'_>, old: &Value) -> Result<Proposal, Status> {
-        let schema = decode::schema(write.kind)?;
         let mut object = match self {
             Self::Apply { config, force } => return self.applied(write, old, config, *force),
             Self::Json(patch) => plimsoll_merge::json_patch(old.clone(), patch)?,
@@ -337,8 +346,7 @@ impl Patch {
                 object
             }
             Self::Strategic(patch) => {
-                let typed = plimsoll_merge::Typed::of(plimsoll_schema::builtin(), schema);
-                plimsoll_merge::strategic_merge(old.clone(), patch, typed)?
+                plimsoll_merge::strategic_merge(old.clone(), patch, write.shape.typed())?
             }
         };
         write.check_type(&mut object)?;
@@ -359,14 +367,13 @@ impl Patch {
         let mut config = config.clone();
         write.check_type(&mut config)?;
         let (api_version, now) = (write.kind.api_version(), write.time());
-        let typed = plimsoll_merge::Typed::of(plimsoll_schema::builtin(), decode::schema(write.kind)?);
         let request = plimsoll_merge::apply::Request {
             config: &config,
             writer: write.writer(&api_version, &now),
             force,
         };
         let live = old["metadata"]["uid"].is_string().then_some(old);
-        let mut object = plimsoll_merge::apply::apply(live, &request, typed, &write.ignored())?;
+        let mut object = plimsoll_merge::apply::apply(live, &request, write.shape.typed(), &write.ignored())?;
         if live.is_some() && config["metadata"]["resourceVersion"].is_null() {
             crate::object::metadata_mut(&mut object).remove("resourceVersion");
         }

@@ -11,10 +11,11 @@ use crate::decode::{self, Expected};
 use crate::object::meta;
 use crate::query::Query;
 use crate::server::Api;
+use crate::shape::Shape;
 use crate::stages::{self, Asked};
 use crate::target::ResourcePath;
 use crate::write::{Ownership, Proposal, Write};
-use crate::{binding, collection, eviction, negotiate, registry, scale, token};
+use crate::{binding, collection, eviction, negotiate, present, scale, token};
 
 /// Serves a request below an object.
 pub(crate) async fn serve(
@@ -47,7 +48,7 @@ pub(crate) async fn serve(
         ("token", Verb::Create) => token::create(api, asked, target, request).await,
         (_, Verb::Get) => {
             let form = negotiate::form(&asked.headers)?;
-            collection::get(&api.store, kind, &target.namespace, &target.name, form, &Query::default())
+            collection::get(api, kind, target, form, &Query::default()).await
         }
         (_, Verb::Update) => {
             let form = negotiate::form(&asked.headers)?;
@@ -69,20 +70,18 @@ pub(crate) async fn typed_body(
 ) -> Result<Value, Status> {
     let bytes = body::read(request.into_body()).await?;
     let mut value = decode::value(&asked.headers, &bytes)?;
-    let schema = plimsoll_schema::builtin()
-        .lookup(definition)
-        .ok_or_else(|| Status::internal(format!("no schema for {definition}")))?;
+    let shape = Shape::named(definition)?;
     let validation = decode::FieldValidation::read(&asked.query)?;
-    decode::check(Expected { api_version, kind, schema }, validation, &mut value, &mut Vec::new())?;
+    decode::check(Expected { api_version, kind, shape: &shape }, validation, &mut value, &mut Vec::new())?;
     Ok(value)
 }
 
 /// The object that a subresource belongs to.
-pub(crate) fn parent(api: &Api, kind: &'static Kind, target: &ResourcePath) -> Result<Value, Status> {
+pub(crate) async fn parent(api: &Api, kind: &'static Kind, target: &ResourcePath) -> Result<Value, Status> {
     let missing = || Status::not_found(kind.group, kind.plural, &target.name);
     let key = kind.key(&target.namespace, &target.name).ok_or_else(missing)?;
     let entry = api.store.get(&key).ok_or_else(missing)?;
-    registry::served(kind, &entry)
+    present::object(api, kind, &entry).await
 }
 
 /// A change of the parent that is not the client's own text.

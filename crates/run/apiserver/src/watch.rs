@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
-use plimsoll_store::{Entry, Event, EventKind, Revision, Store, StoreError, Watch, WatchItem};
+use plimsoll_store::{Entry, Event, EventKind, Revision, StoreError, Watch, WatchItem};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval};
 
@@ -18,7 +18,9 @@ use crate::body::{self, ResponseBody};
 use crate::negotiate::{Form, Media};
 use crate::query::Query;
 use crate::registry::{self, Selection};
-use crate::{collection, encode, table};
+use crate::server::Api;
+use crate::target::ResourcePath;
+use crate::{collection, encode, present, table};
 
 /// Clients that want bookmarks get one this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -26,18 +28,18 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const LEAST_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// GET of a collection with `watch=true`.
-pub(crate) fn serve(
-    store: &Store,
+pub(crate) async fn serve(
+    api: &Arc<Api>,
     kind: &'static Kind,
-    namespace: &str,
-    name: &str,
+    target: &ResourcePath,
     (form, media): (Form, Media),
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
-    let selection = Selection::read(kind, query, name)?;
+    let selection = Selection::read(kind, query, &target.name)?;
     let mut frames = VecDeque::new();
-    let presenter = Presenter { kind, form, media, query: query.clone(), rows: false };
-    let mut stream = Stream::open(store, presenter, selection, namespace, &mut frames)?;
+    let api = Arc::clone(api);
+    let presenter = Presenter { api, kind, form, media, query: query.clone(), rows: false };
+    let mut stream = Stream::open(presenter, selection, &target.namespace, &mut frames).await?;
     stream.waiting = frames;
     let pieces = stream::unfold(stream, |mut stream| async move {
         let piece = stream.next().await?;
@@ -63,14 +65,15 @@ struct Stream {
 }
 
 impl Stream {
-    fn open(
-        store: &Store,
+    async fn open(
         mut presenter: Presenter,
         selection: Selection,
         namespace: &str,
         frames: &mut VecDeque<Bytes>,
     ) -> Result<Self, Status> {
         let query = presenter.query.clone();
+        let api = Arc::clone(&presenter.api);
+        let store = &api.store;
         let prefix = match selection.name().and_then(|name| presenter.kind.key(namespace, name)) {
             // Objects whose keys only begin like this one are left out by the selection.
             Some(key) if !presenter.kind.namespaced || !namespace.is_empty() => key,
@@ -87,7 +90,7 @@ impl Stream {
         let after = if initial || (version == 0 && !query.has("sendInitialEvents")) {
             let listed = collection::select(store, presenter.kind, namespace, &selection, &Query::default())?;
             for entry in &listed.entries {
-                frames.push_back(presenter.frame("ADDED", entry, None)?);
+                frames.push_back(presenter.frame("ADDED", entry, None).await?);
             }
             if initial && wants_bookmarks {
                 frames.push_back(presenter.bookmark(listed.revision, true)?);
@@ -135,7 +138,7 @@ impl Stream {
             tokio::select! {
                 biased;
                 item = watch.next() => match item {
-                    Ok(item) => self.take(&item),
+                    Ok(item) => self.take(&item).await,
                     Err(_) => {
                         // The client was slower than the buffer; it lists again.
                         self.watch = None;
@@ -166,9 +169,9 @@ impl Stream {
         Some(piece.freeze())
     }
 
-    fn take(&mut self, item: &WatchItem) {
+    async fn take(&mut self, item: &WatchItem) {
         let WatchItem::Event(event) = item;
-        let frame = self.event(event);
+        let frame = self.event(event).await;
         self.push(frame);
     }
 
@@ -184,15 +187,15 @@ impl Stream {
     }
 
     /// What this client sees of a change: an object can come into and go out of its selection.
-    fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, Status> {
+    async fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, Status> {
         let kind = self.presenter.kind;
         let before = event.previous.as_ref().is_some_and(|previous| self.selection.matches(kind, previous));
         let after = event.kind == EventKind::Put && self.selection.matches(kind, &event.entry);
         let revision = event.entry.modified;
         match (before, after) {
             (false, false) => Ok(None),
-            (false, true) => self.presenter.frame("ADDED", &event.entry, None).map(Some),
-            (true, true) => self.presenter.frame("MODIFIED", &event.entry, None).map(Some),
+            (false, true) => self.presenter.frame("ADDED", &event.entry, None).await.map(Some),
+            (true, true) => self.presenter.frame("MODIFIED", &event.entry, None).await.map(Some),
             (true, false) => {
                 // The last state that was selected, at the revision of its end.
                 let last = if event.kind == EventKind::Put {
@@ -200,7 +203,7 @@ impl Stream {
                 } else {
                     &event.entry
                 };
-                self.presenter.frame("DELETED", last, Some(revision)).map(Some)
+                self.presenter.frame("DELETED", last, Some(revision)).await.map(Some)
             }
         }
     }
@@ -208,6 +211,7 @@ impl Stream {
 
 /// How events look to this client.
 struct Presenter {
+    api: Arc<Api>,
     kind: &'static Kind,
     form: Form,
     media: Media,
@@ -217,12 +221,17 @@ struct Presenter {
 }
 
 impl Presenter {
-    fn frame(&mut self, event: &str, entry: &Entry, revision: Option<Revision>) -> Result<Bytes, Status> {
+    async fn frame(
+        &mut self,
+        event: &str,
+        entry: &Entry,
+        revision: Option<Revision>,
+    ) -> Result<Bytes, Status> {
         let stale = revision.is_some_and(|revision| revision != entry.modified);
         if self.form == Form::Object && self.media == Media::Json && !stale {
-            return Ok(framed(event, &registry::served_bytes(self.kind, entry)?));
+            return Ok(framed(event, &present::bytes(&self.api, self.kind, entry).await?));
         }
-        let mut object = registry::served(self.kind, entry)?;
+        let mut object = present::object(&self.api, self.kind, entry).await?;
         if let Some(revision) = revision {
             object["metadata"]["resourceVersion"] = json!(revision.to_string());
         }

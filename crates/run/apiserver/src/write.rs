@@ -1,6 +1,6 @@
 //! Writing: create, update, patch and apply, one path for all of them.
 //!
-//! Create: decode → default → admit → prepare → validate → own → commit.
+//! Create: decode → default → own → admit (mutate) → prepare → validate → admit (validate) → commit.
 //! Everything else: read → change → the same, again from the start when someone else was quicker.
 
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, Revision, StoreError};
 use serde_json::{Value, json};
 
-use crate::admit;
+use crate::admit::{self, Operation};
 use crate::decode::{self, Expected, FieldValidation};
 use crate::encode;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
-use crate::registry;
+use crate::present;
 use crate::server::Api;
+use crate::shape::Shape;
 use crate::user::User;
 
 /// How often a write that meets another write is tried again.
@@ -33,6 +34,8 @@ pub(crate) struct Write<'a> {
     pub(crate) api: &'a Api,
     pub(crate) user: &'a User,
     pub(crate) kind: &'static Kind,
+    /// The kind's schema for the whole of this request.
+    pub(crate) shape: Shape,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
     pub(crate) subresource: Option<&'a str>,
@@ -93,9 +96,13 @@ impl Write<'_> {
     }
 
     async fn create_once(&mut self, mut object: Value, ownership: Ownership) -> Result<Written, Status> {
-        self.settle_identity(&mut object)?;
+        self.settle_scope(&mut object)?;
         self.kind.default(&mut object);
-        admit::create(self, &mut object)?;
+        if ownership == Ownership::Track {
+            self.own(None, &mut object);
+        }
+        admit::mutate(self, Operation::Create, &mut object, None).await?;
+        self.settle_identity(&mut object);
         self.kind.default(&mut object);
         self.kind.prepare_create(&mut object);
         let name = meta(&object, "name").to_owned();
@@ -105,51 +112,52 @@ impl Write<'_> {
             return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
         }
         self.warnings.extend(self.kind.strategy.warnings(&object));
-        if ownership == Ownership::Track {
-            self.own(None, &mut object)?;
-        }
+        admit::validate(self, Operation::Create, &object, None).await?;
         if !self.kind.is_stored() {
             return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, Verb::Create.name()));
         }
         let key = self.kind.key(meta(&object, "namespace"), &name).unwrap_or_default();
+        let exists = || Status::already_exists(self.kind.group, self.kind.plural, &name);
         if self.dry_run {
             return match self.api.store.get(&key) {
-                Some(_) => Err(Status::already_exists(self.kind.group, self.kind.plural, &name)),
+                Some(_) => Err(exists()),
                 None => Ok(Written { bytes: encode::object(&object), created: true }),
             };
         }
         let entry = match self.commit(&key, Expect::Absent, &object).await {
-            Err(StoreError::Precondition { .. }) => {
-                return Err(Status::already_exists(self.kind.group, self.kind.plural, &name));
-            }
-            outcome => outcome.map_err(|error| store_failure(&error))?,
+            Err(Refused::Taken) => return Err(exists()),
+            Err(Refused::Other(status)) => return Err(status),
+            Ok(entry) => entry,
         };
         reserved.keep();
-        Ok(Written { bytes: registry::served_bytes(self.kind, &entry)?, created: true })
+        Ok(Written { bytes: present::bytes(self.api, self.kind, &entry).await?, created: true })
     }
 
-    /// Name, namespace, uid and time of a new object.
-    fn settle_identity(&self, object: &mut Value) -> Result<(), Status> {
-        let now = object::time(self.now);
-        let namespace = self.namespace.to_owned();
+    /// The namespace of the request, and nothing of what only the server gives.
+    fn settle_scope(&self, object: &mut Value) -> Result<(), Status> {
         self.same_namespace(object)?;
         let metadata = metadata_mut(object);
         if self.kind.namespaced {
-            metadata.insert("namespace".to_owned(), namespace.into());
+            metadata.insert("namespace".to_owned(), self.namespace.into());
         } else {
             metadata.remove("namespace");
         }
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
             metadata.remove(field);
         }
+        Ok(())
+    }
+
+    /// Name, uid and time of a new object.
+    fn settle_identity(&self, object: &mut Value) {
+        let metadata = metadata_mut(object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
-        metadata.insert("creationTimestamp".to_owned(), now);
+        metadata.insert("creationTimestamp".to_owned(), object::time(self.now));
         let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         if text("name").is_empty() && !text("generateName").is_empty() {
             let name = generated(&text("generateName"));
             metadata.insert("name".to_owned(), name.into());
         }
-        Ok(())
     }
 
     fn same_namespace(&self, object: &Value) -> Result<(), Status> {
@@ -181,7 +189,7 @@ impl Write<'_> {
                     outcome => return outcome,
                 }
             };
-            let old = registry::served(self.kind, &current)?;
+            let old = present::object(self.api, self.kind, &current).await?;
             let proposal = change(self, &old)?;
             if let Some(written) = self.replace(&key, &current, &old, proposal).await? {
                 return Ok(written);
@@ -201,21 +209,23 @@ impl Write<'_> {
         let Proposal { object: mut new, ownership } = proposal;
         let insists = self.settle_update(&mut new, old, current.modified)?;
         self.kind.default(&mut new);
-        self.kind.prepare_update(&mut new, old, self.subresource);
-        admit::update(self, &mut new, old)?;
+        if ownership == Ownership::Track {
+            self.own(Some(old), &mut new);
+        }
+        admit::mutate(self, Operation::Update, &mut new, Some(old)).await?;
         self.kind.default(&mut new);
+        self.kind.prepare_update(&mut new, old, self.subresource);
         let reserved = self.api.addresses.reserve(self.kind, &mut new, Some(old))?;
         let errors = self.kind.validate_update(&new, old, self.subresource);
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, self.name, &errors));
         }
-        if ownership == Ownership::Track {
-            self.own(Some(old), &mut new)?;
-        }
-        if new == *old {
-            return Ok(Some(Written { bytes: registry::served_bytes(self.kind, current)?, created: false }));
-        }
+        admit::validate(self, Operation::Update, &new, Some(old)).await?;
         self.warnings.extend(self.kind.strategy.warnings(&new));
+        if new == *old {
+            let bytes = present::bytes(self.api, self.kind, current).await?;
+            return Ok(Some(Written { bytes, created: false }));
+        }
         if self.dry_run {
             return Ok(Some(Written { bytes: encode::object(&new), created: false }));
         }
@@ -227,13 +237,14 @@ impl Write<'_> {
         match outcome {
             Ok(entry) => {
                 reserved.keep();
-                Ok(Some(Written { bytes: registry::served_bytes(self.kind, &entry)?, created: false }))
+                let bytes = present::bytes(self.api, self.kind, &entry).await?;
+                Ok(Some(Written { bytes, created: false }))
             }
-            Err(StoreError::Precondition { .. }) if insists => {
+            Err(Refused::Taken) if insists => {
                 Err(Status::modified(self.kind.group, self.kind.plural, self.name))
             }
-            Err(StoreError::Precondition { .. }) => Ok(None),
-            Err(error) => Err(store_failure(&error)),
+            Err(Refused::Taken) => Ok(None),
+            Err(Refused::Other(status)) => Err(status),
         }
     }
 
@@ -308,17 +319,15 @@ impl Write<'_> {
     /// Holds a body against the kind.
     pub(crate) fn check_type(&mut self, object: &mut Value) -> Result<(), Status> {
         let api_version = self.kind.api_version();
-        let expected =
-            Expected { api_version: &api_version, kind: self.kind.kind, schema: decode::schema(self.kind)? };
+        let expected = Expected { api_version: &api_version, kind: self.kind.kind, shape: &self.shape };
         decode::check(expected, self.validation, object, &mut self.warnings)
     }
 
     /// Brings `metadata.managedFields` up to date.
-    fn own(&self, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
-        let typed = plimsoll_merge::Typed::of(plimsoll_schema::builtin(), decode::schema(self.kind)?);
+    fn own(&self, old: Option<&Value>, new: &mut Value) {
         let (api_version, now) = (self.kind.api_version(), self.time());
-        plimsoll_merge::managed::track(old, new, &self.writer(&api_version, &now), typed, &self.ignored());
-        Ok(())
+        let writer = self.writer(&api_version, &now);
+        plimsoll_merge::managed::track(old, new, &writer, self.shape.typed(), &self.ignored());
     }
 
     /// Who writes, as managedFields record it.
@@ -347,10 +356,10 @@ impl Write<'_> {
         object::time(self.now).as_str().unwrap_or_default().to_owned()
     }
 
-    async fn commit(&self, key: &str, expect: Expect, object: &Value) -> Result<Arc<Entry>, StoreError> {
-        let ttl = (self.kind.kind == "Event").then_some(EVENT_TTL);
-        let value = encode::halves(&self.stored(object)).with_ttl(ttl);
-        self.api.store.commit(key, expect, Change::Put(value)).await
+    async fn commit(&self, key: &str, expect: Expect, object: &Value) -> Result<Arc<Entry>, Refused> {
+        let ttl = (self.kind.kind == "Event" && !self.kind.is_custom()).then_some(EVENT_TTL);
+        let value = encode::halves(&present::stored(self.api, self.kind, object).await?).with_ttl(ttl);
+        Ok(self.api.store.commit(key, expect, Change::Put(value)).await?)
     }
 
     /// Removes the object; `object` is the last state that watchers see.
@@ -359,21 +368,11 @@ impl Write<'_> {
         key: &str,
         expect: Expect,
         object: &Value,
-    ) -> Result<Arc<Entry>, StoreError> {
-        let entry =
-            self.api.store.commit(key, expect, Change::Delete(encode::halves(&self.stored(object)))).await?;
+    ) -> Result<Arc<Entry>, Refused> {
+        let last = encode::halves(&present::stored(self.api, self.kind, object).await?);
+        let entry = self.api.store.commit(key, expect, Change::Delete(last)).await?;
         self.api.addresses.release(self.kind, object);
         Ok(entry)
-    }
-
-    /// The object in the version that is kept.
-    fn stored(&self, object: &Value) -> Value {
-        let storage = self.kind.storage_kind();
-        if storage == self.kind {
-            object.clone()
-        } else {
-            plimsoll_catalogue::convert(self.kind, storage, object.clone())
-        }
     }
 }
 
@@ -386,6 +385,29 @@ fn generated(prefix: &str) -> String {
     }
     let random = (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]));
     prefix[..end].chars().chain(random).collect()
+}
+
+/// Why a commit did not happen.
+pub(crate) enum Refused {
+    /// The key was not as expected: somebody else was quicker.
+    Taken,
+    /// What the client is told.
+    Other(Status),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Precondition { .. } => Self::Taken,
+            error => Self::Other(store_failure(&error)),
+        }
+    }
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self::Other(status)
+    }
 }
 
 /// What clients are told when the store refuses.

@@ -120,6 +120,14 @@ impl Kind {
         strategy: &Plain,
     };
 
+    /// The row of a kind that users define; it has no built-in schema.
+    pub const CUSTOM: Kind = Kind { subresources: &[], generation: Generation::Content, ..Kind::BASE };
+
+    /// Defined by users, not by this catalogue.
+    pub fn is_custom(&self) -> bool {
+        self.definition.is_empty()
+    }
+
     /// `v1` or `GROUP/VERSION`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -149,10 +157,12 @@ impl Kind {
         self.subresource("status").is_some()
     }
 
-    /// The row whose form is kept in the store (this one, unless versions share a storage).
+    /// The row whose form is kept in the store (this one, unless built-in versions share a storage).
     pub fn storage_kind(&'static self) -> &'static Kind {
         match self.storage {
-            Storage::Stored { group, version, .. } if (group, version) != (self.group, self.version) => {
+            Storage::Stored { group, version, .. }
+                if !self.is_custom() && (group, version) != (self.group, self.version) =>
+            {
                 crate::by_kind(group, version, self.kind)
                     .expect("a test checks that each storage version has a row")
             }

@@ -55,6 +55,6 @@ pub use convert::convert;
 pub use kind::{Generation, Kind, Storage, Subresource};
 pub use names::NameRule;
 pub use pod_spec::qos;
-pub use rows::{Group, by_kind, find, groups, kinds};
+pub use rows::{Group, by_kind, find, groups, groups_of, kinds};
 pub use strategy::{Grace, Strategy};
 pub use verbs::{Verb, Verbs};

@@ -64,8 +64,13 @@ pub fn by_kind(group: &str, version: &str, name: &str) -> Option<&'static Kind> 
 
 /// The groups in the order of discovery, each with its versions.
 pub fn groups() -> Vec<Group> {
+    groups_of(kinds())
+}
+
+/// The groups of these rows, in their order.
+pub fn groups_of<'k>(kinds: impl IntoIterator<Item = &'k Kind>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for kind in kinds() {
+    for kind in kinds {
         match groups.iter_mut().find(|group| group.name == kind.group) {
             None => groups.push(Group { name: kind.group, versions: vec![kind.version] }),
             Some(group) if !group.versions.contains(&kind.version) => group.versions.push(kind.version),

@@ -13,51 +13,85 @@ use crate::write::Write;
 /// Namespaces that cannot be deleted.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 
-/// A new object.
-pub(crate) fn create(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
-    namespace_accepts(write, object)?;
-    match (write.kind.group, write.kind.kind) {
-        ("", "Pod") => pod(write, object),
-        ("", "PersistentVolumeClaim") => {
-            defaults::storage_class(object, || all(write, "storage.k8s.io", "storageclasses"));
-            defaults::protect(object, "kubernetes.io/pvc-protection");
-            Ok(())
-        }
-        ("", "PersistentVolume") => {
-            defaults::protect(object, "kubernetes.io/pv-protection");
-            Ok(())
-        }
-        ("networking.k8s.io", "Ingress") => {
-            defaults::ingress_class(object, || all(write, "networking.k8s.io", "ingressclasses"));
-            Ok(())
-        }
-        ("", "Node") => {
-            defaults::not_ready_taint(object);
-            Ok(())
-        }
-        ("rbac.authorization.k8s.io", _) => crate::authorize::escalation(write, object),
-        ("scheduling.k8s.io", "PriorityClass") => {
-            priority::check_class(object, &all(write, "scheduling.k8s.io", "priorityclasses"))
-        }
-        _ => Ok(()),
-    }
+/// What a request does to an object, as admission knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
 }
 
-/// A changed object.
-pub(crate) fn update(write: &mut Write<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
-    match write.kind.group {
-        "rbac.authorization.k8s.io" if new != old => crate::authorize::escalation(write, new),
-        _ => Ok(()),
+/// Brings the object of a create or update into the form that the cluster wants, or refuses it.
+/// `old` is the present state; it stands alone (with `object` null) when the object is deleted.
+pub(crate) async fn mutate(
+    write: &mut Write<'_>,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    lifecycle(write, operation, object)?;
+    if operation == Operation::Create {
+        added(write, object)?;
     }
+    if operation != Operation::Delete
+        && write.kind.group == "rbac.authorization.k8s.io"
+        && old.is_none_or(|old| old != object)
+    {
+        crate::authorize::escalation(write, object).await?;
+    }
+    Ok(())
+}
+
+/// Has the last word about an object that is otherwise valid.
+pub(crate) async fn validate(
+    write: &mut Write<'_>,
+    operation: Operation,
+    object: &Value,
+    _old: Option<&Value>,
+) -> Result<(), Status> {
+    if operation == Operation::Create && write.kind.kind == "PriorityClass" && !write.kind.is_custom() {
+        priority::check_class(object, &all(write, "scheduling.k8s.io", "priorityclasses"))?;
+    }
+    Ok(())
 }
 
 /// A deletion.
-pub(crate) fn delete(write: &mut Write<'_>, old: &Value) -> Result<(), Status> {
-    let name = meta(old, "name");
-    if write.kind.kind == "Namespace" && IMMORTAL.contains(&name) {
-        return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+pub(crate) async fn delete(write: &mut Write<'_>, old: &Value) -> Result<(), Status> {
+    mutate(write, Operation::Delete, &mut Value::Null, Some(old)).await?;
+    validate(write, Operation::Delete, &Value::Null, Some(old)).await
+}
+
+/// What new objects of some kinds get.
+fn added(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
+    match (write.kind.group, write.kind.kind) {
+        ("", "Pod") => return pod(write, object),
+        ("", "PersistentVolumeClaim") => {
+            defaults::storage_class(object, || all(write, "storage.k8s.io", "storageclasses"));
+            defaults::protect(object, "kubernetes.io/pvc-protection");
+        }
+        ("", "PersistentVolume") => defaults::protect(object, "kubernetes.io/pv-protection"),
+        ("networking.k8s.io", "Ingress") => {
+            defaults::ingress_class(object, || all(write, "networking.k8s.io", "ingressclasses"));
+        }
+        ("", "Node") => defaults::not_ready_taint(object),
+        _ => {}
     }
     Ok(())
+}
+
+/// Namespaces begin and end in order.
+fn lifecycle(write: &Write<'_>, operation: Operation, object: &Value) -> Result<(), Status> {
+    match operation {
+        Operation::Create => namespace_accepts(write, object),
+        Operation::Delete
+            if write.kind.group.is_empty()
+                && write.kind.kind == "Namespace"
+                && IMMORTAL.contains(&write.name) =>
+        {
+            Err(Status::forbidden("", "namespaces", write.name, "this namespace may not be deleted"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Namespaced objects need a namespace that exists and is not about to go.

@@ -1,0 +1,5 @@
+//! The server as a whole, asked from inside the process: a module for each behaviour.
+
+mod support;
+
+mod objects;

@@ -1,0 +1,150 @@
+//! A server with files of its own, and a client that sees codes and headers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use plimsoll_apiserver::{Config, Credentials, Server, User};
+use plimsoll_pki::{Authority, Purpose};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// A running server; stops when it is dropped.
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    pub(crate) folder: TempDir,
+    pub(crate) authority: Authority,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON; null when it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The `message` of a Status.
+    pub(crate) fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Cluster {
+    /// A server that listens nowhere.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server whose configuration is changed by `adjust` before it starts.
+    pub(crate) async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let path = |name: &str| folder.path().join(name);
+        let authority = Authority::ensure(folder.path(), "ca", "test-ca").expect("an authority");
+        let request = plimsoll_pki::Request {
+            purpose: Purpose::Server,
+            dns_names: vec!["localhost".to_owned()],
+            addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            ..plimsoll_pki::Request::client("kube-apiserver", &[])
+        };
+        let server = authority.ensure_issued(folder.path(), "apiserver", &request).expect("a certificate");
+        let agent = plimsoll_pki::Request::client("agent", &["system:masters"]);
+        let agent = authority.ensure_issued(folder.path(), "agent", &agent).expect("a certificate");
+        let mut config = Config {
+            store: path("store"),
+            listen: Vec::new(),
+            advertise: SocketAddr::from(([10, 0, 0, 1], 6443)),
+            service_cidr: "10.96.0.0/16".parse().expect("a range"),
+            node_ports: 30000..=32767,
+            cluster_dns: "10.96.0.10".parse().expect("an address"),
+            credentials: Credentials {
+                client_ca: authority.certificate().to_owned(),
+                certificate: server.certificate,
+                key: server.key,
+                kubelet_certificate: agent.certificate,
+                kubelet_key: agent.key,
+                service_account_key: path("sa.key"),
+            },
+        };
+        adjust(&mut config);
+        let shutdown = CancellationToken::new();
+        let server = Server::start(config, shutdown.clone()).await.expect("the server starts");
+        Self { server, folder, authority, shutdown }
+    }
+
+    /// Asks as an administrator.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.ask_as(admin(), method, path, &[], body).await
+    }
+
+    /// Asks as `user`, with more headers; a body is JSON unless a header says otherwise.
+    pub(crate) async fn ask_as(
+        &self,
+        user: User,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = request.body(kube::client::Body::from(body)).expect("a request");
+        let response =
+            self.server.service(user, "test").oneshot(request).await.unwrap_or_else(|never| match never {});
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// GET as an administrator.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// POST as an administrator.
+    pub(crate) async fn post(&self, path: &str, object: Value) -> Answer {
+        self.ask(Method::POST, path, Some(object)).await
+    }
+
+    /// PUT as an administrator.
+    pub(crate) async fn put(&self, path: &str, object: Value) -> Answer {
+        self.ask(Method::PUT, path, Some(object)).await
+    }
+
+    /// PATCH as an administrator, with the media type of the patch.
+    pub(crate) async fn patch(&self, path: &str, media_type: &str, patch: Value) -> Answer {
+        self.ask_as(admin(), Method::PATCH, path, &[("content-type", media_type)], Some(patch)).await
+    }
+
+    /// DELETE as an administrator.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, None).await
+    }
+}
+
+/// Somebody who may do everything.
+pub(crate) fn admin() -> User {
+    User::authenticated("admin", &["system:masters"])
+}
