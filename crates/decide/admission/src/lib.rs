@@ -6,6 +6,7 @@
 pub mod bootstrap;
 mod bootstrap_table;
 pub mod defaults;
+pub mod pod_security;
 pub mod priority;
 pub mod rbac;
 pub mod service_account;
