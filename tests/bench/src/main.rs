@@ -1,181 +1,48 @@
-//! Prints what a cluster on this machine costs in time and memory.
+//! Prints what things cost in time and memory on this machine. It judges nothing.
 //!
-//! Run by hand, as root, with the release build:
+//! Run by hand with the release build, on a machine that does nothing else meanwhile:
 //!
 //! ```text
 //! cargo build --release -p plimsoll -p plimsoll-bench
-//! target/*/release/plimsoll-bench
+//! target/*/release/plimsoll-bench cluster          # a whole cluster; as root
+//! target/*/release/plimsoll-bench api              # the API server with its store, all cases
+//! target/*/release/plimsoll-bench api gets list    # some of them
 //! ```
 //!
 //! Each line names what was measured, the figure, and the aim.
 
-use std::fs;
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+mod api;
+mod cluster;
+mod process;
 
-use plimsoll_e2e::{Cluster, Namespace, run};
-use serde_json::Value;
+use std::process::ExitCode;
 
-/// Idle processor use is taken over this time.
-const IDLE: Duration = Duration::from_secs(20);
-/// The kernel counts processor time in these parts of a second.
-const TICKS: f64 = 100.0;
-const LIMIT: Duration = Duration::from_secs(120);
+// The same as the program's, so that memory is comparable.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {
-    let cluster = Cluster::prepare(&[]);
-    report("first start to node ready", &format!("{} ms", cluster.up()), "under 2000 ms");
-    cluster.stop();
-    report("restart to node ready", &format!("{} ms", cluster.up()), "under 1000 ms");
-    let space = cluster.namespace("bench");
-    idle(&cluster);
-    single_pods(&space);
-    many_pods(&space);
-    large_list(&cluster);
-}
-
-fn report(what: &str, figure: &str, aim: &str) {
-    println!("{what:<46} {figure:>16}   (aim: {aim})");
-}
-
-fn manifest(name: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: bench}}}}\nspec:\n  \
-         terminationGracePeriodSeconds: 0\n  containers: [{{name: main, image: plimsoll.io/demo, imagePullPolicy: IfNotPresent}}]\n"
-    )
-}
-
-/// From the moment that a watcher sees the new pod to the one that it sees it Running.
-fn single_pods(space: &Namespace<'_>) {
-    let mut times: Vec<u128> = (0..20)
-        .map(|number| {
-            let name = format!("one-{number}");
-            let mut watch = space.follow(&[
-                "get",
-                "pods",
-                "--watch-only",
-                "--field-selector",
-                &format!("metadata.name={name}"),
-                "--output=jsonpath={.metadata.name} {.status.phase}{\"\\n\"}",
-            ]);
-            // The watch is there when another object's change would be seen; its start has no sign of its own.
-            thread::sleep(Duration::from_millis(300));
-            let manifest = manifest(&name);
-            thread::scope(|scope| {
-                scope.spawn(|| space.apply(&manifest));
-                watch.line(LIMIT, |line| line.ends_with(" Pending"));
-                let created = Instant::now();
-                watch.line(LIMIT, |line| line.ends_with(" Running"));
-                created.elapsed().as_millis()
-            })
-        })
-        .collect();
-    times.sort_unstable();
-    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    report("one pod, created to Running (median of 20)", &format!("{median} ms"), "under 150 ms");
-    report("one pod, created to Running (worst of 20)", &format!("{worst} ms"), "none");
-    space.kubectl(&["delete", "pods", "--all", "--force", "--grace-period=0"]).ok();
-    space.wait("the pods are gone", || space.list("pods").is_empty().then_some(()));
-}
-
-/// A Deployment of 30, from its creation to the last pod Running.
-fn many_pods(space: &Namespace<'_>) {
-    space.kubectl(&["create", "deployment", "many", "--image=plimsoll.io/demo", "--replicas=0"]).ok();
-    let patch =
-        r#"{"spec":{"template":{"spec":{"containers":[{"name":"demo","imagePullPolicy":"IfNotPresent"}]}}}}"#;
-    space.kubectl(&["patch", "deployment", "many", "-p", patch]).ok();
-    let mut watch = space.follow(&[
-        "get",
-        "pods",
-        "--watch-only",
-        "--output=jsonpath={.metadata.name} {.status.phase}{\"\\n\"}",
-    ]);
-    thread::sleep(Duration::from_millis(500));
-    let elapsed = thread::scope(|scope| {
-        scope.spawn(|| space.kubectl(&["scale", "deployment/many", "--replicas=30"]).ok());
-        watch.line(LIMIT, |line| line.ends_with(" Pending"));
-        let created = Instant::now();
-        let mut running = std::collections::BTreeSet::new();
-        while running.len() < 30 {
-            let line = watch.line(LIMIT, |line| line.ends_with(" Running"));
-            running.insert(line);
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] | ["cluster"] => {
+            cluster::run();
+            Ok(())
         }
-        created.elapsed().as_millis()
-    });
-    report("30 pods at once, created to all Running", &format!("{elapsed} ms"), "under 1500 ms");
-    space.kubectl(&["delete", "deployment", "many"]).ok();
-    space.wait("the pods are gone", || space.list("pods").is_empty().then_some(()));
+        [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
+        ["api", cases @ ..] => api::run(cases),
+        _ => Err(anyhow::anyhow!("usage: plimsoll-bench [cluster | api [{}]…]", api::names().join(" | "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plimsoll-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn idle(cluster: &Cluster) {
-    let before = processor_time(cluster.process_id());
-    thread::sleep(IDLE);
-    let used = processor_time(cluster.process_id()) - before;
-    report(
-        "idle processor use over 20 s",
-        &format!("{:.2} %", used / IDLE.as_secs_f64() * 100.0),
-        "under 1 % of a core",
-    );
-    let memory = resident(cluster.process_id());
-    report("idle resident memory, node and all", &format!("{:.1} MB", memory / 1e6), "under 80 MB");
-}
-
-/// Seconds of processor time that a process used.
-fn processor_time(id: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The name in parentheses may contain spaces; what counts comes after it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks =
-        |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
-    (ticks(11) + ticks(12)) / TICKS
-}
-
-fn resident(id: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() * 1024.0
-}
-
-/// `kubectl get pods` of 1,000 pods: the table as the server makes it, without kubectl's own time.
-fn large_list(cluster: &Cluster) {
-    let control = Cluster::prepare(&["--no-node"]);
-    control.up();
-    let text: String =
-        (0..1000).map(|number| format!("---\n{}", manifest(&format!("pod-{number}")))).collect();
-    control.kubectl_with(&["create", "-f", "-"], text.as_bytes()).ok();
-    let pods = control
-        .api("/api/v1/namespaces/default/pods?limit=1")
-        .map(|list| list["metadata"]["remainingItemCount"].clone());
-    assert_eq!(pods, Some(Value::from(999)), "1,000 pods are there");
-    let mut times: Vec<f64> = (0..11).map(|_| timed(&control)).collect();
-    times.sort_unstable_by(f64::total_cmp);
-    report("table of 1,000 pods (median of 11)", &format!("{:.1} ms", times[5] * 1000.0), "under 100 ms");
-    drop(control);
-    report(
-        "resident memory after all of it",
-        &format!("{:.1} MB", resident(cluster.process_id()) / 1e6),
-        "none",
-    );
-}
-
-/// Seconds from the end of the TLS handshake to the last byte of the table.
-fn timed(cluster: &Cluster) -> f64 {
-    let pki = cluster.data().join("pki");
-    let mut curl = Command::new("curl");
-    curl.args([
-        "--silent",
-        "--insecure",
-        "--output",
-        "/dev/null",
-        "--write-out",
-        "%{http_code} %{time_appconnect} %{time_total}",
-    ]);
-    curl.arg("--header").arg("Accept: application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
-    curl.arg("--cert").arg(pki.join("admin.crt")).arg("--key").arg(pki.join("admin.key"));
-    curl.arg(format!("https://{}/api/v1/namespaces/default/pods", cluster.listen()));
-    let text = run(&mut curl, b"", LIMIT).ok();
-    let fields: Vec<f64> = text.split(' ').filter_map(|text| text.parse().ok()).collect();
-    assert_eq!(fields[0] as u32, 200, "{text}");
-    fields[2] - fields[1]
+/// One figure with its aim.
+fn report(what: &str, figure: &str, aim: &str) {
+    println!("{what:<52} {figure:>16}   (aim: {aim})");
 }
