@@ -7,8 +7,9 @@ const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Volumes with the token are named like this.
 const VOLUME_PREFIX: &str = "kube-api-access-";
 
-/// Adds the account `name`; `account` is that object, if it exists.
-pub fn apply(pod: &mut Value, name: &str, account: Option<&Value>) -> Result<(), String> {
+/// Adds the account `name`; `account` is that object, if it exists. `suffix` ends the name of the token's
+/// volume and is random, so that no template relies on it.
+pub fn apply(pod: &mut Value, name: &str, account: Option<&Value>, suffix: &str) -> Result<(), String> {
     if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
         return Ok(());
     }
@@ -26,21 +27,18 @@ pub fn apply(pod: &mut Value, name: &str, account: Option<&Value>) -> Result<(),
     }
     let automount = pod["spec"]["automountServiceAccountToken"].as_bool();
     if automount.or(account["automountServiceAccountToken"].as_bool()).unwrap_or(true) {
-        mount_token(pod);
+        mount_token(pod, suffix);
     }
     Ok(())
 }
 
-fn mount_token(pod: &mut Value) {
+fn mount_token(pod: &mut Value, suffix: &str) {
     let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
     let known = volumes
         .iter()
         .filter_map(|volume| volume["name"].as_str())
         .find(|name| name.starts_with(VOLUME_PREFIX))
         .map(str::to_owned);
-    // Upstream ends the name at random; one derived from the uid differs between pods as well.
-    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-    let suffix: String = uid.chars().filter(char::is_ascii_alphanumeric).take(5).collect();
     let name = known.clone().unwrap_or_else(|| format!("{VOLUME_PREFIX}{suffix}"));
     let mut needed = false;
     for list in ["initContainers", "containers"] {
@@ -75,15 +73,15 @@ mod tests {
     use super::*;
 
     fn pod() -> Value {
-        json!({"metadata": {"namespace": "a", "uid": "12345678-aaaa"}, "spec": {
+        json!({"metadata": {"namespace": "a", "name": "p"}, "spec": {
             "containers": [{"name": "x"}, {"name": "y", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]}]}})
     }
 
     #[test]
     fn containers_get_the_token_once() {
         let mut pod = pod();
-        apply(&mut pod, "default", Some(&json!({}))).expect("account exists");
-        apply(&mut pod, "default", Some(&json!({}))).expect("twice does no harm");
+        apply(&mut pod, "default", Some(&json!({})), "12345").expect("account exists");
+        apply(&mut pod, "default", Some(&json!({})), "12345").expect("twice does no harm");
         assert_eq!(pod["spec"]["volumes"].as_array().map(Vec::len), Some(1));
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"].as_array().map(Vec::len), Some(1));
         assert_eq!(pod["spec"]["containers"][1]["volumeMounts"][0]["name"], "own");
@@ -99,7 +97,7 @@ mod tests {
         ] {
             let mut pod = pod();
             pod["spec"]["automountServiceAccountToken"] = own;
-            apply(&mut pod, "default", Some(&json!({"automountServiceAccountToken": accounts})))
+            apply(&mut pod, "default", Some(&json!({"automountServiceAccountToken": accounts})), "12345")
                 .expect("account exists");
             assert_eq!(pod["spec"]["volumes"].is_array(), mounted);
         }
@@ -107,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_missing_account_is_named() {
-        let error = apply(&mut pod(), "ghost", None).expect_err("no account");
+        let error = apply(&mut pod(), "ghost", None, "12345").expect_err("no account");
         assert_eq!(error, r#"error looking up service account a/ghost: serviceaccount "ghost" not found"#);
     }
 }

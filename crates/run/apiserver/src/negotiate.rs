@@ -30,6 +30,14 @@ pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Status> {
     })
 }
 
+/// Refuses clients that take nothing but forms which only stored objects have.
+pub(crate) fn plain(headers: &HeaderMap) -> Result<(), Status> {
+    match choices(headers).any(|(form, _)| form == Form::Object) {
+        true => Ok(()),
+        false => Err(Status::not_acceptable("application/json, application/vnd.kubernetes.protobuf")),
+    }
+}
+
 /// The encoding of that form.
 pub(crate) fn media(headers: &HeaderMap) -> Media {
     choices(headers).next().map_or(Media::Json, |(_, media)| media)

@@ -240,6 +240,7 @@ async fn create(
     let mut object = decode::value(&asked.headers, &bytes)?;
     let mut write = write(api, asked, kind, target, None)?;
     if !kind.is_stored() {
+        negotiate::plain(&asked.headers)?;
         write.check_type(&mut object)?;
         let answer = review::answer(api, kind, &asked.user, &target.namespace, object, write.now)
             .await

@@ -378,13 +378,20 @@ impl Write<'_> {
 
 /// A name that begins as wished and ends at random, as apimachinery's name generator makes it.
 fn generated(prefix: &str) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut end = prefix.len().min(63 - 5);
+    let mut end = prefix.len().min(63 - SUFFIX);
     while !prefix.is_char_boundary(end) {
         end -= 1;
     }
-    let random = (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]));
-    prefix[..end].chars().chain(random).collect()
+    format!("{}{}", &prefix[..end], random_suffix())
+}
+
+/// Letters at the end of a generated name.
+const SUFFIX: usize = 5;
+
+/// Letters that make no words.
+pub(crate) fn random_suffix() -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..SUFFIX).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
 }
 
 /// Why a commit did not happen.

@@ -8,7 +8,7 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::object::{deleting, meta};
-use crate::write::Write;
+use crate::write::{Write, random_suffix};
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
@@ -122,7 +122,7 @@ fn pod(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
         .unwrap_or("default")
         .to_owned();
     let account = one(write, "", "serviceaccounts", write.namespace, &name);
-    service_account::apply(object, &name, account.as_ref())
+    service_account::apply(object, &name, account.as_ref(), &random_suffix())
         .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))?;
     priority::resolve(object, &all(write, "scheduling.k8s.io", "priorityclasses"))
         .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))?;
