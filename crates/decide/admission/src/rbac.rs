@@ -271,6 +271,17 @@ impl Policy {
         }
     }
 
+    /// Forgets all roles or bindings of one kind.
+    pub fn remove_all(&mut self, kind: &str) {
+        let clustered = kind.starts_with("Cluster");
+        match kind {
+            "Role" | "ClusterRole" => {
+                self.roles.retain(|(namespace, _), _| namespace.is_empty() != clustered)
+            }
+            _ => self.bindings.retain(|namespace, _| namespace.is_empty() != clustered),
+        }
+    }
+
     /// The rules of a role; `None` when there is no such role.
     pub fn role(&self, namespace: &str, name: &str) -> Option<&[Rule]> {
         self.roles.get(&(namespace.to_owned(), name.to_owned())).map(Vec::as_slice)
@@ -465,6 +476,17 @@ mod tests {
         let wanted =
             Attributes { verb: "get", resource: "secrets", namespace: "a", name: "x", ..Default::default() };
         assert_eq!(policy.allows(Who { name: "eve", groups: &[] }, &wanted), None);
+    }
+
+    #[test]
+    fn a_kind_is_forgotten_without_its_namespaced_or_cluster_wide_sibling() {
+        let mut policy = policy();
+        let (roles, bindings) = (policy.roles.len(), policy.bindings.len());
+        policy.remove_all("ClusterRole");
+        policy.remove_all("ClusterRoleBinding");
+        assert!(policy.roles.keys().all(|(namespace, _)| !namespace.is_empty()));
+        assert!(policy.bindings.keys().all(|namespace| !namespace.is_empty()));
+        assert!(policy.roles.len() < roles && policy.bindings.len() < bindings);
     }
 
     #[test]

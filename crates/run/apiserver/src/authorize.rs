@@ -9,11 +9,11 @@ use plimsoll_admission::MASTERS;
 use plimsoll_admission::rbac::{Attributes, Policy, Rule, Who, uncovered};
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::{Status, qualified};
-use plimsoll_store::{Event, EventKind, Revision, Store, StoreError, WatchEnd, WatchItem};
+use plimsoll_store::Store;
 use serde_json::Value;
 
+use crate::follow::{Follower, follow};
 use crate::object::meta;
-use crate::registry;
 use crate::server::Api;
 use crate::user::User;
 use crate::write::Write;
@@ -33,54 +33,9 @@ impl Rbac {
     pub(crate) fn follow(store: &Store) -> Self {
         let rbac = Self::default();
         for kind in KINDS.iter().filter_map(|plural| plimsoll_catalogue::find(GROUP, "v1", plural)) {
-            let revision = rbac.read(store, kind);
-            tokio::spawn(rbac.clone().keep(store.clone(), kind, revision));
+            follow(store, kind, Arc::new(rbac.clone()));
         }
         rbac
-    }
-
-    fn read(&self, store: &Store, kind: &'static Kind) -> Revision {
-        let page = registry::prefix(kind, "")
-            .ok()
-            .and_then(|prefix| store.range(&prefix, None, usize::MAX, None).ok());
-        let Some(page) = page else { return store.revision() };
-        let mut policy = self.write();
-        for object in page.entries.iter().filter_map(|entry| registry::served(kind, entry).ok()) {
-            policy.put(&object);
-        }
-        page.revision
-    }
-
-    async fn keep(self, store: Store, kind: &'static Kind, mut revision: Revision) {
-        let Ok(prefix) = registry::prefix(kind, "") else { return };
-        loop {
-            let mut watch = match store.watch(&prefix, Some(revision)) {
-                Ok(watch) => watch,
-                Err(StoreError::Closed) => return,
-                Err(_) => {
-                    revision = self.read(&store, kind);
-                    continue;
-                }
-            };
-            loop {
-                match watch.next().await {
-                    Ok(WatchItem::Event(event)) => self.take(kind, &event),
-                    Err(WatchEnd::Closed) => return,
-                    Err(_) => break,
-                }
-            }
-            revision = self.read(&store, kind);
-        }
-    }
-
-    fn take(&self, kind: &'static Kind, event: &Event) {
-        let Ok(object) = registry::served(kind, &event.entry) else { return };
-        match event.kind {
-            EventKind::Put => self.write().put(&object),
-            EventKind::Delete => {
-                self.write().remove(kind.kind, meta(&object, "namespace"), meta(&object, "name"))
-            }
-        }
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Policy> {
@@ -89,6 +44,22 @@ impl Rbac {
 
     fn with<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
         look(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Follower for Rbac {
+    fn reset(&self, kind: &'static Kind, objects: Vec<Value>) {
+        let mut policy = self.write();
+        policy.remove_all(kind.kind);
+        objects.iter().for_each(|object| policy.put(object));
+    }
+
+    fn put(&self, _kind: &'static Kind, object: &Value) {
+        self.write().put(object);
+    }
+
+    fn remove(&self, kind: &'static Kind, object: &Value) {
+        self.write().remove(kind.kind, meta(object, "namespace"), meta(object, "name"));
     }
 }
 

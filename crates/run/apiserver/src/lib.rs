@@ -21,6 +21,7 @@ mod delete;
 mod discovery;
 mod encode;
 mod eviction;
+mod follow;
 mod health;
 mod listen;
 mod negotiate;
