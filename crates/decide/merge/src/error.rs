@@ -133,7 +133,7 @@ mod tests {
     fn conflicts_as_clients_see_them() {
         let one = ApplyError::Conflicts(vec![conflict("\"mgr\" using v1", ".data.key")]);
         let status = Status::from(one);
-        assert_eq!((status.code, status.reason), (409, "Conflict"));
+        assert_eq!((status.code, &*status.reason), (409, "Conflict"));
         assert_eq!(status.message, "Apply failed with 1 conflict: conflict with \"mgr\" using v1: .data.key");
         assert_eq!(status.details["causes"][0]["reason"], "FieldManagerConflict");
 
@@ -154,6 +154,6 @@ mod tests {
         assert_eq!(status.message, "The allowed maximum operations in a JSON patch is 10000, got 10001");
         assert_eq!(status.code, 413);
         let status = Status::from(PatchError::NotApplicable("testing value /a failed: test failed".into()));
-        assert_eq!((status.code, status.reason), (422, "Invalid"));
+        assert_eq!((status.code, &*status.reason), (422, "Invalid"));
     }
 }

@@ -1,5 +1,7 @@
 //! Errors as clients see them: the API's `Status` object.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::field::FieldError;
@@ -11,7 +13,7 @@ pub struct Status {
     /// HTTP status code.
     pub code: u16,
     /// Machine-readable reason; empty for none.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Text for people.
     pub message: String,
     /// `Status.details`; null for none.
@@ -35,8 +37,8 @@ fn subject(group: &str, kind: &str, name: &str) -> Value {
 
 impl Status {
     /// Any code and reason.
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+    pub fn new(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), message: message.into(), details: Value::Null }
     }
 
     /// 400.
