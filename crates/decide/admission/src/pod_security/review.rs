@@ -277,7 +277,7 @@ mod tests {
             refusal.message,
             r#"pods "x" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostPID=true)"#
         );
-        assert_eq!((refusal.code, refusal.reason), (403, "Forbidden"));
+        assert_eq!((refusal.code, &*refusal.reason), (403, "Forbidden"));
         assert!(verdict.warnings.is_empty());
         assert_eq!(
             verdict.annotations,
