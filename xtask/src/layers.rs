@@ -24,8 +24,12 @@ enum Layer {
 ///
 /// (`jiff` can read the clock; [`crate::purity`] sees to it that nobody asks it to.)
 const PURE: &[&str] = &[
+    "aes",
+    "aes-gcm",
     "base64",
     "bytes",
+    "cbc",
+    "crypto_secretbox",
     "hickory-proto",
     "ipnet",
     "jiff",

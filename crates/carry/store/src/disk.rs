@@ -9,8 +9,8 @@ use std::sync::Arc;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use plimsoll_mvcc::{Entry, Event, EventKind, Revision, Row};
 
-use crate::StoreError;
 use crate::row::{self, LogRow};
+use crate::{StoreError, Transform};
 
 /// The layout that this version writes.
 const FORMAT: u32 = 1;
@@ -26,6 +26,7 @@ const CACHE: u64 = 4 << 20;
 pub(crate) struct Disk {
     db: Database,
     log: Keyspace,
+    transform: Option<Arc<dyn Transform>>,
 }
 
 /// Some events of history.
@@ -37,7 +38,7 @@ pub(crate) struct Chapter {
 
 impl Disk {
     /// Opens or creates the database below `path`; it holds secrets, so only the owner may enter.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, transform: Option<Arc<dyn Transform>>) -> Result<Self, StoreError> {
         check_format(path)?;
         let opened = Database::builder(path.join("db"))
             .cache_size(CACHE)
@@ -51,24 +52,27 @@ impl Disk {
         })?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let log = db.keyspace("log", options)?;
-        Ok(Self { db, log })
+        Ok(Self { db, log, transform })
     }
 
     /// Appends a group and syncs it: all of it or nothing is there after a crash.
     pub(crate) fn append(&self, events: &[Arc<Event>]) -> Result<(), fjall::Error> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         for event in events {
-            let key = row::row_key(event.revision(), &event.entry.key);
-            batch.insert(&self.log, key, row::row_value(event));
+            let (key, value) = (&event.entry.key, &event.entry.value);
+            let sealed = self.transform.as_ref().and_then(|transform| transform.seal(key, value));
+            let row = row::row_value(event, sealed.as_deref().unwrap_or(value));
+            batch.insert(&self.log, row::row_key(event.revision(), key), row);
         }
         batch.commit()
     }
 
     /// All rows from a revision on, in order.
     pub(crate) fn rows(&self, from: Revision) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
-        self.log.range(row::revision_key(from)..).map(|guard| {
+        let transform = self.transform.clone();
+        self.log.range(row::revision_key(from)..).map(move |guard| {
             let (key, value) = guard.into_inner()?;
-            row::decode(&key, &value).ok_or_else(|| StoreError::Damaged { revision: revision_of(&key) })
+            read(transform.as_deref(), &key, &value).map(|(row, _)| row)
         })
     }
 
@@ -76,8 +80,18 @@ impl Disk {
     pub(crate) fn version(&self, row: &Row) -> Result<Option<Entry>, StoreError> {
         let key = row::row_key(row.revision, &row.key);
         let Some(value) = self.log.get(&key)? else { return Ok(None) };
-        let found = row::decode(&key, &value).ok_or(StoreError::Damaged { revision: row.revision })?;
+        let (found, _) = read(self.transform.as_deref(), &key, &value)?;
         Ok((found.kind == EventKind::Put).then_some(found.entry))
+    }
+
+    /// Whether a version would be written in another form today.
+    pub(crate) fn stale(&self, row: &Row) -> Result<bool, StoreError> {
+        if self.transform.is_none() {
+            return Ok(false);
+        }
+        let key = row::row_key(row.revision, &row.key);
+        let Some(value) = self.log.get(&key)? else { return Ok(false) };
+        read(self.transform.as_deref(), &key, &value).map(|(_, stale)| stale)
     }
 
     /// The events on `prefix` behind `after` up to `until`, or the first part of them.
@@ -144,6 +158,19 @@ impl Disk {
     pub(crate) fn size(&self) -> Result<u64, StoreError> {
         Ok(self.db.disk_space()?)
     }
+}
+
+/// A row with its value as it was committed, and whether the form on disk is an outdated one.
+fn read(transform: Option<&dyn Transform>, key: &[u8], value: &[u8]) -> Result<(LogRow, bool), StoreError> {
+    let mut row =
+        row::decode(key, value).ok_or_else(|| StoreError::Damaged { revision: revision_of(key) })?;
+    let Some(transform) = transform else { return Ok((row, false)) };
+    let opened = transform.open(&row.entry.key, &row.entry.value);
+    let opened = opened.map_err(|cause| StoreError::Sealed { key: Arc::clone(&row.entry.key), cause })?;
+    if let Some(plain) = opened.value {
+        row.entry.value = plain.into();
+    }
+    Ok((row, opened.stale))
 }
 
 fn compacted_key() -> Vec<u8> {

@@ -76,6 +76,14 @@ pub enum StoreError {
         /// Its revision.
         revision: Revision,
     },
+    /// A value of the log is in a form that nothing reads.
+    #[error("unable to transform key {key:?}: {cause}")]
+    Sealed {
+        /// Its key.
+        key: Arc<str>,
+        /// What is wrong.
+        cause: String,
+    },
     /// The disk failed in a read.
     #[error("log: {0}")]
     Disk(#[from] fjall::Error),

@@ -1,8 +1,11 @@
 //! How a store behaves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_mvcc::Limits;
+
+use crate::Transform;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -14,6 +17,8 @@ pub struct Options {
     pub window: Limits,
     /// How many events may wait for one watcher; one that is further behind reads them from history.
     pub watch_queue: usize,
+    /// The form of values on disk; none: as they are.
+    pub transform: Option<Arc<dyn Transform>>,
 }
 
 impl Default for Options {
@@ -22,6 +27,7 @@ impl Default for Options {
             compaction_interval: Some(Duration::from_secs(5 * 60)),
             window: Limits::default(),
             watch_queue: 256,
+            transform: None,
         }
     }
 }

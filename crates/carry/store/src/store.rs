@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Step};
+use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Row, Step};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::Disk;
@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// When another process has it, a newer version wrote it, or the disk fails. Nothing is changed then.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let disk = Disk::open(path)?;
+        let disk = Disk::open(path, options.transform.clone())?;
         let mut expiry = Expiry::default();
         let rows = disk.rows(Revision::FIRST).map(|row| {
             row.map(|row| {
@@ -102,6 +102,16 @@ impl Store {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.inner.shared.read().get(key)
+    }
+
+    /// Whether the current version of a key lies on disk in another form than it would be written in
+    /// now ([`crate::Transform`]); reads the disk where there is more than one form.
+    ///
+    /// # Errors
+    /// When the disk fails or nothing reads the form.
+    pub fn stale(&self, key: &str) -> Result<bool, StoreError> {
+        let Some(entry) = self.get(key) else { return Ok(false) };
+        self.inner.shared.disk.stale(&Row { revision: entry.modified, key: Arc::clone(&entry.key) })
     }
 
     /// The version of a key at a revision; may read the disk when it was replaced since.

@@ -13,8 +13,12 @@ const FOLDER: &str = "PLIMSOLL_STORE_CRASH_FOLDER";
 const WRITERS: usize = 8;
 
 fn open(path: &Path) -> Store {
-    let options =
-        Options { compaction_interval: None, window: Limits { events: 16, bytes: 1 << 20 }, watch_queue: 4 };
+    let options = Options {
+        compaction_interval: None,
+        window: Limits { events: 16, bytes: 1 << 20 },
+        watch_queue: 4,
+        transform: None,
+    };
     Store::open(path, options).unwrap()
 }
 

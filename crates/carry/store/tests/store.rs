@@ -12,7 +12,12 @@ use plimsoll_store::{
 
 /// A window and queues so small that every test meets the log.
 fn small() -> Options {
-    Options { compaction_interval: None, window: Limits { events: 4, bytes: 1 << 20 }, watch_queue: 2 }
+    Options {
+        compaction_interval: None,
+        window: Limits { events: 4, bytes: 1 << 20 },
+        watch_queue: 2,
+        transform: None,
+    }
 }
 
 fn open(path: &Path) -> Store {
