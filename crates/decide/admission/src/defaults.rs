@@ -73,42 +73,6 @@ fn newest_default(classes: Vec<Value>, annotation: &str) -> Option<Value> {
     defaults.into_iter().next().map(|class| class["metadata"]["name"].clone())
 }
 
-/// RuntimeClass: overhead and scheduling of the named class.
-pub fn runtime_class(pod: &mut Value, class: impl FnOnce(&str) -> Option<Value>) -> Result<(), String> {
-    let Some(name) =
-        pod["spec"]["runtimeClassName"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
-    else {
-        return match pod["spec"]["overhead"].is_object() {
-            true => Err("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
-                .to_owned()),
-            false => Ok(()),
-        };
-    };
-    let class = class(&name).ok_or_else(|| format!("pod rejected: RuntimeClass {name:?} not found"))?;
-    if class["overhead"]["podFixed"].is_object() {
-        pod["spec"]["overhead"] = class["overhead"]["podFixed"].clone();
-    }
-    for (key, value) in class["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
-        let found = &pod["spec"]["nodeSelector"][key];
-        if found.is_string() && found != value {
-            return Err(format!(
-                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {found}"
-            ));
-        }
-        pod["spec"]["nodeSelector"][key] = value.clone();
-    }
-    let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
-    for toleration in class["scheduling"]["tolerations"].as_array().into_iter().flatten() {
-        if !tolerations.contains(toleration) {
-            tolerations.push(toleration.clone());
-        }
-    }
-    if !tolerations.is_empty() {
-        pod["spec"]["tolerations"] = Value::Array(tolerations);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,12 +6,18 @@
 
 pub mod bootstrap;
 mod bootstrap_table;
+pub mod claim;
 pub mod defaults;
 pub mod matching;
+pub mod plugin_config;
+pub mod plugins;
 pub mod pod_security;
 pub mod priority;
 pub mod rbac;
+pub mod runtime_class;
 pub mod service_account;
+pub mod strict;
+pub mod topology;
 pub mod webhook;
 
 /// `system:masters`: its members may do everything.

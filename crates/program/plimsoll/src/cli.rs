@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::demo::DemoArgs;
 use crate::image::ImageCommand;
+use crate::safeguards::SafeguardArgs;
 use crate::{demo, down, image, up};
 
 /// Kubernetes in one program
@@ -69,6 +70,8 @@ pub(crate) struct Up {
     /// Control group that all pods are in; chosen at the first start, kept afterwards
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_root: Option<String>,
+    #[command(flatten)]
+    pub(crate) safeguards: SafeguardArgs,
 }
 
 /// `plimsoll down`

@@ -50,6 +50,7 @@ impl ControlPlane {
             node_ports: 30000..=32767,
             cluster_dns: instance.cluster_dns(),
             credentials: credentials(&authority, options, instance)?,
+            safeguards: options.safeguards.options(),
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         let kubeconfig = admin(&authority, options, instance)?;

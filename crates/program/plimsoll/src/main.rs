@@ -13,6 +13,7 @@ mod instance;
 mod node;
 mod preflight;
 mod progress;
+mod safeguards;
 mod up;
 
 use std::process::ExitCode;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::safeguards::Safeguards;
+
 /// Everything the server needs to know; nothing is read from the environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub cluster_dns: IpAddr,
     /// Keys and certificates.
     pub credentials: Credentials,
+    /// Admission plugins and encryption at rest.
+    pub safeguards: Safeguards,
 }
 
 /// Files of keys and certificates, all PEM.

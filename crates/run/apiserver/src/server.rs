@@ -7,18 +7,20 @@ use std::sync::Arc;
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
 use plimsoll_pki::{PkiError, Tokens};
-use plimsoll_store::{Options, Store, StoreError};
+use plimsoll_store::{Options, Store, StoreError, Transform};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneService;
 
 use crate::address::Addresses;
+use crate::admit::Admission;
 use crate::authenticate::Peer;
 use crate::authorize::Rbac;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Config;
 use crate::custom::Customs;
+use crate::encryption::Encryption;
 use crate::tunnel::Agents;
 use crate::user::User;
 use crate::{bootstrap, listen, stages};
@@ -31,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) rbac: Rbac,
     pub(crate) addresses: Addresses,
     pub(crate) agents: Agents,
+    pub(crate) admission: Admission,
 }
 
 impl fmt::Debug for Api {
@@ -56,6 +59,17 @@ pub enum StartError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A file of the configuration is unusable.
+    #[error("{path}: {cause}")]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A choice of admission plugins means nothing.
+    #[error("{0}")]
+    Plugins(#[from] plimsoll_admission::plugins::PluginError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -78,7 +92,12 @@ pub struct Server {
 impl Server {
     /// Opens the store, makes what every cluster has and serves until `shutdown`.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
-        let store = Store::open(&config.store, Options::default())?;
+        let encryption = config.safeguards.encryption.as_ref().map(Encryption::load).transpose()?;
+        let transform = encryption.clone().map(|encryption| encryption as Arc<dyn Transform>);
+        let store = Store::open(&config.store, Options { transform, ..Options::default() })?;
+        if let Some(encryption) = encryption {
+            encryption.follow(shutdown.clone())?;
+        }
         let credentials = &config.credentials;
         let server_tls =
             listen::server_tls(&credentials.certificate, &credentials.key, &credentials.client_ca)?;
@@ -87,6 +106,7 @@ impl Server {
             rbac: Rbac::follow(&store),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             agents: Agents(Arc::new(agent_tls(credentials)?)),
+            admission: Admission::load(&config.safeguards.admission)?,
             customs: Customs::default(),
             store,
         };

@@ -222,7 +222,8 @@ impl Write<'_> {
         }
         admit::validate(self, Operation::Update, &new, Some(old)).await?;
         self.warnings.extend(self.kind.strategy.warnings(&new));
-        if new == *old {
+        // What lies on disk in an outdated form is written again though nothing changed.
+        if new == *old && !self.api.store.stale(key).map_err(|error| store_failure(&error))? {
             let bytes = present::bytes(self.api, self.kind, current).await?;
             return Ok(Some(Written { bytes, created: false }));
         }

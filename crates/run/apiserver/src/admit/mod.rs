@@ -3,12 +3,19 @@
 //! Reads the objects that a decision needs from the store and leaves the decision to
 //! `plimsoll-admission`.
 
-use plimsoll_admission::{defaults, priority, service_account};
+mod builtin;
+mod configuration;
+mod pod_security;
+
+use plimsoll_admission::plugins::Plugin;
+use plimsoll_admission::priority;
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::object::{deleting, meta};
-use crate::write::{Write, random_suffix};
+use crate::write::Write;
+
+pub(crate) use configuration::Admission;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
@@ -29,9 +36,11 @@ pub(crate) async fn mutate(
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    lifecycle(write, operation, object)?;
-    if operation == Operation::Create {
-        added(write, object)?;
+    if on(write, Plugin::NamespaceLifecycle) {
+        lifecycle(write, operation, object)?;
+    }
+    if operation != Operation::Delete {
+        builtin::mutate(write, operation, object).await?;
     }
     if operation != Operation::Delete
         && write.kind.group == "rbac.authorization.k8s.io"
@@ -47,9 +56,20 @@ pub(crate) async fn validate(
     write: &mut Write<'_>,
     operation: Operation,
     object: &Value,
-    _old: Option<&Value>,
+    old: Option<&Value>,
 ) -> Result<(), Status> {
-    if operation == Operation::Create && write.kind.kind == "PriorityClass" && !write.kind.is_custom() {
+    if operation != Operation::Delete {
+        builtin::validate(write, operation, object, old)?;
+        pod_security::validate(write, object, old)?;
+    }
+    if on(write, Plugin::AlwaysDeny) {
+        return Err(refused(write, object, "admission control is denying all modifications"));
+    }
+    if operation == Operation::Create
+        && on(write, Plugin::Priority)
+        && write.kind.kind == "PriorityClass"
+        && !write.kind.is_custom()
+    {
         priority::check_class(object, &all(write, "scheduling.k8s.io", "priorityclasses"))?;
     }
     Ok(())
@@ -59,24 +79,6 @@ pub(crate) async fn validate(
 pub(crate) async fn delete(write: &mut Write<'_>, old: &Value) -> Result<(), Status> {
     mutate(write, Operation::Delete, &mut Value::Null, Some(old)).await?;
     validate(write, Operation::Delete, &Value::Null, Some(old)).await
-}
-
-/// What new objects of some kinds get.
-fn added(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
-    match (write.kind.group, write.kind.kind) {
-        ("", "Pod") => return pod(write, object),
-        ("", "PersistentVolumeClaim") => {
-            defaults::storage_class(object, || all(write, "storage.k8s.io", "storageclasses"));
-            defaults::protect(object, "kubernetes.io/pvc-protection");
-        }
-        ("", "PersistentVolume") => defaults::protect(object, "kubernetes.io/pv-protection"),
-        ("networking.k8s.io", "Ingress") => {
-            defaults::ingress_class(object, || all(write, "networking.k8s.io", "ingressclasses"));
-        }
-        ("", "Node") => defaults::not_ready_taint(object),
-        _ => {}
-    }
-    Ok(())
 }
 
 /// Namespaces begin and end in order.
@@ -115,20 +117,15 @@ fn namespace_accepts(write: &Write<'_>, object: &Value) -> Result<(), Status> {
     Err(status)
 }
 
-fn pod(write: &mut Write<'_>, object: &mut Value) -> Result<(), Status> {
-    let name = object["spec"]["serviceAccountName"]
-        .as_str()
-        .filter(|name| !name.is_empty())
-        .unwrap_or("default")
-        .to_owned();
-    let account = one(write, "", "serviceaccounts", write.namespace, &name);
-    service_account::apply(object, &name, account.as_ref(), &random_suffix())
-        .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))?;
-    priority::resolve(object, &all(write, "scheduling.k8s.io", "priorityclasses"))
-        .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))?;
-    defaults::tolerations(object);
-    defaults::runtime_class(object, |class| one(write, "node.k8s.io", "runtimeclasses", "", class))
-        .map_err(|cause| Status::forbidden("", "pods", meta(object, "name"), cause))
+/// Is this plugin on?
+fn on(write: &Write<'_>, plugin: Plugin) -> bool {
+    write.api.admission.plugins.has(plugin)
+}
+
+/// The 403 about the object of a write.
+fn refused(write: &Write<'_>, object: &Value, cause: impl std::fmt::Display) -> Status {
+    let name = if write.name.is_empty() { meta(object, "name") } else { write.name };
+    Status::forbidden(write.kind.group, write.kind.plural, name, cause)
 }
 
 fn one(write: &Write<'_>, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {

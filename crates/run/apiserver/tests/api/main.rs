@@ -2,4 +2,7 @@
 
 mod support;
 
+mod encryption;
 mod objects;
+mod plugins;
+mod pod_security;

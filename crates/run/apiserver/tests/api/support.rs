@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
-use plimsoll_apiserver::{Config, Credentials, Server, User};
+use plimsoll_apiserver::{Config, Credentials, Safeguards, Server, User};
 use plimsoll_pki::{Authority, Purpose};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -81,6 +81,7 @@ impl Cluster {
                 kubelet_key: agent.key,
                 service_account_key: path("sa.key"),
             },
+            safeguards: Safeguards::default(),
         };
         adjust(&mut config);
         let shutdown = CancellationToken::new();
