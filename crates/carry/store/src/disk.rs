@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use plimsoll_mvcc::{Entry, Event, EventKind, Revision, Row};
+use plimsoll_mvcc::{Entry, Event, EventKind, Memo, Revision, Row};
 
 use crate::row::{self, LogRow};
 use crate::{StoreError, Transform};
@@ -127,7 +127,8 @@ impl Disk {
     fn event(&self, row: LogRow) -> Result<Event, StoreError> {
         let before = row.previous.map(|revision| Row { revision, key: Arc::clone(&row.entry.key) });
         let previous = before.map(|row| self.version(&row)).transpose()?.flatten();
-        Ok(Event { kind: row.kind, entry: Arc::new(row.entry), previous: previous.map(Arc::new) })
+        let previous = previous.map(Arc::new);
+        Ok(Event { kind: row.kind, entry: Arc::new(row.entry), previous, memo: Memo::default() })
     }
 
     /// The revision that the last compaction went to.

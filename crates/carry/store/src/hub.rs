@@ -146,7 +146,12 @@ mod tests {
             expires: None,
             memo: OnceLock::new(),
         };
-        Arc::new(Event { kind: EventKind::Put, entry: Arc::new(entry), previous: None })
+        Arc::new(Event {
+            kind: EventKind::Put,
+            entry: Arc::new(entry),
+            previous: None,
+            memo: Default::default(),
+        })
     }
 
     fn received(subscription: &mut Subscription) -> Vec<i64> {

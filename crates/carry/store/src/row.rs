@@ -95,7 +95,7 @@ mod tests {
             expires,
             memo: OnceLock::new(),
         };
-        Event { kind, entry: Arc::new(entry), previous }
+        Event { kind, entry: Arc::new(entry), previous, memo: Default::default() }
     }
 
     #[test]

@@ -63,6 +63,20 @@ pub struct Event {
     pub entry: Arc<Entry>,
     /// The version before, if there was one and it is still known.
     pub previous: Option<Arc<Entry>>,
+    /// Something that watchers make of the event once and share.
+    pub memo: Memo,
+}
+
+/// A value of any type, made by whoever needs it first.
+#[derive(Debug, Default)]
+pub struct Memo(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Memo {
+    /// The value, made at most once; `None` when one of another type is there already.
+    pub fn get_or<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        let made = self.0.get_or_init(|| Arc::new(make()));
+        Arc::clone(made).downcast().ok()
+    }
 }
 
 impl Event {
@@ -76,6 +90,14 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_memo_keeps_its_first_value() {
+        let memo = Memo::default();
+        assert_eq!(memo.get_or(|| 1).as_deref(), Some(&1));
+        assert_eq!(memo.get_or(|| 2).as_deref(), Some(&1));
+        assert_eq!(memo.get_or(|| "other type"), None);
+    }
 
     #[test]
     fn a_memo_is_derived_once() {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::{Change, Entry, Event, EventKind, Expect, Mvcc, Step, Value};
+use crate::{Change, Entry, Event, EventKind, Expect, Memo, Mvcc, Step, Value};
 
 /// What becomes of one transaction: the committed version of each step, or the refusal.
 pub type Outcome = Result<Vec<Arc<Entry>>, Refusal>;
@@ -90,7 +90,7 @@ impl Draft<'_> {
             expires: self.expires(kind, value),
             memo: OnceLock::new(),
         };
-        Event { kind, entry: Arc::new(entry), previous }
+        Event { kind, entry: Arc::new(entry), previous, memo: Memo::default() }
     }
 
     fn expires(&self, kind: EventKind, value: &Value) -> Option<u64> {

@@ -23,7 +23,7 @@ mod window;
 
 pub use change::{Body, Change, Expect, Step, Value};
 pub use compaction::Compaction;
-pub use entry::{Entry, Event, EventKind};
+pub use entry::{Entry, Event, EventKind, Memo};
 pub use expiry::Expiry;
 pub use group::{Group, Outcome, Refusal, sequence};
 pub use history::Row;

@@ -1,36 +1,25 @@
 //! Reading: one object, or a list from a consistent snapshot.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{Bytes, BytesMut};
-use futures::stream;
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
-use plimsoll_store::{Page, Revision, Store, StoreError};
-use serde::{Deserialize, Serialize};
+use plimsoll_store::{Entry, Page, Revision, Store, StoreError};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::body::{self, ResponseBody};
-use crate::negotiate::Form;
+use crate::list_options::ListOptions;
+use crate::negotiate::{Form, Media};
+use crate::page_token::PageToken;
 use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
 use crate::target::ResourcePath;
-use crate::{encode, present, table};
+use crate::{list_body, present, table};
 
 /// How many objects one step of a selective list looks at.
 const STEP: usize = 5000;
-/// Pieces of a list's body are gathered to about this many bytes.
-const PIECE: usize = 64 * 1024;
-
-/// Where the next page of a list begins.
-#[derive(Debug, Deserialize, Serialize)]
-struct Continue {
-    rv: i64,
-    start: String,
-}
 
 /// GET of one object.
 pub(crate) async fn get(
@@ -46,18 +35,25 @@ pub(crate) async fn get(
     let bytes = match form {
         Form::Object => present::bytes(api, kind, &entry).await?,
         Form::Table => {
-            encode::object(&table::of_object(kind, &present::object(api, kind, &entry).await?, query))
+            let bytes = present::bytes(api, kind, &entry).await?;
+            table::of_bytes(kind, &bytes, table::Include::of(query), true)
         }
-        Form::PartialMetadata => encode::object(&table::partial(present::object(api, kind, &entry).await?)),
+        Form::PartialMetadata => {
+            let mut partial = Vec::new();
+            table::write_partial(&present::bytes(api, kind, &entry).await?, &mut partial);
+            partial.into()
+        }
     };
     Ok(body::encoded(StatusCode::OK, "application/json", bytes))
 }
 
 /// One page of matching entries.
 pub(crate) struct Listed {
-    pub(crate) entries: Vec<Arc<plimsoll_store::Entry>>,
+    pub(crate) entries: Vec<Arc<Entry>>,
     pub(crate) revision: Revision,
-    next: Option<String>,
+    /// Whether more match behind them.
+    more: bool,
+    /// How many, where that is known.
     remaining: Option<usize>,
 }
 
@@ -66,169 +62,80 @@ pub(crate) async fn list(
     api: &Api,
     kind: &'static Kind,
     namespace: &str,
-    form: Form,
+    (form, media): (Form, Media),
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
+    let prefix = registry::prefix(kind, namespace)?;
+    let options = ListOptions::read(query, &prefix, api.store.revision())?;
     let selection = Selection::read(kind, query, "")?;
-    let listed = select(&api.store, kind, namespace, &selection, query)?;
+    let listed = select(&api.store, kind, namespace, &selection, &options)?;
     let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
-    if let Some(start) = &listed.next {
-        metadata["continue"] = json!(token(listed.revision, start));
+    if let (true, Some(last)) = (listed.more, listed.entries.last()) {
+        metadata["continue"] = json!(PageToken::behind(&last.key, &prefix, listed.revision).encode());
         if let Some(remaining) = listed.remaining {
             metadata["remainingItemCount"] = json!(remaining);
         }
     }
-    Ok(match form {
-        Form::Object => objects(api, kind, &listed, &metadata).await?,
-        Form::Table => {
-            let objects = present::objects(api, kind, &listed.entries).await?;
-            body::encoded(
-                StatusCode::OK,
-                "application/json",
-                encode::object(&table::of_list(kind, &objects, metadata, query)),
-            )
-        }
-        Form::PartialMetadata => {
-            let objects = present::objects(api, kind, &listed.entries).await?;
-            let items: Vec<Value> = objects.into_iter().map(table::partial).collect();
-            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items});
-            body::json(StatusCode::OK, &list)
-        }
-    })
+    list_body::answer(api, kind, &listed.entries, metadata, (form, media), query).await
 }
 
-/// The stored bytes of all objects, one after the other.
-async fn objects(
-    api: &Api,
-    kind: &'static Kind,
-    listed: &Listed,
-    metadata: &Value,
-) -> Result<Response<ResponseBody>, Status> {
-    let mut pieces: Vec<Bytes> = Vec::new();
-    let mut piece = BytesMut::from(&encode::list_head(&kind.api_version(), &kind.list_kind(), metadata)[..]);
-    for (at, entry) in listed.entries.iter().enumerate() {
-        if at > 0 {
-            piece.extend_from_slice(b",");
-        }
-        piece.extend_from_slice(&present::bytes(api, kind, entry).await?);
-        if piece.len() >= PIECE {
-            pieces.push(piece.split().freeze());
-        }
-    }
-    piece.extend_from_slice(b"]}\n");
-    pieces.push(piece.freeze());
-    let mut response = body::encoded(StatusCode::OK, "application/json", Bytes::new());
-    *response.body_mut() = match pieces.len() {
-        1 => body::full(pieces.remove(0)),
-        _ => body::stream(stream::iter(pieces)),
-    };
-    Ok(response)
-}
-
-/// The entries of one page, by `limit`, `continue`, `resourceVersion` and `resourceVersionMatch`.
+/// The entries of one page.
 pub(crate) fn select(
     store: &Store,
     kind: &'static Kind,
     namespace: &str,
     selection: &Selection,
-    query: &Query,
+    options: &ListOptions,
 ) -> Result<Listed, Status> {
+    let namespace = selection.namespace().filter(|_| namespace.is_empty()).unwrap_or(namespace);
     let prefix = registry::prefix(kind, namespace)?;
-    let limit = usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0);
-    let (mut after, at) = start(query, store.revision())?;
-    let wanted = if limit == 0 { usize::MAX } else { limit };
-    let step = if selection.is_everything() { wanted } else { STEP.max(limit) };
-    let mut found = Vec::new();
+    let wanted = options.limit.unwrap_or(usize::MAX);
+    let unreadable = |error| unreadable(&error, options);
+    if let Some(key) = selection.key(kind, namespace) {
+        // The shortest key that begins so is the key itself.
+        let page = store.range(&key, None, 1, options.at).map_err(unreadable)?;
+        let behind = |entry: &Arc<Entry>| options.after.as_deref().is_none_or(|after| *entry.key > *after);
+        let mut entries = page.entries;
+        entries.retain(|entry| *entry.key == *key && behind(entry) && selection.matches(kind, entry));
+        return Ok(Listed { entries, revision: page.revision, more: false, remaining: None });
+    }
+    let step = if selection.is_everything() { wanted } else { STEP.max(options.limit.unwrap_or(0)) };
+    let (mut after, mut at) = (options.after.clone(), options.at);
+    let mut found: Vec<Arc<Entry>> = Vec::new();
     loop {
-        let page = store
-            .range(&prefix, after.as_deref(), step, at)
-            .map_err(|error| unreadable(&error, &prefix, after.as_deref()))?;
-        let Page { entries, revision, more, remaining } = page;
-        let last = entries.last().map(|entry| entry.key.to_string());
+        let Page { entries, revision, more, remaining } =
+            store.range(&prefix, after.as_deref(), step, at).map_err(unreadable)?;
+        // All steps show the revision of the first.
+        at = Some(revision);
+        after = entries.last().map(|entry| entry.key.to_string());
         for entry in entries {
             if !selection.matches(kind, &entry) {
                 continue;
             }
             if found.len() == wanted {
-                // One more match proves that there is a next page; it begins behind the last one taken.
-                let next = found.last().map(|entry: &Arc<plimsoll_store::Entry>| entry.key.to_string());
-                return Ok(Listed { entries: found, revision, next, remaining: None });
+                // One more match proves that there is a next page.
+                return Ok(Listed { entries: found, revision, more: true, remaining: None });
             }
             found.push(entry);
         }
         if !more {
-            return Ok(Listed { entries: found, revision, next: None, remaining: None });
+            return Ok(Listed { entries: found, revision, more: false, remaining: None });
         }
         if selection.is_everything() {
-            return Ok(Listed { entries: found, revision, next: last, remaining: Some(remaining) });
+            return Ok(Listed { entries: found, revision, more: true, remaining: Some(remaining) });
         }
-        after = last;
     }
 }
 
-/// Where a list begins, and at which revision it reads.
-fn start(query: &Query, current: Revision) -> Result<(Option<String>, Option<Revision>), Status> {
-    let version = query.get("resourceVersion");
-    let exact = query.get("resourceVersionMatch");
-    let token = query.get("continue");
-    if !token.is_empty() {
-        if !version.is_empty() && version != "0" {
-            return Err(Status::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
-        }
-        let broken = || Status::bad_request("continue key is not valid: encoded start key could not be read");
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| broken())?;
-        let token: Continue = serde_json::from_slice(&bytes).map_err(|_| broken())?;
-        let at = (token.rv > 0).then_some(Revision(token.rv));
-        return Ok((Some(token.start), at));
-    }
-    if version.is_empty() {
-        return match exact {
-            "" => Ok((None, None)),
-            _ => Err(invalid_match("resourceVersionMatch is forbidden unless resourceVersion is provided")),
-        };
-    }
-    let wanted: i64 = version.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
-        ))
-    })?;
-    match exact {
-        "Exact" if wanted == 0 => {
-            Err(invalid_match("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
-        }
-        "Exact" => Ok((None, Some(Revision(wanted)))),
-        "" | "NotOlderThan" if wanted > current.0 => Err(Status {
-            details: json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1}),
-            ..Status::timeout(format!("Too large resource version: {wanted}, current: {current}"))
-        }),
-        "" | "NotOlderThan" => Ok((None, None)),
-        other => Err(Status::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}"))),
-    }
-}
-
-fn invalid_match(message: &str) -> Status {
-    Status::bad_request(format!("resourceVersionMatch: Forbidden: {message}"))
-}
-
-fn token(revision: Revision, start: &str) -> String {
-    let token = Continue { rv: revision.0, start: start.to_owned() };
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).expect("two plain fields"))
-}
-
-fn unreadable(error: &StoreError, prefix: &str, after: Option<&str>) -> Status {
-    match (error, after) {
-        (StoreError::Compacted { .. }, Some(start)) if start.starts_with(prefix) => Status {
-            details: json!({}),
-            ..Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-                 without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
-                 results. Continuing with the provided token results in an inconsistent list - objects that were created, \
-                 modified, or deleted between the time the first chunk was returned and now may show up in the list.",
-            )
-        },
-        (StoreError::Compacted { .. }, _) => {
+fn unreadable(error: &StoreError, options: &ListOptions) -> Status {
+    match (error, &options.after) {
+        (StoreError::Compacted { .. }, Some(_)) => Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+             results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+             modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        ),
+        (StoreError::Compacted { .. }, None) => {
             Status::expired("The resourceVersion for the provided list is too old.")
         }
         _ => Status::internal(error),
@@ -238,11 +145,68 @@ fn unreadable(error: &StoreError, prefix: &str, after: Option<&str>) -> Status {
 /// A 410 answer's Status with the token to go on inconsistently, if the request had one.
 pub(crate) fn with_fresh_token(status: &Status, query: &Query) -> Value {
     let mut value = status.to_value();
-    let old = URL_SAFE_NO_PAD.decode(query.get("continue")).ok();
-    if let (410, Some(old)) =
-        (status.code, old.and_then(|bytes| serde_json::from_slice::<Continue>(&bytes).ok()))
-    {
-        value["metadata"]["continue"] = json!(token(Revision(-1), &old.start));
+    if let (410, Ok(old)) = (status.code, PageToken::read(query.get("continue"))) {
+        value["metadata"]["continue"] = json!(old.inconsistent().encode());
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use plimsoll_store::{Change, Expect, Options, Value as Stored};
+
+    use super::*;
+
+    const PREFIX: &str = "/registry/configmaps/a/";
+
+    async fn put(store: &Store, name: &str) {
+        let value = Stored::plain(Bytes::from_static(b"{}"));
+        store.commit(&format!("{PREFIX}{name}"), Expect::Any, Change::Put(value)).await.expect("a commit");
+    }
+
+    #[derive(Debug)]
+    struct Seen {
+        names: Vec<String>,
+        remaining: Option<usize>,
+        token: String,
+    }
+
+    fn page(store: &Store, query: &str) -> Result<Seen, (Status, Value)> {
+        let kind = plimsoll_catalogue::find("", "v1", "configmaps").expect("a kind");
+        let query = Query::parse(Some(query));
+        let options = ListOptions::read(&query, PREFIX, store.revision()).expect("options");
+        let listed = select(store, kind, "a", &Selection::default(), &options)
+            .map_err(|status| (status.clone(), with_fresh_token(&status, &query)))?;
+        let name = |entry: &Arc<Entry>| entry.key.rsplit('/').next().unwrap_or_default().to_owned();
+        let last = listed.entries.last().filter(|_| listed.more);
+        let token = last.map(|last| PageToken::behind(&last.key, PREFIX, listed.revision).encode());
+        let names = listed.entries.iter().map(name).collect();
+        Ok(Seen { names, remaining: listed.remaining, token: token.unwrap_or_default() })
+    }
+
+    #[tokio::test]
+    async fn pages_show_one_revision_until_compaction_takes_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Options::default()).expect("a store");
+        for name in ["b", "c", "d", "e"] {
+            put(&store, name).await;
+        }
+        let first = page(&store, "limit=2").expect("a page");
+        assert_eq!((first.names, first.remaining), (vec!["b".to_owned(), "c".to_owned()], Some(2)));
+        put(&store, "cc").await;
+        let token = first.token;
+        let second = page(&store, &format!("limit=2&continue={token}")).expect("a page");
+        assert_eq!((second.names, second.token), (vec!["d".to_owned(), "e".to_owned()], String::new()));
+
+        store.compact(store.revision()).await.expect("a compaction");
+        let (status, body) = page(&store, &format!("limit=2&continue={token}")).expect_err("too old");
+        assert_eq!((status.code, &body["reason"]), (410, &json!("Expired")));
+        assert!(status.message.contains("use the continue token in this response"), "{}", status.message);
+        let fresh = body["metadata"]["continue"].as_str().expect("a token");
+        let rest = page(&store, &format!("continue={fresh}")).expect("the rest");
+        assert_eq!(rest.names, ["cc", "d", "e"]);
+        let (status, _) = page(&store, "resourceVersion=2&resourceVersionMatch=Exact").expect_err("too old");
+        assert_eq!(status.message, "The resourceVersion for the provided list is too old.");
+    }
 }

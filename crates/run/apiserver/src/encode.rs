@@ -46,7 +46,8 @@ fn members(out: &mut Vec<u8>, object: &Map<String, Value>, skip: &[&str], mut co
     }
 }
 
-fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+/// Writes anything as JSON.
+pub(crate) fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     serde_json::to_writer(out, value)
         .expect("JSON values have text keys and writing to memory does not fail");
 }

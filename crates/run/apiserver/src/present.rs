@@ -2,8 +2,6 @@
 //!
 //! Built-in kinds are converted in place; custom resources perhaps by a webhook, which takes time.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
@@ -30,19 +28,6 @@ pub(crate) async fn bytes(api: &Api, kind: &'static Kind, entry: &Entry) -> Resu
         return Ok(entry.value.clone());
     }
     Ok(encode::object(&object(api, kind, entry).await?))
-}
-
-/// Many objects.
-pub(crate) async fn objects(
-    api: &Api,
-    kind: &'static Kind,
-    entries: &[Arc<Entry>],
-) -> Result<Vec<Value>, Status> {
-    let mut objects = Vec::with_capacity(entries.len());
-    for entry in entries {
-        objects.push(object(api, kind, entry).await?);
-    }
-    Ok(objects)
 }
 
 /// The object in the version that is kept.

@@ -36,9 +36,9 @@ impl Query {
         self.0.iter().any(|(key, _)| key == name)
     }
 
-    /// Is it `true` or `1`?
+    /// Is it there, and neither `false` nor `0`? So upstream reads the flags of its options.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), "true" | "1" | "t" | "T" | "TRUE" | "True")
+        self.has(name) && !matches!(self.get(name), text if text == "0" || text.eq_ignore_ascii_case("false"))
     }
 
     /// A whole number, if given.
@@ -46,9 +46,7 @@ impl Query {
         match self.get(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!(
-                    "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"
-                ))
+                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
             }),
         }
     }
@@ -77,6 +75,11 @@ mod tests {
         let query = Query::parse(Some("labelSelector=a%3Db%2Cc&watch=1&command=ls&command=-l&x=a+b"));
         assert_eq!(query.get("labelSelector"), "a=b,c");
         assert!(query.flag("watch") && !query.flag("follow"));
+        for (text, set) in
+            [("a=true", true), ("a=", true), ("a", true), ("a=False", false), ("a=0", false), ("b=1", false)]
+        {
+            assert_eq!(Query::parse(Some(text)).flag("a"), set, "{text}");
+        }
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["ls", "-l"]);
         assert_eq!(query.get("x"), "a b");
     }

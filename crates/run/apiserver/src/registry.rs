@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_catalogue::{Kind, Verb};
-use plimsoll_meta::selector::{Fields, Labels};
+use plimsoll_meta::selector::{FieldRequirement, Fields, Labels};
 use plimsoll_meta::status::Status;
 use plimsoll_store::Entry;
 use serde::Deserialize;
@@ -77,28 +77,29 @@ pub(crate) struct Selection {
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`; `name` narrows to one object.
     pub(crate) fn read(kind: &'static Kind, query: &Query, name: &str) -> Result<Self, Status> {
-        let labels = Labels::parse(query.get("labelSelector")).map_err(|error| {
-            Status::bad_request(format!(
-                "unable to parse label selector {:?}: {error}",
-                query.get("labelSelector")
-            ))
-        })?;
-        let text = query.get("fieldSelector");
-        let mut fields = Fields::parse(text).map_err(Status::bad_request)?;
+        let labels = Labels::parse(query.get("labelSelector")).map_err(Status::bad_request)?;
+        let mut fields = Fields::parse(query.get("fieldSelector")).map_err(Status::bad_request)?;
         let known = kind.storage_kind().strategy.fields(&json!({}));
-        for wanted in &fields.0 {
+        for wanted in &mut fields.0 {
+            if kind.kind == "Pod" && wanted.field == "spec.host" {
+                // What the field was called once.
+                wanted.field = "spec.nodeName".to_owned();
+            }
             let common = matches!(wanted.field.as_str(), "metadata.name" | "metadata.namespace");
             if !common && known.iter().all(|(field, _)| *field != wanted.field) {
-                return Err(Status::bad_request(format!("field label not supported: {}", wanted.field)));
+                return Err(Status::bad_request(unknown_field(kind, &wanted.field, known.is_empty())));
             }
         }
         if !name.is_empty() {
-            let field = "metadata.name".to_owned();
-            fields.0.push(plimsoll_meta::selector::FieldRequirement {
-                field,
+            if fields.0.iter().any(|one| one.field != "metadata.name" || !one.equal || one.value != name) {
+                let message = "fieldSelector metadata.name doesn't match requested name";
+                return Err(Status::bad_request(message));
+            }
+            fields.0 = vec![FieldRequirement {
+                field: "metadata.name".to_owned(),
                 value: name.to_owned(),
                 equal: true,
-            });
+            }];
         }
         Ok(Self { labels, fields })
     }
@@ -108,9 +109,16 @@ impl Selection {
         self.labels.is_everything() && self.fields.is_everything()
     }
 
-    /// The one name that can match, if a selector says so.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.fields.exact("metadata.name")
+    /// The one namespace that can match, if a selector says so.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.fields.exact("metadata.namespace").filter(|namespace| !namespace.contains('/'))
+    }
+
+    /// The one key that can match, if a selector says so; `namespace` is the request's.
+    pub(crate) fn key(&self, kind: &Kind, namespace: &str) -> Option<String> {
+        let name =
+            self.fields.exact("metadata.name").filter(|name| !name.is_empty() && !name.contains('/'))?;
+        (!kind.namespaced || !namespace.is_empty()).then(|| kind.key(namespace, name))?
     }
 
     /// Does it select this object?
@@ -129,6 +137,25 @@ impl Selection {
         };
         self.fields.matches(field) && self.labels.matches_map(Some(&found.labels))
     }
+}
+
+/// What upstream says about a field that cannot be selected by.
+fn unknown_field(kind: &Kind, field: &str, has_none: bool) -> String {
+    match kind.kind {
+        "Job" => format!("field label {field:?} not supported for Job"),
+        _ if has_none => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
+}
+
+/// The name that a field selector narrows a collection to: authorization takes it for the object's.
+pub(crate) fn selected_name(query: &Query) -> Option<String> {
+    let fields = Fields::parse(query.get("fieldSelector")).ok()?;
+    let name = fields.exact("metadata.name")?;
+    let is_segment = !name.contains(['/', '%']) && !matches!(name, "" | "." | "..");
+    is_segment.then(|| name.to_owned())
 }
 
 /// Namespace and name of an object, from its key.

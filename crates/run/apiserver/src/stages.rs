@@ -20,6 +20,7 @@ use crate::authenticate::{self, Peer};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode::{self, FieldValidation};
 use crate::delete::{self, Deleted, Options};
+use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
 use crate::protobuf::Accepted;
 use crate::query::Query;
@@ -103,9 +104,9 @@ async fn other(api: &Api, asked: &Asked) -> Result<Response<ResponseBody>, Statu
 
 /// The verb that authorization knows a request by.
 fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str, Status> {
-    let watched = target.watch || asked.query.flag("watch");
     Ok(match (asked.method.as_str(), target.name.is_empty()) {
-        ("GET" | "HEAD", _) if watched && target.subresource.is_empty() => "watch",
+        ("GET" | "HEAD", _) if target.watch && target.subresource.is_empty() => "watch",
+        ("GET" | "HEAD", true) if asked.query.flag("watch") => "watch",
         ("GET" | "HEAD", true) => "list",
         ("GET" | "HEAD", false) => "get",
         ("POST", _) => "create",
@@ -124,13 +125,18 @@ async fn resource(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
     let verb = verb(&asked, &target)?;
+    // A collection narrowed to one name may be read by whoever may read that object.
+    let narrowed = match verb {
+        "list" | "watch" if target.name.is_empty() => registry::selected_name(&asked.query),
+        _ => None,
+    };
     let wanted = Attributes {
         verb,
         group: &target.group,
         resource: &target.resource,
         subresource: &target.subresource,
         namespace: &target.namespace,
-        name: &target.name,
+        name: narrowed.as_deref().unwrap_or(&target.name),
         path: "",
     };
     authorize::require(api, &asked.user, &wanted).await?;
@@ -154,6 +160,7 @@ async fn resource(
         }
         "list" => {
             offered(Verb::List)?;
+            let form = (form, negotiate::media(&asked.headers));
             collection::list(api, kind, &target.namespace, form, &asked.query).await
         }
         "watch" => {
@@ -412,8 +419,10 @@ async fn remove_all(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
     let options = options(asked, request).await?;
+    let prefix = registry::prefix(kind, &target.namespace)?;
+    let page = ListOptions::read(&asked.query, &prefix, api.store.revision())?;
     let selection = Selection::read(kind, &asked.query, "")?;
-    let listed = collection::select(&api.store, kind, &target.namespace, &selection, &asked.query)?;
+    let listed = collection::select(&api.store, kind, &target.namespace, &selection, &page)?;
     let mut items = Vec::new();
     for entry in &listed.entries {
         let (namespace, name) = registry::key_parts(kind, &entry.key);
@@ -448,7 +457,7 @@ pub(crate) fn written_answer(
     let object = || serde_json::from_slice::<Value>(&written.bytes).map_err(Status::internal);
     let bytes = match form {
         Form::Object => written.bytes.clone(),
-        Form::Table => encode::object(&table::of_object(kind, &object()?, &asked.query)),
+        Form::Table => table::of_object(kind, &object()?, &asked.query),
         Form::PartialMetadata => encode::object(&table::partial(object()?)),
     };
     Ok(warned(body::encoded(code, "application/json", bytes), warnings))

@@ -63,7 +63,7 @@ fn map(field: &Field, value: &Value, writer: &mut Writer) -> Result<(), Protobuf
 }
 
 /// One value with its tag; absent and null are zero.
-fn single(
+pub(crate) fn single(
     number: u32,
     shape: Shape,
     value: Option<&Value>,

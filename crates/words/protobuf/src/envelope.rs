@@ -35,18 +35,47 @@ pub fn encode(object: &Value) -> Result<Vec<u8>, ProtobufError> {
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let found = find(api_version, kind).ok_or_else(|| unknown(api_version, kind))?;
     let mut writer = Writer::with_capacity(1024);
-    // Content encoding and type are always written, and always empty.
+    let raw = begin(&mut writer);
+    crate::encode::message(found.message(), object.as_object(), &mut writer)?;
+    Ok(end(writer, raw, api_version, kind))
+}
+
+/// Writes a list from its metadata and items, of which one at a time is needed.
+///
+/// # Errors
+/// When the kind is not a list of a built-in kind, a value does not fit its field, or an item is an error.
+pub fn encode_list<E: From<ProtobufError>>(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    items: impl DoubleEndedIterator<Item = Result<Value, E>>,
+) -> Result<Vec<u8>, E> {
+    let item = find_item(api_version, kind).ok_or_else(|| unknown(api_version, kind))?;
+    let mut writer = Writer::with_capacity(64 * 1024);
+    let raw = begin(&mut writer);
+    for value in items.rev() {
+        crate::encode::single(2, item, Some(&value?), &mut writer)?;
+    }
+    let shape = list_metadata().ok_or_else(|| unknown(api_version, kind))?;
+    crate::encode::single(1, shape, Some(metadata), &mut writer)?;
+    Ok(end(writer, raw, api_version, kind))
+}
+
+/// Content encoding and type are always written, and always empty. What is written next is the message.
+fn begin(writer: &mut Writer) -> usize {
     writer.bytes(4, b"");
     writer.bytes(3, b"");
-    let raw = writer.open();
-    crate::encode::message(found.message(), object.as_object(), &mut writer)?;
+    writer.open()
+}
+
+fn end(mut writer: Writer, raw: usize, api_version: &str, kind: &str) -> Vec<u8> {
     writer.close(2, raw);
     let type_meta = writer.open();
     writer.bytes(2, kind.as_bytes());
     writer.bytes(1, api_version.as_bytes());
     writer.close(1, type_meta);
     writer.raw(&MAGIC);
-    Ok(writer.finish())
+    writer.finish()
 }
 
 /// Reads an envelope that is `depth` levels inside another one.
@@ -123,11 +152,7 @@ fn find(api_version: &str, kind: &str) -> Option<Found> {
     if let Some(id) = definition(api_version, kind) {
         return Some(Found::Known(id));
     }
-    let item = match kind.strip_suffix("List")? {
-        "" => Shape::Json,
-        item => Shape::Message(definition(api_version, item)?),
-    };
-    let metadata = Shape::Message(table().lookup(&format!("{META}.ListMeta"))?);
+    let (item, metadata) = (find_item(api_version, kind)?, list_metadata()?);
     let field = |number, name, count, shape, zero| Field { number, name, count, shape, zero };
     Some(Found::List(Message {
         fields: vec![
@@ -135,6 +160,18 @@ fn find(api_version: &str, kind: &str) -> Option<Found> {
             field(2, "items", Count::List, item, Zero::Absent),
         ],
     }))
+}
+
+/// What the items of a list kind are.
+fn find_item(api_version: &str, kind: &str) -> Option<Shape> {
+    match kind.strip_suffix("List")? {
+        "" => Some(Shape::Json),
+        item => definition(api_version, item).map(Shape::Message),
+    }
+}
+
+fn list_metadata() -> Option<Shape> {
+    table().lookup(&format!("{META}.ListMeta")).map(Shape::Message)
 }
 
 /// Kinds stand in the package of their group; `DeleteOptions`, `Status` and the like in any.

@@ -1,7 +1,7 @@
 //! The protobuf encoding of the built-in kinds, `application/vnd.kubernetes.protobuf`.
 //!
 //! What enters and leaves are JSON objects and bytes: [`decode`] and [`encode`] turn one into the
-//! other, [`watch_frame`] and [`watch_event`] do so for the frames of a watch. No code is written
+//! other ([`encode_list`] without holding all items), [`watch_frame`] and [`watch_event`] do so for the frames of a watch. No code is written
 //! or generated for a type: names and shapes come from `plimsoll-schema`, field numbers from the
 //! table `fields.txt`, and both are joined once, at first use.
 //!
@@ -22,7 +22,7 @@ mod time;
 mod watch;
 mod wire;
 
-pub use envelope::{decode, encode, encodes};
+pub use envelope::{decode, encode, encode_list, encodes};
 pub use error::ProtobufError;
 pub use watch::{WatchEvent, watch_event, watch_frame};
 

@@ -3,6 +3,8 @@
 mod support;
 
 mod encryption;
+mod lists;
 mod objects;
 mod plugins;
 mod pod_security;
+mod watches;
