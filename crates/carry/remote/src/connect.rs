@@ -67,8 +67,7 @@ impl Connector {
         let secure = uri.scheme_str() != Some("http");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let address = self.names.resolve(host, port).await.map_err(RemoteError::Name)?;
-        let stream =
-            TcpStream::connect(address).await.map_err(|error| RemoteError::dial(address, &error))?;
+        let stream = TcpStream::connect(address).await.map_err(|error| RemoteError::dial(address, &error))?;
         stream.set_nodelay(true).map_err(|error| RemoteError::dial(address, &error))?;
         if !secure {
             return Ok(Stream::Plain(TokioIo::new(stream)));

@@ -56,9 +56,10 @@ impl RemoteError {
         match inner {
             Some(rustls::Error::InvalidCertificate(bad)) => Self::Certificate(match bad {
                 Bad::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
-                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-                    "certificate has expired or is not yet valid".to_owned()
-                }
+                Bad::Expired
+                | Bad::ExpiredContext { .. }
+                | Bad::NotValidYet
+                | Bad::NotValidYetContext { .. } => "certificate has expired or is not yet valid".to_owned(),
                 other => other.to_string(),
             }),
             Some(other) => Self::Tls(other.to_string()),
