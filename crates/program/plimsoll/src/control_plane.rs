@@ -119,12 +119,19 @@ fn credentials(authority: &Authority, options: &Up, instance: &Instance) -> anyh
     let kubelet = authority
         .ensure_issued(&folder, "apiserver-kubelet-client", &kubelet)
         .context("certificate for node agents")?;
+    let proxies = Authority::ensure(&folder, "front-proxy-ca", "front-proxy-ca")
+        .context("certificate authority of the front proxy")?;
+    let proxy = proxies
+        .ensure_issued(&folder, "front-proxy-client", &Request::client("front-proxy-client", &[]))
+        .context("certificate for extension API servers")?;
     Ok(Credentials {
         client_ca: authority.certificate().to_owned(),
         certificate: server.certificate,
         key: server.key,
         kubelet_certificate: kubelet.certificate,
         kubelet_key: kubelet.key,
+        front_proxy_certificate: proxy.certificate,
+        front_proxy_key: proxy.key,
         service_account_key: folder.join("sa.key"),
     })
 }

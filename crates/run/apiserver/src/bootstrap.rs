@@ -6,11 +6,10 @@ use plimsoll_admission::priority::SYSTEM_CLASSES;
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
+use crate::aggregate::local;
 use crate::config::Config;
-use crate::decode::FieldValidation;
 use crate::object::{meta, metadata_mut};
 use crate::server::Api;
-use crate::shape::Shape;
 use crate::user::User;
 use crate::write::{Ownership, Proposal, Write};
 
@@ -30,7 +29,8 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
     }
     objects.push(kubernetes_service(config));
     objects.push(dns_service(config));
-    let user = User::authenticated("system:apiserver", &[plimsoll_admission::MASTERS]);
+    objects.extend(local::services(plimsoll_catalogue::kinds()));
+    let user = User::server();
     // Independent objects are committed as one group, so a first start does not wait for each sync.
     let (namespaces, rest) = objects.split_at(4);
     for group in [namespaces, rest] {
@@ -54,20 +54,7 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
     };
     let kind = plimsoll_catalogue::by_kind(group, version, object["kind"].as_str().unwrap_or_default())
         .ok_or_else(|| Status::internal(format!("{} is not in the catalogue", object["kind"])))?;
-    let mut write = Write {
-        api,
-        user,
-        kind,
-        shape: Shape::of(api, kind)?,
-        namespace: meta(object, "namespace"),
-        name: meta(object, "name"),
-        subresource: None,
-        manager: "plimsoll".to_owned(),
-        dry_run: false,
-        validation: FieldValidation::Strict,
-        now: jiff::Timestamp::now(),
-        warnings: Vec::new(),
-    };
+    let mut write = Write::of_server(api, user, kind, meta(object, "namespace"), meta(object, "name"))?;
     let known = kind.key(write.namespace, write.name).and_then(|key| api.store.get(&key)).is_some();
     if !known {
         return match write.create(object.clone()).await {

@@ -41,6 +41,10 @@ pub struct Credentials {
     pub kubelet_certificate: PathBuf,
     /// Its key.
     pub kubelet_key: PathBuf,
+    /// Client certificate for extension servers, whose authority is not that of other clients.
+    pub front_proxy_certificate: PathBuf,
+    /// Its key.
+    pub front_proxy_key: PathBuf,
     /// Key that signs service account tokens.
     pub service_account_key: PathBuf,
 }

@@ -6,6 +6,7 @@ use http::{Request, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
+use plimsoll_store::Store;
 use serde_json::Value;
 
 use crate::authenticate::stored;
@@ -224,16 +225,21 @@ fn service(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> 
             })?,
     };
     let none = || Status::unavailable(format!("no endpoints available for service {:?}", target.name));
-    let ends = endpoints(api, &target.namespace, name, wanted["name"].as_str().unwrap_or_default())?;
+    let ends = endpoints(&api.store, &target.namespace, name, wanted["name"].as_str().unwrap_or_default())?;
     let chosen = if ends.is_empty() { return Err(none()) } else { ends[rand::random_range(0..ends.len())] };
     Ok(Destination { address: chosen, tls: tls(scheme, chosen.ip()), path: rest(target, request) })
 }
 
 /// Ready endpoints of a Service's port.
-fn endpoints(api: &Api, namespace: &str, service: &str, port: &str) -> Result<Vec<SocketAddr>, Status> {
+pub(crate) fn endpoints(
+    store: &Store,
+    namespace: &str,
+    service: &str,
+    port: &str,
+) -> Result<Vec<SocketAddr>, Status> {
     let kind = plimsoll_catalogue::find("discovery.k8s.io", "v1", "endpointslices")
         .ok_or_else(|| Status::internal("no slices"))?;
-    let slices = collection::select(&api.store, kind, namespace, &Default::default(), &Default::default())?;
+    let slices = collection::select(store, kind, namespace, &Default::default(), &Default::default())?;
     let mut found = Vec::new();
     for slice in slices.entries.iter().filter_map(|entry| registry::served(kind, entry).ok()) {
         if slice["metadata"]["labels"]["kubernetes.io/service-name"] != service {

@@ -21,16 +21,17 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
             if let Some(version) = aggregated {
                 let media =
                     format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-                let mut response = body::json(StatusCode::OK, &aggregate(&kinds, parts[0] == "api", version));
+                let mut response =
+                    body::json(StatusCode::OK, &aggregate(api, &kinds, parts[0] == "api", version));
                 if let Ok(value) = media.parse() {
                     response.headers_mut().insert(http::header::CONTENT_TYPE, value);
                 }
                 return Some(response);
             }
-            if parts[0] == "api" { core_versions() } else { group_list(&kinds) }
+            if parts[0] == "api" { core_versions() } else { group_list(api, &kinds) }
         }
         ["api", version] => resources(&kinds, "", version)?,
-        ["apis", group] => group_document(&kinds, group)?,
+        ["apis", group] => group_document(api, &kinds, group)?,
         ["apis", group, version] => resources(&kinds, group, version)?,
         _ => return None,
     };
@@ -94,12 +95,13 @@ fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
-fn group_list(kinds: &[&'static Kind]) -> Value {
-    let groups: Vec<Value> = groups(kinds)
+fn group_list(api: &Api, kinds: &[&'static Kind]) -> Value {
+    let mut groups: Vec<Value> = groups(kinds)
         .iter()
         .filter(|group| !group.name.is_empty())
         .map(|group| group_value(group.name, &group.versions))
         .collect();
+    api.aggregator.add_groups(&mut groups);
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -109,9 +111,11 @@ fn group_value(name: &str, versions: &[&str]) -> Value {
     json!({"name": name, "versions": all, "preferredVersion": all.first()})
 }
 
-fn group_document(kinds: &[&'static Kind], name: &str) -> Option<Value> {
-    let group = groups(kinds).into_iter().find(|group| group.name == name && !name.is_empty())?;
-    let mut value = group_value(group.name, &group.versions);
+fn group_document(api: &Api, kinds: &[&'static Kind], name: &str) -> Option<Value> {
+    let own = groups(kinds).into_iter().find(|group| group.name == name && !name.is_empty());
+    let mut list: Vec<Value> = own.iter().map(|group| group_value(group.name, &group.versions)).collect();
+    api.aggregator.add_groups(&mut list);
+    let mut value = list.into_iter().find(|group| group["name"] == name)?;
     value["kind"] = json!("APIGroup");
     value["apiVersion"] = json!("v1");
     Some(value)
@@ -161,8 +165,8 @@ fn subresource(kind: &Kind, sub: &Subresource) -> Value {
 }
 
 /// All groups in one document (`apidiscovery.k8s.io`).
-fn aggregate(kinds: &[&'static Kind], core: bool, version: &str) -> Value {
-    let items: Vec<Value> = groups(kinds)
+fn aggregate(api: &Api, kinds: &[&'static Kind], core: bool, version: &str) -> Value {
+    let mut items: Vec<Value> = groups(kinds)
         .iter()
         .filter(|group| group.name.is_empty() == core)
         .map(|group| {
@@ -176,6 +180,9 @@ fn aggregate(kinds: &[&'static Kind], core: bool, version: &str) -> Value {
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
+    if !core {
+        api.aggregator.add_documents(&mut items);
+    }
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
 }
 

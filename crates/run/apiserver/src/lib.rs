@@ -7,6 +7,7 @@
 
 mod address;
 mod admit;
+mod aggregate;
 mod authenticate;
 mod authorize;
 mod binding;
@@ -37,6 +38,7 @@ mod page_token;
 mod present;
 mod protobuf;
 mod query;
+mod reach;
 mod registry;
 mod review;
 mod safeguards;

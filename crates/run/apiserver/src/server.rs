@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
 use plimsoll_pki::{PkiError, Tokens};
+use plimsoll_remote::Identity;
 use plimsoll_store::{Options, Store, StoreError, Transform};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,6 +16,7 @@ use tower::util::BoxCloneService;
 
 use crate::address::Addresses;
 use crate::admit::Admission;
+use crate::aggregate::{Aggregator, availability};
 use crate::authenticate::Peer;
 use crate::authorize::Rbac;
 use crate::body::{RequestBody, ResponseBody};
@@ -34,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) addresses: Addresses,
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
+    pub(crate) aggregator: Arc<Aggregator>,
 }
 
 impl fmt::Debug for Api {
@@ -108,10 +111,12 @@ impl Server {
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission: Admission::load(&config.safeguards.admission)?,
             customs: Customs::default(),
+            aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,
         };
         let server = Self { api: Arc::new(api) };
         bootstrap::ensure(&server.api, &config).await?;
+        tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
         for address in &config.listen {
             listen::serve(Arc::clone(&server.api), *address, Arc::clone(&server_tls), shutdown.clone())
                 .await?;
@@ -140,6 +145,18 @@ impl Server {
             }
         }))
     }
+}
+
+/// What proves to extension servers that requests come from here.
+fn identity(credentials: &crate::config::Credentials) -> Result<Identity, StartError> {
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| StartError::Pem { path: path.to_owned(), cause: error.to_string() })
+    };
+    Ok(Identity {
+        certificate: read(&credentials.front_proxy_certificate)?,
+        key: read(&credentials.front_proxy_key)?,
+    })
 }
 
 /// Reads a certificate chain.

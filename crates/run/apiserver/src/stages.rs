@@ -1,6 +1,6 @@
 //! The stages of a request, in their order:
 //!
-//! authenticate → impersonate → name the target → limit the flow → authorize → act → answer.
+//! authenticate → impersonate → name the target → authorize → hand on to an extension server, or act → answer.
 //!
 //! To act is: read ([`crate::collection`], [`crate::watch`]), write ([`crate::write`],
 //! [`crate::delete`]: decode → default → admit → validate → own → commit), or a subresource
@@ -30,7 +30,9 @@ use crate::shape::Shape;
 use crate::target::{ResourcePath, Target};
 use crate::user::User;
 use crate::write::{Ownership, Proposal, Write, Written};
-use crate::{authorize, collection, discovery, encode, health, openapi, review, subresource, table, watch};
+use crate::{
+    aggregate, authorize, collection, discovery, encode, health, openapi, review, subresource, table, watch,
+};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -83,16 +85,23 @@ async fn answer(
         path,
     };
     match Target::parse(&asked.path) {
-        Target::Other => other(api, &asked).await,
+        Target::Other => other(api, &asked, request).await,
         Target::Resource(target) => resource(api, asked, target, request).await,
     }
 }
 
 /// Discovery, health and documents.
-async fn other(api: &Api, asked: &Asked) -> Result<Response<ResponseBody>, Status> {
+async fn other(
+    api: &Api,
+    asked: &Asked,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
     let verb = asked.method.as_str().to_ascii_lowercase();
     let wanted = Attributes { verb: &verb, path: &asked.path, ..Attributes::default() };
     authorize::require(api, &asked.user, &wanted).await?;
+    if let Some(extension) = extension(api, &asked.path) {
+        return aggregate::proxy::serve(api, &extension, &asked.user, request).await;
+    }
     if asked.method != Method::GET && asked.method != Method::HEAD {
         return Err(Status::method_not_allowed("", "", asked.method.as_str()));
     }
@@ -100,6 +109,12 @@ async fn other(api: &Api, asked: &Asked) -> Result<Response<ResponseBody>, Statu
         .or_else(|| discovery::answer(api, asked))
         .or_else(|| openapi::answer(asked));
     found.ok_or_else(Status::no_such_path)
+}
+
+/// Who else describes the group version that a path names.
+fn extension(api: &Api, path: &str) -> Option<Arc<aggregate::Extension>> {
+    let (group, version) = path.trim_end_matches('/').strip_prefix("/apis/")?.split_once('/')?;
+    api.aggregator.find(group, version)
 }
 
 /// The verb that authorization knows a request by.
@@ -140,6 +155,9 @@ async fn resource(
         path: "",
     };
     authorize::require(api, &asked.user, &wanted).await?;
+    if let Some(extension) = api.aggregator.find(&target.group, &target.version) {
+        return aggregate::proxy::serve(api, &extension, &asked.user, request).await;
+    }
     let kind = registry::kind(api, &target)?;
     if kind.namespaced
         && target.namespace.is_empty()

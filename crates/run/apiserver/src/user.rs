@@ -28,6 +28,11 @@ impl User {
         Self { name: name.to_owned(), groups, ..Self::default() }
     }
 
+    /// This server itself.
+    pub(crate) fn server() -> Self {
+        Self::authenticated("system:apiserver", &[plimsoll_admission::MASTERS])
+    }
+
     /// A client without credentials.
     pub fn anonymous() -> Self {
         Self {

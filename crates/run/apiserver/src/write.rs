@@ -71,6 +71,32 @@ pub(crate) struct Proposal {
     pub(crate) ownership: Ownership,
 }
 
+impl<'a> Write<'a> {
+    /// A write of the server's own; `user` is [`User::server`].
+    pub(crate) fn of_server(
+        api: &'a Api,
+        user: &'a User,
+        kind: &'static Kind,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Result<Self, Status> {
+        Ok(Self {
+            api,
+            user,
+            kind,
+            shape: Shape::of(api, kind)?,
+            namespace,
+            name,
+            subresource: None,
+            manager: "plimsoll".to_owned(),
+            dry_run: false,
+            validation: FieldValidation::Strict,
+            now: Timestamp::now(),
+            warnings: Vec::new(),
+        })
+    }
+}
+
 impl Write<'_> {
     /// POST: a new object.
     pub(crate) async fn create(&mut self, object: Value) -> Result<Written, Status> {

@@ -131,6 +131,18 @@ impl Strategy for ApiService {
         }
     }
 
+    fn prepare_create(&self, object: &mut Value) {
+        if object.at("spec.service").is_none() {
+            // Known at once: this server answers itself.
+            let since = object.text("metadata.creationTimestamp").to_owned();
+            let condition = json!({
+                "type": "Available", "status": "True", "lastTransitionTime": since, "reason": "Local",
+                "message": "Local APIServices are always available",
+            });
+            object.put("status", json!({"conditions": [condition]}));
+        }
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         check_api_service(object, &mut report);

@@ -3,6 +3,7 @@
 mod support;
 
 mod encryption;
+mod extensions;
 mod lists;
 mod objects;
 mod plugins;

@@ -66,6 +66,10 @@ impl Cluster {
         let server = authority.ensure_issued(folder.path(), "apiserver", &request).expect("a certificate");
         let agent = plimsoll_pki::Request::client("agent", &["system:masters"]);
         let agent = authority.ensure_issued(folder.path(), "agent", &agent).expect("a certificate");
+        let proxies = Authority::ensure(folder.path(), "front-proxy-ca", "proxies").expect("an authority");
+        let proxy = plimsoll_pki::Request::client("front-proxy-client", &[]);
+        let proxy =
+            proxies.ensure_issued(folder.path(), "front-proxy-client", &proxy).expect("a certificate");
         let mut config = Config {
             store: path("store"),
             listen: Vec::new(),
@@ -79,6 +83,8 @@ impl Cluster {
                 key: server.key,
                 kubelet_certificate: agent.certificate,
                 kubelet_key: agent.key,
+                front_proxy_certificate: proxy.certificate,
+                front_proxy_key: proxy.key,
                 service_account_key: path("sa.key"),
             },
             safeguards: Safeguards::default(),
