@@ -116,6 +116,9 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         Request { purpose: Purpose::Server, addresses: local, ..Request::client("kube-apiserver", &[]) };
     let server = authority.ensure_issued(&pki, "apiserver", &request)?;
     let agent = authority.ensure_issued(&pki, "agent", &Request::client("agent", &["system:masters"]))?;
+    let proxies = Authority::ensure(&pki, "front-proxy-ca", "bench-front-proxy-ca")?;
+    let proxy = Request::client("front-proxy-client", &[]);
+    let proxy = proxies.ensure_issued(&pki, "front-proxy-client", &proxy)?;
     Ok(Config {
         store: folder.join("store"),
         listen: vec![address],
@@ -130,6 +133,8 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
             key: server.key,
             kubelet_certificate: agent.certificate,
             kubelet_key: agent.key,
+            front_proxy_certificate: proxy.certificate,
+            front_proxy_key: proxy.key,
             service_account_key: pki.join("sa.key"),
         },
         safeguards: Safeguards::default(),
