@@ -5,11 +5,16 @@ use http::header::CONTENT_TYPE;
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 
+use crate::document::Document;
 use crate::query::Query;
 use crate::shape::Shape;
 
 /// Media types of objects that are read.
 const READABLE: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// How deep objects may nest. Stored objects carry the paths of their fields as well, some levels deeper,
+/// and must come back through the same parser, whose own limit is 128.
+const DEPTH: usize = 100;
 
 /// The media type of a body, without parameters.
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {
@@ -18,7 +23,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// Reads JSON, YAML or protobuf, whichever the media type says.
-pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
+pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Status> {
     match media_type(headers) {
         "" | "application/json" => json(bytes),
         "application/yaml" => yaml(bytes),
@@ -28,24 +33,28 @@ pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> 
 }
 
 /// Reads JSON.
-pub(crate) fn json(bytes: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}")))
+pub(crate) fn json(bytes: &[u8]) -> Result<Document, Status> {
+    Document::json(bytes).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(cause: &dyn std::fmt::Display) -> Status {
+    Status::bad_request(format!("couldn't get version/kind; json parse error: {cause}"))
 }
 
 /// Reads YAML; JSON is YAML, too.
-pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
-    if let Ok(value) = serde_json::from_slice(bytes) {
-        return Ok(value);
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, Status> {
+    if let Ok(document) = Document::json(bytes) {
+        return Ok(document);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("yaml: invalid UTF-8"))?;
-    serde_saphyr::from_str(text)
+    Document::yaml(text)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
 /// Reads the encoding that typed clients write built-in kinds in.
-fn protobuf(bytes: &[u8]) -> Result<Value, Status> {
-    plimsoll_protobuf::decode(bytes).map_err(|error| Status::bad_request(error.to_string()))
+fn protobuf(bytes: &[u8]) -> Result<Document, Status> {
+    let value = plimsoll_protobuf::decode(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
+    Ok(Document { value, duplicates: Vec::new() })
 }
 
 /// What a request does about fields that the kind does not have.
@@ -77,13 +86,18 @@ pub(crate) struct Expected<'a> {
     pub(crate) shape: &'a Shape,
 }
 
-/// Holds an object against its kind: wrong types are refused, unknown fields removed and reported.
+/// Holds an object against its kind: wrong types are refused, unknown fields removed and reported, as
+/// are the fields that its text gave twice (`duplicates`).
 pub(crate) fn check(
     expected: Expected<'_>,
     validation: FieldValidation,
+    duplicates: Vec<String>,
     object: &mut Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
+    if is_deeper(object, DEPTH) {
+        return Err(unreadable(&"exceeded max depth"));
+    }
     same_type(expected, object)?;
     let Expected { api_version, kind, shape } = expected;
     let version = api_version.rsplit('/').next().unwrap_or_default();
@@ -92,17 +106,26 @@ pub(crate) fn check(
     };
     let found =
         plimsoll_schema::check(shape.schemas(), shape.root(), object).map_err(|error| refused(&error))?;
-    if found.unknown.is_empty() {
-        return Ok(());
-    }
+    let twice = duplicates.into_iter().map(|path| format!("duplicate field \"{path}\""));
+    let strict: Vec<String> = twice.chain(found.unknown).collect();
     match validation {
+        _ if strict.is_empty() => {}
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => warnings.extend(found.unknown),
+        FieldValidation::Warn => warnings.extend(strict),
         FieldValidation::Strict => {
-            return Err(refused(&format!("strict decoding error: {}", found.unknown.join(", "))));
+            return Err(refused(&format!("strict decoding error: {}", strict.join(", "))));
         }
     }
     Ok(())
+}
+
+/// Whether a value nests more than `levels` deep.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(map) => levels == 0 || map.values().any(|item| is_deeper(item, levels - 1)),
+        _ => false,
+    }
 }
 
 fn same_type(expected: Expected<'_>, object: &mut Value) -> Result<(), Status> {
@@ -140,7 +163,11 @@ mod tests {
         let shape = Shape::named("io.k8s.api.apps.v1.Deployment").expect("schema");
         let expected = Expected { api_version: "apps/v1", kind: "Deployment", shape: &shape };
         let (mut object, mut warnings) = (object, Vec::new());
-        (check(expected, validation, &mut object, &mut warnings).map_err(|status| status.message), warnings)
+        (
+            check(expected, validation, Vec::new(), &mut object, &mut warnings)
+                .map_err(|status| status.message),
+            warnings,
+        )
     }
 
     #[test]

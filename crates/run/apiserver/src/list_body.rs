@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::body::{self, ResponseBody};
+use crate::compress::Long;
 use crate::negotiate::{Form, Media};
 use crate::query::Query;
 use crate::server::Api;
@@ -52,6 +53,9 @@ pub(crate) async fn answer(
         Pieces { items: items.into_iter(), next: head.to_vec(), first: true, done: false, writer };
     let mut response = body::encoded(StatusCode::OK, "application/json", Bytes::new());
     let first = pieces.piece().unwrap_or_default();
+    if !pieces.done {
+        response.extensions_mut().insert(Long);
+    }
     *response.body_mut() = if pieces.done {
         body::full(first)
     } else {

@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     }
     let bytes = body::read(request.into_body()).await?;
     let change: Change = if asked.method == http::Method::PUT {
-        let scale = checked(asked, decode::value(&asked.headers, &bytes)?)?;
+        let scale = checked(asked, decode::value(&asked.headers, &bytes)?.value)?;
         Box::new(move |_| Ok(scale.clone()))
     } else {
         patch(asked, &bytes)?
@@ -64,13 +64,19 @@ pub(crate) async fn serve(
 fn checked(asked: &Asked, mut scale: Value) -> Result<Value, Status> {
     let shape = Shape::named("io.k8s.api.autoscaling.v1.Scale")?;
     let expected = Expected { api_version: VERSION, kind: "Scale", shape: &shape };
-    decode::check(expected, decode::FieldValidation::read(&asked.query)?, &mut scale, &mut Vec::new())?;
+    decode::check(
+        expected,
+        decode::FieldValidation::read(&asked.query)?,
+        Vec::new(),
+        &mut scale,
+        &mut Vec::new(),
+    )?;
     Ok(scale)
 }
 
 fn patch(asked: &Asked, bytes: &[u8]) -> Result<Change, Status> {
     use stages::Patch;
-    Ok(match Patch::read(asked, bytes)? {
+    Ok(match Patch::read(asked, bytes)?.0 {
         Patch::Json(patch) => Box::new(move |scale| Ok(plimsoll_merge::json_patch(scale.clone(), &patch)?)),
         Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply { config: patch, .. } => {
             Box::new(move |scale| {

@@ -20,6 +20,7 @@ use crate::authenticate::{self, Peer};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode::{self, FieldValidation};
 use crate::delete::{self, Deleted, Options};
+use crate::document::Document;
 use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
 use crate::protobuf::Accepted;
@@ -31,7 +32,8 @@ use crate::target::{ResourcePath, Target};
 use crate::user::User;
 use crate::write::{Ownership, Proposal, Write, Written};
 use crate::{
-    aggregate, authorize, collection, discovery, encode, health, openapi, review, subresource, table, watch,
+    aggregate, authorize, collection, compress, discovery, encode, health, openapi, review, subresource,
+    table, watch,
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -54,6 +56,7 @@ pub(crate) async fn serve(
     let audit = request.headers().get(AUDIT_ID).cloned();
     let query = Query::parse(request.uri().query());
     let accepted = Accepted::of(request.headers());
+    let is_compressed = compress::is_wanted(request.method(), request.headers());
     let mut response = match answer(api, peer, request).await {
         Ok(response) => response,
         Err(status) if status.code == 410 => {
@@ -63,6 +66,9 @@ pub(crate) async fn serve(
         Err(status) => body::failure(&status),
     };
     response = accepted.encode(response).await;
+    if is_compressed {
+        response = compress::compressed(response);
+    }
     let audit = audit.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
@@ -230,6 +236,7 @@ pub(crate) fn write<'a>(
         dry_run: asked.query.dry_run()?,
         validation: FieldValidation::read(&asked.query)?,
         now: Timestamp::now(),
+        duplicates: Vec::new(),
         warnings: Vec::new(),
     })
 }
@@ -262,8 +269,8 @@ async fn create(
         return Err(Status::method_not_allowed(kind.group, kind.plural, "create"));
     }
     let bytes = body::read(request.into_body()).await?;
-    let mut object = decode::value(&asked.headers, &bytes)?;
-    let mut write = write(api, asked, kind, target, None)?;
+    let Document { value: mut object, duplicates } = decode::value(&asked.headers, &bytes)?;
+    let mut write = Write { duplicates, ..write(api, asked, kind, target, None)? };
     if !kind.is_stored() {
         negotiate::plain(&asked.headers)?;
         write.check_type(&mut object)?;
@@ -287,8 +294,8 @@ pub(crate) async fn replace(
     form: Form,
 ) -> Result<Response<ResponseBody>, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let mut object = decode::value(&asked.headers, &bytes)?;
-    let mut write = write(api, asked, kind, target, subresource)?;
+    let Document { value: mut object, duplicates } = decode::value(&asked.headers, &bytes)?;
+    let mut write = Write { duplicates, ..write(api, asked, kind, target, subresource)? };
     write.check_type(&mut object)?;
     let first = || json!({});
     let missing: Option<&(dyn Fn() -> Value + Sync)> =
@@ -310,8 +317,8 @@ pub(crate) async fn patch(
     form: Form,
 ) -> Result<Response<ResponseBody>, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let patch = Patch::read(asked, &bytes)?;
-    let mut write = write(api, asked, kind, target, subresource)?;
+    let (patch, duplicates) = Patch::read(asked, &bytes)?;
+    let mut write = Write { duplicates, ..write(api, asked, kind, target, subresource)? };
     let name = target.name.clone();
     let first = || json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": name}});
     let missing: Option<&(dyn Fn() -> Value + Sync)> =
@@ -329,12 +336,16 @@ pub(crate) enum Patch {
 }
 
 impl Patch {
-    pub(crate) fn read(asked: &Asked, bytes: &[u8]) -> Result<Self, Status> {
+    /// Reads a patch, and the fields that its text gives twice.
+    pub(crate) fn read(asked: &Asked, bytes: &[u8]) -> Result<(Self, Vec<String>), Status> {
         let force = asked.query.flag("force");
+        let of_json = |make: fn(Value) -> Self| {
+            decode::json(bytes).map(|document| (make(document.value), document.duplicates))
+        };
         let patch = match decode::media_type(&asked.headers) {
-            "application/json-patch+json" => Self::Json(decode::json(bytes)?),
-            "application/merge-patch+json" => Self::Merge(decode::json(bytes)?),
-            "application/strategic-merge-patch+json" => Self::Strategic(decode::json(bytes)?),
+            "application/json-patch+json" => of_json(Self::Json)?,
+            "application/merge-patch+json" => of_json(Self::Merge)?,
+            "application/strategic-merge-patch+json" => of_json(Self::Strategic)?,
             "application/apply-patch+yaml" => {
                 if asked.query.get("fieldManager").is_empty() {
                     let path = plimsoll_meta::field::Path::root("fieldManager");
@@ -342,7 +353,8 @@ impl Patch {
                         plimsoll_meta::field::FieldError::required(&path, "is required for apply patch");
                     return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
                 }
-                return Ok(Self::Apply { config: decode::yaml(bytes)?, force });
+                let Document { value: config, duplicates } = decode::yaml(bytes)?;
+                return Ok((Self::Apply { config, force }, duplicates));
             }
             _ => {
                 return Err(Status::unsupported_media_type(
@@ -425,7 +437,7 @@ async fn remove(
 
 async fn options(asked: &Asked, request: Request<RequestBody>) -> Result<Options, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let value = if bytes.is_empty() { json!({}) } else { decode::value(&asked.headers, &bytes)? };
+    let value = if bytes.is_empty() { json!({}) } else { decode::value(&asked.headers, &bytes)?.value };
     Options::read(&value, &asked.query)
 }
 

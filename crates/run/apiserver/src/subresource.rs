@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::connect;
 use crate::decode::{self, Expected};
+use crate::document::Document;
 use crate::object::meta;
 use crate::query::Query;
 use crate::server::Api;
@@ -69,10 +70,11 @@ pub(crate) async fn typed_body(
     (api_version, kind, definition): (&str, &str, &str),
 ) -> Result<Value, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let mut value = decode::value(&asked.headers, &bytes)?;
+    let Document { mut value, duplicates } = decode::value(&asked.headers, &bytes)?;
     let shape = Shape::named(definition)?;
     let validation = decode::FieldValidation::read(&asked.query)?;
-    decode::check(Expected { api_version, kind, shape: &shape }, validation, &mut value, &mut Vec::new())?;
+    let expected = Expected { api_version, kind, shape: &shape };
+    decode::check(expected, validation, duplicates, &mut value, &mut Vec::new())?;
     Ok(value)
 }
 

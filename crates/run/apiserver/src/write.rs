@@ -44,6 +44,8 @@ pub(crate) struct Write<'a> {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
     pub(crate) now: Timestamp,
+    /// Fields that the body gave twice, until they are reported.
+    pub(crate) duplicates: Vec<String>,
     /// Told to the client in Warning headers.
     pub(crate) warnings: Vec<String>,
 }
@@ -92,6 +94,7 @@ impl<'a> Write<'a> {
             dry_run: false,
             validation: FieldValidation::Strict,
             now: Timestamp::now(),
+            duplicates: Vec::new(),
             warnings: Vec::new(),
         })
     }
@@ -347,7 +350,8 @@ impl Write<'_> {
     pub(crate) fn check_type(&mut self, object: &mut Value) -> Result<(), Status> {
         let api_version = self.kind.api_version();
         let expected = Expected { api_version: &api_version, kind: self.kind.kind, shape: &self.shape };
-        decode::check(expected, self.validation, object, &mut self.warnings)
+        let duplicates = std::mem::take(&mut self.duplicates);
+        decode::check(expected, self.validation, duplicates, object, &mut self.warnings)
     }
 
     /// Brings `metadata.managedFields` up to date.

@@ -51,3 +51,55 @@ async fn keys_are_made_for_root_alone() {
     }
     assert!(cluster.authority.certificate().starts_with(cluster.folder.path()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_given_twice_are_told() {
+    let cluster = Cluster::start().await;
+    let text = r#"{"metadata":{"name":"a","labels":{"x":"1","x":"2"}},"data":{},"data":{"k":"v"}}"#;
+    let post = async |options: &str, media_type: &str, text: &str| {
+        let headers = [("content-type", media_type)];
+        cluster.ask_text(Method::POST, &format!("{MAPS}?{options}"), &headers, text).await
+    };
+    for (media_type, text) in [
+        ("application/json", text),
+        ("application/yaml", "metadata:\n  name: a\n  labels: {x: '1', x: '2'}\ndata: {}\ndata: {k: v}\n"),
+    ] {
+        let refused = post("fieldValidation=Strict", media_type, text).await;
+        let message = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: duplicate field \"metadata.labels.x\", duplicate field \"data\"";
+        assert_eq!((refused.code, refused.message().as_str()), (400, message));
+        let made = post("dryRun=All", media_type, text).await;
+        let warnings: Vec<_> =
+            made.headers.get_all("warning").iter().filter_map(|value| value.to_str().ok()).collect();
+        let expected =
+            ["299 - \"duplicate field \\\"metadata.labels.x\\\"\"", "299 - \"duplicate field \\\"data\\\"\""];
+        assert_eq!((made.code, warnings), (201, expected.to_vec()));
+        assert_eq!(made.json()["metadata"]["labels"]["x"], "2");
+        let quiet = post("dryRun=All&fieldValidation=Ignore", media_type, text).await;
+        assert_eq!((quiet.code, quiet.headers.get("warning")), (201, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_bodies_get_a_clear_answer() {
+    let cluster = Cluster::start().await;
+    let nested = |levels: usize| {
+        let inner = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        format!(r#"{{"metadata":{{"name":"a","annotations":{inner}}}}}"#)
+    };
+    let bomb: String =
+        (1..64).map(|level| format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1)).collect();
+    for (media_type, text, part) in [
+        ("application/json", nested(50_000), "recursion limit exceeded"),
+        ("application/json", nested(99), "exceeded max depth"),
+        ("application/json", "{\"metadata\":".to_owned(), "json parse error"),
+        ("application/yaml", nested(50_000), "error converting YAML to JSON"),
+        ("application/yaml", format!("a0: &a0 x\n{bomb}"), "error converting YAML to JSON"),
+        ("application/vnd.kubernetes.protobuf", "k8s".to_owned(), "expected prefix"),
+        ("text/plain", "{}".to_owned(), "in an unknown format"),
+    ] {
+        let headers = [("content-type", media_type)];
+        let answer = cluster.ask_text(Method::POST, MAPS, &headers, &text).await;
+        assert!(matches!(answer.code, 400 | 415), "{media_type}: {}", answer.code);
+        assert!(answer.message().contains(part), "{media_type}: {}", answer.message());
+    }
+}

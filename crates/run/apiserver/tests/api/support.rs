@@ -109,6 +109,29 @@ impl Cluster {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer {
+        let body = body.map(|body| body.to_string().into_bytes());
+        self.send(user, method, path, headers, body).await
+    }
+
+    /// Asks as an administrator with a body that need not be JSON.
+    pub(crate) async fn ask_text(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.send(admin(), method, path, headers, Some(body.as_bytes().to_vec())).await
+    }
+
+    async fn send(
+        &self,
+        user: User,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
             request = request.header("content-type", "application/json");
@@ -116,8 +139,7 @@ impl Cluster {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request.body(kube::client::Body::from(body)).expect("a request");
+        let request = request.body(kube::client::Body::from(body.unwrap_or_default())).expect("a request");
         let response =
             self.server.service(user, "test").oneshot(request).await.unwrap_or_else(|never| match never {});
         let (parts, body) = response.into_parts();
