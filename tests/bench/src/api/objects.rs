@@ -42,11 +42,11 @@ pub(crate) fn config_map(number: usize) -> Call {
     )
 }
 
-/// A pod as a workload makes it: about 2 KB when stored. It names a scheduler that does not exist, so
-/// that nobody would act on it in a whole cluster either.
+/// A pod of a workload, about 2 KB when it is stored. It names a scheduler that does not exist, so that
+/// nobody would act on it in a whole cluster either.
 pub(crate) fn pod(number: usize) -> Call {
     let body = format!(
-        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"web-7d4b9c6f5-{number:06}","labels":{{"app":"web","pod-template-hash":"7d4b9c6f5","tier":"front","release":"stable"}},"annotations":{{"example.com/checksum":"6f1ed002ab5595859014ebf0951522d9"}},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-7d4b9c6f5","uid":"1b4e28ba-2fa1-11d2-883f-0016d3cca427","controller":true,"blockOwnerDeletion":true}}]}},"spec":{{"schedulerName":"nobody","containers":[{{"name":"web","image":"registry.example.com/shop/web:v1.27.3","ports":[{{"name":"http","containerPort":8080}}],"env":[{{"name":"PORT","value":"8080"}},{{"name":"POD_IP","valueFrom":{{"fieldRef":{{"fieldPath":"status.podIP"}}}}}}],"resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}},"limits":{{"memory":"256Mi"}}}},"readinessProbe":{{"httpGet":{{"path":"/ready","port":"http"}},"periodSeconds":5}}}}]}}}}"#
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"web-7d4b9c6f5-{number:06}","labels":{{"app":"web","pod-template-hash":"7d4b9c6f5","tier":"front"}}}},"spec":{{"schedulerName":"nobody","automountServiceAccountToken":false,"containers":[{{"name":"web","image":"registry.example.com/shop/web:v1.27.3","ports":[{{"containerPort":8080}}],"resources":{{"requests":{{"cpu":"100m","memory":"128Mi"}}}}}}]}}}}"#
     );
     Call::post(PODS, body)
 }
