@@ -5,12 +5,14 @@ use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
+use crate::admit::{Operation, chain};
 use crate::body::{RequestBody, ResponseBody};
 use crate::object::{self, deleting, meta};
 use crate::server::Api;
 use crate::stages::{self, Asked};
 use crate::subresource::{self, same_name};
 use crate::target::ResourcePath;
+use crate::write::Judged;
 
 const BINDING: (&str, &str, &str) = ("v1", "Binding", "io.k8s.api.core.v1.Binding");
 
@@ -21,8 +23,9 @@ pub(crate) async fn create(
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let binding = subresource::typed_body(asked, request, BINDING).await?;
+    let mut binding = subresource::typed_body(asked, request, BINDING).await?;
     same_name(&binding, target)?;
+    chain::action(api, asked, kind, target, Operation::Create, &mut binding).await?;
     let node = binding["target"]["name"].as_str().unwrap_or_default();
     if node.is_empty() {
         let path = plimsoll_meta::field::Path::root("target").child("name");
@@ -33,7 +36,8 @@ pub(crate) async fn create(
             &[plimsoll_meta::field::FieldError::required(&path, "")],
         ));
     }
-    let write = stages::write(api, asked, kind, target, Some("binding"))?;
+    let mut write = stages::write(api, asked, kind, target, Some("binding"))?;
+    write.judged = Judged::Before;
     let now = object::time(write.now);
     subresource::change(write, |pod| bind(pod, &binding, node, &now, &target.name)).await?;
     Ok(subresource::done(StatusCode::CREATED))

@@ -9,6 +9,7 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::Store;
 use serde_json::Value;
 
+use crate::admit::{Operation, chain, connection};
 use crate::authenticate::stored;
 use crate::body::{RequestBody, ResponseBody};
 use crate::server::Api;
@@ -29,6 +30,10 @@ pub(crate) async fn serve(
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
+    if target.subresource != "log" {
+        let mut options = connection::options(kind, target, &asked.query);
+        chain::action(api, asked, kind, target, Operation::Connect, &mut options).await?;
+    }
     let destination = match (kind.kind, target.subresource.as_str()) {
         ("Node", "proxy") => node(api, target, &request)?,
         ("Pod", "proxy") => pod(api, target, &request)?,

@@ -5,10 +5,11 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
+use crate::admit::chain;
 use crate::object::{self, deleting, finalizers, meta, metadata_mut};
 use crate::query::Query;
 use crate::write::{Refused, Write, Written, store_failure};
-use crate::{admit, encode, present};
+use crate::{encode, present};
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +62,27 @@ impl Options {
         Ok(Self { grace, propagation, uid: precondition("uid"), version: precondition("resourceVersion") })
     }
 
+    /// As webhooks are told.
+    pub(crate) fn to_value(&self, dry_run: bool) -> Value {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace {
+            options["gracePeriodSeconds"] = json!(seconds);
+        }
+        if let Some(uid) = &self.uid {
+            options["preconditions"]["uid"] = json!(uid);
+        }
+        if let Some(version) = &self.version {
+            options["preconditions"]["resourceVersion"] = json!(version);
+        }
+        if let Some(propagation) = self.propagation {
+            options["propagationPolicy"] = json!(format!("{propagation:?}"));
+        }
+        if dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
+
     fn check(&self, write: &Write<'_>, object: &Value) -> Result<(), Status> {
         for (name, wanted, found) in [
             ("UID", &self.uid, meta(object, "uid")),
@@ -94,7 +116,7 @@ impl Write<'_> {
             let current = self.api.store.get(&key).ok_or_else(absent)?;
             let old = present::object(self.api, self.kind, &current).await?;
             options.check(self, &old)?;
-            admit::delete(self, &old).await?;
+            chain::delete(self, &old, options).await?;
             if let Some(deleted) = self.delete_once(&key, &current, &old, options).await? {
                 return Ok(deleted);
             }

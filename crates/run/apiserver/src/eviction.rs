@@ -8,6 +8,7 @@ use plimsoll_meta::selector::Labels;
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
+use crate::admit::{Operation, chain};
 use crate::body::{RequestBody, ResponseBody};
 use crate::delete::Options;
 use crate::object::{self, deleting, meta};
@@ -15,6 +16,7 @@ use crate::server::Api;
 use crate::stages::{self, Asked};
 use crate::subresource::{self, same_name};
 use crate::target::ResourcePath;
+use crate::write::Judged;
 use crate::{collection, registry};
 
 const EVICTION: (&str, &str, &str) = ("policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction");
@@ -26,14 +28,16 @@ pub(crate) async fn create(
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let eviction = subresource::typed_body(asked, request, EVICTION).await?;
+    let mut eviction = subresource::typed_body(asked, request, EVICTION).await?;
     same_name(&eviction, target)?;
+    chain::action(api, asked, kind, target, Operation::Create, &mut eviction).await?;
     let options = Options::read(&eviction["deleteOptions"], &asked.query)?;
     let pod = subresource::parent(api, kind, target).await?;
     if !ends_anyway(&pod) {
         spend_budget(api, asked, target, &pod).await?;
     }
     let mut write = stages::write(api, asked, kind, target, None)?;
+    write.judged = Judged::Before;
     write.delete(&options).await?;
     Ok(subresource::done(StatusCode::CREATED))
 }

@@ -55,6 +55,7 @@ mod token;
 mod tunnel;
 mod user;
 mod version;
+mod warning;
 mod watch;
 mod write;
 

@@ -14,6 +14,7 @@ use crate::shape::Shape;
 use crate::stages::{self, Asked};
 use crate::subresource;
 use crate::target::ResourcePath;
+use crate::write::{Judged, View};
 
 const VERSION: &str = "autoscaling/v1";
 
@@ -37,7 +38,8 @@ pub(crate) async fn serve(
     } else {
         patch(asked, &bytes)?
     };
-    let write = stages::write(api, asked, kind, target, Some("scale"))?;
+    let mut write = stages::write(api, asked, kind, target, Some("scale"))?;
+    write.judged = Judged::View(&Replicas);
     let object = subresource::change(write, |object| {
         let now = view(object);
         let wanted = change(&now)?;
@@ -59,6 +61,20 @@ pub(crate) async fn serve(
     })
     .await?;
     Ok(body::json(StatusCode::OK, &view(&object)))
+}
+
+/// Webhooks see the Scale.
+#[derive(Debug)]
+struct Replicas;
+
+impl View for Replicas {
+    fn show(&self, object: &Value) -> Value {
+        view(object)
+    }
+
+    fn take(&self, object: &mut Value, scale: &Value) {
+        object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+    }
 }
 
 fn checked(asked: &Asked, mut scale: Value) -> Result<Value, Status> {

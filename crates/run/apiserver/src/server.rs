@@ -16,6 +16,7 @@ use tower::util::BoxCloneService;
 
 use crate::address::Addresses;
 use crate::admit::Admission;
+use crate::admit::hooks::Hooks;
 use crate::aggregate::{Aggregator, availability};
 use crate::authenticate::Peer;
 use crate::authorize::Rbac;
@@ -33,6 +34,7 @@ pub(crate) struct Api {
     pub(crate) customs: Customs,
     pub(crate) tokens: Tokens,
     pub(crate) rbac: Rbac,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) addresses: Addresses,
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
@@ -104,12 +106,14 @@ impl Server {
         let credentials = &config.credentials;
         let server_tls =
             listen::server_tls(&credentials.certificate, &credentials.key, &credentials.client_ca)?;
+        let admission = Admission::load(&config.safeguards.admission)?;
         let api = Api {
             tokens: Tokens::ensure(&credentials.service_account_key)?,
             rbac: Rbac::follow(&store),
+            hooks: Hooks::follow(&store, &admission.plugins),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             agents: Agents(Arc::new(agent_tls(credentials)?)),
-            admission: Admission::load(&config.safeguards.admission)?,
+            admission,
             customs: Customs::default(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderName, WARNING};
+use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use plimsoll_admission::rbac::Attributes;
@@ -16,6 +16,7 @@ use plimsoll_catalogue::{Kind, Verb};
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
+use crate::admit::{Operation, chain};
 use crate::authenticate::{self, Peer};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode::{self, FieldValidation};
@@ -30,7 +31,8 @@ use crate::server::Api;
 use crate::shape::Shape;
 use crate::target::{ResourcePath, Target};
 use crate::user::User;
-use crate::write::{Ownership, Proposal, Write, Written};
+use crate::warning::Warnings;
+use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
     aggregate, authorize, collection, compress, discovery, encode, health, openapi, review, subresource,
     table, watch,
@@ -45,6 +47,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    pub(crate) warnings: Warnings,
 }
 
 /// Serves one request.
@@ -57,7 +60,8 @@ pub(crate) async fn serve(
     let query = Query::parse(request.uri().query());
     let accepted = Accepted::of(request.headers());
     let is_compressed = compress::is_wanted(request.method(), request.headers());
-    let mut response = match answer(api, peer, request).await {
+    let warnings = Warnings::default();
+    let mut response = match answer(api, peer, request, &warnings).await {
         Ok(response) => response,
         Err(status) if status.code == 410 => {
             let code = StatusCode::GONE;
@@ -65,6 +69,7 @@ pub(crate) async fn serve(
         }
         Err(status) => body::failure(&status),
     };
+    warnings.write(response.headers_mut());
     response = accepted.encode(response).await;
     if is_compressed {
         response = compress::compressed(response);
@@ -79,6 +84,7 @@ async fn answer(
     api: &Arc<Api>,
     peer: &Peer,
     request: Request<RequestBody>,
+    warnings: &Warnings,
 ) -> Result<Response<ResponseBody>, Status> {
     let user = authenticate::authenticate(api, peer, request.headers()).await?;
     let user = authenticate::impersonate(api, user, request.headers()).await?;
@@ -89,6 +95,7 @@ async fn answer(
         query: Query::parse(request.uri().query()),
         headers: request.headers().clone(),
         path,
+        warnings: warnings.clone(),
     };
     match Target::parse(&asked.path) {
         Target::Other => other(api, &asked, request).await,
@@ -237,7 +244,9 @@ pub(crate) fn write<'a>(
         validation: FieldValidation::read(&asked.query)?,
         now: Timestamp::now(),
         duplicates: Vec::new(),
-        warnings: Vec::new(),
+        warnings: asked.warnings.clone(),
+        judged: Judged::Object,
+        query: Some(&asked.query),
     })
 }
 
@@ -274,13 +283,14 @@ async fn create(
     if !kind.is_stored() {
         negotiate::plain(&asked.headers)?;
         write.check_type(&mut object)?;
+        chain::action(api, asked, kind, target, Operation::Create, &mut object).await?;
         let answer = review::answer(api, kind, &asked.user, &target.namespace, object, write.now)
             .await
             .unwrap_or_else(|| Err(Status::method_not_allowed(kind.group, kind.plural, "create")))?;
-        return Ok(warned(body::json(StatusCode::CREATED, &answer), &write.warnings));
+        return Ok(body::json(StatusCode::CREATED, &answer));
     }
     let written = write.create(object).await?;
-    written_answer(kind, written, form, asked, &write.warnings)
+    written_answer(kind, written, form, asked)
 }
 
 /// PUT of an object or of a subresource that is a view of it.
@@ -303,7 +313,7 @@ pub(crate) async fn replace(
     let change =
         |_: &mut Write<'_>, _: &Value| Ok(Proposal { object: object.clone(), ownership: Ownership::Track });
     let written = write.update(change, missing).await?;
-    written_answer(kind, written, form, asked, &write.warnings)
+    written_answer(kind, written, form, asked)
 }
 
 /// PATCH of an object or of a subresource that is a view of it.
@@ -324,7 +334,7 @@ pub(crate) async fn patch(
     let missing: Option<&(dyn Fn() -> Value + Sync)> =
         if matches!(patch, Patch::Apply { .. }) && subresource.is_none() { Some(&first) } else { None };
     let written = write.update(|write, old| patch.proposal(write, old), missing).await?;
-    written_answer(kind, written, form, asked, &write.warnings)
+    written_answer(kind, written, form, asked)
 }
 
 /// A patch of one of the four kinds.
@@ -431,7 +441,7 @@ async fn remove(
     let mut write = write(api, asked, kind, target, None)?;
     match write.delete(&options).await? {
         Deleted::Gone(object) => Ok(body::json(StatusCode::OK, &delete::success(&write, &object))),
-        Deleted::Pending(written) => written_answer(kind, written, form, asked, &write.warnings),
+        Deleted::Pending(written) => written_answer(kind, written, form, asked),
     }
 }
 
@@ -481,7 +491,6 @@ pub(crate) fn written_answer(
     written: Written,
     form: Form,
     asked: &Asked,
-    warnings: &[String],
 ) -> Result<Response<ResponseBody>, Status> {
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let object = || serde_json::from_slice::<Value>(&written.bytes).map_err(Status::internal);
@@ -490,20 +499,5 @@ pub(crate) fn written_answer(
         Form::Table => table::of_object(kind, &object()?, &asked.query),
         Form::PartialMetadata => encode::object(&table::partial(object()?)),
     };
-    Ok(warned(body::encoded(code, "application/json", bytes), warnings))
-}
-
-fn warned(mut response: Response<ResponseBody>, warnings: &[String]) -> Response<ResponseBody> {
-    let mut seen: Vec<&str> = Vec::new();
-    for warning in warnings.iter().filter(|warning| !warning.is_empty()) {
-        if seen.contains(&warning.as_str()) {
-            continue;
-        }
-        seen.push(warning);
-        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
-            response.headers_mut().append(WARNING, value);
-        }
-    }
-    response
+    Ok(body::encoded(code, "application/json", bytes))
 }

@@ -46,7 +46,7 @@ pub(crate) async fn serve(
         }
         ("binding", Verb::Create) => binding::create(api, asked, kind, target, request).await,
         ("eviction", Verb::Create) => eviction::create(api, asked, kind, target, request).await,
-        ("token", Verb::Create) => token::create(api, asked, target, request).await,
+        ("token", Verb::Create) => token::create(api, asked, kind, target, request).await,
         (_, Verb::Get) => {
             let form = negotiate::form(&asked.headers)?;
             collection::get(api, kind, target, form, &Query::default()).await

@@ -1,11 +1,13 @@
 //! `serviceaccounts/token`: tokens for service accounts, bound to pods if wanted.
 
 use http::{Request, Response, StatusCode};
+use plimsoll_catalogue::Kind;
 use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::status::Status;
 use plimsoll_pki::Claims;
 use serde_json::{Value, json};
 
+use crate::admit::{Operation, chain};
 use crate::authenticate::{ISSUER, stored};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::object::{self, meta};
@@ -24,11 +26,13 @@ const LEAST: i64 = 600;
 pub(crate) async fn create(
     api: &Api,
     asked: &Asked,
+    kind: &'static Kind,
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
     let mut wanted = subresource::typed_body(asked, request, REQUEST).await?;
     same_name(&wanted, target)?;
+    chain::action(api, asked, kind, target, Operation::Create, &mut wanted).await?;
     let account = stored(api, "serviceaccounts", &target.namespace, &target.name)
         .ok_or_else(|| Status::not_found("", "serviceaccounts", &target.name))?;
     let seconds = wanted["spec"]["expirationSeconds"].as_i64().unwrap_or(USUAL);

@@ -12,14 +12,17 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, Revision, StoreError};
 use serde_json::{Value, json};
 
-use crate::admit::{self, Operation};
+use crate::admit::Operation;
+use crate::admit::chain;
 use crate::decode::{self, Expected, FieldValidation};
 use crate::encode;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
 use crate::present;
+use crate::query::Query;
 use crate::server::Api;
 use crate::shape::Shape;
 use crate::user::User;
+use crate::warning::Warnings;
 
 /// How often a write that meets another write is tried again.
 const ATTEMPTS: usize = 10;
@@ -47,7 +50,31 @@ pub(crate) struct Write<'a> {
     /// Fields that the body gave twice, until they are reported.
     pub(crate) duplicates: Vec<String>,
     /// Told to the client in Warning headers.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Warnings,
+    /// How webhooks and policies see it.
+    pub(crate) judged: Judged<'a>,
+    /// The options that the client gave, if there is one.
+    pub(crate) query: Option<&'a Query>,
+}
+
+/// How webhooks and policies see a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Judged<'a> {
+    /// As the object that is written.
+    Object,
+    /// As another object, which is a view of it.
+    View(&'a dyn View),
+    /// They have judged the action that it is a part of, or must not judge it.
+    Before,
+}
+
+/// An object that stands for a part of another, as a Scale does.
+pub(crate) trait View: std::fmt::Debug + Sync {
+    /// The view of an object.
+    fn show(&self, object: &Value) -> Value;
+
+    /// Makes the object what the changed view says.
+    fn take(&self, object: &mut Value, view: &Value);
 }
 
 /// The outcome of a write: the object in the version that was asked for.
@@ -95,7 +122,9 @@ impl<'a> Write<'a> {
             validation: FieldValidation::Strict,
             now: Timestamp::now(),
             duplicates: Vec::new(),
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
+            judged: Judged::Before,
+            query: None,
         })
     }
 }
@@ -130,7 +159,8 @@ impl Write<'_> {
         if ownership == Ownership::Track {
             self.own(None, &mut object);
         }
-        admit::mutate(self, Operation::Create, &mut object, None).await?;
+        chain::mutate(self, Operation::Create, &mut object, None).await?;
+        self.settle_scope(&mut object)?;
         self.settle_identity(&mut object);
         self.kind.default(&mut object);
         self.kind.prepare_create(&mut object);
@@ -141,7 +171,7 @@ impl Write<'_> {
             return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
         }
         self.warnings.extend(self.kind.strategy.warnings(&object));
-        admit::validate(self, Operation::Create, &object, None).await?;
+        chain::validate(self, Operation::Create, &object, None).await?;
         if !self.kind.is_stored() {
             return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, Verb::Create.name()));
         }
@@ -241,7 +271,7 @@ impl Write<'_> {
         if ownership == Ownership::Track {
             self.own(Some(old), &mut new);
         }
-        admit::mutate(self, Operation::Update, &mut new, Some(old)).await?;
+        chain::mutate(self, Operation::Update, &mut new, Some(old)).await?;
         self.kind.default(&mut new);
         self.kind.prepare_update(&mut new, old, self.subresource);
         let reserved = self.api.addresses.reserve(self.kind, &mut new, Some(old))?;
@@ -249,7 +279,7 @@ impl Write<'_> {
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, self.name, &errors));
         }
-        admit::validate(self, Operation::Update, &new, Some(old)).await?;
+        chain::validate(self, Operation::Update, &new, Some(old)).await?;
         self.warnings.extend(self.kind.strategy.warnings(&new));
         // What lies on disk in an outdated form is written again though nothing changed.
         if new == *old && !self.api.store.stale(key).map_err(|error| store_failure(&error))? {
@@ -351,7 +381,10 @@ impl Write<'_> {
         let api_version = self.kind.api_version();
         let expected = Expected { api_version: &api_version, kind: self.kind.kind, shape: &self.shape };
         let duplicates = std::mem::take(&mut self.duplicates);
-        decode::check(expected, self.validation, duplicates, object, &mut self.warnings)
+        let mut warnings = Vec::new();
+        let outcome = decode::check(expected, self.validation, duplicates, object, &mut warnings);
+        self.warnings.extend(warnings);
+        outcome
     }
 
     /// Brings `metadata.managedFields` up to date.

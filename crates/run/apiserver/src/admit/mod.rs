@@ -1,12 +1,22 @@
 //! Admission: what the cluster adds to a write or has against it.
 //!
+//! The built-in part is here; [`chain`] says where webhooks come in.
 //! Reads the objects that a decision needs from the store and leaves the decision to
 //! `plimsoll-admission`.
 
 mod builtin;
+mod call;
+pub(crate) mod chain;
 mod configuration;
+pub(crate) mod connection;
+pub(crate) mod hooks;
+mod mutating;
 mod pod_security;
+mod seen;
+mod subject;
+mod validating;
 
+pub(crate) use plimsoll_admission::matching::Operation;
 use plimsoll_admission::plugins::Plugin;
 use plimsoll_admission::priority;
 use plimsoll_meta::status::Status;
@@ -19,14 +29,6 @@ pub(crate) use configuration::Admission;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
-
-/// What a request does to an object, as admission knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Create,
-    Update,
-    Delete,
-}
 
 /// Brings the object of a create or update into the form that the cluster wants, or refuses it.
 /// `old` is the present state; it stands alone (with `object` null) when the object is deleted.

@@ -1,6 +1,7 @@
 //! The server as a whole, asked from inside the process: a module for each behaviour.
 
 mod support;
+mod webhook_server;
 
 mod encryption;
 mod extensions;
@@ -9,3 +10,4 @@ mod objects;
 mod plugins;
 mod pod_security;
 mod watches;
+mod webhooks;

@@ -1,0 +1,139 @@
+//! Everything that judges a request, in upstream's order.
+//!
+//! What may change the object: built-in plugins, then webhooks. When a webhook changed it, all of them get a
+//! second look, as far as they want one. What only says yes or no, after validation: built-in plugins, then
+//! webhooks.
+
+use plimsoll_admission::matching::Operation;
+use plimsoll_admission::webhook::Reinvocation;
+use plimsoll_catalogue::Kind;
+use plimsoll_meta::status::Status;
+use serde_json::Value;
+
+use super::subject::{Subject, options};
+use super::{mutating, validating};
+use crate::delete;
+use crate::server::Api;
+use crate::stages::Asked;
+use crate::target::ResourcePath;
+use crate::write::{Judged, Write};
+
+/// Which time the object is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    First,
+    Second,
+}
+
+/// Brings the object of a write into the form that the cluster wants, or refuses it.
+pub(crate) async fn mutate(
+    write: &mut Write<'_>,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    super::mutate(write, operation, object, old).await?;
+    if matches!(write.judged, Judged::Before) || write.api.hooks.mutating().is_empty() {
+        return Ok(());
+    }
+    let subject = subject(write, operation);
+    let mut rounds = Reinvocation::default();
+    if change(write, &subject, object, old, Round::First, &mut rounds).await? {
+        let before = object.clone();
+        super::mutate(write, operation, object, old).await?;
+        if *object != before {
+            rounds.changed();
+        }
+        change(write, &subject, object, old, Round::Second, &mut rounds).await?;
+    }
+    Ok(())
+}
+
+/// One round of webhooks, which see the object or a view of it; tells whether they changed it.
+async fn change(
+    write: &Write<'_>,
+    subject: &Subject<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+    round: Round,
+    rounds: &mut Reinvocation,
+) -> Result<bool, Status> {
+    let Judged::View(view) = write.judged else {
+        return mutating::mutate(subject, object, old, round, rounds).await;
+    };
+    let (mut shown, was) = (view.show(object), old.map(|old| view.show(old)));
+    let changed = mutating::mutate(subject, &mut shown, was.as_ref(), round, rounds).await?;
+    if changed {
+        view.take(object, &shown);
+    }
+    Ok(changed)
+}
+
+/// Has the last word about a write that is otherwise valid.
+pub(crate) async fn validate(
+    write: &mut Write<'_>,
+    operation: Operation,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    super::validate(write, operation, object, old).await?;
+    if write.api.hooks.validating().is_empty() {
+        return Ok(());
+    }
+    let subject = subject(write, operation);
+    match write.judged {
+        Judged::Before => Ok(()),
+        Judged::Object => validating::validate(&subject, Some(object), old).await,
+        Judged::View(view) => {
+            let was = old.map(|old| view.show(old));
+            validating::validate(&subject, Some(&view.show(object)), was.as_ref()).await
+        }
+    }
+}
+
+fn subject<'a>(write: &Write<'a>, operation: Operation) -> Subject<'a> {
+    Subject::of_write(write, operation, options(operation, write.query, write.dry_run))
+}
+
+/// A deletion: nobody can change anything, but all may refuse.
+pub(crate) async fn delete(
+    write: &mut Write<'_>,
+    old: &Value,
+    asked: &delete::Options,
+) -> Result<(), Status> {
+    super::delete(write, old).await?;
+    if matches!(write.judged, Judged::Before) || !awake(write.api) {
+        return Ok(());
+    }
+    let subject = Subject::of_write(write, Operation::Delete, asked.to_value(write.dry_run));
+    judge(&subject, &mut Value::Null, Some(old)).await
+}
+
+/// A question, or an action below an object: its body is not stored, but may be changed and refused.
+pub(crate) async fn action(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    path: &ResourcePath,
+    operation: Operation,
+    body: &mut Value,
+) -> Result<(), Status> {
+    if !awake(api) {
+        return Ok(());
+    }
+    judge(&Subject::of_action(api, asked, kind, path, operation)?, body, None).await
+}
+
+/// Is there anybody to ask?
+fn awake(api: &Api) -> bool {
+    !api.hooks.mutating().is_empty() || !api.hooks.validating().is_empty()
+}
+
+async fn judge(subject: &Subject<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    let mut rounds = Reinvocation::default();
+    mutating::mutate(subject, object, old, Round::First, &mut rounds).await?;
+    if rounds.is_needed() {
+        mutating::mutate(subject, object, old, Round::Second, &mut rounds).await?;
+    }
+    validating::validate(subject, mutating::present(object), old).await
+}

@@ -1,0 +1,63 @@
+//! Validating webhooks, all at once.
+
+use futures::future::join_all;
+use plimsoll_admission::webhook::{FailurePolicy, Mutation, Versioned};
+use plimsoll_meta::status::Status;
+use serde_json::Value;
+
+use super::call::{Trouble, ask};
+use super::hooks::Ready;
+use super::seen::Seen;
+use super::subject::Subject;
+
+/// Asks each webhook that wants the request; the first refusal counts.
+pub(crate) async fn validate(
+    subject: &Subject<'_>,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let hooks = subject.api.hooks.validating();
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let attributes = subject.attributes(object, old);
+    if attributes.is_exempt() {
+        return Ok(());
+    }
+    let mut wanted = Vec::new();
+    for ready in hooks.iter() {
+        if let Some(target) = ready.hook.criteria.target(&attributes, subject)? {
+            wanted.push((ready, Seen::new(subject, &target)?));
+        }
+    }
+    let calls = wanted.iter().map(|(ready, seen)| call(ready, subject, seen, object, old));
+    join_all(calls).await.into_iter().collect()
+}
+
+async fn call(
+    ready: &Ready,
+    subject: &Subject<'_>,
+    seen: &Seen,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let shown = match object {
+        Some(object) => Some(seen.show(subject, object).await?),
+        None => None,
+    };
+    let before = match old {
+        Some(old) => Some(seen.show(subject, old).await?),
+        None => None,
+    };
+    let versioned = Versioned { target: seen.target, object: shown.as_deref(), old: before.as_deref() };
+    let attributes = subject.attributes(object, old);
+    match ask(ready, subject, &attributes, versioned, Mutation::Forbidden).await {
+        Ok(verdict) => verdict.patch.map(drop),
+        Err(Trouble::Refused(status)) => Err(status),
+        Err(Trouble::Failed(failure)) if ready.hook.failure_policy == FailurePolicy::Ignore => {
+            tracing::warn!(%failure, "failing open");
+            Ok(())
+        }
+        Err(Trouble::Failed(failure)) => Err(failure.into()),
+    }
+}
