@@ -43,7 +43,8 @@ pub(crate) fn compressed(response: Response<ResponseBody>) -> Response<ResponseB
     parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     let state = (BodyStream::new(body), Some(GzEncoder::new(Vec::new(), Compression::fast())));
     let pieces = stream::unfold(state, |(mut body, mut encoder)| async move {
-        loop {
+        // Without its encoder the stream is over, and the body must not be asked again.
+        while encoder.is_some() {
             let piece = match body.next().await {
                 Some(Ok(frame)) => encode(encoder.as_mut()?, frame),
                 Some(Err(error)) => {
@@ -58,6 +59,7 @@ pub(crate) fn compressed(response: Response<ResponseBody>) -> Response<ResponseB
                 piece => return Some((piece.map(|piece| Frame::data(Bytes::from(piece))), (body, encoder))),
             }
         }
+        None
     });
     Response::from_parts(parts, StreamBody::new(pieces).boxed_unsync())
 }

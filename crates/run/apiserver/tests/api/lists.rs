@@ -132,3 +132,20 @@ async fn a_named_object_is_read_not_watched() {
     let answer = cluster.get(&format!("{MAPS}/a?watch=true")).await;
     assert_eq!((answer.code, &answer.json()["kind"]), (200, &json!("ConfigMap")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_are_compressed_for_those_who_take_it() {
+    use std::io::Read;
+    let cluster = Cluster::start().await;
+    for name in ["a", "b", "c"] {
+        let data = json!({"text": name.repeat(100_000)});
+        cluster.post(MAPS, json!({"metadata": {"name": name}, "data": data})).await;
+    }
+    let plain = cluster.get(MAPS).await;
+    let zipped = cluster.ask_as(admin(), Method::GET, MAPS, &[("accept-encoding", "gzip")], None).await;
+    assert_eq!(zipped.headers["content-encoding"], "gzip");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&zipped.body[..]).read_to_string(&mut text).expect("gzip");
+    assert_eq!(text.as_bytes(), plain.body);
+    assert!(plain.headers.get("content-encoding").is_none());
+}
