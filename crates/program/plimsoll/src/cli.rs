@@ -70,6 +70,15 @@ pub(crate) struct Up {
     /// Control group that all pods are in; chosen at the first start, kept afterwards
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_root: Option<String>,
+    /// Features that are on or off unlike by default: CBORServingAndStorage
+    #[arg(
+        long,
+        value_name = "NAME=BOOL,…",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "API server"
+    )]
+    pub(crate) feature_gates: plimsoll_apiserver::Features,
     #[command(flatten)]
     pub(crate) safeguards: SafeguardArgs,
 }

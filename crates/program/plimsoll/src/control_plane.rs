@@ -51,6 +51,7 @@ impl ControlPlane {
             cluster_dns: instance.cluster_dns(),
             credentials: credentials(&authority, options, instance)?,
             safeguards: options.safeguards.options(),
+            features: options.feature_gates,
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         let kubeconfig = admin(&authority, options, instance)?;

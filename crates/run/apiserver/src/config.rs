@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::features::Features;
 use crate::safeguards::Safeguards;
 
 /// Everything the server needs to know; nothing is read from the environment.
@@ -26,6 +27,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// Admission plugins and encryption at rest.
     pub safeguards: Safeguards,
+    /// Feature gates.
+    pub features: Features,
 }
 
 /// Files of keys and certificates, all PEM.

@@ -24,6 +24,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::config::Config;
 use crate::custom::Customs;
 use crate::encryption::Encryption;
+use crate::features::Features;
 use crate::tunnel::Agents;
 use crate::user::User;
 use crate::{bootstrap, listen, stages};
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) addresses: Addresses,
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
+    pub(crate) features: Features,
     pub(crate) aggregator: Arc<Aggregator>,
 }
 
@@ -114,6 +116,7 @@ impl Server {
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission,
+            features: config.features,
             customs: Customs::default(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,

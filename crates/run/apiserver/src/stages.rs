@@ -30,6 +30,7 @@ use crate::registry::{self, Selection};
 use crate::server::Api;
 use crate::shape::Shape;
 use crate::target::{ResourcePath, Target};
+use crate::transcode::{self, Preferred};
 use crate::user::User;
 use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
@@ -59,9 +60,14 @@ pub(crate) async fn serve(
     let audit = request.headers().get(AUDIT_ID).cloned();
     let query = Query::parse(request.uri().query());
     let accepted = Accepted::of(request.headers());
+    let preferred = Preferred::of(request.headers(), api.features);
     let is_compressed = compress::is_wanted(request.method(), request.headers());
     let warnings = Warnings::default();
-    let mut response = match answer(api, peer, request, &warnings).await {
+    let answered = match transcode::request(request, api.features).await {
+        Ok(request) => answer(api, peer, request, &warnings).await,
+        Err(status) => Err(status),
+    };
+    let mut response = match answered {
         Ok(response) => response,
         Err(status) if status.code == 410 => {
             let code = StatusCode::GONE;
@@ -70,7 +76,10 @@ pub(crate) async fn serve(
         Err(status) => body::failure(&status),
     };
     warnings.write(response.headers_mut());
-    response = accepted.encode(response).await;
+    response = match preferred {
+        Preferred::Other => accepted.encode(response).await,
+        Preferred::Yaml | Preferred::Cbor => preferred.encode(response).await,
+    };
     if is_compressed {
         response = compress::compressed(response);
     }

@@ -22,6 +22,7 @@ use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
 use crate::target::ResourcePath;
+use crate::transcode::Events;
 
 /// Clients that want bookmarks get one this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -54,6 +55,7 @@ pub(crate) async fn serve(
         Media::Protobuf => plimsoll_protobuf::WATCH_MEDIA_TYPE,
     };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.extensions_mut().insert(Events);
     Ok(response)
 }
 

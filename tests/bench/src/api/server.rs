@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use plimsoll_apiserver::{Config, Credentials, Safeguards, Server};
+use plimsoll_apiserver::{Config, Credentials, Features, Safeguards, Server};
 use plimsoll_pki::{Authority, Purpose, Request};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -138,5 +138,6 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
             service_account_key: pki.join("sa.key"),
         },
         safeguards: Safeguards::default(),
+        features: Features::default(),
     })
 }

@@ -3,6 +3,7 @@
 mod support;
 mod webhook_server;
 
+mod encodings;
 mod encryption;
 mod extensions;
 mod lists;

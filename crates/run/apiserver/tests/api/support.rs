@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
-use plimsoll_apiserver::{Config, Credentials, Safeguards, Server, User};
+use plimsoll_apiserver::{Config, Credentials, Features, Safeguards, Server, User};
 use plimsoll_pki::{Authority, Purpose};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -88,6 +88,7 @@ impl Cluster {
                 service_account_key: path("sa.key"),
             },
             safeguards: Safeguards::default(),
+            features: Features::default(),
         };
         adjust(&mut config);
         let shutdown = CancellationToken::new();
@@ -122,6 +123,17 @@ impl Cluster {
         body: &str,
     ) -> Answer {
         self.send(admin(), method, path, headers, Some(body.as_bytes().to_vec())).await
+    }
+
+    /// Asks as an administrator with a body that need not be text.
+    pub(crate) async fn ask_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        self.send(admin(), method, path, headers, Some(body)).await
     }
 
     async fn send(
