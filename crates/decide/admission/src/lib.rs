@@ -13,6 +13,7 @@ pub mod plugin_config;
 pub mod plugins;
 pub mod pod_security;
 pub mod priority;
+pub mod quota;
 pub mod rbac;
 pub mod runtime_class;
 pub mod service_account;

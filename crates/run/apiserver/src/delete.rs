@@ -146,7 +146,7 @@ impl Write<'_> {
         }
         let expect = Expect::Revision(current.modified);
         if !stays {
-            return match self.commit_deletion(key, expect, &new).await {
+            return match self.commit_deletion((key, expect), old, &new).await {
                 Ok(entry) => Ok(Some(Deleted::Gone(present::object(self.api, self.kind, &entry).await?))),
                 Err(Refused::Taken) => Ok(None),
                 Err(Refused::Other(status)) => Err(status),

@@ -42,6 +42,7 @@ mod page_token;
 mod present;
 mod protobuf;
 mod query;
+mod quota;
 mod reach;
 mod registry;
 mod review;

@@ -27,7 +27,7 @@ use crate::encryption::Encryption;
 use crate::features::Features;
 use crate::tunnel::Agents;
 use crate::user::User;
-use crate::{bootstrap, listen, stages};
+use crate::{bootstrap, listen, quota, stages};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -124,6 +124,7 @@ impl Server {
         let server = Self { api: Arc::new(api) };
         bootstrap::ensure(&server.api, &config).await?;
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
+        tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
         for address in &config.listen {
             listen::serve(Arc::clone(&server.api), *address, Arc::clone(&server_tls), shutdown.clone())
                 .await?;

@@ -19,6 +19,7 @@ use crate::encode;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
 use crate::present;
 use crate::query::Query;
+use crate::quota;
 use crate::server::Api;
 use crate::shape::Shape;
 use crate::user::User;
@@ -183,7 +184,7 @@ impl Write<'_> {
                 None => Ok(Written { bytes: encode::object(&object), created: true }),
             };
         }
-        let entry = match self.commit(&key, Expect::Absent, &object).await {
+        let entry = match self.commit((&key, Expect::Absent), None, &object).await {
             Err(Refused::Taken) => return Err(exists()),
             Err(Refused::Other(status)) => return Err(status),
             Ok(entry) => entry,
@@ -291,8 +292,8 @@ impl Write<'_> {
         }
         let expect = Expect::Revision(current.modified);
         let outcome = match finished(&new) {
-            true => self.commit_deletion(key, expect, &new).await,
-            false => self.commit(key, expect, &new).await,
+            true => self.commit_deletion((key, expect), old, &new).await,
+            false => self.commit((key, expect), Some(old), &new).await,
         };
         match outcome {
             Ok(entry) => {
@@ -420,21 +421,27 @@ impl Write<'_> {
         object::time(self.now).as_str().unwrap_or_default().to_owned()
     }
 
-    async fn commit(&self, key: &str, expect: Expect, object: &Value) -> Result<Arc<Entry>, Refused> {
+    async fn commit(
+        &self,
+        target: (&str, Expect),
+        old: Option<&Value>,
+        object: &Value,
+    ) -> Result<Arc<Entry>, Refused> {
         let ttl = (self.kind.kind == "Event" && !self.kind.is_custom()).then_some(EVENT_TTL);
         let value = encode::halves(&present::stored(self.api, self.kind, object).await?).with_ttl(ttl);
-        Ok(self.api.store.commit(key, expect, Change::Put(value)).await?)
+        quota::commit(self, target, Change::Put(value), &quota::Written { old, new: Some(object) }).await
     }
 
-    /// Removes the object; `object` is the last state that watchers see.
+    /// Removes the object `old`; `object` is the last state that watchers see.
     pub(crate) async fn commit_deletion(
         &self,
-        key: &str,
-        expect: Expect,
+        target: (&str, Expect),
+        old: &Value,
         object: &Value,
     ) -> Result<Arc<Entry>, Refused> {
         let last = encode::halves(&present::stored(self.api, self.kind, object).await?);
-        let entry = self.api.store.commit(key, expect, Change::Delete(last)).await?;
+        let written = quota::Written { old: Some(old), new: None };
+        let entry = quota::commit(self, target, Change::Delete(last), &written).await?;
         self.api.addresses.release(self.kind, object);
         Ok(entry)
     }

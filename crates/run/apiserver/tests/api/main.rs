@@ -10,5 +10,6 @@ mod lists;
 mod objects;
 mod plugins;
 mod pod_security;
+mod quotas;
 mod watches;
 mod webhooks;

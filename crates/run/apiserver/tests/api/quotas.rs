@@ -1,0 +1,97 @@
+//! ResourceQuotas as limits that hold.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::Cluster;
+
+const SPACE: &str = "/api/v1/namespaces/default";
+
+async fn with_quota(hard: Value) -> Cluster {
+    let cluster = Cluster::start().await;
+    let account = json!({"metadata": {"name": "default"}});
+    cluster.post(&format!("{SPACE}/serviceaccounts"), account).await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
+    assert_eq!(cluster.post(&format!("{SPACE}/resourcequotas"), quota).await.code, 201);
+    until(&cluster, |status| status["hard"] == hard).await;
+    cluster
+}
+
+async fn status(cluster: &Cluster) -> Value {
+    cluster.get(&format!("{SPACE}/resourcequotas/q")).await.json()["status"].clone()
+}
+
+async fn until(cluster: &Cluster, holds: impl Fn(&Value) -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds(&status(cluster).await) {
+        assert!(Instant::now() < end, "{}", status(cluster).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [
+        {"name": "a", "image": "a", "resources": {"requests": {"cpu": "100m"}}}]}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_never_exceeds_a_quota() {
+    let cluster = with_quota(json!({"pods": "10"})).await;
+    let path = format!("{SPACE}/pods");
+    let answers = join_all((0..64).map(|n| cluster.post(&path, pod(&format!("p{n}"))))).await;
+    let made = answers.iter().filter(|answer| answer.code == 201).count();
+    let refused: Vec<String> =
+        answers.iter().filter(|answer| answer.code == 403).map(|answer| answer.message()).collect();
+    assert_eq!((made, refused.len()), (10, 54));
+    assert!(
+        refused.iter().all(|message| message.ends_with(
+            "is forbidden: exceeded quota: q, requested: pods=1, used: pods=10, limited: pods=10"
+        )),
+        "{refused:?}"
+    );
+    assert_eq!(status(&cluster).await["used"], json!({"pods": "10"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_or_ends_makes_room_at_once() {
+    let cluster =
+        with_quota(json!({"pods": "1", "requests.cpu": "1", "configmaps": "1", "count/secrets": "1"})).await;
+    let pods = format!("{SPACE}/pods");
+    assert_eq!(cluster.post(&pods, pod("a")).await.code, 201);
+    assert_eq!(
+        status(&cluster).await["used"],
+        json!({"pods": "1", "requests.cpu": "100m", "configmaps": "0", "count/secrets": "0"})
+    );
+    assert_eq!(cluster.post(&pods, pod("b")).await.code, 403);
+    let mut ended = cluster.get(&format!("{pods}/a")).await.json();
+    ended["status"] = json!({"phase": "Succeeded"});
+    assert_eq!(cluster.put(&format!("{pods}/a/status"), ended).await.code, 200);
+    assert_eq!(cluster.post(&pods, pod("b")).await.code, 201);
+
+    let maps = format!("{SPACE}/configmaps");
+    assert_eq!(cluster.post(&maps, json!({"metadata": {"name": "a"}})).await.code, 201);
+    assert_eq!(cluster.post(&maps, json!({"metadata": {"name": "b"}})).await.code, 403);
+    assert_eq!(cluster.delete(&format!("{maps}/a")).await.code, 200);
+    assert_eq!(cluster.post(&maps, json!({"metadata": {"name": "b"}})).await.code, 201);
+    let unsaid = json!({"metadata": {"name": "c"}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let refused = cluster.post(&pods, unsaid).await;
+    assert_eq!(
+        refused.message(),
+        "pods \"c\" is forbidden: failed quota: q: must specify requests.cpu for: a"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_quota_is_counted_anew() {
+    let cluster = with_quota(json!({"pods": "5"})).await;
+    for name in ["a", "b"] {
+        let map = json!({"metadata": {"name": name}});
+        assert_eq!(cluster.post(&format!("{SPACE}/configmaps"), map).await.code, 201);
+    }
+    let patch = json!({"spec": {"hard": {"configmaps": "9", "pods": null}}});
+    let path = format!("{SPACE}/resourcequotas/q");
+    assert_eq!(cluster.patch(&path, "application/merge-patch+json", patch).await.code, 200);
+    until(&cluster, |status| status["used"] == json!({"configmaps": "2"})).await;
+}
