@@ -1,0 +1,6 @@
+//! Tables of expressions.
+
+mod bounds;
+mod costs;
+mod errors;
+mod values;
