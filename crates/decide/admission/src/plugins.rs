@@ -49,7 +49,7 @@ plugins! {
     ExtendedResourceToleration Off,
     DefaultStorageClass On,
     StorageObjectInUseProtection On,
-    OwnerReferencesPermissionEnforcement Off,
+    OwnerReferencesPermissionEnforcement Missing,
     PersistentVolumeClaimResize On,
     RuntimeClass On,
     CertificateApproval On,

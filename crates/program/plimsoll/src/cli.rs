@@ -22,7 +22,7 @@ pub(crate) struct Command {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Start a cluster on this machine, or bring a stopped one back
-    Up(Up),
+    Up(Box<Up>),
     /// Stop a cluster and everything that it runs, and leave nothing behind
     Down(Down),
     /// Build, load, save, pull, push, tag, list and remove images of an instance

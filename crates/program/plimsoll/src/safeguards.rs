@@ -1,12 +1,16 @@
-//! Flags of the API server that have upstream's names: admission plugins and encryption.
+//! Flags of the API server that have upstream's names: admission plugins, encryption, the audit log.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{ArgAction, Args};
-use plimsoll_apiserver::{AdmissionOptions, EncryptionOptions, Reload, Safeguards};
+use clap::{ArgAction, Args, ValueEnum};
+use plimsoll_apiserver::{
+    AdmissionOptions, AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, EncryptionOptions,
+    Reload, Safeguards,
+};
 
-/// Admission plugins and encryption at rest
-#[derive(Args, Clone, Debug, Default)]
+/// Admission plugins, encryption at rest and the audit log
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "API server")]
 pub(crate) struct SafeguardArgs {
     /// Admission plugins that are on beside the default ones
@@ -25,6 +29,71 @@ pub(crate) struct SafeguardArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
         default_value_t = false, requires = "encryption_provider_config")]
     encryption_provider_config_automatic_reload: bool,
+    /// Policy that says what is recorded of requests
+    #[arg(long, value_name = "FILE")]
+    audit_policy_file: Option<PathBuf>,
+    /// Where events are written as lines of JSON; - is standard output
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    audit_log_path: Option<PathBuf>,
+    /// Whether requests wait until their events are written
+    #[arg(long, value_name = "MODE", default_value = "blocking")]
+    audit_log_mode: Mode,
+    /// How many events may wait to be written
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    audit_log_batch_buffer_size: usize,
+    /// Megabytes after which a new file is begun
+    #[arg(long, value_name = "MB", default_value_t = 100)]
+    audit_log_maxsize: u64,
+    /// Days after which old files are deleted (0: never)
+    #[arg(long, value_name = "DAYS", default_value_t = 366)]
+    audit_log_maxage: u64,
+    /// How many old files are kept (0: all)
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    audit_log_maxbackup: usize,
+    /// Compress old files with gzip
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
+        default_value_t = false)]
+    audit_log_compress: bool,
+    /// kubeconfig of a server that takes events
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    audit_webhook_config_file: Option<PathBuf>,
+    /// Whether requests wait until their events are taken
+    #[arg(long, value_name = "MODE", default_value = "batch")]
+    audit_webhook_mode: Mode,
+    /// How many events may wait to be sent
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    audit_webhook_batch_buffer_size: usize,
+    /// How many events are sent together at most
+    #[arg(long, value_name = "COUNT", default_value_t = 400)]
+    audit_webhook_batch_max_size: usize,
+    /// How long an event waits for company at most
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    audit_webhook_batch_max_wait: Duration,
+    /// How long to wait before the second attempt
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    audit_webhook_initial_backoff: Duration,
+}
+
+/// Whether requests wait for the audit log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    Batch,
+    Blocking,
+    BlockingStrict,
+}
+
+impl From<Mode> for AuditMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Batch => Self::Batch,
+            Mode::Blocking => Self::Blocking,
+            Mode::BlockingStrict => Self::BlockingStrict,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    plimsoll_meta::duration::parse(text)
 }
 
 impl SafeguardArgs {
@@ -43,7 +112,29 @@ impl SafeguardArgs {
                 .encryption_provider_config
                 .clone()
                 .map(|configuration| EncryptionOptions { configuration, reload }),
+            audit: self.audit(),
         }
+    }
+
+    fn audit(&self) -> AuditOptions {
+        let log = self.audit_log_path.clone().map(|path| AuditLog {
+            path,
+            mode: self.audit_log_mode.into(),
+            buffer: self.audit_log_batch_buffer_size,
+            max_size: self.audit_log_maxsize,
+            max_age: self.audit_log_maxage,
+            max_backups: self.audit_log_maxbackup,
+            compression: if self.audit_log_compress { Compression::Gzip } else { Compression::None },
+        });
+        let webhook = self.audit_webhook_config_file.clone().map(|configuration| AuditWebhook {
+            configuration,
+            mode: self.audit_webhook_mode.into(),
+            buffer: self.audit_webhook_batch_buffer_size,
+            batch_size: self.audit_webhook_batch_max_size,
+            batch_wait: self.audit_webhook_batch_max_wait,
+            initial_backoff: self.audit_webhook_initial_backoff,
+        });
+        AuditOptions { policy: self.audit_policy_file.clone(), log, webhook }
     }
 }
 
@@ -73,6 +164,20 @@ mod tests {
         assert_eq!(options.admission.disable, ["PodSecurity"]);
         let encryption = options.encryption.expect("given");
         assert_eq!((encryption.configuration, encryption.reload), ("/e.yaml".into(), Reload::Automatic));
-        assert!(Line::parse_from(["up"]).safeguards.options().encryption.is_none());
+        let line = Line::parse_from([
+            "up",
+            "--audit-policy-file=/p.yaml",
+            "--audit-log-path=-",
+            "--audit-log-mode=blocking-strict",
+            "--audit-webhook-config-file=/w",
+            "--audit-webhook-batch-max-wait=1m30s",
+        ]);
+        let audit = line.safeguards.options().audit;
+        let (log, webhook) = (audit.log.expect("given"), audit.webhook.expect("given"));
+        assert_eq!((log.mode, log.max_backups, log.max_age), (AuditMode::BlockingStrict, 100, 366));
+        assert_eq!((webhook.mode, webhook.batch_wait), (AuditMode::Batch, Duration::from_secs(90)));
+        let plain = Line::parse_from(["up"]).safeguards.options();
+        assert!(plain.encryption.is_none() && plain.audit.log.is_none());
+        assert!(Line::try_parse_from(["up", "--audit-log-path=-"]).is_err(), "nothing without a policy");
     }
 }

@@ -12,6 +12,7 @@ use plimsoll_meta::status::{Status, qualified};
 use plimsoll_store::Store;
 use serde_json::Value;
 
+use crate::audit;
 use crate::follow::{Follower, follow};
 use crate::object::meta;
 use crate::server::Api;
@@ -92,8 +93,16 @@ pub(crate) async fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> 
 /// The 403 that clients expect, unless it is allowed.
 pub(crate) async fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
     match allowed(api, user, wanted).await {
-        Some(_) => Ok(()),
-        None => Err(refusal(user, wanted)),
+        Some(reason) => {
+            audit::annotate("authorization.k8s.io/decision", "allow");
+            audit::annotate("authorization.k8s.io/reason", reason);
+            Ok(())
+        }
+        None => {
+            audit::annotate("authorization.k8s.io/decision", "forbid");
+            audit::annotate("authorization.k8s.io/reason", "");
+            Err(refusal(user, wanted))
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Config {
     pub cluster_dns: IpAddr,
     /// Keys and certificates.
     pub credentials: Credentials,
-    /// Admission plugins and encryption at rest.
+    /// Admission plugins, encryption at rest and the audit log.
     pub safeguards: Safeguards,
     /// Feature gates.
     pub features: Features,

@@ -24,12 +24,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
 
 /// Reads JSON, YAML or protobuf, whichever the media type says.
 pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Status> {
-    match media_type(headers) {
+    let document = match media_type(headers) {
         "" | "application/json" => json(bytes),
         "application/yaml" => yaml(bytes),
         plimsoll_protobuf::MEDIA_TYPE => protobuf(bytes),
         _ => Err(Status::unsupported_media_type(READABLE)),
-    }
+    }?;
+    crate::audit::request_object(&document.value);
+    Ok(document)
 }
 
 /// Reads JSON.

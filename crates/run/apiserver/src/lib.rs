@@ -8,6 +8,7 @@
 mod address;
 mod admit;
 mod aggregate;
+mod audit;
 mod authenticate;
 mod authorize;
 mod binding;
@@ -63,6 +64,7 @@ mod warning;
 mod watch;
 mod write;
 
+pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression};
 pub use body::{Error as BodyError, ResponseBody};
 pub use config::{Config, Credentials};
 pub use features::{FeatureError, Features, Gate};

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Source;
 use crate::authenticate::Peer;
 use crate::body;
 use crate::server::{Api, StartError, certificates, private_key, roots};
@@ -91,12 +92,17 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let source = stream.get_ref().0.peer_addr().ok();
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = Peer::Remote(certificate.and_then(|der| plimsoll_pki::subject(der)));
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (api, peer) = (Arc::clone(&api), peer.clone());
         async move {
-            let request = request.map(|body| body.map_err(|error| body::Error::new(&error)).boxed_unsync());
+            let mut request =
+                request.map(|body| body.map_err(|error| body::Error::new(&error)).boxed_unsync());
+            if let (Some(_), Some(source)) = (&api.audit, source) {
+                request.extensions_mut().insert(Source(source));
+            }
             Ok::<_, Infallible>(stages::serve(&api, &peer, request).await)
         }
     });

@@ -1,18 +1,21 @@
-//! What an operator may ask for beyond the defaults: plugins and encryption.
+//! What an operator may ask for beyond the defaults: plugins, encryption and an audit log.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::audit::AuditOptions;
 use crate::server::StartError;
 
-/// Admission plugins and encryption at rest; the default is upstream's.
+/// Admission plugins, encryption at rest and the audit log; the default is upstream's.
 #[derive(Clone, Debug, Default)]
 pub struct Safeguards {
     /// Which admission plugins are on and how they are configured.
     pub admission: AdmissionOptions,
     /// Encryption of stored values; none: they are stored as they are.
     pub encryption: Option<EncryptionOptions>,
+    /// What is recorded of requests.
+    pub audit: AuditOptions,
 }
 
 /// Which admission plugins are on and how they are configured.

@@ -18,6 +18,7 @@ use crate::address::Addresses;
 use crate::admit::Admission;
 use crate::admit::hooks::Hooks;
 use crate::aggregate::{Aggregator, availability};
+use crate::audit::Auditor;
 use crate::authenticate::Peer;
 use crate::authorize::Rbac;
 use crate::body::{RequestBody, ResponseBody};
@@ -41,6 +42,8 @@ pub(crate) struct Api {
     pub(crate) admission: Admission,
     pub(crate) features: Features,
     pub(crate) aggregator: Arc<Aggregator>,
+    /// None: nothing is recorded.
+    pub(crate) audit: Option<Arc<Auditor>>,
 }
 
 impl fmt::Debug for Api {
@@ -117,6 +120,7 @@ impl Server {
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission,
             features: config.features,
+            audit: Auditor::start(&config.safeguards.audit, &shutdown)?,
             customs: Customs::default(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,

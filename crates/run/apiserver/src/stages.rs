@@ -35,8 +35,8 @@ use crate::user::User;
 use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
-    aggregate, authorize, collection, compress, discovery, encode, health, openapi, review, subresource,
-    table, watch,
+    aggregate, audit, authorize, collection, compress, discovery, encode, health, openapi, review,
+    subresource, table, watch,
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -57,6 +57,13 @@ pub(crate) async fn serve(
     peer: &Peer,
     request: Request<RequestBody>,
 ) -> Response<ResponseBody> {
+    match &api.audit {
+        None => respond(api, peer, request).await,
+        Some(auditor) => audit::observe(auditor, request, |request| respond(api, peer, request)).await,
+    }
+}
+
+async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> Response<ResponseBody> {
     let audit = request.headers().get(AUDIT_ID).cloned();
     let query = Query::parse(request.uri().query());
     let accepted = Accepted::of(request.headers());
@@ -76,6 +83,7 @@ pub(crate) async fn serve(
         Err(status) => body::failure(&status),
     };
     warnings.write(response.headers_mut());
+    response = audit::responded(response).await;
     response = match preferred {
         Preferred::Other => accepted.encode(response).await,
         Preferred::Yaml | Preferred::Cbor => preferred.encode(response).await,
@@ -83,7 +91,8 @@ pub(crate) async fn serve(
     if is_compressed {
         response = compress::compressed(response);
     }
-    let audit = audit.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    let unique = || audit::id().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let audit = audit.or_else(|| HeaderValue::from_str(&unique()).ok());
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
     response
@@ -95,10 +104,10 @@ async fn answer(
     request: Request<RequestBody>,
     warnings: &Warnings,
 ) -> Result<Response<ResponseBody>, Status> {
-    let user = authenticate::authenticate(api, peer, request.headers()).await?;
-    let user = authenticate::impersonate(api, user, request.headers()).await?;
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
-    let asked = Asked {
+    let user = authenticate::authenticate(api, peer, request.headers()).await;
+    let (user, refusal) = user.map_or_else(|refusal| (User::default(), Some(refusal)), |user| (user, None));
+    let mut asked = Asked {
         user,
         method: request.method().clone(),
         query: Query::parse(request.uri().query()),
@@ -106,7 +115,18 @@ async fn answer(
         path,
         warnings: warnings.clone(),
     };
-    match Target::parse(&asked.path) {
+    let target = Target::parse(&asked.path);
+    if let Some(refusal) = refusal {
+        audit::unauthenticated(&asked, &target);
+        return Err(refusal);
+    }
+    audit::received(&asked, &target).await?;
+    let user = authenticate::impersonate(api, asked.user.clone(), request.headers()).await?;
+    if user != asked.user {
+        audit::impersonated(&user);
+        asked.user = user;
+    }
+    match target {
         Target::Other => other(api, &asked, request).await,
         Target::Resource(target) => resource(api, asked, target, request).await,
     }
@@ -140,7 +160,7 @@ fn extension(api: &Api, path: &str) -> Option<Arc<aggregate::Extension>> {
 }
 
 /// The verb that authorization knows a request by.
-fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str, Status> {
+pub(crate) fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str, Status> {
     Ok(match (asked.method.as_str(), target.name.is_empty()) {
         ("GET" | "HEAD", _) if target.watch && target.subresource.is_empty() => "watch",
         ("GET" | "HEAD", true) if asked.query.flag("watch") => "watch",
@@ -357,6 +377,7 @@ pub(crate) enum Patch {
 impl Patch {
     /// Reads a patch, and the fields that its text gives twice.
     pub(crate) fn read(asked: &Asked, bytes: &[u8]) -> Result<(Self, Vec<String>), Status> {
+        audit::request_patch(bytes);
         let force = asked.query.flag("force");
         let of_json = |make: fn(Value) -> Self| {
             decode::json(bytes).map(|document| (make(document.value), document.duplicates))

@@ -28,6 +28,9 @@ pub(super) fn validate(write: &mut Write<'_>, object: &Value, old: Option<&Value
         }
         _ => return Ok(()),
     };
+    for (key, value) in verdict.annotations {
+        crate::audit::annotate(key, value);
+    }
     write.warnings.extend(verdict.warnings);
     verdict.refusal.map_or(Ok(()), Err)
 }

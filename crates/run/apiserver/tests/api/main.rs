@@ -3,6 +3,7 @@
 mod support;
 mod webhook_server;
 
+mod audit;
 mod encodings;
 mod encryption;
 mod extensions;
