@@ -1,5 +1,5 @@
 //! What a call costs, by the sizes of its arguments (apiserver: pkg/cel/library/cost.go; cel-go:
-//! interpreter/runtimecost.go, ext/lists.go).
+//! interpreter/runtimecost.go, ext/lists.go, ext/sets.go).
 
 use super::{LIST_COST, REGEX_FACTOR, STRING_FACTOR};
 use crate::types::{Opaque, Value};
@@ -42,6 +42,12 @@ fn list_function(overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>)
             allocating(depth, size(args.first()))
         }
         "list_distinct" => self_compare(args.first()),
+        "list_sets_contains_list" | "list_sets_intersects_list" => {
+            size(args.first()).saturating_mul(size(args.get(1))).saturating_add(1)
+        }
+        "list_sets_equivalent_list" => {
+            size(args.first()).saturating_mul(size(args.get(1))).saturating_mul(2).saturating_add(1)
+        }
         id if id.ends_with("_sortByAssociatedKeys") => self_compare(args.get(1)),
         id if id.starts_with("list_") && id.ends_with("_sort") => self_compare(args.first()),
         _ => return None,

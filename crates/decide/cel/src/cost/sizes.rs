@@ -51,6 +51,15 @@ impl Estimator<'_> {
         if overload == "lists_range" {
             return Some(allocating(1.0, CostRange::exactly(literal(args.first()?).unwrap_or(u64::MAX))));
         }
+        if let (
+            "list_sets_contains_list" | "list_sets_intersects_list" | "list_sets_equivalent_list",
+            [left, right],
+        ) = (overload, args)
+        {
+            let factor = if overload == "list_sets_equivalent_list" { 2.0 } else { 1.0 };
+            let pairs = self.node_size(left).times(self.node_size(right));
+            return Some((pairs.scaled(factor).plus(CostRange::exactly(1)), None));
+        }
         if !overload.starts_with("list_") {
             return None;
         }

@@ -64,11 +64,14 @@ fn parse(text: &str) -> Result<Url, &'static str> {
         return Err("net/url: invalid control character in URL");
     }
     let (scheme, rest) = scheme(text)?;
-    if !rest.starts_with('/') {
-        return Err("invalid URI for request");
-    }
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let rooted = rest.starts_with('/');
+    if !rooted && scheme.is_empty() {
+        return Err("invalid URI for request");
+    }
+    // What follows a scheme without a slash (`mailto:a@b`) has no host and no path.
+    let rest = if rooted { rest } else { "" };
     let (host, path) = match rest.strip_prefix("//") {
         Some(after) if !scheme.is_empty() || !rest.starts_with("///") => {
             let end = after.find('/').unwrap_or(after.len());

@@ -3,4 +3,5 @@
 mod bounds;
 mod costs;
 mod errors;
+mod schemas;
 mod values;
