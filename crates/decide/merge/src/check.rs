@@ -4,6 +4,7 @@ use plimsoll_schema::Node;
 use serde_json::Value;
 
 use crate::fields::element;
+use crate::go::{go_text, go_type, go_value};
 use crate::paths::Element;
 use crate::typed::{Fields, Shape, Typed};
 
@@ -20,7 +21,7 @@ fn visit(value: &Value, typed: Typed<'_>, path: &str, found: &mut Vec<String>) {
     }
     let Some(node) = typed.node() else { return };
     if let Some(expected) = unexpected(node, value) {
-        found.push(format!("{path}: expected {expected}, got {value}"));
+        found.push(format!("{path}: expected {expected}, got {}", shown(node, value)));
         return;
     }
     match (node, typed.shape(value)) {
@@ -87,6 +88,15 @@ fn identity(value: &Value, shape: Shape<'_>) -> Result<Option<Element>, String> 
             _ => Ok(Some(Element::value(value))),
         },
         _ => Ok(None),
+    }
+}
+
+/// The value as upstream's message about that type shows it.
+fn shown(node: &Node, value: &Value) -> String {
+    match node {
+        Node::Integer { .. } | Node::Number => go_type(value).to_owned(),
+        Node::String | Node::Bytes | Node::Time | Node::MicroTime => go_value(value),
+        _ => format!("&{{{}}}", go_text(value)),
     }
 }
 

@@ -13,8 +13,13 @@ pub enum PatchError {
     #[error("{0}")]
     Malformed(String),
     /// A JSON patch with this many operations.
-    #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
+    #[error(
+        "Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}"
+    )]
     TooManyOperations(usize),
+    /// Its directives or lists do not fit the object; upstream answers 500.
+    #[error("{0}")]
+    Unmergeable(String),
     /// It is well-formed but does not fit the object.
     #[error("{0}")]
     NotApplicable(String),
@@ -26,6 +31,7 @@ impl From<PatchError> for Status {
         match error {
             PatchError::Malformed(_) => Status::bad_request(text),
             PatchError::TooManyOperations(_) => Status::too_large(text),
+            PatchError::Unmergeable(_) => Status::new(500, "", text),
             // Upstream hides the reason behind a fixed sentence. The sentence stays for clients
             // that look for it; the reason is the cause, which kubectl prints.
             PatchError::NotApplicable(_) => Status {
@@ -80,7 +86,8 @@ impl From<ApplyError> for Status {
     fn from(error: ApplyError) -> Self {
         let text = error.to_string();
         match error {
-            ApplyError::Unfit(_) | ApplyError::Mistyped { .. } => Status::bad_request(text),
+            ApplyError::Unfit(_) => Status::bad_request(text),
+            ApplyError::Mistyped { .. } => Status::new(500, "", text),
             ApplyError::Conflicts(conflicts) => {
                 let causes: Vec<Value> = conflicts.iter().map(cause).collect();
                 Status { details: json!({"causes": causes}), ..Status::new(409, "Conflict", text) }
@@ -151,7 +158,10 @@ mod tests {
     #[test]
     fn patch_errors() {
         let status = Status::from(PatchError::TooManyOperations(10_001));
-        assert_eq!(status.message, "The allowed maximum operations in a JSON patch is 10000, got 10001");
+        assert_eq!(
+            status.message,
+            "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+        );
         assert_eq!(status.code, 413);
         let status = Status::from(PatchError::NotApplicable("testing value /a failed: test failed".into()));
         assert_eq!((status.code, &*status.reason), (422, "Invalid"));

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::PatchError;
+use crate::go::json_type;
 
 /// Most operations in one patch (apiserver: endpoints/handlers/patch.go).
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -23,10 +24,11 @@ const MAX_DEPTH: usize = 127;
 /// [`PatchError::TooManyOperations`] over [`MAX_OPERATIONS`], [`PatchError::NotApplicable`] if an
 /// operation does not fit the document or a `test` fails.
 pub fn json_patch(mut document: Value, patch: &Value) -> Result<Value, PatchError> {
-    let Value::Array(operations) = patch else {
-        return Err(PatchError::Malformed(
-            "error decoding patch: a JSON patch is a list of operations".into(),
-        ));
+    let operations = match patch {
+        Value::Array(operations) => operations.as_slice(),
+        // Go reads null as an empty list.
+        Value::Null => &[],
+        other => return Err(undecodable(other, "[]handlers.jsonPatchOp")),
     };
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations(operations.len()));
@@ -34,11 +36,18 @@ pub fn json_patch(mut document: Value, patch: &Value) -> Result<Value, PatchErro
     let mut copied = 0;
     for operation in operations {
         let Value::Object(operation) = operation else {
-            return Err(PatchError::Malformed("error decoding patch: an operation must be an object".into()));
+            return Err(undecodable(operation, "handlers.jsonPatchOp"));
         };
         perform(&mut document, operation, &mut copied)?;
     }
     Ok(document)
+}
+
+fn undecodable(value: &Value, wanted: &str) -> PatchError {
+    PatchError::Malformed(format!(
+        "error decoding patch: json: cannot unmarshal {} into Go value of type {wanted}",
+        json_type(value)
+    ))
 }
 
 fn perform(
@@ -119,9 +128,16 @@ fn duplicate(
     copied: &mut usize,
 ) -> Result<(), PatchError> {
     let from = text(operation, "copy", "from")?;
-    let source = lookup(document, from).cloned().ok_or_else(|| {
+    let (parent, key) = container(document, from).ok_or_else(|| {
         failed(format!("copy operation does not apply: doc is missing from path: {from}: missing value"))
     })?;
+    let source = match parent {
+        // A key that is not there copies as null, as upstream has it.
+        Value::Object(map) => map.get(&key).cloned().unwrap_or_default(),
+        _ => lookup(document, from).cloned().ok_or_else(|| {
+            failed(format!("copy operation does not apply: doc is missing from path: {from}: missing value"))
+        })?,
+    };
     *copied += size(&source);
     if *copied > MAX_COPIED_BYTES {
         return Err(failed(format!(
@@ -198,7 +214,8 @@ fn insert(parent: &mut Value, key: &str, value: Value) -> Result<(), String> {
 
 /// The object or list that holds the last step of `path`, and that step.
 fn container<'d>(document: &'d mut Value, path: &str) -> Option<(&'d mut Value, String)> {
-    let mut steps = path.strip_prefix('/')?.split('/').map(unescape);
+    // What stands before the first slash is not looked at, as upstream has it.
+    let mut steps = path.split('/').skip(1).map(unescape);
     let mut key = steps.next()?;
     let mut at = document;
     for next in steps {
@@ -219,7 +236,7 @@ fn lookup<'d>(document: &'d Value, path: &str) -> Option<&'d Value> {
     if path.is_empty() {
         return Some(document);
     }
-    path.strip_prefix('/')?.split('/').map(unescape).try_fold(document, |at, key| match at {
+    path.split('/').skip(1).map(unescape).try_fold(document, |at, key| match at {
         Value::Object(map) => map.get(&key),
         Value::Array(list) => index(&key, list.len(), list.len()).ok().map(|place| &list[place]),
         _ => None,

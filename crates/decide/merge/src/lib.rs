@@ -16,6 +16,7 @@ mod combine;
 mod compare;
 mod error;
 mod fields;
+mod go;
 mod json_patch;
 pub mod managed;
 mod merge_patch;
@@ -25,6 +26,7 @@ mod strategic;
 mod typed;
 
 pub use error::{ApplyError, Conflict, PatchError};
+pub use go::go_text;
 pub use json_patch::{MAX_OPERATIONS, json_patch};
 pub use merge_patch::merge_patch;
 pub use strategic::strategic_merge;

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::{Node, NodeId, Schemas};
+use crate::{Field, Node, NodeId, Schemas, Struct};
 
 /// What [`check`] found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,25 +14,60 @@ pub struct Decoded {
     pub unknown: Vec<String>,
 }
 
-/// Removes what the shape does not know, and nulls; fails on values of a wrong type.
-///
-/// The error is a fragment as Go's decoder would word it.
+/// A value of a wrong type, in the two wordings that upstream has for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// As Go's JSON decoder says it.
+    pub decoding: String,
+    /// As upstream says it about what a strategic merge patch made.
+    pub restoring: String,
+}
+
+/// [`fit`], with the decoder's wording of the error.
 pub fn check(schemas: &Schemas, root: NodeId, value: &mut Value) -> Result<Decoded, String> {
+    fit(schemas, root, value).map_err(|misfit| misfit.decoding)
+}
+
+/// Removes what the shape does not know, nulls, and what Go does not write of built-in types: optional
+/// lists and maps without elements. Fails on values of a wrong type.
+pub fn fit(schemas: &Schemas, root: NodeId, value: &mut Value) -> Result<Decoded, Misfit> {
     let mut walk = Walk { schemas, path: Vec::new(), found: Decoded::default(), owner: "" };
     walk.node(root, value)?;
     Ok(walk.found)
 }
 
+/// Optional lists that upstream writes even if they are empty.
+const WRITTEN_EMPTY: [(&str, &str); 8] = [
+    ("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus", "currentMetrics"),
+    ("io.k8s.api.batch.v1.PodFailurePolicyRule", "onPodConditions"),
+    ("io.k8s.api.core.v1.ProjectedVolumeSource", "sources"),
+    ("io.k8s.api.discovery.v1.EndpointSlice", "ports"),
+    ("io.k8s.api.rbac.v1.ClusterRole", "rules"),
+    ("io.k8s.api.rbac.v1.Role", "rules"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus", "conditions"),
+    (
+        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
+        "storedVersions",
+    ),
+];
+
+/// One step from a value to a part of it.
+enum Step<'a> {
+    Field(&'a str),
+    Key(String),
+    Item(usize),
+}
+
 struct Walk<'a> {
     schemas: &'a Schemas,
-    path: Vec<String>,
+    path: Vec<Step<'a>>,
     found: Decoded,
     /// Name of the struct that the current value is a field of.
     owner: &'a str,
 }
 
 impl<'a> Walk<'a> {
-    fn node(&mut self, id: NodeId, value: &mut Value) -> Result<(), String> {
+    fn node(&mut self, id: NodeId, value: &mut Value) -> Result<(), Misfit> {
         match self.schemas.node(id) {
             Node::Any => Ok(()),
             Node::Boolean => self.expect(value.is_boolean(), value, "bool"),
@@ -51,132 +86,153 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn fields(&mut self, shape: &'a crate::Struct, value: &mut Value) -> Result<(), String> {
+    fn fields(&mut self, shape: &'a Struct, value: &mut Value) -> Result<(), Misfit> {
         let Value::Object(object) = value else {
-            return self.mismatch(value, &go_type(&shape.name));
+            return Err(self.mismatch(value, &go_type(&shape.name)));
         };
         let outer = std::mem::replace(&mut self.owner, &shape.name);
         let mut unknown = Vec::new();
-        let mut nulls = Vec::new();
+        let mut empty = Vec::new();
         for (key, inner) in object.iter_mut() {
             match shape.field(key) {
                 None => unknown.push(key.clone()),
-                Some(_) if inner.is_null() => nulls.push(key.clone()),
+                Some(_) if inner.is_null() => empty.push(key.clone()),
                 Some(field) => {
-                    self.path.push(key.clone());
+                    self.path.push(Step::Field(&field.name));
                     self.node(field.node, inner)?;
                     self.path.pop();
+                    if self.vanishes(shape, field, inner) {
+                        empty.push(key.clone());
+                    }
                 }
             }
         }
-        for key in nulls {
+        for key in empty {
             object.remove(&key);
         }
         for key in unknown {
             object.remove(&key);
-            let path = self.child(&key);
-            self.found.unknown.push(format!("unknown field \"{path}\""));
+            self.path.push(Step::Key(key));
+            self.found.unknown.push(format!("unknown field \"{}\"", self.place()));
+            self.path.pop();
         }
         self.owner = outer;
         Ok(())
     }
 
-    fn map(&mut self, inner: NodeId, value: &mut Value) -> Result<(), String> {
-        let Value::Object(object) = value else {
-            return self.mismatch(value, &format!("map[string]{}", self.go_name(inner)));
+    /// Does Go leave the value out when it writes the object?
+    fn vanishes(&self, shape: &Struct, field: &Field, value: &Value) -> bool {
+        let empty = match self.schemas.node(field.node) {
+            Node::List { .. } => value.as_array().is_some_and(Vec::is_empty),
+            Node::Map { .. } => value.as_object().is_some_and(serde_json::Map::is_empty),
+            _ => false,
         };
-        let scalar = matches!(self.schemas.node(inner), Node::String | Node::Bytes);
+        empty
+            && !field.required
+            && shape.name.starts_with("io.k8s.")
+            && !WRITTEN_EMPTY.contains(&(shape.name.as_str(), field.name.as_str()))
+    }
+
+    fn map(&mut self, inner: NodeId, value: &mut Value) -> Result<(), Misfit> {
+        let Value::Object(object) = value else {
+            return Err(self.mismatch(value, &format!("map[string]{}", self.go_name(inner))));
+        };
         for (key, entry) in object.iter_mut() {
-            if entry.is_null() && scalar {
-                // Go's zero value.
-                *entry = Value::String(String::new());
-            }
-            self.path.push(key.clone());
+            self.zero(inner, entry);
+            self.path.push(Step::Key(key.clone()));
             self.node(inner, entry)?;
             self.path.pop();
         }
         Ok(())
     }
 
-    fn list(&mut self, item: NodeId, value: &mut Value) -> Result<(), String> {
+    fn list(&mut self, item: NodeId, value: &mut Value) -> Result<(), Misfit> {
         let Value::Array(items) = value else {
-            return self.mismatch(value, &format!("[]{}", self.go_name(item)));
+            return Err(self.mismatch(value, &format!("[]{}", self.go_name(item))));
         };
         for (at, entry) in items.iter_mut().enumerate() {
-            let last = self.path.len();
-            match self.path.last_mut() {
-                Some(name) => name.push_str(&format!("[{at}]")),
-                None => self.path.push(format!("[{at}]")),
-            }
+            self.zero(item, entry);
+            self.path.push(Step::Item(at));
             self.node(item, entry)?;
-            self.path.truncate(last);
-            if let Some(name) = self.path.last_mut() {
-                name.truncate(name.rfind('[').unwrap_or(name.len()));
-            }
+            self.path.pop();
         }
         Ok(())
     }
 
-    fn integer(&self, bits: u8, value: &mut Value) -> Result<(), String> {
+    /// An element that is null is the type's zero value in Go.
+    fn zero(&self, id: NodeId, value: &mut Value) {
+        if value.is_null() {
+            match self.schemas.node(id) {
+                Node::String | Node::Bytes => *value = Value::String(String::new()),
+                Node::Struct(_) => *value = Value::Object(serde_json::Map::new()),
+                _ => {}
+            }
+        }
+    }
+
+    fn integer(&self, bits: u8, value: &mut Value) -> Result<(), Misfit> {
         // Go's YAML to JSON path and other clients may write 3.0.
         if let Some(whole) = value.as_f64().filter(|n| n.fract() == 0.0 && !value.is_i64() && !value.is_u64())
         {
             *value = Value::from(whole as i64);
         }
         let fits = value.as_i64().is_some_and(|n| bits == 64 || i32::try_from(n).is_ok());
-        if value.is_number() && !fits {
-            let field = self.path.join(".");
-            return Err(format!(
-                "json: cannot unmarshal number {value} into Go struct field {}.{field} of type int{bits}",
-                self.owner_name()
-            ));
-        }
         self.expect(fits, value, if bits == 64 { "int64" } else { "int32" })
     }
 
-    fn quantity(&self, value: &mut Value) -> Result<(), String> {
+    fn quantity(&self, value: &mut Value) -> Result<(), Misfit> {
         if value.is_number() {
             *value = Value::String(value.to_string());
         }
         let Value::String(text) = value else {
-            return self.mismatch(value, "resource.Quantity");
+            return Err(self.mismatch(value, "resource.Quantity"));
         };
         match text.parse::<plimsoll_meta::quantity::Quantity>() {
             Ok(quantity) => {
                 *text = quantity.to_string();
                 Ok(())
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Misfit { decoding: error.to_string(), restoring: error.to_string() }),
         }
     }
 
-    fn expect(&self, holds: bool, value: &Value, wanted: &str) -> Result<(), String> {
-        if holds { Ok(()) } else { self.mismatch(value, wanted) }
+    fn expect(&self, holds: bool, value: &Value, wanted: &str) -> Result<(), Misfit> {
+        if holds { Ok(()) } else { Err(self.mismatch(value, wanted)) }
     }
 
-    fn mismatch(&self, value: &Value, wanted: &str) -> Result<(), String> {
+    fn mismatch(&self, value: &Value, wanted: &str) -> Misfit {
         let got = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(number) if wanted.starts_with("int") => format!("number {number}"),
+            Value::Number(_) => "number".to_owned(),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) => "object".to_owned(),
         };
-        let path: Vec<&str> = self.path.iter().map(|part| part.split('[').next().unwrap_or(part)).collect();
-        Err(format!(
+        let fields = self.path.iter().filter_map(|step| match step {
+            Step::Field(name) => Some(*name),
+            Step::Key(_) | Step::Item(_) => None,
+        });
+        let decoding = format!(
             "json: cannot unmarshal {got} into Go struct field {}.{} of type {wanted}",
-            self.owner_name(),
-            path.join(".")
-        ))
+            self.owner.rsplit('.').next().unwrap_or_default(),
+            fields.collect::<Vec<_>>().join(".")
+        );
+        Misfit { decoding, restoring: restoring(value, wanted) }
     }
 
-    fn owner_name(&self) -> &str {
-        self.owner.rsplit('.').next().unwrap_or_default()
-    }
-
-    fn child(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path.join(".")) }
+    /// The path so far, for people.
+    fn place(&self) -> String {
+        let mut text = String::new();
+        for step in &self.path {
+            match step {
+                Step::Item(at) => text.push_str(&format!("[{at}]")),
+                Step::Field(name) => join(&mut text, name),
+                Step::Key(name) => join(&mut text, name),
+            }
+        }
+        text
     }
 
     fn go_name(&self, id: NodeId) -> String {
@@ -188,6 +244,35 @@ impl<'a> Walk<'a> {
             Node::Bytes => "[]uint8".to_owned(),
             _ => "interface {}".to_owned(),
         }
+    }
+}
+
+fn join(text: &mut String, name: &str) {
+    if !text.is_empty() {
+        text.push('.');
+    }
+    text.push_str(name);
+}
+
+/// How upstream's converter from untyped values words it.
+fn restoring(value: &Value, wanted: &str) -> String {
+    let got = match value {
+        Value::Null => "interface",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    if wanted.starts_with("[]") {
+        format!("cannot restore slice from {got}")
+    } else if wanted.starts_with("map[") {
+        format!("cannot restore map from {got}")
+    } else if wanted.contains('.') {
+        format!("cannot restore struct from: {got}")
+    } else {
+        format!("unrecognized type: {wanted}")
     }
 }
 
@@ -228,7 +313,7 @@ mod tests {
             ),
             (
                 json!({"metadata": {"labels": {"a": 1}}}),
-                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
             ),
             (
                 json!({"spec": []}),
@@ -249,5 +334,49 @@ mod tests {
             json!({"cpu": "1", "memory": "1Mi"})
         );
         assert!(value["spec"].get("nodeName").is_none());
+    }
+
+    #[test]
+    fn what_go_does_not_write_is_left_out() {
+        let (found, value) = pod(json!({"metadata": {"labels": {}}, "spec": {
+            "volumes": [], "nodeSelector": {}, "securityContext": {},
+            "containers": [{"name": "a", "env": [], "command": [null]}]}}));
+        assert_eq!(found, Ok(Decoded::default()));
+        let containers = json!([{"name": "a", "command": [""]}]);
+        assert_eq!(value, json!({"metadata": {}, "spec": {"securityContext": {}, "containers": containers}}));
+        let root = builtin().lookup("io.k8s.api.rbac.v1.Role").expect("role");
+        let mut role = json!({"rules": []});
+        check(builtin(), root, &mut role).expect("fits");
+        assert_eq!(role, json!({"rules": []}));
+    }
+
+    #[test]
+    fn misfits_have_two_wordings() {
+        let root = builtin().lookup("io.k8s.api.core.v1.Pod").expect("pod");
+        for (mut value, decoding, restoring) in [
+            (
+                json!({"spec": {"containers": "x"}}),
+                "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container",
+                "cannot restore slice from string",
+            ),
+            (
+                json!({"spec": []}),
+                "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
+                "cannot restore struct from: slice",
+            ),
+            (
+                json!({"spec": {"hostNetwork": "yes"}}),
+                "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+                "unrecognized type: bool",
+            ),
+            (
+                json!({"spec": {"containers": [{"ports": [{"containerPort": 80.5}]}]}}),
+                "json: cannot unmarshal number 80.5 into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+                "unrecognized type: int32",
+            ),
+        ] {
+            let misfit = fit(builtin(), root, &mut value).expect_err(decoding);
+            assert_eq!((misfit.decoding.as_str(), misfit.restoring.as_str()), (decoding, restoring));
+        }
     }
 }

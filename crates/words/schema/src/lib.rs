@@ -8,9 +8,11 @@
 mod builtin;
 mod decode;
 mod facts;
+mod json;
 
 pub use builtin::{builtin, definitions};
-pub use decode::{Decoded, check};
+pub use decode::{Decoded, Misfit, check, fit};
+pub use json::{Parsed, parse};
 
 use std::collections::HashMap;
 

@@ -155,8 +155,14 @@ fn unfit_configurations() {
             "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): .spec.template.spec.containers: duplicate entries for key [name=\"a\"]",
         ),
         (
+            deployment(
+                json!([{"name": "a", "command": [1], "stdin": "x", "terminationMessagePath": 3}, "str"]),
+            ),
+            "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): errors:\n  .spec.template.spec.containers[name=\"a\"].command[0]: expected string, got &value.valueUnstructured{Value:1}\n  .spec.template.spec.containers[name=\"a\"].stdin: expected boolean, got &{x}\n  .spec.template.spec.containers[name=\"a\"].terminationMessagePath: expected string, got &value.valueUnstructured{Value:3}\n  .spec.template.spec.containers: element 1: associative list with keys may not have non-map elements",
+        ),
+        (
             deployment(json!([{"name": "a", "env": {}}])),
-            "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): .spec.template.spec.containers[name=\"a\"].env: expected list, got {}",
+            "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): .spec.template.spec.containers[name=\"a\"].env: expected list, got &{map[]}",
         ),
     ];
     for (config, message) in table {

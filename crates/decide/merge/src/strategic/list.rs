@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{DIRECTIVE, cleaned, malformed, merge_maps, unknown_directive};
+use super::{DIRECTIVE, cleaned, merge_maps, unknown_directive, unmergeable};
+use crate::go::{go_list, go_text};
 use crate::{PatchError, Typed};
 
 /// How the list in a field is merged.
@@ -21,7 +22,7 @@ pub(super) fn merge_lists(
 ) -> Result<Vec<Value>, PatchError> {
     let Some(first) = original.first().or(patch.first()) else { return Ok(original) };
     let maps = first.is_object();
-    check_alike(first, original.iter().chain(&patch))?;
+    check_alike(first, [&original, &patch])?;
     if !maps {
         let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
         for item in original.iter().chain(&patch) {
@@ -32,7 +33,7 @@ pub(super) fn merge_lists(
         return order(merged, &patch, &original, None);
     }
     let Some(key) = rule.merge_key else {
-        return Err(malformed(format!("cannot merge lists without merge key for {}", rule.field)));
+        return Err(unmergeable(format!("cannot merge lists without merge key for {}", rule.field)));
     };
     let (original, patch) = special_elements(original, patch, key)?;
     let merged = merge_elements(original.clone(), &patch, key, rule.item)?;
@@ -55,7 +56,7 @@ fn special_elements(
                 original.retain(|there| there.get(key) != Some(gone));
             }
             Some(Value::String(directive)) if directive == "merge" => {
-                return Err(malformed("merging lists cannot yet be specified in the patch"));
+                return Err(unmergeable("merging lists cannot yet be specified in the patch"));
             }
             Some(other) => {
                 let map = item.as_object().cloned().unwrap_or_default();
@@ -127,6 +128,11 @@ pub(super) fn check_order(patch: &[Value], wanted: &[Value], key: Option<&str>) 
     if wanted.is_empty() {
         return Ok(());
     }
+    if let Some(key) = key
+        && let Some(nameless) = wanted.iter().find(|item| item.get(key).is_none())
+    {
+        return Err(no_merge_key(nameless, key));
+    }
     let mut order = wanted.iter();
     for item in patch.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
         if let Some(key) = key
@@ -135,10 +141,10 @@ pub(super) fn check_order(patch: &[Value], wanted: &[Value], key: Option<&str>) 
             return Err(no_merge_key(item, key));
         }
         if !order.any(|there| identity(there, key) == identity(item, key)) {
-            return Err(malformed(format!(
+            return Err(unmergeable(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                Value::Array(patch.to_vec()),
-                Value::Array(wanted.to_vec())
+                go_list(patch),
+                go_list(wanted)
             )));
         }
     }
@@ -152,16 +158,17 @@ fn identity<'v>(item: &'v Value, key: Option<&str>) -> Option<&'v Value> {
     }
 }
 
-fn check_alike<'v>(first: &Value, mut items: impl Iterator<Item = &'v Value>) -> Result<(), PatchError> {
+fn check_alike(first: &Value, lists: [&[Value]; 2]) -> Result<(), PatchError> {
     if first.is_array() {
-        return Err(malformed("lists of lists are not supported"));
+        return Err(unmergeable("lists of lists are not supported"));
     }
-    if items.any(|item| std::mem::discriminant(item) != std::mem::discriminant(first)) {
-        return Err(malformed("list element types are not identical"));
+    if lists.into_iter().flatten().any(|item| std::mem::discriminant(item) != std::mem::discriminant(first)) {
+        let all: Vec<String> = lists.iter().map(|list| go_list(list)).collect();
+        return Err(unmergeable(format!("list element types are not identical: [{}]", all.join(" "))));
     }
     Ok(())
 }
 
 fn no_merge_key(map: &Value, key: &str) -> PatchError {
-    malformed(format!("map: {map} does not contain declared merge key: {key}"))
+    unmergeable(format!("map: {} does not contain declared merge key: {key}", go_text(map)))
 }

@@ -7,6 +7,7 @@ mod list;
 
 use serde_json::{Map, Value};
 
+use crate::go::{go_map, go_type, json_type};
 use crate::{PatchError, Typed};
 use list::{ListRule, merge_lists, order};
 
@@ -22,7 +23,10 @@ const SET_ORDER: &str = "$setElementOrder";
 /// merged.
 pub fn strategic_merge(document: Value, patch: &Value, typed: Typed<'_>) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
-        return Err(malformed("a strategic merge patch must be an object"));
+        return Err(malformed(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            json_type(patch)
+        )));
     };
     let document = if let Value::Object(map) = document { map } else { Map::new() };
     merge_maps(document, patch.clone(), typed).map(Value::Object)
@@ -33,14 +37,14 @@ fn merge_maps(
     mut patch: Map<String, Value>,
     typed: Typed<'_>,
 ) -> Result<Map<String, Value>, PatchError> {
-    match patch.remove(DIRECTIVE) {
+    match patch.get(DIRECTIVE) {
         None => {}
         Some(Value::String(directive)) if directive == "replace" => {
+            patch.remove(DIRECTIVE);
             return Ok(patch.into_iter().filter_map(|(key, value)| Some((key, cleaned(value)?))).collect());
         }
         Some(Value::String(directive)) if directive == "delete" => return Ok(Map::new()),
-        Some(Value::String(directive)) if directive == "merge" => {}
-        Some(other) => return Err(unknown_directive(&other, &patch)),
+        Some(other) => return Err(unknown_directive(other, &patch)),
     }
     retain_keys(&mut original, &mut patch)?;
     delete_from_lists(&mut original, &mut patch)?;
@@ -120,9 +124,10 @@ fn merge_ordered_lists(
     typed: Typed<'_>,
 ) -> Result<(), PatchError> {
     for (field, value) in directives(patch, SET_ORDER) {
-        let (Some(field), Value::Array(wanted)) = (field, value) else {
+        let Some(field) = field else {
             return Err(malformed("invalid patch format of setElementOrder list"));
         };
+        let Value::Array(wanted) = value else { return Err(no_list(&value)) };
         let (rule, place) = typed.patch(&field);
         let rule_of_list =
             ListRule { field: &field, merge_key: rule.merge_key.as_deref(), item: place.item() };
@@ -148,7 +153,7 @@ fn take_list(map: &mut Map<String, Value>, field: &str) -> Result<Option<Vec<Val
     match map.remove(field) {
         None => Ok(None),
         Some(Value::Array(list)) => Ok(Some(list)),
-        Some(other) => Err(malformed(format!("expected a list in {field}, but received {other}"))),
+        Some(other) => Err(no_list(&other)),
     }
 }
 
@@ -186,8 +191,17 @@ fn cleaned(value: Value) -> Option<Value> {
 }
 
 fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
-    let shown = directive.as_str().map_or_else(|| directive.to_string(), str::to_owned);
-    malformed(format!("unknown patch type: {shown} in map: {}", Value::Object(map.clone())))
+    // Upstream formats what is no text with `%s`.
+    let shown = directive.as_str().map_or_else(|| format!("%!s(int64={directive})"), str::to_owned);
+    unmergeable(format!("unknown patch type: {shown} in map: {}", go_map(map)))
+}
+
+fn no_list(value: &Value) -> PatchError {
+    unmergeable(format!("expected a []interface {{}}, but received a {}", go_type(value)))
+}
+
+fn unmergeable(why: impl Into<String>) -> PatchError {
+    PatchError::Unmergeable(why.into())
 }
 
 fn malformed(why: impl Into<String>) -> PatchError {

@@ -23,7 +23,6 @@ fn maps_and_scalars() {
         ),
         (json!({"b": {"c": 1}}), json!({"b": {"$patch": "replace", "d": 2}}), json!({"b": {"d": 2}})),
         (json!({"b": {"c": 1}}), json!({"b": {"$patch": "delete"}}), json!({"b": {}})),
-        (json!({"b": {"c": 1}}), json!({"b": {"$patch": "merge", "d": 2}}), json!({"b": {"c": 1, "d": 2}})),
         (json!({}), json!({"b": {"c": {"$patch": "delete"}, "d": null, "e": 1}}), json!({"b": {"e": 1}})),
         (json!({"l": [1, 2]}), json!({"l": [3]}), json!({"l": [3]})),
         (json!({"a": 1}), json!({"a": {"b": null}}), json!({"a": {}})),
@@ -95,19 +94,62 @@ fn volumes_retain_keys() {
     assert_eq!(merged["spec"]["volumes"], json!([{"name": "v", "hostPath": {"path": "/x"}}]));
 }
 
+/// Codes and words of upstream v1.28.
 #[test]
 fn refusals() {
-    let document = json!({"spec": {"containers": [{"name": "a"}]}, "m": {"x": 1}});
+    let document = json!({
+        "spec": {"containers": [{"name": "a", "image": "i"}], "hostAliases": [{"ip": "1.1.1.1"}]},
+        "m": {"x": 1},
+    });
+    let patched = |containers: Value| json!({"spec": {"containers": containers}});
+    let order = |wanted: Value, change: Value| json!({"spec": {"$setElementOrder/containers": wanted, "containers": change}});
     let table = [
-        (json!({"spec": {"containers": [{"image": "x"}]}}), "does not contain declared merge key: name"),
-        (json!({"m": {"$patch": "explode"}}), "unknown patch type: explode in map: {}"),
-        (json!({"m": {"$retainKeys": ["a"], "b": 1}}), "invalid patch format of retainKeys"),
-        (json!({"m": {"$deleteFromPrimitiveList": ["a"]}}), "invalid patch format of primitive list"),
-        (json!({"m": {"$setElementOrder/x": 3}}), "invalid patch format of setElementOrder list"),
-        (json!([]), "must be an object"),
+        (
+            500,
+            patched(json!([{"image": "x"}])),
+            "map: map[image:x] does not contain declared merge key: name",
+        ),
+        (
+            500,
+            patched(json!([{"$patch": "delete"}])),
+            "map: map[$patch:delete] does not contain declared merge key: name",
+        ),
+        (500, patched(json!(["x"])), "list element types are not identical: [[map[image:i name:a]] [x]]"),
+        (
+            500,
+            patched(json!([{"name": "a", "$patch": "merge"}])),
+            "merging lists cannot yet be specified in the patch",
+        ),
+        (
+            500,
+            patched(json!([{"name": "a", "$patch": "frob"}])),
+            "unknown patch type: frob in map: map[$patch:frob name:a]",
+        ),
+        (500, json!({"m": {"$patch": "explode"}}), "unknown patch type: explode in map: map[$patch:explode]"),
+        (
+            500,
+            json!({"m": {"$patch": "merge", "z": "y"}}),
+            "unknown patch type: merge in map: map[$patch:merge z:y]",
+        ),
+        (500, json!({"m": {"$patch": 3}}), "unknown patch type: %!s(int64=3) in map: map[$patch:3]"),
+        (
+            500,
+            order(json!([{"name": "b"}]), json!([{"name": "a", "image": "x"}])),
+            "The order in patch list:\n[map[image:x name:a]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n",
+        ),
+        (
+            500,
+            order(json!([{"nope": "b"}]), json!([{"name": "a", "image": "x"}])),
+            "map: map[nope:b] does not contain declared merge key: name",
+        ),
+        (500, order(json!("x"), json!([])), "expected a []interface {}, but received a string"),
+        (400, json!({"m": {"$retainKeys": ["a"], "b": 1}}), "invalid patch format of retainKeys"),
+        (400, json!({"m": {"$deleteFromPrimitiveList": ["a"]}}), "invalid patch format of primitive list"),
+        (400, json!([]), "json: cannot unmarshal array into Go value of type map[string]interface {}"),
     ];
-    for (patch, message) in table {
-        let error = strategic_merge(document.clone(), &patch, pod()).unwrap_err().to_string();
-        assert!(error.contains(message), "{patch}: {error}");
+    for (code, patch, message) in table {
+        let error = strategic_merge(document.clone(), &patch, pod()).unwrap_err();
+        assert_eq!(error.to_string(), message, "{patch}");
+        assert_eq!(plimsoll_meta::status::Status::from(error).code, code, "{patch}");
     }
 }
