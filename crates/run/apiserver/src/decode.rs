@@ -36,7 +36,32 @@ pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Statu
 
 /// Reads JSON.
 pub(crate) fn json(bytes: &[u8]) -> Result<Document, Status> {
-    Document::json(bytes).map_err(|error| unreadable(&error))
+    Document::json(bytes).map_err(|error| unreadable(&syntax_error(&error, bytes)))
+}
+
+/// What is wrong with a text that is no JSON, in Go's words where they are known.
+pub(crate) fn syntax_error(error: &serde_json::Error, bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let letter = line.get(error.column().saturating_sub(1)).map(|byte| char::from(*byte));
+    match letter {
+        _ if error.is_eof() => "unexpected end of JSON input".to_owned(),
+        Some(letter) if error.to_string().starts_with("expected value") => {
+            format!("invalid character {letter:?} looking for beginning of value")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What Go's decoder calls the type of a value.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 fn unreadable(cause: &dyn std::fmt::Display) -> Status {
@@ -68,14 +93,13 @@ pub(crate) enum FieldValidation {
 }
 
 impl FieldValidation {
-    pub(crate) fn read(query: &Query) -> Result<Self, Status> {
+    /// The query's choice; none if it is not one that exists.
+    pub(crate) fn read(query: &Query) -> Option<Self> {
         match query.get("fieldValidation") {
-            "" | "Warn" => Ok(Self::Warn),
-            "Strict" => Ok(Self::Strict),
-            "Ignore" => Ok(Self::Ignore),
-            other => Err(Status::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ))),
+            "" | "Warn" => Some(Self::Warn),
+            "Strict" => Some(Self::Strict),
+            "Ignore" => Some(Self::Ignore),
+            _ => None,
         }
     }
 }

@@ -50,20 +50,6 @@ impl Query {
             }),
         }
     }
-
-    /// `dryRun=All`.
-    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
-        let mut dry = false;
-        for value in self.all("dryRun").filter(|value| !value.is_empty()) {
-            if value != "All" {
-                return Err(Status::bad_request(format!(
-                    "invalid dryRun: Unsupported value: {value:?}: supported values: \"All\""
-                )));
-            }
-            dry = true;
-        }
-        Ok(dry)
-    }
 }
 
 #[cfg(test)]

@@ -2,21 +2,25 @@
 
 use http::{Request, Response, StatusCode};
 use plimsoll_catalogue::Kind;
+use plimsoll_merge::managed;
 use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode::{self, Expected};
-use crate::object::meta;
+use crate::document::Document;
+use crate::object::{meta, metadata_mut};
+use crate::patch::{self, Patch};
 use crate::server::Api;
 use crate::shape::Shape;
 use crate::stages::{self, Asked};
 use crate::subresource;
 use crate::target::ResourcePath;
-use crate::write::{Judged, View};
+use crate::write::{Judged, Ownership, Proposal, View, Write};
 
 const VERSION: &str = "autoscaling/v1";
+const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 /// Turns the present scale into the wanted one.
 type Change = Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync>;
@@ -32,14 +36,19 @@ pub(crate) async fn serve(
         return Ok(body::json(StatusCode::OK, &view(&subresource::parent(api, kind, target).await?)));
     }
     let bytes = body::read(request.into_body()).await?;
-    let change: Change = if asked.method == http::Method::PUT {
-        let scale = checked(asked, decode::value(&asked.headers, &bytes)?.value)?;
-        Box::new(move |_| Ok(scale.clone()))
-    } else {
-        patch(asked, &bytes)?
-    };
     let mut write = stages::write(api, asked, kind, target, Some("scale"))?;
     write.judged = Judged::View(&Replicas);
+    let change: Change = if asked.method == http::Method::PUT {
+        let scale = checked(&write, decode::value(&asked.headers, &bytes)?)?;
+        subresource::same_name(&scale, target)?;
+        Box::new(move |_| Ok(scale.clone()))
+    } else {
+        let patch = Patch::read(asked, &bytes)?;
+        if let patch::Change::Apply { config, force } = &patch.change {
+            return applied(write, config, *force).await;
+        }
+        patched(patch.change)
+    };
     let object = subresource::change(write, |object| {
         let now = view(object);
         let wanted = change(&now)?;
@@ -77,31 +86,61 @@ impl View for Replicas {
     }
 }
 
-fn checked(asked: &Asked, mut scale: Value) -> Result<Value, Status> {
-    let shape = Shape::named("io.k8s.api.autoscaling.v1.Scale")?;
+fn checked(write: &Write<'_>, document: Document) -> Result<Value, Status> {
+    let Document { value: mut scale, duplicates } = document;
+    let shape = Shape::named(DEFINITION)?;
     let expected = Expected { api_version: VERSION, kind: "Scale", shape: &shape };
-    decode::check(
-        expected,
-        decode::FieldValidation::read(&asked.query)?,
-        Vec::new(),
-        &mut scale,
-        &mut Vec::new(),
-    )?;
+    decode::check(expected, write.validation, duplicates, &mut scale, &mut Vec::new())?;
     Ok(scale)
 }
 
-fn patch(asked: &Asked, bytes: &[u8]) -> Result<Change, Status> {
-    use stages::Patch;
-    Ok(match Patch::read(asked, bytes)?.0 {
-        Patch::Json(patch) => Box::new(move |scale| Ok(plimsoll_merge::json_patch(scale.clone(), &patch)?)),
-        Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply { config: patch, .. } => {
-            Box::new(move |scale| {
-                let mut scale = scale.clone();
-                plimsoll_merge::merge_patch(&mut scale, &patch);
-                Ok(scale)
-            })
+fn patched(change: patch::Change) -> Change {
+    Box::new(move |scale| match &change {
+        patch::Change::Json(patch) => Ok(plimsoll_merge::json_patch(scale.clone(), patch)?),
+        patch::Change::Merge(patch)
+        | patch::Change::Strategic(patch)
+        | patch::Change::Apply { config: patch, .. } => {
+            let mut scale = scale.clone();
+            plimsoll_merge::merge_patch(&mut scale, patch);
+            Ok(scale)
         }
     })
+}
+
+/// Server-side apply of a Scale: who owns the object's replicas owns the Scale's.
+async fn applied(
+    mut write: Write<'_>,
+    config: &Value,
+    force: bool,
+) -> Result<Response<ResponseBody>, Status> {
+    let shape = Shape::named(DEFINITION)?;
+    let written = write
+        .update(
+            |write, old| {
+                let now = write.time();
+                let parent = &old["metadata"]["managedFields"];
+                let mut live = view(old);
+                live["metadata"]["managedFields"] = managed::of_scale(parent);
+                let request =
+                    plimsoll_merge::apply::Request { config, writer: write.writer(VERSION, &now), force };
+                let none = plimsoll_merge::paths::Set::default();
+                let scale = plimsoll_merge::apply::apply(Some(&live), &request, shape.typed(), &none)?;
+                let mut object = old.clone();
+                metadata_mut(&mut object).remove("resourceVersion");
+                object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+                let owners = managed::from_scale(
+                    parent,
+                    &scale["metadata"]["managedFields"],
+                    &write.kind.api_version(),
+                );
+                object["metadata"]["managedFields"] = owners;
+                Ok(Proposal { object, ownership: Ownership::Applied })
+            },
+            None,
+        )
+        .await?;
+    let object = serde_json::from_slice(&written.bytes).map_err(Status::internal)?;
+    Ok(body::json(StatusCode::OK, &view(&object)))
 }
 
 /// An object's scale.

@@ -19,11 +19,13 @@ use serde_json::{Value, json};
 use crate::admit::{Operation, chain};
 use crate::authenticate::{self, Peer};
 use crate::body::{self, RequestBody, ResponseBody};
-use crate::decode::{self, FieldValidation};
+use crate::decode;
 use crate::delete::{self, Deleted, Options};
 use crate::document::Document;
 use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
+use crate::options::WriteOptions;
+use crate::patch::Patch;
 use crate::protobuf::Accepted;
 use crate::query::Query;
 use crate::registry::{self, Selection};
@@ -260,6 +262,7 @@ pub(crate) fn write<'a>(
     target: &'a ResourcePath,
     subresource: Option<&'a str>,
 ) -> Result<Write<'a>, Status> {
+    let options = WriteOptions::read(asked)?;
     Ok(Write {
         api,
         user: &asked.user,
@@ -268,31 +271,15 @@ pub(crate) fn write<'a>(
         namespace: if kind.namespaced { &target.namespace } else { "" },
         name: &target.name,
         subresource,
-        manager: manager(asked),
-        dry_run: asked.query.dry_run()?,
-        validation: FieldValidation::read(&asked.query)?,
+        manager: options.manager,
+        dry_run: options.dry_run,
+        validation: options.validation,
         now: Timestamp::now(),
         duplicates: Vec::new(),
         warnings: asked.warnings.clone(),
         judged: Judged::Object,
         query: Some(&asked.query),
     })
-}
-
-/// `fieldManager`, or the first part of the user agent.
-fn manager(asked: &Asked) -> String {
-    match asked.query.get("fieldManager") {
-        "" => {
-            let agent = asked
-                .headers
-                .get(http::header::USER_AGENT)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default();
-            let name = agent.split('/').next().unwrap_or_default().trim();
-            if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
-        }
-        given => given.to_owned(),
-    }
 }
 
 async fn create(
@@ -356,107 +343,14 @@ pub(crate) async fn patch(
     form: Form,
 ) -> Result<Response<ResponseBody>, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let (patch, duplicates) = Patch::read(asked, &bytes)?;
-    let mut write = Write { duplicates, ..write(api, asked, kind, target, subresource)? };
+    let mut write = write(api, asked, kind, target, subresource)?;
+    let patch = Patch::read(asked, &bytes)?;
     let name = target.name.clone();
     let first = || json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": name}});
     let missing: Option<&(dyn Fn() -> Value + Sync)> =
-        if matches!(patch, Patch::Apply { .. }) && subresource.is_none() { Some(&first) } else { None };
+        if patch.is_apply() && subresource.is_none() { Some(&first) } else { None };
     let written = write.update(|write, old| patch.proposal(write, old), missing).await?;
     written_answer(kind, written, form, asked)
-}
-
-/// A patch of one of the four kinds.
-pub(crate) enum Patch {
-    Json(Value),
-    Merge(Value),
-    Strategic(Value),
-    Apply { config: Value, force: bool },
-}
-
-impl Patch {
-    /// Reads a patch, and the fields that its text gives twice.
-    pub(crate) fn read(asked: &Asked, bytes: &[u8]) -> Result<(Self, Vec<String>), Status> {
-        audit::request_patch(bytes);
-        let force = asked.query.flag("force");
-        let of_json = |make: fn(Value) -> Self| {
-            decode::json(bytes).map(|document| (make(document.value), document.duplicates))
-        };
-        let patch = match decode::media_type(&asked.headers) {
-            "application/json-patch+json" => of_json(Self::Json)?,
-            "application/merge-patch+json" => of_json(Self::Merge)?,
-            "application/strategic-merge-patch+json" => of_json(Self::Strategic)?,
-            "application/apply-patch+yaml" => {
-                if asked.query.get("fieldManager").is_empty() {
-                    let path = plimsoll_meta::field::Path::root("fieldManager");
-                    let error =
-                        plimsoll_meta::field::FieldError::required(&path, "is required for apply patch");
-                    return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
-                }
-                let Document { value: config, duplicates } = decode::yaml(bytes)?;
-                return Ok((Self::Apply { config, force }, duplicates));
-            }
-            _ => {
-                return Err(Status::unsupported_media_type(
-                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/strategic-merge-patch+json",
-                ));
-            }
-        };
-        if force {
-            let path = plimsoll_meta::field::Path::root("force");
-            let error = plimsoll_meta::field::FieldError::forbidden(
-                &path,
-                "may not be specified for non-apply patch",
-            );
-            return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
-        }
-        Ok(patch)
-    }
-
-    /// The object that the patch makes of `old`.
-    fn proposal(&self, write: &mut Write<'_>, old: &Value) -> Result<Proposal, Status> {
-        let mut object = match self {
-            Self::Apply { config, force } => return self.applied(write, old, config, *force),
-            Self::Json(patch) => plimsoll_merge::json_patch(old.clone(), patch)?,
-            Self::Merge(patch) => {
-                let mut object = old.clone();
-                plimsoll_merge::merge_patch(&mut object, patch);
-                object
-            }
-            Self::Strategic(patch) => {
-                plimsoll_merge::strategic_merge(old.clone(), patch, write.shape.typed())?
-            }
-        };
-        write.check_type(&mut object)?;
-        // A patch that does not speak of the version is applied to whatever version there is.
-        if object["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
-            crate::object::metadata_mut(&mut object).remove("resourceVersion");
-        }
-        Ok(Proposal { object, ownership: Ownership::Track })
-    }
-
-    fn applied(
-        &self,
-        write: &mut Write<'_>,
-        old: &Value,
-        config: &Value,
-        force: bool,
-    ) -> Result<Proposal, Status> {
-        let mut config = config.clone();
-        write.check_type(&mut config)?;
-        let (api_version, now) = (write.kind.api_version(), write.time());
-        let request = plimsoll_merge::apply::Request {
-            config: &config,
-            writer: write.writer(&api_version, &now),
-            force,
-        };
-        let live = old["metadata"]["uid"].is_string().then_some(old);
-        let mut object = plimsoll_merge::apply::apply(live, &request, write.shape.typed(), &write.ignored())?;
-        if live.is_some() && config["metadata"]["resourceVersion"].is_null() {
-            crate::object::metadata_mut(&mut object).remove("resourceVersion");
-        }
-        Ok(Proposal { object, ownership: Ownership::Applied })
-    }
 }
 
 async fn remove(

@@ -10,6 +10,7 @@ use crate::connect;
 use crate::decode::{self, Expected};
 use crate::document::Document;
 use crate::object::meta;
+use crate::options::WriteOptions;
 use crate::query::Query;
 use crate::server::Api;
 use crate::shape::Shape;
@@ -72,7 +73,7 @@ pub(crate) async fn typed_body(
     let bytes = body::read(request.into_body()).await?;
     let Document { mut value, duplicates } = decode::value(&asked.headers, &bytes)?;
     let shape = Shape::named(definition)?;
-    let validation = decode::FieldValidation::read(&asked.query)?;
+    let validation = WriteOptions::read(asked)?.validation;
     let expected = Expected { api_version, kind, shape: &shape };
     decode::check(expected, validation, duplicates, &mut value, &mut Vec::new())?;
     Ok(value)

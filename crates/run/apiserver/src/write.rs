@@ -314,7 +314,11 @@ impl Write<'_> {
         let (group, plural, name) = (self.kind.group, self.kind.plural, self.name);
         self.same_namespace(new)?;
         match meta(new, "name") {
-            "" => drop(metadata_mut(new).insert("name".to_owned(), name.into())),
+            "" => {
+                return Err(Status::bad_request(format!(
+                    "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+                )));
+            }
             given if given == name => {}
             given => {
                 return Err(Status::bad_request(format!(
@@ -324,6 +328,13 @@ impl Write<'_> {
         }
         let version = meta(new, "resourceVersion").to_owned();
         let insists = !version.is_empty() && version != "0";
+        if insists && version.parse::<u64>().is_err() {
+            return Err(Status::new(
+                500,
+                "",
+                format!("strconv.ParseUint: parsing {version:?}: invalid syntax"),
+            ));
+        }
         if insists && version != current.to_string() {
             return Err(Status::modified(group, plural, name));
         }
@@ -354,6 +365,10 @@ impl Write<'_> {
             "selfLink",
         ];
         for field in keep {
+            // A change of what is there is left to validation, which names it.
+            if field == "deletionTimestamp" && new["metadata"][field].is_string() {
+                continue;
+            }
             match old["metadata"].get(field) {
                 Some(value) => drop(metadata_mut(new).insert(field.to_owned(), value.clone())),
                 None => drop(metadata_mut(new).remove(field)),
@@ -411,8 +426,11 @@ impl Write<'_> {
 
     /// Fields that this endpoint never changes, so that nobody comes to own them here.
     pub(crate) fn ignored(&self) -> plimsoll_merge::paths::Set {
-        let fields: Vec<&[&str]> =
+        let mut fields: Vec<&[&str]> =
             self.kind.reset_fields(self.subresource).iter().map(std::slice::from_ref).collect();
+        if self.subresource == Some("status") && self.kind.strategy.status_keeps_metadata() {
+            fields.push(&["metadata", "labels"]);
+        }
         plimsoll_merge::paths::Set::of_fields(&fields)
     }
 

@@ -58,10 +58,22 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
             errors.push(FieldError::invalid(&path.child(field), value, "field is immutable"));
         }
     }
+    check_managers(new.list("managedFields"), &path.child("managedFields"), &mut errors);
     check_labels(new.map("labels"), &path.child("labels"), &mut errors);
     check_annotations(new.map("annotations"), &path.child("annotations"), &mut errors);
     check_owners(new.list("ownerReferences"), &path.child("ownerReferences"), &mut errors);
     errors
+}
+
+/// Longest name of a field manager in bytes.
+const LONGEST_MANAGER: usize = 128;
+
+fn check_managers(entries: &[Value], path: &Path, errors: &mut Vec<FieldError>) {
+    for (at, entry) in entries.iter().enumerate() {
+        if entry.text("manager").len() > LONGEST_MANAGER {
+            errors.push(FieldError::too_long(&path.index(at).child("manager"), LONGEST_MANAGER));
+        }
+    }
 }
 
 /// Groups whose servers do not ask for this upstream.

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::base64;
 use crate::{Field, Node, NodeId, Schemas, Struct};
 
 /// What [`check`] found.
@@ -36,14 +37,15 @@ pub fn fit(schemas: &Schemas, root: NodeId, value: &mut Value) -> Result<Decoded
     Ok(walk.found)
 }
 
-/// Optional lists that upstream writes even if they are empty.
-const WRITTEN_EMPTY: [(&str, &str); 8] = [
+/// Optional lists that upstream writes even if they are empty, or that mean something when they are.
+const WRITTEN_EMPTY: [(&str, &str); 9] = [
     ("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus", "currentMetrics"),
     ("io.k8s.api.batch.v1.PodFailurePolicyRule", "onPodConditions"),
     ("io.k8s.api.core.v1.ProjectedVolumeSource", "sources"),
     ("io.k8s.api.discovery.v1.EndpointSlice", "ports"),
     ("io.k8s.api.rbac.v1.ClusterRole", "rules"),
     ("io.k8s.api.rbac.v1.Role", "rules"),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "managedFields"),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus", "conditions"),
     (
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
@@ -74,7 +76,7 @@ impl<'a> Walk<'a> {
             Node::Integer { bits } => self.integer(*bits, value),
             Node::Number => self.expect(value.is_number(), value, "float64"),
             Node::String => self.expect(value.is_string(), value, "string"),
-            Node::Bytes => self.expect(value.is_string(), value, "[]uint8"),
+            Node::Bytes => self.bytes(value),
             Node::Time | Node::MicroTime => self.expect(value.is_string(), value, "v1.Time"),
             Node::IntOrString => {
                 self.expect(value.is_string() || value.is_i64(), value, "intstr.IntOrString")
@@ -178,6 +180,18 @@ impl<'a> Walk<'a> {
         }
         let fits = value.as_i64().is_some_and(|n| bits == 64 || i32::try_from(n).is_ok());
         self.expect(fits, value, if bits == 64 { "int64" } else { "int32" })
+    }
+
+    fn bytes(&self, value: &Value) -> Result<(), Misfit> {
+        let Value::String(text) = value else { return Err(self.mismatch(value, "[]uint8")) };
+        match base64::first_error(text.as_bytes()) {
+            None => Ok(()),
+            Some(at) => {
+                let message = format!("illegal base64 data at input byte {at}");
+                let restoring = format!("error decoding from json: {message}");
+                Err(Misfit { decoding: message, restoring })
+            }
+        }
     }
 
     fn quantity(&self, value: &mut Value) -> Result<(), Misfit> {

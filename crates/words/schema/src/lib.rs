@@ -5,14 +5,13 @@
 //! [`Node`]s that decoding, pruning, defaulting, patches, server-side apply and OpenAPI share.
 //! It never does I/O and knows nothing of single kinds.
 
+mod base64;
 mod builtin;
 mod decode;
 mod facts;
-mod json;
 
 pub use builtin::{builtin, definitions};
 pub use decode::{Decoded, Misfit, check, fit};
-pub use json::{Parsed, parse};
 
 use std::collections::HashMap;
 

@@ -25,6 +25,16 @@ pub(crate) struct Entry {
     pub(crate) fields: Value,
 }
 
+/// Do all keys below name a field, key, value, index or the place itself?
+fn is_field_set(fields: &Value) -> bool {
+    fields.as_object().is_some_and(|map| {
+        map.iter().all(|(key, below)| {
+            (key == "." || ["f:", "k:", "v:", "i:"].iter().any(|prefix| key.starts_with(prefix)))
+                && is_field_set(below)
+        })
+    })
+}
+
 impl Entry {
     pub(crate) fn new(writer: &Writer<'_>, operation: Operation) -> Self {
         Entry {
@@ -41,6 +51,9 @@ impl Entry {
     pub(crate) fn read(sent: &Value) -> Result<Vec<Entry>, String> {
         let mut entries = Entry::trust(sent.clone())?;
         for entry in &mut entries {
+            if !is_field_set(&entry.fields) {
+                return Err("fieldsV1 is no set of fields".into());
+            }
             entry.fields = Set::decode(&entry.fields).encode();
         }
         Ok(entries)

@@ -1,6 +1,7 @@
 //! `metadata.managedFields`: who owns which fields, kept up to date on every write.
 
 mod entry;
+mod scale;
 
 use serde_json::{Map, Value};
 
@@ -8,6 +9,7 @@ use crate::Typed;
 use crate::compare::{Comparison, compare};
 use crate::paths::{Set, covers, touches};
 pub(crate) use entry::{Entry, Operation, encode};
+pub use scale::{from_scale, of_scale};
 
 /// Most entries of operation Update; older ones become one (upstream: DefaultMaxUpdateManagers).
 const MAX_UPDATE_MANAGERS: usize = 10;

@@ -8,6 +8,7 @@ use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
 use crate::object::meta;
+use crate::options::WriteOptions;
 use crate::query::Query;
 use crate::registry;
 use crate::server::Api;
@@ -68,7 +69,7 @@ impl<'a> Subject<'a> {
         path: &'a ResourcePath,
         operation: Operation,
     ) -> Result<Self, Status> {
-        let dry_run = operation != Operation::Connect && asked.query.dry_run()?;
+        let dry_run = operation != Operation::Connect && WriteOptions::read(asked)?.dry_run;
         Ok(Self {
             api,
             user: &asked.user,

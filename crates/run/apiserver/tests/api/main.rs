@@ -9,6 +9,7 @@ mod encryption;
 mod extensions;
 mod lists;
 mod objects;
+mod patches;
 mod plugins;
 mod pod_security;
 mod quotas;

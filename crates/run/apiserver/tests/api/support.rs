@@ -145,9 +145,6 @@ impl Cluster {
         body: Option<Vec<u8>>,
     ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
-        if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
-            request = request.header("content-type", "application/json");
-        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
