@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::demo::DemoArgs;
 use crate::image::ImageCommand;
+use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
 use crate::{demo, down, image, up};
 
@@ -81,6 +82,8 @@ pub(crate) struct Up {
     pub(crate) feature_gates: plimsoll_apiserver::Features,
     #[command(flatten)]
     pub(crate) safeguards: SafeguardArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// `plimsoll down`

@@ -52,6 +52,7 @@ impl ControlPlane {
             credentials: credentials(&authority, options, instance)?,
             safeguards: options.safeguards.options(),
             features: options.feature_gates,
+            limits: options.limits.limits(),
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         let kubeconfig = admin(&authority, options, instance)?;

@@ -10,6 +10,7 @@ mod detach;
 mod down;
 mod image;
 mod instance;
+mod limits;
 mod node;
 mod preflight;
 mod progress;

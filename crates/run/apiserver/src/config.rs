@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::features::Features;
+use crate::limits::Limits;
 use crate::safeguards::Safeguards;
 
 /// Everything the server needs to know; nothing is read from the environment.
@@ -29,6 +30,8 @@ pub struct Config {
     pub safeguards: Safeguards,
     /// Feature gates.
     pub features: Features,
+    /// Bounds of requests.
+    pub limits: Limits,
 }
 
 /// Files of keys and certificates, all PEM.

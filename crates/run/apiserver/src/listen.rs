@@ -91,7 +91,10 @@ pub(crate) async fn serve(
 async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else {
+        api.metrics.handshake_failed();
+        return;
+    };
     let source = stream.get_ref().0.peer_addr().ok();
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = Peer::Remote(certificate.and_then(|der| plimsoll_pki::subject(der)));

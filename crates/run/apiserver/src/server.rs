@@ -26,6 +26,8 @@ use crate::config::Config;
 use crate::custom::Customs;
 use crate::encryption::Encryption;
 use crate::features::Features;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::tunnel::Agents;
 use crate::user::User;
 use crate::{bootstrap, listen, quota, stages};
@@ -44,6 +46,9 @@ pub(crate) struct Api {
     pub(crate) aggregator: Arc<Aggregator>,
     /// None: nothing is recorded.
     pub(crate) audit: Option<Arc<Auditor>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl fmt::Debug for Api {
@@ -122,6 +127,9 @@ impl Server {
             features: config.features,
             audit: Auditor::start(&config.safeguards.audit, &shutdown)?,
             customs: Customs::default(),
+            metrics: Arc::new(Metrics::new()),
+            limits: config.limits,
+            shutdown: shutdown.clone(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,
         };

@@ -7,6 +7,7 @@
 //! ([`crate::subresource`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -37,8 +38,8 @@ use crate::user::User;
 use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
-    aggregate, audit, authorize, collection, compress, discovery, encode, health, openapi, review,
-    subresource, table, watch,
+    aggregate, audit, authorize, collection, compress, deadline, discovery, encode, health, metrics, openapi,
+    review, subresource, table, watch,
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -72,8 +73,17 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let preferred = Preferred::of(request.headers(), api.features);
     let is_compressed = compress::is_wanted(request.method(), request.headers());
     let warnings = Warnings::default();
+    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
+    let target = Target::parse(&path);
+    let begun = api.metrics.begin(api, request.method(), (&path, &target), &query);
     let answered = match transcode::request(request, api.features).await {
-        Ok(request) => answer(api, peer, request, &warnings).await,
+        Ok(request) => {
+            let answer = answer(api, peer, (path, target), request, &warnings);
+            match begun.is_long_running() {
+                true => answer.await,
+                false => in_time(&query, api.limits.request_timeout, answer).await,
+            }
+        }
         Err(status) => Err(status),
     };
     let mut response = match answered {
@@ -97,17 +107,28 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let audit = audit.or_else(|| HeaderValue::from_str(&unique()).ok());
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
-    response
+    begun.end(response)
+}
+
+/// The answer, if it comes before the deadline.
+async fn in_time(
+    query: &Query,
+    most: Duration,
+    answer: impl Future<Output = Result<Response<ResponseBody>, Status>>,
+) -> Result<Response<ResponseBody>, Status> {
+    let deadline = deadline::of(query, most)?;
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(deadline::exceeded()))
 }
 
 async fn answer(
     api: &Arc<Api>,
     peer: &Peer,
+    (path, target): (String, Target),
     request: Request<RequestBody>,
     warnings: &Warnings,
 ) -> Result<Response<ResponseBody>, Status> {
-    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let user = authenticate::authenticate(api, peer, request.headers()).await;
+    api.metrics.authenticated(user.is_ok());
     let (user, refusal) = user.map_or_else(|refusal| (User::default(), Some(refusal)), |user| (user, None));
     let mut asked = Asked {
         user,
@@ -117,7 +138,6 @@ async fn answer(
         path,
         warnings: warnings.clone(),
     };
-    let target = Target::parse(&asked.path);
     if let Some(refusal) = refusal {
         audit::unauthenticated(&asked, &target);
         return Err(refusal);
@@ -150,6 +170,7 @@ async fn other(
         return Err(Status::method_not_allowed("", "", asked.method.as_str()));
     }
     let found = health::answer(api, asked)
+        .or_else(|| metrics::answer(api, asked))
         .or_else(|| discovery::answer(api, asked))
         .or_else(|| openapi::answer(asked));
     found.ok_or_else(Status::no_such_path)

@@ -19,7 +19,7 @@ pub(crate) fn document() -> Value {
 }
 
 /// The processor as Go names it.
-fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

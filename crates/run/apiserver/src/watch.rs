@@ -11,6 +11,7 @@ use http::{HeaderValue, Response};
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Entry, Event, EventKind, Revision, StoreError, Watch, WatchItem};
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{self, ResponseBody};
@@ -71,6 +72,8 @@ struct Stream {
     /// What is to be sent next.
     waiting: BytesMut,
     bookmarks: bool,
+    /// How many events were sent, to whomever.
+    sent: Counter,
     /// Rings for the next bookmark, and at the end.
     alarm: Pin<Box<Sleep>>,
     end: Instant,
@@ -116,7 +119,8 @@ impl Stream {
         let end = now + options.timeout.unwrap_or_else(|| LEAST_TIMEOUT.mul_f64(1.0 + rand::random::<f64>()));
         let alarm = Box::pin(tokio::time::sleep_until(next_alarm(now, end, options.bookmarks)));
         let (present, bookmarks) = (present.into_iter(), options.bookmarks);
-        Ok(Self { presenter, selection, present, marked, watch, waiting, bookmarks, alarm, end })
+        let sent = presenter.api().metrics.events(kind);
+        Ok(Self { presenter, selection, present, marked, watch, waiting, bookmarks, sent, alarm, end })
     }
 
     /// The next piece of the body; `None` ends it.
@@ -186,6 +190,7 @@ impl Stream {
             (true, true) => Stage::Modified,
             (true, false) => Stage::Deleted,
         };
+        self.sent.inc();
         self.presenter.event(stage, event, &mut self.waiting).await
     }
 

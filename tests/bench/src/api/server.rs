@@ -139,5 +139,6 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         },
         safeguards: Safeguards::default(),
         features: Features::default(),
+        limits: plimsoll_apiserver::Limits::default(),
     })
 }

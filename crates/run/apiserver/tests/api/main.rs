@@ -8,6 +8,7 @@ mod encodings;
 mod encryption;
 mod extensions;
 mod lists;
+mod metrics;
 mod objects;
 mod patches;
 mod plugins;

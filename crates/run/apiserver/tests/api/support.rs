@@ -89,6 +89,7 @@ impl Cluster {
             },
             safeguards: Safeguards::default(),
             features: Features::default(),
+            limits: plimsoll_apiserver::Limits::default(),
         };
         adjust(&mut config);
         let shutdown = CancellationToken::new();

@@ -1,0 +1,50 @@
+//! How long a request may take.
+
+use std::time::Duration;
+
+use plimsoll_meta::duration;
+use plimsoll_meta::status::Status;
+
+use crate::query::Query;
+
+/// The time of a request that does not run as long as its client likes: the server's, or less if the
+/// client asks for less (`timeout`).
+pub(crate) fn of(query: &Query, most: Duration) -> Result<Duration, Status> {
+    let text = query.get("timeout");
+    if text.is_empty() {
+        return Ok(most);
+    }
+    let wanted = duration::parse(text).map_err(|error| {
+        Status::bad_request(format!("invalid timeout specified in the request URL - {error}"))
+    })?;
+    Ok(if wanted.is_zero() { most } else { wanted.min(most) })
+}
+
+/// What a client is told whose request took longer.
+pub(crate) fn exceeded() -> Status {
+    Status::timeout("Timeout: request did not complete within the allotted timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_may_ask_for_less_time() {
+        let most = Duration::from_secs(60);
+        for (text, expected) in [
+            ("", Ok(60_000)),
+            ("timeout=500ms", Ok(500)),
+            ("timeout=2m", Ok(60_000)),
+            ("timeout=0", Ok(60_000)),
+            (
+                "timeout=soon",
+                Err("invalid timeout specified in the request URL - time: invalid duration \"soon\""
+                    .to_owned()),
+            ),
+        ] {
+            let found = of(&Query::parse(Some(text)), most).map_err(|status| status.message);
+            assert_eq!(found, expected.map(Duration::from_millis), "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What Prometheus and probes are told.
+
+use http::Method;
+use serde_json::json;
+
+use crate::support::{Cluster, admin};
+use plimsoll_apiserver::User;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_counted_under_the_names_of_dashboards() {
+    let cluster = Cluster::start().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    cluster.post(maps, json!({"metadata": {"name": "a"}})).await;
+    cluster.get(&format!("{maps}/none")).await;
+    let answer = cluster.get("/metrics").await;
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let text = String::from_utf8(answer.body.to_vec()).expect("text");
+    for line in [
+        "# TYPE apiserver_request_total counter",
+        r#"apiserver_request_total{verb="POST",dry_run="",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="201"} 1"#,
+        r#"apiserver_request_total{verb="GET",dry_run="",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="404"} 1"#,
+        r#"apiserver_storage_objects{resource="configmaps"} 1"#,
+        r#"apiserver_resource_objects{group="",resource="configmaps"} 1"#,
+        "# TYPE apiserver_request_duration_seconds histogram",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    for name in ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "kubernetes_build_info{"] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name}");
+    }
+    let open = [("accept", "application/openmetrics-text; version=1.0.0")];
+    let answer = cluster.ask_as(admin(), Method::GET, "/metrics", &open, None).await;
+    assert!(answer.body.ends_with(b"# EOF\n"));
+    let bob = cluster.ask_as(User::authenticated("bob", &[]), Method::GET, "/metrics", &[], None).await;
+    assert_eq!(bob.code, 403);
+    let monitor = User::authenticated("prometheus", &["system:monitoring"]);
+    assert_eq!(cluster.ask_as(monitor, Method::GET, "/metrics", &[], None).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_by_check() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.get("/livez").await.body, "ok");
+    assert_eq!(cluster.get("/readyz/shutdown").await.body, "ok");
+    assert_eq!(cluster.get("/livez/shutdown").await.code, 404);
+    let verbose = cluster.get("/readyz?verbose&exclude=etcd").await;
+    let text = String::from_utf8(verbose.body.to_vec()).expect("text");
+    assert!(text.contains("[+]etcd excluded: ok\n") && text.ends_with("readyz check passed\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_have_a_deadline_that_clients_may_shorten() {
+    let cluster = Cluster::start().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    // No commit is on the disk within a nanosecond; what was begun may still be done, as upstream's may.
+    let answer = cluster.post(&format!("{maps}?timeout=1ns"), json!({"metadata": {"name": "a"}})).await;
+    assert_eq!((answer.code, answer.json()["reason"].clone()), (504, json!("Timeout")));
+    assert_eq!(answer.message(), "Timeout: request did not complete within the allotted timeout");
+    let refused = cluster.get(&format!("{maps}?timeout=soon")).await;
+    assert_eq!(refused.code, 400);
+    assert_eq!(
+        refused.message(),
+        "invalid timeout specified in the request URL - time: invalid duration \"soon\""
+    );
+}
