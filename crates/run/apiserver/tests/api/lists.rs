@@ -1,6 +1,7 @@
 //! Lists: pages, selectors and forms.
 
 use http::Method;
+use plimsoll_apiserver::User;
 use serde_json::json;
 
 use crate::support::{Cluster, admin};
@@ -148,4 +149,38 @@ async fn long_lists_are_compressed_for_those_who_take_it() {
     flate2::read::GzDecoder::new(&zipped.body[..]).read_to_string(&mut text).expect("gzip");
     assert_eq!(text.as_bytes(), plain.body);
     assert!(plain.headers.get("content-encoding").is_none());
+}
+
+/// Whoever may read one object may also list and watch the collection narrowed to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selected_name_is_authorized_as_that_object() {
+    let cluster = Cluster::start().await;
+    maps(&cluster, &["a", "b"]).await;
+    let group = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({"metadata": {"name": "one"}, "rules": [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"], "resourceNames": ["a"]},
+    ]});
+    let binding = json!({
+        "metadata": {"name": "one"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "one"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}],
+    });
+    assert_eq!(cluster.post(&format!("{group}/roles"), role).await.code, 201);
+    assert_eq!(cluster.post(&format!("{group}/rolebindings"), binding).await.code, 201);
+    let ask = async |query: &str| {
+        let jane = User::authenticated("jane", &[]);
+        cluster.ask_as(jane, Method::GET, &format!("{MAPS}?{query}"), &[], None).await.code
+    };
+    // The policy follows the store a moment later.
+    while ask("fieldSelector=metadata.name%3Da").await == 403 {
+        tokio::task::yield_now().await;
+    }
+    for (query, code) in [
+        ("fieldSelector=metadata.name%3Da", 200),
+        ("fieldSelector=metadata.name%3Da&watch=1&timeoutSeconds=1", 200),
+        ("fieldSelector=metadata.name%3Db", 403),
+        ("fieldSelector=metadata.name%21%3Da", 403),
+        ("", 403),
+    ] {
+        assert_eq!(ask(query).await, code, "{query}");
+    }
 }

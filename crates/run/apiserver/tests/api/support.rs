@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
-use plimsoll_apiserver::{Config, Credentials, Features, Safeguards, Server, User};
+use plimsoll_apiserver::{Config, Credentials, Features, ResponseBody, Safeguards, Server, User};
 use plimsoll_pki::{Authority, Purpose};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -145,16 +145,27 @@ impl Cluster {
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Answer {
+        let response = self.open(user, method, path, headers, body).await;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// An answer whose body is not read yet.
+    pub(crate) async fn open(
+        &self,
+        user: User,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Response<ResponseBody> {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(kube::client::Body::from(body.unwrap_or_default())).expect("a request");
-        let response =
-            self.server.service(user, "test").oneshot(request).await.unwrap_or_else(|never| match never {});
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+        self.server.service(user, "test").oneshot(request).await.unwrap_or_else(|never| match never {})
     }
 
     /// GET as an administrator.

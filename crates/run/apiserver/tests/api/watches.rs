@@ -1,6 +1,7 @@
 //! Watches: where they begin, what they tell, how they end.
 
 use http::Method;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Cluster, admin};
@@ -130,4 +131,28 @@ async fn options_that_cannot_be_meant_are_refused() {
         assert_eq!(answer.code, code, "{answer:?}");
         assert!(answer.message().contains(part), "{}", answer.message());
     }
+}
+
+/// More changes than a watcher's queue holds: who reads late gets them from history.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_does_not_read_misses_nothing_and_holds_nobody_up() {
+    const CHANGES: usize = 600;
+    let cluster = Cluster::start().await;
+    let first = cluster.post(MAPS, json!({"metadata": {"name": "a"}})).await.json();
+    let version = first["metadata"]["resourceVersion"].as_str().expect("a version");
+    let path = format!("{MAPS}?watch=1&resourceVersion={version}");
+    let late = cluster.open(admin(), Method::GET, &path, &[], None).await;
+    for change in 0..CHANGES {
+        let patch = json!({"data": {"change": change.to_string()}});
+        let answer = cluster.patch(&format!("{MAPS}/a"), "application/merge-patch+json", patch).await;
+        assert_eq!(answer.code, 200, "{answer:?}");
+    }
+    let (mut body, mut seen) = (late.into_body(), Vec::new());
+    while seen.len() < CHANGES {
+        let frame = body.frame().await.expect("goes on").expect("a frame").into_data().expect("data");
+        let events = serde_json::Deserializer::from_slice(&frame).into_iter::<Value>();
+        seen.extend(events.map(|event| event.expect("an event")["object"]["data"]["change"].clone()));
+    }
+    let expected: Vec<Value> = (0..CHANGES).map(|change| change.to_string().into()).collect();
+    assert_eq!(seen, expected);
 }

@@ -119,9 +119,6 @@ impl Strategy for Namespace {
     }
 
     fn fields(&self, namespace: &Value) -> Vec<(&'static str, String)> {
-        vec![
-            ("status.phase", namespace.text("status.phase").to_owned()),
-            ("name", namespace.text("metadata.name").to_owned()),
-        ]
+        vec![("status.phase", namespace.text("status.phase").to_owned())]
     }
 }

@@ -143,10 +143,6 @@ impl Strategy for Claim {
         errors.extend(report.into_errors());
         errors
     }
-
-    fn fields(&self, claim: &Value) -> Vec<(&'static str, String)> {
-        vec![("name", claim.text("metadata.name").to_owned())]
-    }
 }
 
 struct Volume;
@@ -189,10 +185,6 @@ impl Strategy for Volume {
         check_volume_update(new, old, &mut report);
         errors.extend(report.into_errors());
         errors
-    }
-
-    fn fields(&self, volume: &Value) -> Vec<(&'static str, String)> {
-        vec![("name", volume.text("metadata.name").to_owned())]
     }
 }
 
