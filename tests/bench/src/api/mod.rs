@@ -12,6 +12,7 @@ mod objects;
 mod reads;
 pub(crate) mod server;
 mod watches;
+mod webhooks;
 mod writes;
 
 use anyhow::bail;
@@ -33,6 +34,7 @@ const CASES: &[Case] = &[
     Case { name: "watch", run: watches::many_updates },
     Case { name: "fanout", run: watches::fan_out },
     Case { name: "idle", run: watches::idle },
+    Case { name: "webhook", run: webhooks::one },
     Case { name: "memory", run: memory::pods },
 ];
 
