@@ -7,9 +7,19 @@ use plimsoll_meta::status::Status;
 
 use crate::query::Query;
 
+/// The answer, if it comes before the deadline.
+pub(crate) async fn in_time<T>(
+    query: &Query,
+    most: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let deadline = of(query, most)?;
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(exceeded()))
+}
+
 /// The time of a request that does not run as long as its client likes: the server's, or less if the
 /// client asks for less (`timeout`).
-pub(crate) fn of(query: &Query, most: Duration) -> Result<Duration, Status> {
+fn of(query: &Query, most: Duration) -> Result<Duration, Status> {
     let text = query.get("timeout");
     if text.is_empty() {
         return Ok(most);
@@ -21,13 +31,23 @@ pub(crate) fn of(query: &Query, most: Duration) -> Result<Duration, Status> {
 }
 
 /// What a client is told whose request took longer.
-pub(crate) fn exceeded() -> Status {
+fn exceeded() -> Status {
     Status::timeout("Timeout: request did not complete within the allotted timeout")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_takes_longer_is_ended() {
+        let query = Query::parse(Some("timeout=1ms"));
+        let late = in_time::<()>(&query, Duration::from_secs(60), std::future::pending()).await;
+        let status = late.expect_err("never ready");
+        assert_eq!((status.code, status.message), (504, exceeded().message));
+        let soon = in_time(&query, Duration::from_secs(60), std::future::ready(Ok(7))).await;
+        assert_eq!(soon.ok(), Some(7));
+    }
 
     #[test]
     fn clients_may_ask_for_less_time() {

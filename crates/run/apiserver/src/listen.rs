@@ -71,7 +71,7 @@ pub(crate) async fn serve(
                 () = shutdown.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(connection(
+                Ok((stream, _)) => drop(api.connections.spawn(connection(
                     Arc::clone(&api),
                     acceptor.clone(),
                     stream,
@@ -118,6 +118,10 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
         outcome = &mut serving => if let Err(error) = outcome {
             tracing::debug!(%error, "connection ended");
         },
-        () = shutdown.cancelled() => {}
+        () = shutdown.cancelled() => {
+            // What is asked already is answered; watches end by themselves.
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
     }
 }

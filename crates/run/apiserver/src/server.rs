@@ -12,6 +12,7 @@ use plimsoll_store::{Options, Store, StoreError, Transform};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneService;
 
 use crate::address::Addresses;
@@ -49,6 +50,7 @@ pub(crate) struct Api {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) connections: TaskTracker,
 }
 
 impl fmt::Debug for Api {
@@ -130,6 +132,7 @@ impl Server {
             metrics: Arc::new(Metrics::new()),
             limits: config.limits,
             shutdown: shutdown.clone(),
+            connections: TaskTracker::new(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,
         };
@@ -142,6 +145,12 @@ impl Server {
                 .await?;
         }
         Ok(server)
+    }
+
+    /// Returns when, after shutdown, everything that was asked is answered.
+    pub async fn drained(&self) {
+        self.api.connections.close();
+        self.api.connections.wait().await;
     }
 
     /// The server as a service for a part of this process, which asks as `user` and is known as

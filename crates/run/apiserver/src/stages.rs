@@ -7,7 +7,6 @@
 //! ([`crate::subresource`]).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -81,7 +80,7 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
             let answer = answer(api, peer, (path, target), request, &warnings);
             match begun.is_long_running() {
                 true => answer.await,
-                false => in_time(&query, api.limits.request_timeout, answer).await,
+                false => deadline::in_time(&query, api.limits.request_timeout, answer).await,
             }
         }
         Err(status) => Err(status),
@@ -108,16 +107,6 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
     begun.end(response)
-}
-
-/// The answer, if it comes before the deadline.
-async fn in_time(
-    query: &Query,
-    most: Duration,
-    answer: impl Future<Output = Result<Response<ResponseBody>, Status>>,
-) -> Result<Response<ResponseBody>, Status> {
-    let deadline = deadline::of(query, most)?;
-    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(deadline::exceeded()))
 }
 
 async fn answer(

@@ -126,6 +126,7 @@ impl Stream {
     /// The next piece of the body; `None` ends it.
     async fn next(&mut self) -> Option<Bytes> {
         self.begin().await;
+        let shutdown = self.presenter.api().shutdown.clone();
         loop {
             if !self.waiting.is_empty() {
                 return Some(std::mem::take(&mut self.waiting).freeze());
@@ -140,6 +141,7 @@ impl Stream {
                         self.fail(&Status::expired("the watch fell too far behind"));
                     }
                 },
+                () = shutdown.cancelled() => return None,
                 () = &mut self.alarm => {
                     let (now, revision) = (Instant::now(), watch.progress());
                     if now >= self.end {

@@ -97,6 +97,11 @@ impl Cluster {
         Self { server, folder, authority, shutdown }
     }
 
+    /// Tells the server to stop.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Asks as an administrator.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.ask_as(admin(), method, path, &[], body).await
