@@ -12,6 +12,9 @@ use crate::object::{meta, metadata_mut};
 use crate::stages::Asked;
 use crate::write::{Ownership, Proposal, Write};
 
+/// The version of whatever there is, also where a full update must name the version it was made from.
+const WHATEVER: &str = "0";
+
 /// A patch that was read.
 pub(crate) struct Patch {
     pub(crate) change: Change,
@@ -82,7 +85,7 @@ impl Patch {
         immutable_uid(write, old, &object)?;
         // A patch that does not speak of the version is applied to whatever version there is.
         if object["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
-            metadata_mut(&mut object).remove("resourceVersion");
+            metadata_mut(&mut object).insert("resourceVersion".to_owned(), WHATEVER.into());
         }
         Ok(Proposal { object, ownership: Ownership::Track })
     }
@@ -153,8 +156,12 @@ impl Patch {
         plimsoll_schema::check(write.shape.schemas(), write.shape.root(), &mut object)
             .map_err(|error| unconvertible(config, &error))?;
         // What is not there yet has no version to insist on.
-        let version = live.map_or(&Value::Null, |_| &config["metadata"]["resourceVersion"]);
-        metadata_mut(&mut object).insert("resourceVersion".to_owned(), version.clone());
+        let version = match (live, &config["metadata"]["resourceVersion"]) {
+            (None, _) => Value::Null,
+            (Some(_), Value::Null) => WHATEVER.into(),
+            (Some(_), version) => version.clone(),
+        };
+        metadata_mut(&mut object).insert("resourceVersion".to_owned(), version);
         if live.is_some() {
             immutable_uid(write, old, config)?;
         }

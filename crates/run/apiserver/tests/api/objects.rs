@@ -103,3 +103,33 @@ async fn hostile_bodies_get_a_clear_answer() {
         assert!(answer.message().contains(part), "{media_type}: {}", answer.message());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_that_insist_on_a_version_are_patched_without_one() {
+    let cluster = Cluster::start().await;
+    let classes = "/apis/node.k8s.io/v1/runtimeclasses";
+    let made = cluster.post(classes, json!({"metadata": {"name": "c"}, "handler": "h"})).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let path = format!("{classes}/c");
+    for (media_type, patch) in [
+        ("application/merge-patch+json", json!({"metadata": {"labels": {"a": "1"}}})),
+        ("application/strategic-merge-patch+json", json!({"metadata": {"labels": {"a": "2"}}})),
+        (
+            "application/json-patch+json",
+            json!([{"op": "replace", "path": "/metadata/labels/a", "value": "3"}]),
+        ),
+    ] {
+        let patched = cluster.patch(&path, media_type, patch).await;
+        assert_eq!(patched.code, 200, "{media_type} {patched:?}");
+    }
+    let applied = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "c", "labels": {"b": "4"}}, "handler": "h"});
+    let patched =
+        cluster.patch(&format!("{path}?fieldManager=m"), "application/apply-patch+yaml", applied).await;
+    assert_eq!(patched.json()["metadata"]["labels"], json!({"a": "3", "b": "4"}), "{patched:?}");
+    let replaced = cluster.put(&path, json!({"metadata": {"name": "c"}, "handler": "h"})).await;
+    assert!(
+        replaced
+            .message()
+            .contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update")
+    );
+}
