@@ -27,6 +27,12 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Authority").field(&self.certificate).finish()
+    }
+}
+
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -84,6 +90,11 @@ impl Authority {
     /// PEM of the authority's certificate.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The authority's key.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
     }
 
     /// The authority's certificate file.

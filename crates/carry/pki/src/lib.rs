@@ -1,17 +1,24 @@
 //! Keys, certificates and service account tokens.
 //!
 //! What enters: a directory and the names that certificates must carry. What leaves: files of PEM
-//! with mode 0600, made once and adopted afterwards, and signed or checked tokens. Who may do
-//! what with them is not decided here.
+//! with mode 0600, made once and adopted afterwards, signed or checked tokens, and certificates that
+//! answer requests. Who may do what with them is not decided here.
 
 mod authority;
+mod certificate_request;
+mod der;
 mod files;
+mod jwt;
 mod kubeconfig;
+mod public_key;
 mod subject;
 mod token;
 
 pub use authority::{Authority, CertifiedFiles, Purpose, Request};
+pub use certificate_request::{Requested, Terms, not_after, requested};
 pub use files::{PkiError, write_private};
+pub use jwt::Jwt;
 pub use kubeconfig::kubeconfig;
+pub use public_key::PublicKey;
 pub use subject::{Subject, subject};
-pub use token::{Claims, TokenError, Tokens};
+pub use token::Tokens;

@@ -1,158 +1,212 @@
-//! Service account tokens: JSON web tokens signed with ES256.
+//! Service account tokens: JSON web tokens signed with the newest of the cluster's keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{KeyPair, PublicKeyData};
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, UnparsedPublicKey,
-};
-use serde::{Deserialize, Serialize};
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use serde_json::{Value, json};
 
+use crate::der;
 use crate::files::{self, PkiError};
+use crate::jwt::Jwt;
+use crate::public_key::PublicKey;
 
-/// Clocks of other machines may be this many seconds off.
-const LEEWAY: i64 = 10;
-
-/// Signs and checks tokens with one key.
+/// Signs tokens with one key and checks them with several, so that a key can be replaced while
+/// tokens of the old one are about.
 pub struct Tokens {
-    key: EcdsaKeyPair,
-    public: Vec<u8>,
-    id: String,
-    random: SystemRandom,
-}
-
-/// What a token says.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Claims {
-    /// Audiences.
-    #[serde(default, deserialize_with = "one_or_many")]
-    pub aud: Vec<String>,
-    /// End, in seconds since 1970.
-    pub exp: i64,
-    /// Beginning.
-    pub iat: i64,
-    /// Issuer.
-    pub iss: String,
-    /// Unique id.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub jti: String,
-    /// Not valid before.
-    #[serde(default)]
-    pub nbf: i64,
-    /// User name.
-    pub sub: String,
-    /// What the token is bound to.
-    #[serde(rename = "kubernetes.io", default)]
-    pub bound: Value,
-}
-
-/// Why a token is not accepted.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// It is not of our making.
-    #[error("token is not signed by this cluster")]
-    Foreign,
-    /// Its time is over or not come yet.
-    #[error("token has expired or is not valid yet")]
-    Expired,
+    signer: KeyPair,
+    /// The signer's first.
+    keys: Vec<PublicKey>,
 }
 
 impl Tokens {
-    /// The key in a PEM file, made if it is not there.
-    pub fn ensure(path: &Path) -> Result<Self, PkiError> {
-        if !path.exists() {
-            let pair = KeyPair::generate().map_err(|error| PkiError::unusable(path, error))?;
-            files::write_private(path, pair.serialize_pem().as_bytes())?;
+    /// The key in a PEM file, made if it is not there; tokens of the keys in `older` are accepted, too.
+    pub fn ensure(signing: &Path, older: &[PathBuf]) -> Result<Self, PkiError> {
+        if !signing.exists() {
+            let pair = KeyPair::generate().map_err(|error| PkiError::unusable(signing, error))?;
+            files::write_private(signing, pair.serialize_pem().as_bytes())?;
         }
-        let pair = KeyPair::from_pem(&files::read(path)?).map_err(|error| PkiError::unusable(path, error))?;
-        let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pair.serialize_der(), &random)
-            .map_err(|error| PkiError::unusable(path, error))?;
-        let public = pair.der_bytes().to_vec();
-        let digest = ring::digest::digest(&ring::digest::SHA256, &pair.subject_public_key_info());
-        Ok(Self { key, public, id: URL_SAFE_NO_PAD.encode(digest), random })
+        let signer = private_key(signing, &files::read(signing)?)?;
+        let mut keys = vec![public_key(&signer, signing)?];
+        for path in older {
+            let text = files::read(path)?;
+            let mut found = PublicKey::from_pem(&text);
+            if found.is_empty() {
+                found.push(public_key(&private_key(path, &text)?, path)?);
+            }
+            for key in found {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(Self { signer, keys })
     }
 
     /// A signed token.
-    pub fn sign(&self, claims: &Claims) -> Result<String, PkiError> {
+    pub fn sign(&self, claims: &Value) -> Result<String, PkiError> {
+        let failed = |cause: String| PkiError::Issue { name: "token".to_owned(), cause };
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let header = json!({"alg": "ES256", "kid": self.id});
-        let claims = serde_json::to_value(claims).expect("claims have text keys");
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let signature = self
-            .key
-            .sign(&self.random, signed.as_bytes())
-            .map_err(|error| PkiError::Issue { name: "token".to_owned(), cause: error.to_string() })?;
+        let header = json!({"alg": self.keys[0].signs(), "kid": self.keys[0].id});
+        let signed = format!("{}.{}", part(&header), part(claims));
+        let signature = self.signer.sign(signed.as_bytes()).map_err(|error| failed(error.to_string()))?;
+        let signature = match self.keys[0].signs() {
+            "ES256" => fixed(&signature, 32),
+            "ES384" => fixed(&signature, 48),
+            _ => Some(signature),
+        };
+        let signature = signature.ok_or_else(|| failed("the signature has an odd form".to_owned()))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// Checks signature and time (`now` in seconds since 1970).
-    pub fn verify(&self, token: &str, now: i64) -> Result<Claims, TokenError> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Foreign)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Foreign);
-        let header: Value = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Foreign)?;
-        if header["alg"] != "ES256" {
-            return Err(TokenError::Foreign);
-        }
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.public)
-            .verify(signed.as_bytes(), &decode(signature)?)
-            .map_err(|_| TokenError::Foreign)?;
-        let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| TokenError::Foreign)?;
-        if now > claims.exp.saturating_add(LEEWAY) || now < claims.nbf.saturating_sub(LEEWAY) {
-            return Err(TokenError::Expired);
-        }
-        Ok(claims)
+    /// Whether one of the keys made the token.
+    pub fn made(&self, token: &Jwt<'_>) -> bool {
+        token.is_signed_by(&self.keys)
     }
 
-    /// The public key as a JSON web key set.
+    /// The public keys as a JSON web key set.
     pub fn key_set(&self) -> Value {
-        // An uncompressed point: 4, then both coordinates.
-        let point = &self.public[1..];
-        let (x, y) = point.split_at(point.len() / 2);
-        json!({"keys": [{
-            "use": "sig", "kty": "EC", "kid": self.id, "crv": "P-256", "alg": "ES256",
-            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
-        }]})
+        json!({"keys": self.keys.iter().map(PublicKey::to_jwk).collect::<Vec<_>>()})
+    }
+
+    /// The algorithms of all keys, in order.
+    pub fn algorithms(&self) -> Vec<&'static str> {
+        let mut all: Vec<&str> = self.keys.iter().map(PublicKey::signs).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
+/// Reads a private key: PKCS #8, or the older forms of RSA and elliptic curves, which are wrapped in it.
+fn private_key(path: &Path, text: &str) -> Result<KeyPair, PkiError> {
+    let unusable = |error: &dyn std::fmt::Display| PkiError::unusable(path, error);
+    let blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()).filter_map(Result::ok);
+    let block = blocks.into_iter().find(|block| block.label.ends_with("PRIVATE KEY"));
+    let block = block.ok_or_else(|| unusable(&"no private key in it"))?;
+    let wrapped = |algorithm: &[&[u8]]| {
+        let (algorithm, inner) = (der::sequence(algorithm), der::element(4, &block.contents));
+        der::sequence(&[&der::integer(&[0]), &algorithm, &inner])
+    };
+    let contents = match block.label.as_str() {
+        "RSA PRIVATE KEY" => wrapped(&[&der::oid(&[1, 2, 840, 113_549, 1, 1, 1]), &der::element(5, &[])]),
+        // The longer curve's keys are longer.
+        "EC PRIVATE KEY" if block.contents.len() < 140 => {
+            wrapped(&[&der::oid(&[1, 2, 840, 10045, 2, 1]), &der::oid(&[1, 2, 840, 10045, 3, 1, 7])])
+        }
+        "EC PRIVATE KEY" => wrapped(&[&der::oid(&[1, 2, 840, 10045, 2, 1]), &der::oid(&[1, 3, 132, 0, 34])]),
+        _ => block.contents,
+    };
+    KeyPair::try_from(contents.as_slice()).map_err(|error| unusable(&error))
+}
+
+fn public_key(pair: &KeyPair, path: &Path) -> Result<PublicKey, PkiError> {
+    PublicKey::from_spki(&pair.subject_public_key_info())
+        .ok_or_else(|| PkiError::unusable(path, "neither RSA nor ECDSA over P-256 or P-384"))
+}
+
+/// Both numbers of an ECDSA signature in DER, side by side in `size` bytes each, as tokens carry them.
+fn fixed(der: &[u8], size: usize) -> Option<Vec<u8>> {
+    let mut rest = der.strip_prefix(&[0x30]).and_then(|rest| match rest {
+        [0x81, _, rest @ ..] => Some(rest),
+        [_, rest @ ..] => Some(rest),
+        [] => None,
+    })?;
+    let mut out = Vec::with_capacity(2 * size);
+    for _ in 0..2 {
+        let [0x02, length, tail @ ..] = rest else { return None };
+        let number = tail.get(..usize::from(*length))?;
+        rest = &tail[usize::from(*length)..];
+        let number = &number[number.iter().take_while(|byte| **byte == 0).count()..];
+        out.extend(std::iter::repeat_n(0, size.checked_sub(number.len())?));
+        out.extend_from_slice(number);
     }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(one) => vec![one],
-        OneOrMany::Many(many) => many,
-    })
+    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn made(tokens: &Tokens, token: &str) -> bool {
+        Jwt::parse(token).is_some_and(|token| tokens.made(&token))
+    }
+
     #[test]
-    fn tokens_hold_until_their_end_and_only_with_their_key() {
+    fn tokens_hold_only_with_their_key() {
         let directory = tempfile::tempdir().expect("directory");
-        let tokens = Tokens::ensure(&directory.path().join("sa.key")).expect("key");
-        let claims =
-            Claims { exp: 1000, iat: 0, sub: "system:serviceaccount:a:b".to_owned(), ..Claims::default() };
+        let path = directory.path().join("sa.key");
+        let tokens = Tokens::ensure(&path, &[]).expect("key");
+        let claims = json!({"sub": "system:serviceaccount:a:b"});
         let token = tokens.sign(&claims).expect("signed");
-        assert_eq!(tokens.verify(&token, 500).expect("valid").sub, claims.sub);
-        assert_eq!(tokens.verify(&token, 2000).expect_err("late"), TokenError::Expired);
-        let adopted = Tokens::ensure(&directory.path().join("sa.key")).expect("key");
-        assert!(adopted.verify(&token, 500).is_ok());
-        let other = Tokens::ensure(&directory.path().join("other.key")).expect("key");
-        assert_eq!(other.verify(&token, 500).expect_err("foreign"), TokenError::Foreign);
-        for damaged in ["", "a.b", "a.b.c", &token[..token.len() - 4]] {
-            assert_eq!(tokens.verify(damaged, 500).expect_err("damaged"), TokenError::Foreign);
+        assert!(made(&tokens, &token));
+        assert_eq!(Jwt::parse(&token).expect("token").claims, claims);
+        assert!(made(&Tokens::ensure(&path, &[]).expect("adopted"), &token));
+        let other = Tokens::ensure(&directory.path().join("other.key"), &[]).expect("key");
+        assert!(!made(&other, &token));
+        let forged = {
+            let parts: Vec<&str> = token.split('.').collect();
+            let claims = URL_SAFE_NO_PAD.encode(json!({"sub": "system:admin"}).to_string());
+            format!("{}.{claims}.{}", parts[0], parts[2])
+        };
+        for damaged in ["", "a.b", "a.b.c", &token[..token.len() - 4], &forged] {
+            assert!(!made(&tokens, damaged), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_token_holds_until_its_key_is_taken_away() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (old, new) = (directory.path().join("old.key"), directory.path().join("new.key"));
+        let before = Tokens::ensure(&old, &[]).expect("key");
+        let token = before.sign(&json!({})).expect("signed");
+        let rotated = Tokens::ensure(&new, std::slice::from_ref(&old)).expect("keys");
+        assert!(made(&rotated, &token));
+        assert!(!made(&before, &rotated.sign(&json!({})).expect("signed")));
+        assert_eq!(rotated.key_set()["keys"].as_array().map(Vec::len), Some(2));
+        assert!(!made(&Tokens::ensure(&new, &[]).expect("keys"), &token));
+    }
+
+    #[test]
+    fn older_forms_of_keys_are_read() {
+        // Written by `openssl genrsa -traditional` and `openssl ecparam -genkey`.
+        let directory = tempfile::tempdir().expect("directory");
+        for (name, text, algorithm) in [
+            ("rsa", include_str!("testdata/rsa.pem"), "RS256"),
+            ("p256", include_str!("testdata/p256.pem"), "ES256"),
+            ("p384", include_str!("testdata/p384.pem"), "ES384"),
+        ] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            let tokens = Tokens::ensure(&path, &[]).expect(name);
+            assert_eq!(tokens.algorithms(), [algorithm]);
+            let token = tokens.sign(&json!({})).expect("signed");
+            assert!(made(&tokens, &token), "{name}");
+            let keys = PublicKey::from_key_set(&tokens.key_set());
+            assert!(Jwt::parse(&token).expect("token").is_signed_by(&keys), "{name}");
+        }
+    }
+
+    #[test]
+    fn key_sets_are_read_as_they_are_written() {
+        let directory = tempfile::tempdir().expect("directory");
+        let tokens = Tokens::ensure(&directory.path().join("sa.key"), &[]).expect("key");
+        let token = tokens.sign(&json!({})).expect("signed");
+        let keys = PublicKey::from_key_set(&tokens.key_set());
+        assert_eq!(keys.len(), 1);
+        assert!(Jwt::parse(&token).expect("token").is_signed_by(&keys));
+        assert_eq!(tokens.algorithms(), ["ES256"]);
+    }
+
+    #[test]
+    fn every_signature_fits_its_fixed_form() {
+        let directory = tempfile::tempdir().expect("directory");
+        let tokens = Tokens::ensure(&directory.path().join("sa.key"), &[]).expect("key");
+        // Numbers of a signature are shorter than usual once in a few hundred times.
+        for at in 0..600 {
+            let token = tokens.sign(&json!({ "jti": at })).expect("signed");
+            assert!(made(&tokens, &token), "{token}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::bootstrap_table::{BINDINGS, Binding, ROLES, Role};
+use crate::rbac::Rule;
 
 /// Label of everything made here.
 const LABEL: &str = "kubernetes.io/bootstrapping";
@@ -16,6 +17,12 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 /// controller runs.
 pub fn objects() -> Vec<Value> {
     ROLES.iter().map(role).chain(BINDINGS.iter().map(binding)).collect()
+}
+
+/// What node agents may do beside what their pods need: the rules of `system:node`.
+pub fn node_rules() -> Vec<Rule> {
+    let role = ROLES.iter().find(|role| role.name == "system:node");
+    role.map(|role| role.rules.iter().map(|text| Rule::read(&rule(text))).collect()).unwrap_or_default()
 }
 
 fn object(kind: &str, namespace: &str, name: &str) -> Value {

@@ -4,15 +4,18 @@
 
 use std::collections::HashMap;
 
+use plimsoll_meta::selector::{FieldRequirement, Requirement};
 use serde_json::Value;
 
 /// What somebody wants to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes<'a> {
     /// `get`, `create`, … or the lower case HTTP method for other paths.
     pub verb: &'a str,
     /// API group.
     pub group: &'a str,
+    /// Version of the group.
+    pub version: &'a str,
     /// Plural name; empty for other paths.
     pub resource: &'a str,
     /// Empty for the object itself.
@@ -23,6 +26,10 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// Path of a request that is about no resource.
     pub path: &'a str,
+    /// What a request about a collection selects by fields.
+    pub fields: &'a [FieldRequirement],
+    /// What a request about a collection selects by labels.
+    pub labels: &'a [Requirement],
 }
 
 /// Who wants it.
@@ -297,6 +304,25 @@ impl Policy {
             reason.is_none()
         });
         reason
+    }
+
+    /// What is wrong with the bindings of somebody: roles that are not there. Empty if nothing is.
+    pub fn broken(&self, who: Who<'_>, namespace: &str) -> String {
+        let mut missing: Vec<String> = Vec::new();
+        self.visit(who, namespace, &mut |binding, _, _| {
+            if !self.roles.contains_key(&binding.role) {
+                let plural = if binding.role.0.is_empty() { "clusterrole" } else { "role" };
+                missing.push(format!("{plural}.rbac.authorization.k8s.io {:?} not found", binding.role.1));
+            }
+            true
+        });
+        missing.sort();
+        missing.dedup();
+        match &missing[..] {
+            [] => String::new(),
+            [one] => format!("RBAC: {one}"),
+            all => format!("RBAC: [{}]", all.join(", ")),
+        }
     }
 
     /// All rules that hold for somebody in a namespace (empty: cluster-wide only).

@@ -53,6 +53,8 @@ impl ControlPlane {
             safeguards: options.safeguards.options(),
             features: options.feature_gates,
             limits: options.limits.limits(),
+            authentication: Default::default(),
+            authorization: Default::default(),
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         let kubeconfig = admin(&authority, options, instance)?;

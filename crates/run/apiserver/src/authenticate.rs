@@ -1,107 +1,81 @@
-//! Who is asking: client certificate, bearer token, or nobody; and impersonation.
+//! Who is asking, in upstream's order: front proxy, client certificate, bearer token, nobody.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
-use plimsoll_admission::rbac::Attributes;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use plimsoll_meta::status::Status;
-use plimsoll_pki::{Claims, Subject};
+use plimsoll_pki::Subject;
 use serde_json::Value;
 
-use crate::authorize;
-use crate::object::meta;
+use crate::peer::{Certified, Peer};
 use crate::registry;
 use crate::server::Api;
-use crate::user::{AUTHENTICATED, User};
+use crate::user::User;
 
-/// Issuer of service account tokens.
-pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// Begin of the WebSocket protocol that carries a token, for browsers cannot set headers.
+const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Where a request comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum Peer {
-    /// Over TLS, perhaps with a client certificate that the authority signed.
-    Remote(Option<Subject>),
-    /// From a part of this process.
-    Inside(User),
-}
-
-/// The user that a request's credentials prove.
-pub(crate) async fn authenticate(api: &Api, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
-    match peer {
+/// The user that a request's credentials prove; `path` is what it asks for.
+pub(crate) async fn authenticate(
+    api: &Api,
+    peer: &Peer,
+    headers: &HeaderMap,
+    path: &str,
+) -> Result<User, Status> {
+    let certified = match peer {
         Peer::Inside(user) => return Ok(user.clone()),
-        Peer::Remote(Some(subject)) => {
-            let groups: Vec<&str> = subject.organizations.iter().map(String::as_str).collect();
-            return Ok(User::authenticated(&subject.common_name, &groups));
-        }
-        Peer::Remote(None) => {}
+        Peer::Remote(certified) => certified,
+    };
+    if let Some(user) = proxied(api, certified, headers) {
+        return Ok(user);
+    }
+    if let Some(subject) = &certified.client {
+        return Ok(named(subject));
     }
     match bearer(headers) {
-        Some(token) => token_user(api, token, &[]).map(|(user, _)| user).ok_or_else(Status::unauthorized),
-        None => Ok(User::anonymous()),
+        Some(token) => match api.authenticators.token(api, &token, &[]).await {
+            Ok(Some((user, _))) => Ok(user),
+            Ok(None) => Err(Status::unauthorized()),
+            Err(error) => {
+                tracing::debug!(error, "a token is not accepted");
+                Err(Status::unauthorized())
+            }
+        },
+        // Who shows a certificate that proves nothing is not nobody.
+        None if !certified.present && api.authenticators.anonymous.allows(path) => Ok(User::anonymous()),
+        None => Err(Status::unauthorized()),
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+fn named(subject: &Subject) -> User {
+    let groups: Vec<&str> = subject.organizations.iter().map(String::as_str).collect();
+    User::authenticated(&subject.common_name, &groups)
 }
 
-/// The user of a service account token and the audiences it is good for; `None` for tokens that
-/// are not valid or whose account or pod is gone. No wanted audience means the API's.
-pub(crate) fn token_user(api: &Api, token: &str, wanted: &[String]) -> Option<(User, Vec<String>)> {
-    let now = jiff::Timestamp::now().as_second();
-    let claims = api.tokens.verify(token, now).ok()?;
-    let audiences: Vec<String> = match wanted {
-        [] => claims.aud.iter().filter(|audience| *audience == ISSUER).cloned().collect(),
-        _ => claims.aud.iter().filter(|audience| wanted.contains(audience)).cloned().collect(),
+/// The user that a front proxy tells of.
+fn proxied(api: &Api, certified: &Certified, headers: &HeaderMap) -> Option<User> {
+    let (proxy, rules) = (certified.proxy.as_ref()?, api.authenticators.front_proxy.as_ref()?);
+    if !rules.allows(&proxy.common_name) {
+        return None;
+    }
+    let texts = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    rules.user(&texts.collect::<Vec<_>>())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let header = || {
+        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = value.trim().split_once(' ')?;
+        let token = token.trim();
+        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
     };
-    if claims.iss != ISSUER || audiences.is_empty() {
-        return None;
-    }
-    Some((account_user(api, &claims)?, audiences))
-}
-
-fn account_user(api: &Api, claims: &Claims) -> Option<User> {
-    let bound = &claims.bound;
-    let namespace = bound["namespace"].as_str()?;
-    let name = bound["serviceaccount"]["name"].as_str()?;
-    let uid = bound["serviceaccount"]["uid"].as_str()?;
-    if !exists(api, "serviceaccounts", namespace, name, uid) {
-        return None;
-    }
-    let mut user = User::authenticated(
-        &format!("system:serviceaccount:{namespace}:{name}"),
-        &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")],
-    );
-    user.uid = uid.to_owned();
-    let mut extra = |key: &str, value: &str| {
-        user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
-    };
-    if let (Some(pod), Some(pod_uid)) = (bound["pod"]["name"].as_str(), bound["pod"]["uid"].as_str()) {
-        if !exists(api, "pods", namespace, pod, pod_uid) {
-            return None;
-        }
-        extra("pod-name", pod);
-        extra("pod-uid", pod_uid);
-    }
-    if let (Some(secret), Some(secret_uid)) =
-        (bound["secret"]["name"].as_str(), bound["secret"]["uid"].as_str())
-        && !exists(api, "secrets", namespace, secret, secret_uid)
-    {
-        return None;
-    }
-    if let Some(node) = bound["node"]["name"].as_str() {
-        extra("node-name", node);
-    }
-    if !claims.jti.is_empty() {
-        extra("credential-id", &format!("JTI={}", claims.jti));
-    }
-    Some(user)
-}
-
-fn exists(api: &Api, plural: &str, namespace: &str, name: &str, uid: &str) -> bool {
-    stored(api, plural, namespace, name).is_some_and(|object| meta(&object, "uid") == uid)
+    header().or_else(|| {
+        let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+        let mut offered = offered.flat_map(|value| value.split(',')).map(str::trim);
+        let encoded = offered.find_map(|one| one.strip_prefix(BEARER_PROTOCOL))?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+    })
 }
 
 /// A core object that a decision about credentials needs.
@@ -111,66 +85,25 @@ pub(crate) fn stored(api: &Api, plural: &str, namespace: &str, name: &str) -> Op
     registry::served(kind, &entry).ok()
 }
 
-/// The user in whose name the request shall be done, if the asking one may do that.
-pub(crate) async fn impersonate(api: &Api, user: User, headers: &HeaderMap) -> Result<User, Status> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .map(str::to_owned)
-        .collect();
-    let extras = extras(headers);
-    let (name, uid) = (text("impersonate-user"), text("impersonate-uid"));
-    if name.is_empty() {
-        return match groups.is_empty() && uid.is_empty() && extras.is_empty() {
-            true => Ok(user),
-            false => {
-                Err(Status::bad_request("requested a group, uid or extra to impersonate without a user"))
-            }
-        };
-    }
-    let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    let base = Attributes { verb: "impersonate", ..Attributes::default() };
-    let mut wanted = vec![match account {
-        Some((namespace, name)) => Attributes { resource: "serviceaccounts", namespace, name, ..base },
-        None => Attributes { resource: "users", name, ..base },
-    }];
-    wanted.extend(groups.iter().map(|name| Attributes { resource: "groups", name, ..base }));
-    let special = Attributes { group: "authentication.k8s.io", ..base };
-    if !uid.is_empty() {
-        wanted.push(Attributes { resource: "uids", name: uid, ..special });
-    }
-    wanted.extend(extras.iter().map(|(key, name)| Attributes {
-        resource: "userextras",
-        subresource: key,
-        name,
-        ..special
-    }));
-    for wanted in &wanted {
-        authorize::require(api, &user, wanted).await?;
-    }
-    let mut groups = groups;
-    if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
-        groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-    }
-    if name != "system:anonymous" && !groups.iter().any(|group| group == AUTHENTICATED) {
-        groups.push(AUTHENTICATED.to_owned());
-    }
-    let mut impersonated = User { name: name.to_owned(), uid: uid.to_owned(), groups, ..User::default() };
-    for (key, value) in extras {
-        impersonated.extra.entry(key).or_default().push(value);
-    }
-    Ok(impersonated)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
 
-fn extras(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for (name, value) in headers {
-        if let (Some(key), Ok(value)) = (name.as_str().strip_prefix("impersonate-extra-"), value.to_str()) {
-            let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
-            found.push((key, value.to_owned()));
+    #[test]
+    fn tokens_come_in_two_headers() {
+        let websocket = format!("v5.channel.k8s.io, {BEARER_PROTOCOL}{}", URL_SAFE_NO_PAD.encode("t"));
+        for (name, value, expected) in [
+            (AUTHORIZATION, "Bearer t", Some("t")),
+            (AUTHORIZATION, "bearer  t ", Some("t")),
+            (AUTHORIZATION, "Basic t", None),
+            (AUTHORIZATION, "Bearer ", None),
+            (SEC_WEBSOCKET_PROTOCOL, websocket.as_str(), Some("t")),
+            (SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).expect("header"));
+            assert_eq!(bearer(&headers).as_deref(), expected, "{value}");
         }
     }
-    found
 }

@@ -1,10 +1,12 @@
 //! What the asking user may do.
 //!
-//! RBAC is always on. The policy is kept current by a watch on the four RBAC kinds; nodes get the
-//! rules of `system:node` by their group, as upstream's Node authorizer gives them.
+//! [`crate::authorizers`] decides; here are the refusal that clients see, the policy that roles and
+//! bindings make, kept current by a watch on the four kinds, and the rule that nobody grants more than
+//! he has.
 
 use std::sync::{Arc, RwLock};
 
+use plimsoll_access::Decision;
 use plimsoll_admission::MASTERS;
 use plimsoll_admission::rbac::{Attributes, Policy, Rule, Who, uncovered};
 use plimsoll_catalogue::Kind;
@@ -22,8 +24,6 @@ use crate::write::Write;
 const GROUP: &str = "rbac.authorization.k8s.io";
 /// The kinds that make up the policy.
 const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
-/// Group of node agents.
-const NODES: &str = "system:nodes";
 
 /// The policy as of now.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +43,18 @@ impl Rbac {
         self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn with<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
         look(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Rbac {
+    /// What roles and bindings say.
+    pub(crate) fn decide(&self, user: &User, wanted: &Attributes<'_>) -> Decision {
+        self.with(|policy| match policy.allows(who(user), wanted) {
+            Some(reason) => Decision::Allow(reason),
+            None => Decision::NoOpinion(policy.broken(who(user), wanted.namespace)),
+        })
     }
 }
 
@@ -72,44 +82,30 @@ fn is_master(user: &User) -> bool {
     user.groups.iter().any(|group| group == MASTERS)
 }
 
-fn is_node(user: &User) -> bool {
-    user.name.starts_with("system:node:") && user.groups.iter().any(|group| group == NODES)
-}
-
-/// Why it is allowed; `None` when it is not.
-pub(crate) async fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> Option<String> {
-    if is_master(user) {
-        return Some(String::new());
-    }
-    api.rbac.with(|policy| {
-        let node = is_node(user)
-            && policy
-                .role("", "system:node")
-                .is_some_and(|rules| rules.iter().any(|rule| rule.allows(wanted)));
-        if node { Some(String::new()) } else { policy.allows(who(user), wanted) }
-    })
+/// Whether it is allowed.
+pub(crate) async fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> bool {
+    api.authorizers.decide(user, wanted).await.is_allowed()
 }
 
 /// The 403 that clients expect, unless it is allowed.
 pub(crate) async fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
-    match allowed(api, user, wanted).await {
-        Some(reason) => {
-            audit::annotate("authorization.k8s.io/decision", "allow");
-            audit::annotate("authorization.k8s.io/reason", reason);
-            Ok(())
+    let (decision, reason, outcome) = match api.authorizers.decide(user, wanted).await.decision {
+        Decision::Allow(reason) => ("allow", reason, Ok(())),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            let refusal = refusal(user, wanted, &reason);
+            ("forbid", reason, Err(refusal))
         }
-        None => {
-            audit::annotate("authorization.k8s.io/decision", "forbid");
-            audit::annotate("authorization.k8s.io/reason", "");
-            Err(refusal(user, wanted))
-        }
-    }
+    };
+    audit::annotate("authorization.k8s.io/decision", decision);
+    audit::annotate("authorization.k8s.io/reason", reason);
+    outcome
 }
 
-fn refusal(user: &User, wanted: &Attributes<'_>) -> Status {
-    let Attributes { verb, group, resource, subresource, namespace, name, path } = wanted;
+fn refusal(user: &User, wanted: &Attributes<'_>, reason: &str) -> Status {
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let Attributes { verb, group, resource, subresource, namespace, name, path, .. } = wanted;
     if resource.is_empty() {
-        let cause = format!("User {:?} cannot {verb} path {path:?}", user.name);
+        let cause = format!("User {:?} cannot {verb} path {path:?}{because}", user.name);
         return Status { details: serde_json::json!({}), ..Status::forbidden("", "", "", cause) };
     }
     let full =
@@ -118,18 +114,16 @@ fn refusal(user: &User, wanted: &Attributes<'_>) -> Status {
         true => "at the cluster scope".to_owned(),
         false => format!("in the namespace {namespace:?}"),
     };
-    let cause =
-        format!("User {:?} cannot {verb} resource {full:?} in API group {group:?} {place}", user.name);
+    let cause = format!(
+        "User {:?} cannot {verb} resource {full:?} in API group {group:?} {place}{because}",
+        user.name
+    );
     Status::forbidden(group, resource, name, cause)
 }
 
-/// All rules that hold for a user in a namespace.
-pub(crate) fn rules(api: &Api, user: &User, namespace: &str) -> Vec<Rule> {
-    let mut rules = api.rbac.with(|policy| policy.rules(who(user), namespace));
-    if is_node(user) {
-        api.rbac.with(|policy| rules.extend_from_slice(policy.role("", "system:node").unwrap_or_default()));
-    }
-    rules
+/// The rules that roles give a user in a namespace.
+fn rules(api: &Api, user: &User, namespace: &str) -> Vec<Rule> {
+    api.rbac.with(|policy| policy.rules(who(user), namespace))
 }
 
 /// Nobody grants more than he has, unless he may `escalate` roles or `bind` them.
@@ -142,7 +136,7 @@ pub(crate) async fn escalation(write: &Write<'_>, object: &Value) -> Result<(), 
     let namespace = write.namespace;
     let may = async |verb: &str, resource: &str, namespace: &str, name: &str| {
         let wanted = Attributes { verb, group: GROUP, resource, namespace, name, ..Attributes::default() };
-        allowed(api, user, &wanted).await.is_some()
+        allowed(api, user, &wanted).await
     };
     let name = meta(object, "name");
     let wanted = if kind.kind.ends_with("Binding") {

@@ -30,6 +30,7 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
     objects.push(kubernetes_service(config));
     objects.push(dns_service(config));
     objects.extend(local::services(plimsoll_catalogue::kinds()));
+    objects.push(published_authorities(api, config)?);
     let user = User::server();
     // Independent objects are committed as one group, so a first start does not wait for each sync.
     let (namespaces, rest) = objects.split_at(4);
@@ -66,6 +67,7 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
     let fields: &[&str] = match kind.kind {
         "ClusterRole" | "Role" => &["rules", "aggregationRule"],
         "ClusterRoleBinding" | "RoleBinding" => &["subjects"],
+        "ConfigMap" => &["data"],
         "Endpoints" => &["subsets"],
         "EndpointSlice" => &["endpoints", "ports"],
         _ => return Ok(()),
@@ -82,6 +84,18 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
         Ok(Proposal { object: new, ownership: Ownership::Track })
     };
     write.update(change, None).await.map(drop)
+}
+
+/// Tells extension servers whose certificates and which proxies to believe.
+fn published_authorities(api: &Api, config: &Config) -> Result<Value, Status> {
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path)
+            .map_err(|error| Status::internal(format!("{}: {error}", path.display())))
+    };
+    let proxies = config.authentication.front_proxy.as_ref();
+    let authority = proxies.map(|proxies| read(&proxies.authority)).transpose()?;
+    let rules = api.authenticators.front_proxy.clone().unwrap_or_default();
+    Ok(rules.published(&read(&config.credentials.client_ca)?, authority.as_deref()))
 }
 
 fn first_address(config: &Config) -> String {

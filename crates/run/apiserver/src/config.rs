@@ -2,8 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use plimsoll_access::authentication_config::Anonymous;
+use plimsoll_access::authorization_config::AuthorizationConfig;
+use plimsoll_access::front_proxy::FrontProxy;
+use plimsoll_access::issuer::Issuer;
 
 use crate::features::Features;
 use crate::limits::Limits;
@@ -32,6 +37,97 @@ pub struct Config {
     pub features: Features,
     /// Bounds of requests.
     pub limits: Limits,
+    /// Who is believed to be who.
+    pub authentication: Authentication,
+    /// Who decides what somebody may do.
+    pub authorization: AuthorizationConfig,
+}
+
+/// What proves who somebody is, beside certificates of the authority of clients.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    /// The file with static tokens.
+    pub token_file: Option<PathBuf>,
+    /// A server that knows tokens.
+    pub webhook: Option<TokenWebhook>,
+    /// Issuers of identity tokens.
+    pub issuers: Vec<Issuer>,
+    /// Who may ask without credentials.
+    pub anonymous: Anonymous,
+    /// Proxies that tell who asks.
+    pub front_proxy: Option<Proxies>,
+    /// Tokens of service accounts.
+    pub accounts: ServiceAccounts,
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        Self {
+            token_file: None,
+            webhook: None,
+            issuers: Vec::new(),
+            anonymous: Anonymous::Allowed,
+            front_proxy: None,
+            accounts: ServiceAccounts::default(),
+        }
+    }
+}
+
+/// A server that is asked by `TokenReview`.
+#[derive(Clone, Debug)]
+pub struct TokenWebhook {
+    /// The file, in the format of kubeconfig, that tells where it is.
+    pub config_file: PathBuf,
+    /// `v1` or `v1beta1`.
+    pub version: String,
+    /// How long an accepted token is remembered.
+    pub cache_ttl: Duration,
+}
+
+/// Proxies in front of the server.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    /// PEM of the authority of their certificates.
+    pub authority: PathBuf,
+    /// Whom of them to believe, and where.
+    pub rules: FrontProxy,
+}
+
+/// How tokens of service accounts are made and accepted.
+#[derive(Clone, Debug)]
+pub struct ServiceAccounts {
+    /// Issuers: the first one is named in new tokens, all are accepted.
+    pub issuers: Vec<String>,
+    /// Audiences that mean this API; the issuers if there are none.
+    pub api_audiences: Vec<String>,
+    /// More keys whose tokens are accepted.
+    pub verification_keys: Vec<PathBuf>,
+    /// Most seconds that a token lasts.
+    pub longest: Option<i64>,
+    /// Whether tokens of pods last longer than they were asked for.
+    pub extend: bool,
+    /// Address of the key set in the discovery document; this server's if not said.
+    pub key_set_url: Option<String>,
+}
+
+impl Default for ServiceAccounts {
+    fn default() -> Self {
+        Self {
+            issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
+            api_audiences: Vec::new(),
+            verification_keys: Vec::new(),
+            longest: None,
+            extend: true,
+            key_set_url: None,
+        }
+    }
+}
+
+impl ServiceAccounts {
+    /// The audiences that mean this API.
+    pub fn audiences(&self) -> Vec<String> {
+        if self.api_audiences.is_empty() { self.issuers.clone() } else { self.api_audiences.clone() }
+    }
 }
 
 /// Files of keys and certificates, all PEM.

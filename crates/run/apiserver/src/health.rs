@@ -1,9 +1,9 @@
 //! Health, version and token keys.
 
-use http::{Response, StatusCode};
-use serde_json::json;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::Value;
 
-use crate::authenticate::ISSUER;
 use crate::body::{self, ResponseBody};
 use crate::probes;
 use crate::server::Api;
@@ -17,16 +17,20 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
     match (parts.next()?, parts.next()) {
         (path @ ("healthz" | "livez" | "readyz"), check) => Some(probes::answer(api, asked, path, check)),
         ("version", None) => Some(body::json(StatusCode::OK, &version::document())),
-        (".well-known", Some("openid-configuration")) => Some(body::json(
-            StatusCode::OK,
-            &json!({
-                "issuer": ISSUER, "jwks_uri": format!("{ISSUER}/openid/v1/jwks"), "response_types_supported": ["id_token"],
-                "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
-            }),
-        )),
+        (".well-known", Some("openid-configuration")) => {
+            let document = api.authenticators.accounts.discovery(&api.advertise.to_string())?;
+            Some(published("application/json", &document))
+        }
         ("openid", Some("v1/jwks")) => {
-            Some(body::encoded(StatusCode::OK, "application/jwk-set+json", api.tokens.key_set().to_string()))
+            Some(published("application/jwk-set+json", &api.authenticators.accounts.key_set()))
         }
         _ => None,
     }
+}
+
+/// A document that others may keep for an hour.
+fn published(media_type: &'static str, document: &Value) -> Response<ResponseBody> {
+    let mut response = body::encoded(StatusCode::OK, media_type, document.to_string());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }

@@ -5,12 +5,16 @@
 //! listed in [`stages`]; a kind is a row of the catalogue and never has a handler of its own.
 //! The server decides nothing about the cluster: controllers are its clients like everybody else.
 
+mod access_webhook;
+mod accounts;
 mod address;
 mod admit;
 mod aggregate;
 mod audit;
 mod authenticate;
+mod authenticators;
 mod authorize;
+mod authorizers;
 mod binding;
 mod body;
 mod bootstrap;
@@ -33,6 +37,9 @@ mod follow;
 mod frame;
 mod guarded;
 mod health;
+mod impersonate;
+mod issuers;
+mod kept;
 mod lean;
 mod limits;
 mod list_body;
@@ -44,8 +51,10 @@ mod object;
 mod openapi;
 mod openapi_proto;
 mod options;
+mod outgoing;
 mod page_token;
 mod patch;
+mod peer;
 mod present;
 mod probes;
 mod protobuf;
@@ -63,6 +72,7 @@ mod subresource;
 mod table;
 mod target;
 mod token;
+mod token_webhook;
 mod transcode;
 mod tunnel;
 mod user;
@@ -73,7 +83,7 @@ mod write;
 
 pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression};
 pub use body::{Error as BodyError, ResponseBody};
-pub use config::{Config, Credentials};
+pub use config::{Authentication, Config, Credentials, Proxies, ServiceAccounts, TokenWebhook};
 pub use features::{FeatureError, Features, Gate};
 pub use limits::Limits;
 pub use listen::server_tls;

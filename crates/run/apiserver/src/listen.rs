@@ -11,13 +11,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Source;
-use crate::authenticate::Peer;
 use crate::body;
+use crate::peer::Peer;
 use crate::server::{Api, StartError, certificates, private_key, roots};
 use crate::stages;
 
@@ -35,13 +36,24 @@ pub fn server_tls(
         cause: error.to_string(),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(
-        Arc::new(roots(client_authority)?),
-        Arc::clone(&provider),
-    )
-    .allow_unauthenticated()
-    .build()
-    .map_err(|error| failed(&error))?;
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_authority)?), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| failed(&error))?;
+    tls(certificate, key, clients)
+}
+
+/// TLS of a server whose clients' certificates are checked by `clients`.
+pub(crate) fn tls(
+    certificate: &Path,
+    key: &Path,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<rustls::ServerConfig>, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Pem {
+        path: certificate.to_owned(),
+        cause: error.to_string(),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?
@@ -96,8 +108,8 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
         return;
     };
     let source = stream.get_ref().0.peer_addr().ok();
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = Peer::Remote(certificate.and_then(|der| plimsoll_pki::subject(der)));
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = Peer::Remote(api.verifiers.certify(chain));
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (api, peer) = (Arc::clone(&api), peer.clone());
         async move {

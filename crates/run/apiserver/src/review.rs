@@ -1,16 +1,15 @@
 //! Questions to the server that are asked by creating an object: reviews.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use plimsoll_admission::rbac::{Attributes, Rule};
+use plimsoll_access::Decision;
+use plimsoll_access::access_review::{Question, check};
+use plimsoll_admission::rbac::Rule;
 use plimsoll_catalogue::Kind;
+use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
-use crate::authenticate;
-use crate::authorize;
-use crate::object;
+use crate::object::{self, metadata_mut};
 use crate::server::Api;
 use crate::user::User;
 
@@ -24,80 +23,89 @@ pub(crate) async fn answer(
     now: Timestamp,
 ) -> Option<Result<Value, Status>> {
     let status = match kind.kind {
-        "SelfSubjectAccessReview" => access(api, user, &review["spec"]).await,
-        "SubjectAccessReview" => named_access(api, &review["spec"]).await,
-        "LocalSubjectAccessReview" => local_access(api, &review["spec"], namespace).await,
+        "SelfSubjectAccessReview" => own_access(api, kind, user, &review).await,
+        "SubjectAccessReview" => named_access(api, kind, &review, None).await,
+        "LocalSubjectAccessReview" => named_access(api, kind, &review, Some(namespace)).await,
         "SelfSubjectRulesReview" => rules(api, user, &review["spec"]),
-        "SelfSubjectReview" => Ok(json!({"userInfo": info(user)})),
-        "TokenReview" => token(api, &review["spec"]),
+        "SelfSubjectReview" => Ok(json!({"userInfo": user.to_info()})),
+        "TokenReview" => token(api, &review["spec"]).await,
         _ => return None,
     };
     Some(status.map(|status| {
         review["status"] = status;
-        object::metadata_mut(&mut review).insert("creationTimestamp".to_owned(), object::time(now));
+        metadata_mut(&mut review).insert("creationTimestamp".to_owned(), object::time(now));
         review
     }))
 }
 
-async fn named_access(api: &Api, spec: &Value) -> Result<Value, Status> {
-    let texts = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    let extra: BTreeMap<String, Vec<String>> = spec["extra"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, values)| (key.clone(), texts(values)))
-        .collect();
-    let user = User {
-        name: spec["user"].as_str().unwrap_or_default().to_owned(),
-        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
-        groups: texts(&spec["groups"]),
-        extra,
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        return Err(Status::bad_request("at least one of user or group must be specified"));
-    }
-    access(api, &user, spec).await
+async fn own_access(api: &Api, kind: &Kind, user: &User, review: &Value) -> Result<Value, Status> {
+    let mut errors = check(&review["spec"], false);
+    errors.extend(bare(review, ""));
+    refuse(kind, errors)?;
+    Ok(access(api, user, &review["spec"]).await)
 }
 
-async fn local_access(api: &Api, spec: &Value, namespace: &str) -> Result<Value, Status> {
-    match spec["resourceAttributes"]["namespace"].as_str() {
-        Some(given) if given == namespace => named_access(api, spec).await,
-        given => Err(Status::bad_request(format!(
-            "spec.resourceAttributes.namespace must match metadata.namespace: {:?}, {namespace:?}",
-            given.unwrap_or_default()
-        ))),
-    }
-}
-
-async fn access(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
-    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if resource.is_object() == path.is_object() {
-        return Err(Status::bad_request(
-            "exactly one of resourceAttributes or nonResourceAttributes must be specified",
-        ));
-    }
-    let text = |value: &'static str| resource[value].as_str().unwrap_or_default();
-    let wanted = if resource.is_object() {
-        Attributes {
-            verb: text("verb"),
-            group: text("group"),
-            resource: text("resource"),
-            subresource: text("subresource"),
-            namespace: text("namespace"),
-            name: text("name"),
-            path: "",
+/// A review about the user it names; a local one is about one namespace.
+async fn named_access(
+    api: &Api,
+    kind: &Kind,
+    review: &Value,
+    namespace: Option<&str>,
+) -> Result<Value, Status> {
+    let spec = &review["spec"];
+    let mut errors = check(spec, true);
+    errors.extend(bare(review, namespace.unwrap_or_default()));
+    if let Some(namespace) = namespace {
+        let at = Path::root("spec.resourceAttributes.namespace");
+        let given = spec["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
+        if spec["resourceAttributes"].is_object() && given != namespace {
+            errors.push(FieldError::invalid(&at, &json!(given), "must match metadata.namespace"));
         }
-    } else {
-        let text = |value: &str| path[value].as_str().unwrap_or_default();
-        Attributes { verb: text("verb"), path: text("path"), ..Attributes::default() }
+        if spec["nonResourceAttributes"].is_object() {
+            let at = Path::root("spec.nonResourceAttributes");
+            let detail = "disallowed on this kind of request";
+            errors.push(FieldError::invalid(&at, &spec["nonResourceAttributes"], detail));
+        }
+    }
+    refuse(kind, errors)?;
+    Ok(access(api, &User::from_info(spec), spec).await)
+}
+
+/// Reviews are not kept, so there is nothing to say about them in metadata.
+fn bare(review: &Value, namespace: &str) -> Option<FieldError> {
+    let fields = review["metadata"].as_object().into_iter().flatten();
+    let odd = fields.filter(|(key, value)| match key.as_str() {
+        "creationTimestamp" | "managedFields" => false,
+        "namespace" => *value != namespace,
+        _ => !value.is_null(),
+    });
+    let detail = if namespace.is_empty() { "must be empty" } else { "must be empty except for namespace" };
+    let path = Path::root("metadata");
+    (odd.count() > 0).then(|| FieldError::invalid(&path, &review["metadata"], detail))
+}
+
+fn refuse(kind: &Kind, errors: Vec<FieldError>) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(kind.group, kind.kind, "", &errors)) }
+}
+
+async fn access(api: &Api, user: &User, spec: &Value) -> Value {
+    let question = Question::read(spec);
+    let verdict = api.authorizers.decide(user, &question.attributes()).await;
+    let (mut status, reason) = match verdict.decision {
+        Decision::Allow(reason) => (json!({"allowed": true}), reason),
+        Decision::Deny(reason) => (json!({"allowed": false, "denied": true}), reason),
+        Decision::NoOpinion(reason) => (json!({"allowed": false}), reason),
     };
-    Ok(match authorize::allowed(api, user, &wanted).await {
-        Some(reason) if reason.is_empty() => json!({"allowed": true}),
-        Some(reason) => json!({"allowed": true, "reason": reason}),
-        None => json!({"allowed": false}),
-    })
+    if !reason.is_empty() {
+        status["reason"] = json!(reason);
+    }
+    let errors: Vec<String> = question.flaws.iter().cloned().chain(verdict.errors).collect();
+    match &errors[..] {
+        [] => {}
+        [one] => status["evaluationError"] = json!(one),
+        all => status["evaluationError"] = json!(format!("[{}]", all.join(", "))),
+    }
+    status
 }
 
 fn rules(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
@@ -105,14 +113,7 @@ fn rules(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let mut rules = authorize::rules(api, user, namespace);
-    if user.groups.iter().any(|group| group == plimsoll_admission::MASTERS) {
-        let all = || vec!["*".to_owned()];
-        rules = vec![
-            Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() },
-            Rule { verbs: all(), paths: all(), ..Rule::default() },
-        ];
-    }
+    let (rules, missing) = api.authorizers.rules(user, namespace);
     let (paths, resources): (Vec<&Rule>, Vec<&Rule>) =
         rules.iter().partition(|rule| rule.resources.is_empty());
     let resource = |rule: &&Rule| {
@@ -122,39 +123,30 @@ fn rules(api: &Api, user: &User, spec: &Value) -> Result<Value, Status> {
         }
         value
     };
-    Ok(json!({
-        "incomplete": false,
+    let path = |rule: &&Rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.paths});
+    let mut status = json!({
+        "incomplete": !missing.is_empty(),
         "resourceRules": resources.iter().map(resource).collect::<Vec<_>>(),
-        "nonResourceRules": paths.iter().map(|rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.paths})).collect::<Vec<_>>(),
-    }))
+        "nonResourceRules": paths.iter().map(path).collect::<Vec<_>>(),
+    });
+    if !missing.is_empty() {
+        status["evaluationError"] = json!(missing.join(", "));
+    }
+    Ok(status)
 }
 
-fn token(api: &Api, spec: &Value) -> Result<Value, Status> {
-    let audiences: Vec<String> = spec["audiences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
+async fn token(api: &Api, spec: &Value) -> Result<Value, Status> {
+    let audiences = spec["audiences"].as_array().into_iter().flatten();
+    let audiences: Vec<String> = audiences.filter_map(Value::as_str).map(str::to_owned).collect();
     let token = spec["token"].as_str().unwrap_or_default();
-    Ok(match authenticate::token_user(api, token, &audiences) {
-        Some((user, audiences)) => {
-            json!({"authenticated": true, "user": info(&user), "audiences": audiences})
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    Ok(match api.authenticators.token(api, token, &audiences).await {
+        Ok(Some((user, audiences))) => {
+            json!({"authenticated": true, "user": user.to_info(), "audiences": audiences})
         }
-        None => {
-            json!({"authenticated": false, "user": {}, "error": "token is invalid, expired or its account is gone"})
-        }
+        Ok(None) => json!({"authenticated": false, "user": {}}),
+        Err(error) => json!({"authenticated": false, "user": {}, "error": error}),
     })
-}
-
-fn info(user: &User) -> Value {
-    let mut info = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }

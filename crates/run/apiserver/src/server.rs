@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
-use plimsoll_pki::{PkiError, Tokens};
+use plimsoll_pki::PkiError;
 use plimsoll_remote::Identity;
 use plimsoll_store::{Options, Store, StoreError, Transform};
 use rustls::pki_types::pem::PemObject;
@@ -20,8 +20,9 @@ use crate::admit::Admission;
 use crate::admit::hooks::Hooks;
 use crate::aggregate::{Aggregator, availability};
 use crate::audit::Auditor;
-use crate::authenticate::Peer;
+use crate::authenticators::Authenticators;
 use crate::authorize::Rbac;
+use crate::authorizers::Authorizers;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Config;
 use crate::custom::Customs;
@@ -29,6 +30,7 @@ use crate::encryption::Encryption;
 use crate::features::Features;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::peer::{Peer, Verifiers};
 use crate::tunnel::Agents;
 use crate::user::User;
 use crate::{bootstrap, listen, quota, stages};
@@ -37,7 +39,11 @@ use crate::{bootstrap, listen, quota, stages};
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) customs: Customs,
-    pub(crate) tokens: Tokens,
+    pub(crate) authenticators: Authenticators,
+    pub(crate) authorizers: Authorizers,
+    pub(crate) verifiers: Arc<Verifiers>,
+    /// Where pods reach this server.
+    pub(crate) advertise: std::net::SocketAddr,
     pub(crate) rbac: Rbac,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) addresses: Addresses,
@@ -100,6 +106,12 @@ pub enum StartError {
     Bootstrap(#[from] plimsoll_meta::status::Status),
 }
 
+impl StartError {
+    pub(crate) fn configuration(path: &Path, cause: impl fmt::Display) -> Self {
+        Self::Configuration { path: path.to_owned(), cause: cause.to_string() }
+    }
+}
+
 /// A started server. Dropping it does not stop it: cancel the token it was started with.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -116,12 +128,18 @@ impl Server {
             encryption.follow(shutdown.clone())?;
         }
         let credentials = &config.credentials;
+        let proxies = config.authentication.front_proxy.as_ref().map(|proxies| proxies.authority.as_path());
+        let verifiers = Arc::new(Verifiers::read(&credentials.client_ca, proxies)?);
         let server_tls =
-            listen::server_tls(&credentials.certificate, &credentials.key, &credentials.client_ca)?;
+            listen::tls(&credentials.certificate, &credentials.key, Arc::clone(&verifiers) as Arc<_>)?;
+        let rbac = Rbac::follow(&store);
         let admission = Admission::load(&config.safeguards.admission)?;
         let api = Api {
-            tokens: Tokens::ensure(&credentials.service_account_key)?,
-            rbac: Rbac::follow(&store),
+            authenticators: Authenticators::read(&config.authentication, credentials).await?,
+            authorizers: Authorizers::read(&config.authorization, &store, &rbac).await?,
+            verifiers,
+            advertise: config.advertise,
+            rbac,
             hooks: Hooks::follow(&store, &admission.plugins),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             agents: Agents(Arc::new(agent_tls(credentials)?)),

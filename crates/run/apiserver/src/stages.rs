@@ -13,11 +13,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use plimsoll_admission::rbac::Attributes;
 use plimsoll_catalogue::{Kind, Verb};
+use plimsoll_meta::selector::{Fields, Labels};
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
 use crate::admit::{Operation, chain};
-use crate::authenticate::{self, Peer};
+use crate::authenticate;
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode;
 use crate::delete::{self, Deleted, Options};
@@ -26,6 +27,7 @@ use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
 use crate::options::WriteOptions;
 use crate::patch::Patch;
+use crate::peer::Peer;
 use crate::protobuf::Accepted;
 use crate::query::Query;
 use crate::registry::{self, Selection};
@@ -37,8 +39,8 @@ use crate::user::User;
 use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
-    aggregate, audit, authorize, collection, compress, deadline, discovery, encode, health, metrics, openapi,
-    review, subresource, table, watch,
+    aggregate, audit, authorize, collection, compress, deadline, discovery, encode, health, impersonate,
+    metrics, openapi, review, subresource, table, watch,
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -116,7 +118,7 @@ async fn answer(
     request: Request<RequestBody>,
     warnings: &Warnings,
 ) -> Result<Response<ResponseBody>, Status> {
-    let user = authenticate::authenticate(api, peer, request.headers()).await;
+    let user = authenticate::authenticate(api, peer, request.headers(), &path).await;
     api.metrics.authenticated(user.is_ok());
     let (user, refusal) = user.map_or_else(|refusal| (User::default(), Some(refusal)), |user| (user, None));
     let mut asked = Asked {
@@ -132,7 +134,7 @@ async fn answer(
         return Err(refusal);
     }
     audit::received(&asked, &target).await?;
-    let user = authenticate::impersonate(api, asked.user.clone(), request.headers()).await?;
+    let user = impersonate::impersonate(api, asked.user.clone(), request.headers()).await?;
     if user != asked.user {
         audit::impersonated(&user);
         asked.user = user;
@@ -187,6 +189,16 @@ pub(crate) fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str,
     })
 }
 
+/// What a request selects, for authorizers that look at it. A selector that cannot be read counts as
+/// none, which asks for more; the request itself is refused for it later.
+fn selectors(asked: &Asked, verb: &str) -> (Fields, Labels) {
+    if !matches!(verb, "list" | "watch" | "deletecollection") {
+        return Default::default();
+    }
+    let fields = Fields::parse(asked.query.get("fieldSelector")).unwrap_or_default();
+    (fields, Labels::parse(asked.query.get("labelSelector")).unwrap_or_default())
+}
+
 async fn resource(
     api: &Arc<Api>,
     asked: Asked,
@@ -199,14 +211,18 @@ async fn resource(
         "list" | "watch" if target.name.is_empty() => registry::selected_name(&asked.query),
         _ => None,
     };
+    let (fields, labels) = selectors(&asked, verb);
     let wanted = Attributes {
         verb,
+        fields: &fields.0,
+        labels: &labels.0,
         group: &target.group,
         resource: &target.resource,
         subresource: &target.subresource,
         namespace: &target.namespace,
         name: narrowed.as_deref().unwrap_or(&target.name),
-        path: "",
+        version: &target.version,
+        ..Attributes::default()
     };
     authorize::require(api, &asked.user, &wanted).await?;
     if let Some(extension) = api.aggregator.find(&target.group, &target.version) {

@@ -140,5 +140,7 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         safeguards: Safeguards::default(),
         features: Features::default(),
         limits: plimsoll_apiserver::Limits::default(),
+        authentication: Default::default(),
+        authorization: Default::default(),
     })
 }

@@ -118,6 +118,7 @@ pub(crate) async fn action(
     operation: Operation,
     body: &mut Value,
 ) -> Result<(), Status> {
+    super::action(api, asked, path, operation, body).await?;
     if !awake(api) {
         return Ok(());
     }

@@ -6,16 +6,19 @@
 
 mod builtin;
 mod call;
+mod certificates;
 pub(crate) mod chain;
 mod configuration;
 pub(crate) mod connection;
 pub(crate) mod hooks;
 mod mutating;
+mod node_restriction;
 mod pod_security;
 mod seen;
 mod subject;
 mod validating;
 
+use plimsoll_access::node::{self, Attempt};
 pub(crate) use plimsoll_admission::matching::Operation;
 use plimsoll_admission::plugins::Plugin;
 use plimsoll_admission::priority;
@@ -23,6 +26,9 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::object::{deleting, meta};
+use crate::server::Api;
+use crate::stages::Asked;
+use crate::target::ResourcePath;
 use crate::write::Write;
 
 pub(crate) use configuration::Admission;
@@ -41,6 +47,10 @@ pub(crate) async fn mutate(
     if on(write, Plugin::NamespaceLifecycle) {
         lifecycle(write, operation, object)?;
     }
+    if on(write, Plugin::NodeRestriction) {
+        node_restriction::check(write.api, write.user, &attempt(write, operation, object, old)).await?;
+    }
+    certificates::settle(write, operation, object, old);
     if operation != Operation::Delete {
         builtin::mutate(write, operation, object).await?;
     }
@@ -60,6 +70,7 @@ pub(crate) async fn validate(
     object: &Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
+    certificates::check(write, operation, object, old).await?;
     if operation != Operation::Delete {
         builtin::validate(write, operation, object, old)?;
         pod_security::validate(write, object, old)?;
@@ -81,6 +92,52 @@ pub(crate) async fn validate(
 pub(crate) async fn delete(write: &mut Write<'_>, old: &Value) -> Result<(), Status> {
     mutate(write, Operation::Delete, &mut Value::Null, Some(old)).await?;
     validate(write, Operation::Delete, &Value::Null, Some(old)).await
+}
+
+/// Something created below an object.
+async fn action(
+    api: &Api,
+    asked: &Asked,
+    target: &ResourcePath,
+    operation: Operation,
+    object: &Value,
+) -> Result<(), Status> {
+    if operation != Operation::Create || !api.admission.plugins.has(Plugin::NodeRestriction) {
+        return Ok(());
+    }
+    let attempt = Attempt {
+        operation: node::Operation::Create,
+        group: &target.group,
+        resource: &target.resource,
+        subresource: &target.subresource,
+        namespace: &target.namespace,
+        name: &target.name,
+        object,
+        old: &Value::Null,
+    };
+    node_restriction::check(api, &asked.user, &attempt).await
+}
+
+fn attempt<'a>(
+    write: &'a Write<'_>,
+    operation: Operation,
+    object: &'a Value,
+    old: Option<&'a Value>,
+) -> Attempt<'a> {
+    Attempt {
+        operation: match operation {
+            Operation::Create => node::Operation::Create,
+            Operation::Update => node::Operation::Update,
+            Operation::Delete | Operation::Connect => node::Operation::Delete,
+        },
+        group: write.kind.group,
+        resource: write.kind.plural,
+        subresource: write.subresource.unwrap_or_default(),
+        namespace: write.namespace,
+        name: if operation == Operation::Create { meta(object, "name") } else { write.name },
+        object,
+        old: old.unwrap_or(&Value::Null),
+    }
 }
 
 /// Namespaces begin and end in order.

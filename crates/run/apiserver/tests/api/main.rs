@@ -3,6 +3,7 @@
 mod support;
 mod webhook_server;
 
+mod access;
 mod audit;
 mod encodings;
 mod encryption;
@@ -14,5 +15,7 @@ mod patches;
 mod plugins;
 mod pod_security;
 mod quotas;
+mod remote;
+mod walk;
 mod watches;
 mod webhooks;

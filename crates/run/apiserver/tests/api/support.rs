@@ -90,6 +90,8 @@ impl Cluster {
             safeguards: Safeguards::default(),
             features: Features::default(),
             limits: plimsoll_apiserver::Limits::default(),
+            authentication: Default::default(),
+            authorization: Default::default(),
         };
         adjust(&mut config);
         let shutdown = CancellationToken::new();
@@ -193,6 +195,15 @@ impl Cluster {
         self.ask_as(admin(), Method::PATCH, path, &[("content-type", media_type)], Some(patch)).await
     }
 
+    /// Waits for something to become so.
+    pub(crate) async fn until(&self, so: impl AsyncFn() -> bool) {
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !so().await {
+            assert!(std::time::Instant::now() < patience, "it does not come to pass");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     /// DELETE as an administrator.
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.ask(Method::DELETE, path, None).await
@@ -202,4 +213,20 @@ impl Cluster {
 /// Somebody who may do everything.
 pub(crate) fn admin() -> User {
     User::authenticated("admin", &["system:masters"])
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+/// A kubeconfig of the server on `address` for a user with these credentials.
+pub(crate) fn kubeconfig(cluster: &Cluster, address: SocketAddr, user: Value) -> String {
+    use base64::Engine;
+    let authority = base64::engine::general_purpose::STANDARD.encode(cluster.authority.pem());
+    serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("https://{address}"), "certificate-authority-data": authority}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": user}]})
+    .to_string()
 }

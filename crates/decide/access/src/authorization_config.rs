@@ -1,0 +1,311 @@
+//! Which authorizers decide, in which order: `--authorization-mode`, or an
+//! `AuthorizationConfiguration` (apiserver.config.k8s.io) in the file of `--authorization-config`.
+
+use serde_json::Value;
+
+use crate::document::{list, seconds, text, unknown};
+
+/// Authorizers in the order in which they are asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthorizationConfig(pub Vec<Authorizer>);
+
+/// One authorizer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Authorizer {
+    /// Node agents, by what their pods need.
+    Node,
+    /// Roles and bindings.
+    Rbac,
+    /// A server elsewhere.
+    Webhook(Webhook),
+}
+
+/// A server that is asked by `SubjectAccessReview`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The file, in the format of kubeconfig, that tells where it is.
+    pub config_file: String,
+    /// `v1` or `v1beta1`.
+    pub version: String,
+    /// Seconds that a permission is remembered; none: it is asked for each time.
+    pub authorized_ttl: Option<f64>,
+    /// Seconds that a refusal is remembered; none: it is asked for each time.
+    pub unauthorized_ttl: Option<f64>,
+    /// Seconds to wait for an answer.
+    pub timeout: f64,
+    /// What holds when there is no answer.
+    pub on_failure: OnFailure,
+}
+
+/// What holds when a webhook does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The next authorizer is asked.
+    NoOpinion,
+    /// The request is refused.
+    Deny,
+}
+
+impl Default for AuthorizationConfig {
+    fn default() -> Self {
+        Self(vec![Authorizer::Node, Authorizer::Rbac])
+    }
+}
+
+const OFF: &str = "authorization is always on here: give users rights with roles and bindings (kubectl create clusterrolebinding) instead";
+
+impl AuthorizationConfig {
+    /// Reads `--authorization-mode`; `webhook` is what the `--authorization-webhook-…` flags say.
+    pub fn of_modes(modes: &[String], webhook: Option<Webhook>) -> Result<Self, String> {
+        let mut found = Vec::new();
+        for (at, mode) in modes.iter().enumerate() {
+            if modes[..at].contains(mode) {
+                return Err(format!("authorization-mode {modes:?} has mode specified more than once"));
+            }
+            found.push(match mode.as_str() {
+                "Node" => Authorizer::Node,
+                "RBAC" => Authorizer::Rbac,
+                "Webhook" => Authorizer::Webhook(webhook.clone().ok_or(
+                    "authorization-mode Webhook's authorization config file not passed: set --authorization-webhook-config-file",
+                )?),
+                "AlwaysAllow" => return Err(format!("authorization-mode AlwaysAllow: {OFF}")),
+                other => return Err(format!("authorization-mode {other:?} is not a valid mode")),
+            });
+        }
+        if webhook.is_some() && !modes.iter().any(|mode| mode == "Webhook") {
+            return Err("cannot specify --authorization-webhook-config-file without mode Webhook".to_owned());
+        }
+        match found.is_empty() {
+            true => Err("at least one authorization-mode must be passed".to_owned()),
+            false => Ok(Self(found)),
+        }
+    }
+
+    /// Reads a document.
+    pub fn read(document: &Value) -> Result<Self, String> {
+        let version = document["apiVersion"].as_str().unwrap_or_default();
+        let known = ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1"];
+        if document["kind"] != "AuthorizationConfiguration" || !known.contains(&version) {
+            return Err(format!(
+                "expected AuthorizationConfiguration of {}, found {} of {version:?}",
+                known[0], document["kind"]
+            ));
+        }
+        known_only(document, "", &["apiVersion", "kind", "authorizers"])?;
+        let entries = list(document, "authorizers");
+        if entries.is_empty() {
+            return Err(
+                "authorizers: Required value: at least one authorization mode must be defined".to_owned()
+            );
+        }
+        let mut found: Vec<Authorizer> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            let path = format!("authorizers[{at}]");
+            known_only(entry, &path, &["type", "name", "webhook"])?;
+            let name = text(entry, "name").ok_or(format!("{path}.name: Required value"))?;
+            if names.contains(&name) {
+                return Err(format!("{path}.name: Duplicate value: {name:?}"));
+            }
+            let kind = text(entry, "type").ok_or(format!("{path}.type: Required value"))?;
+            let authorizer = match kind.as_str() {
+                "Node" => Authorizer::Node,
+                "RBAC" => Authorizer::Rbac,
+                "Webhook" => {
+                    Authorizer::Webhook(webhook(&entry["webhook"], &name, &format!("{path}.webhook"))?)
+                }
+                "AlwaysAllow" => return Err(format!("{path}.type: Forbidden: {OFF}")),
+                _ => {
+                    return Err(format!(
+                        "{path}.type: Unsupported value: {kind:?}: supported values: \"Node\", \"RBAC\", \"Webhook\""
+                    ));
+                }
+            };
+            if !matches!(authorizer, Authorizer::Webhook(_)) {
+                if found.contains(&authorizer) {
+                    return Err(format!("{path}.type: Duplicate value: {kind:?}"));
+                }
+                if !entry["webhook"].is_null() {
+                    return Err(format!(
+                        "{path}.webhook: Invalid value: non-null: may only be specified when type=Webhook"
+                    ));
+                }
+            }
+            names.push(name);
+            found.push(authorizer);
+        }
+        Ok(Self(found))
+    }
+}
+
+fn known_only(value: &Value, path: &str, fields: &[&str]) -> Result<(), String> {
+    match unknown(value, fields) {
+        Some(field) if path.is_empty() => Err(format!("unknown field {field:?}")),
+        Some(field) => Err(format!("unknown field \"{path}.{field}\"")),
+        None => Ok(()),
+    }
+}
+
+fn webhook(value: &Value, name: &str, path: &str) -> Result<Webhook, String> {
+    let fields = [
+        "authorizedTTL",
+        "cacheAuthorizedRequests",
+        "unauthorizedTTL",
+        "cacheUnauthorizedRequests",
+        "timeout",
+        "subjectAccessReviewVersion",
+        "matchConditionSubjectAccessReviewVersion",
+        "failurePolicy",
+        "connectionInfo",
+        "matchConditions",
+    ];
+    if !value.is_object() {
+        return Err(format!("{path}: Required value: required when type=Webhook"));
+    }
+    known_only(value, path, &fields)?;
+    let duration = |field: &str, usual: Option<f64>| -> Result<f64, String> {
+        let at = format!("{path}.{field}");
+        match text(value, field) {
+            None => usual.ok_or(format!("{at}: Required value")),
+            Some(given) => {
+                let found = seconds(&given)
+                    .ok_or(format!("{at}: Invalid value: {given:?}: must be a duration such as 5m or 30s"))?;
+                match found > 0.0 {
+                    true => Ok(found),
+                    false => Err(format!("{at}: Invalid value: {given:?}: must be > 0s")),
+                }
+            }
+        }
+    };
+    let choice = |field: &str, choices: &[&str]| -> Result<String, String> {
+        let at = format!("{path}.{field}");
+        let found = text(value, field).ok_or(format!("{at}: Required value"))?;
+        match choices.contains(&found.as_str()) {
+            true => Ok(found),
+            false => {
+                let choices: Vec<String> = choices.iter().map(|one| format!("{one:?}")).collect();
+                Err(format!("{at}: Unsupported value: {found:?}: supported values: {}", choices.join(", ")))
+            }
+        }
+    };
+    let timeout = duration("timeout", None)?;
+    if timeout > 30.0 {
+        return Err(format!(
+            "{path}.timeout: Invalid value: {:?}: must be <= 30s",
+            text(value, "timeout").unwrap_or_default()
+        ));
+    }
+    let connection = &value["connectionInfo"];
+    let config_file = match connection["type"].as_str() {
+        Some("KubeConfigFile") => text(connection, "kubeConfigFile")
+            .ok_or(format!("{path}.connectionInfo.kubeConfigFile: Required value"))?,
+        Some(other) => {
+            return Err(format!(
+                "{path}.connectionInfo.type: Unsupported value: {other:?}: supported values: \"KubeConfigFile\""
+            ));
+        }
+        None => return Err(format!("{path}.connectionInfo.type: Required value")),
+    };
+    if !list(value, "matchConditions").is_empty() {
+        return Err(format!(
+            "{path}.matchConditions: Forbidden: expressions are not available in this release"
+        ));
+    }
+    let kept = |field: &str| value[field] != false;
+    let (authorized, unauthorized) =
+        (duration("authorizedTTL", Some(300.0))?, duration("unauthorizedTTL", Some(30.0))?);
+    Ok(Webhook {
+        name: name.to_owned(),
+        config_file,
+        version: choice("subjectAccessReviewVersion", &["v1", "v1beta1"])?,
+        authorized_ttl: kept("cacheAuthorizedRequests").then_some(authorized),
+        unauthorized_ttl: kept("cacheUnauthorizedRequests").then_some(unauthorized),
+        timeout,
+        on_failure: match choice("failurePolicy", &["NoOpinion", "Deny"])?.as_str() {
+            "Deny" => OnFailure::Deny,
+            _ => OnFailure::NoOpinion,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(authorizers: Value) -> Result<AuthorizationConfig, String> {
+        AuthorizationConfig::read(&json!({"apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "AuthorizationConfiguration", "authorizers": authorizers}))
+    }
+
+    fn hook(changes: &[(&str, Value)]) -> Value {
+        let mut webhook = json!({"timeout": "3s", "subjectAccessReviewVersion": "v1", "failurePolicy": "Deny",
+            "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": "/f"}});
+        for (field, value) in changes {
+            webhook[*field] = value.clone();
+        }
+        json!({"type": "Webhook", "name": "w", "webhook": webhook})
+    }
+
+    #[test]
+    fn the_order_is_kept() {
+        let config = read(
+            json!([hook(&[("authorizedTTL", json!("1m")), ("cacheUnauthorizedRequests", json!(false))]),
+            {"type": "Node", "name": "n"}, {"type": "RBAC", "name": "r"}]),
+        );
+        let AuthorizationConfig(all) = config.expect("good");
+        let Authorizer::Webhook(webhook) = &all[0] else { panic!("{all:?}") };
+        assert_eq!(webhook.authorized_ttl, Some(60.0));
+        assert_eq!(webhook.unauthorized_ttl, None);
+        assert_eq!(webhook.on_failure, OnFailure::Deny);
+        assert_eq!(all[1..], [Authorizer::Node, Authorizer::Rbac]);
+    }
+
+    #[test]
+    fn files_are_refused_with_the_field() {
+        for (authorizers, expected) in [
+            (json!([]), "authorizers: Required value: at least one authorization mode must be defined"),
+            (
+                json!([{"type": "AlwaysAllow", "name": "a"}]),
+                "authorizers[0].type: Forbidden: authorization is always on here: give users rights with roles and bindings (kubectl create clusterrolebinding) instead",
+            ),
+            (
+                json!([{"type": "Node", "name": "a"}, {"type": "Node", "name": "b"}]),
+                "authorizers[1].type: Duplicate value: \"Node\"",
+            ),
+            (
+                json!([{"type": "X", "name": "a"}]),
+                "authorizers[0].type: Unsupported value: \"X\": supported values: \"Node\", \"RBAC\", \"Webhook\"",
+            ),
+            (
+                json!([hook(&[("timeout", json!("31s"))])]),
+                "authorizers[0].webhook.timeout: Invalid value: \"31s\": must be <= 30s",
+            ),
+            (
+                json!([hook(&[("failurePolicy", json!("Allow"))])]),
+                "authorizers[0].webhook.failurePolicy: Unsupported value: \"Allow\": supported values: \"NoOpinion\", \"Deny\"",
+            ),
+            (
+                json!([hook(&[("connectionInfo", json!({}))])]),
+                "authorizers[0].webhook.connectionInfo.type: Required value",
+            ),
+            (json!([hook(&[("tiemout", json!(1))])]), "unknown field \"authorizers[0].webhook.tiemout\""),
+        ] {
+            assert_eq!(read(authorizers).expect_err(expected), expected);
+        }
+    }
+
+    #[test]
+    fn modes_are_the_short_form() {
+        let modes = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            AuthorizationConfig::of_modes(&names, None)
+        };
+        assert_eq!(modes(&["Node", "RBAC"]), Ok(AuthorizationConfig::default()));
+        for names in [&["AlwaysAllow"][..], &["RBAC", "RBAC"], &["Webhook"], &["ABAC"], &[]] {
+            assert!(modes(names).is_err(), "{names:?}");
+        }
+    }
+}

@@ -1,0 +1,673 @@
+//! NodeRestriction: what the agent of a node may write
+//! (plugin/pkg/admission/noderestriction, v1.37).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::references::References;
+use super::{Identity, identify};
+use crate::User;
+use crate::document::{list, text, texts};
+
+const LEASES: &str = "kube-node-lease";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Makes an object.
+    Create,
+    /// Changes one.
+    Update,
+    /// Takes one away.
+    Delete,
+}
+
+/// A write.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// What it does.
+    pub operation: Operation,
+    /// API group.
+    pub group: &'a str,
+    /// Plural name.
+    pub resource: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// Empty in cluster scope.
+    pub namespace: &'a str,
+    /// Name of the object, of the proposed one where it is new.
+    pub name: &'a str,
+    /// The proposed object; null for deletions.
+    pub object: &'a Value,
+    /// The present object; null for new ones.
+    pub old: &'a Value,
+}
+
+/// What the decision needs to know of the cluster.
+pub trait Cluster {
+    /// An object of the core group or `storage.k8s.io`, by plural.
+    fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value>;
+    /// Common name of a certificate request (base64 of PEM, as objects carry it).
+    fn common_name(&self, request: &str) -> Result<String, String>;
+}
+
+/// Why a write is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Agents must not do this.
+    Forbidden(String),
+    /// An object that the decision needs is not there: plural and name.
+    Missing(&'static str, String),
+    /// An audience that no volume of the pod asks for needs permission of its own.
+    Audience {
+        /// The audience.
+        audience: String,
+        /// The refusal if there is no such permission.
+        message: String,
+    },
+}
+
+/// Admits a write of a node agent, and all writes of others.
+pub fn admit(user: &User, attempt: &Attempt<'_>, cluster: &dyn Cluster) -> Result<(), Refusal> {
+    let node = match identify(user) {
+        Identity::Other => return Ok(()),
+        Identity::Unknown => return forbid(format!("could not determine node from user {:?}", user.name)),
+        Identity::Node(node) => node,
+    };
+    let asked = Asked { node, attempt, cluster };
+    match (attempt.group, attempt.resource, attempt.subresource) {
+        ("", "pods", "") => asked.pod(),
+        ("", "pods", "status") => asked.pod_status(),
+        ("", "pods", "eviction") => asked.eviction(),
+        ("", "pods", other) => {
+            forbid(format!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"))
+        }
+        ("", "nodes", _) => asked.node(),
+        ("", "persistentvolumeclaims", "status") => asked.claim_status(),
+        ("", "persistentvolumeclaims", _) => forbid("may only update PVC status"),
+        ("", "serviceaccounts", "token") if attempt.operation == Operation::Create => asked.token(),
+        ("coordination.k8s.io", "leases", _) if attempt.namespace != LEASES => {
+            forbid(format!("can only access leases in the {LEASES:?} system namespace"))
+        }
+        ("coordination.k8s.io", "leases", _) => asked.own("node lease"),
+        ("storage.k8s.io", "csinodes", _) => asked.own("CSINode"),
+        ("resource.k8s.io", "resourceslices", _) => asked.slice(),
+        ("certificates.k8s.io", "certificatesigningrequests", "") => asked.certificate(),
+        _ => Ok(()),
+    }
+}
+
+fn forbid(message: impl Into<String>) -> Result<(), Refusal> {
+    Err(Refusal::Forbidden(message.into()))
+}
+
+fn need(good: bool, message: impl FnOnce() -> String) -> Result<(), Refusal> {
+    if good { Ok(()) } else { Err(Refusal::Forbidden(message())) }
+}
+
+struct Asked<'a> {
+    node: &'a str,
+    attempt: &'a Attempt<'a>,
+    cluster: &'a dyn Cluster,
+}
+
+impl Asked<'_> {
+    fn operation(&self) -> &'static str {
+        match self.attempt.operation {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+        }
+    }
+
+    fn unexpected(&self) -> Result<(), Refusal> {
+        forbid(format!("unexpected operation {:?}", self.operation()))
+    }
+
+    fn own(&self, thing: &str) -> Result<(), Refusal> {
+        need(self.attempt.name == self.node, || {
+            format!("can only access {thing} with the same name as the requesting node")
+        })
+    }
+
+    fn pod(&self) -> Result<(), Refusal> {
+        let node = self.node;
+        match self.attempt.operation {
+            Operation::Create => self.mirror_pod(),
+            Operation::Delete => need(self.attempt.old["spec"]["nodeName"] == node, || {
+                format!("node {node:?} can only delete pods with spec.nodeName set to itself")
+            }),
+            Operation::Update => forbid(format!(
+                "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+                self.operation()
+            )),
+        }
+    }
+
+    fn mirror_pod(&self) -> Result<(), Refusal> {
+        let (node, pod) = (self.node, self.attempt.object);
+        need(pod["metadata"]["annotations"][MIRROR].is_string(), || {
+            format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods")
+        })?;
+        need(pod["spec"]["nodeName"] == node, || {
+            format!("node {node:?} can only create pods with spec.nodeName set to itself")
+        })?;
+        self.owned(list(&pod["metadata"], "ownerReferences"))?;
+        let cannot = |thing: &str| format!("node {node:?} can not create pods that reference {thing}");
+        need(text(&pod["spec"], "serviceAccountName").is_none(), || cannot("a service account"))?;
+        let named = References::of_pod(pod);
+        need(named.secrets.is_empty(), || cannot("secrets"))?;
+        need(named.config_maps.is_empty(), || cannot("configmaps"))?;
+        let volumes = list(&pod["spec"], "volumes");
+        let mut parts = volumes.iter().flat_map(|volume| list(&volume["projected"], "sources"));
+        need(!parts.any(|part| part["clusterTrustBundle"].is_object()), || cannot("clustertrustbundles"))?;
+        need(!volumes.iter().any(|volume| volume["persistentVolumeClaim"].is_object()), || {
+            cannot("persistentvolumeclaims")
+        })?;
+        need(list(&pod["spec"], "resourceClaims").is_empty(), || cannot("resourceclaims"))
+    }
+
+    fn owned(&self, owners: &[Value]) -> Result<(), Refusal> {
+        let node = self.node;
+        let with = |what: &str| format!("node {node:?} can only create pods with {what} set to itself");
+        let [owner] = owners else {
+            let what = if owners.is_empty() { "an owner reference" } else { "a single owner reference" };
+            return forbid(with(what));
+        };
+        need(owner["apiVersion"] == "v1" && owner["kind"] == "Node" && owner["name"] == node, || {
+            with("an owner reference")
+        })?;
+        need(owner["controller"] == true, || with("a controller owner reference"))?;
+        need(owner["blockOwnerDeletion"] != true, || {
+            format!("node {node:?} must not set blockOwnerDeletion on an owner reference")
+        })?;
+        let missing = || Refusal::Missing("nodes", node.to_owned());
+        let found = self.cluster.object("nodes", "", node).ok_or_else(missing)?;
+        let uid = |value: &Value| text(value, "uid").unwrap_or_default();
+        let (wanted, real) = (uid(owner), uid(&found["metadata"]));
+        need(wanted == real, || format!("node {node} UID mismatch: expected {wanted} got {real}"))
+    }
+
+    fn pod_status(&self) -> Result<(), Refusal> {
+        let (node, new, old) = (self.node, self.attempt.object, self.attempt.old);
+        if self.attempt.operation != Operation::Update {
+            return self.unexpected();
+        }
+        need(old["spec"]["nodeName"] == node, || {
+            format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")
+        })?;
+        need(labels(new) == labels(old), || {
+            format!("node {node:?} cannot update labels through pod status")
+        })?;
+        let claims = |pod: &Value| -> Vec<(Option<String>, Option<String>)> {
+            let all = list(&pod["status"], "resourceClaimStatuses").iter();
+            all.map(|one| (text(one, "name"), text(one, "resourceClaimName"))).collect()
+        };
+        need(claims(new) == claims(old), || format!("node {node:?} cannot update resource claim statues"))
+    }
+
+    fn eviction(&self) -> Result<(), Refusal> {
+        let Attempt { operation, namespace, name, .. } = *self.attempt;
+        if operation != Operation::Create {
+            return forbid(format!("unexpected operation {}", self.operation()));
+        }
+        let missing = || Refusal::Missing("pods", name.to_owned());
+        let pod = self.cluster.object("pods", namespace, name).ok_or_else(missing)?;
+        need(pod["spec"]["nodeName"] == self.node, || {
+            format!("node {} can only evict pods with spec.nodeName set to itself", self.node)
+        })
+    }
+
+    fn claim_status(&self) -> Result<(), Refusal> {
+        if self.attempt.operation != Operation::Update {
+            return self.unexpected();
+        }
+        let plain = |claim: &Value| {
+            let mut claim = claim.clone();
+            let drop_from = |part: &mut Value, keys: &[&str]| {
+                if let Some(map) = part.as_object_mut() {
+                    keys.iter().for_each(|key| drop(map.remove(*key)));
+                }
+            };
+            drop_from(&mut claim["metadata"], &["resourceVersion", "managedFields"]);
+            let changeable = ["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"];
+            drop_from(&mut claim["status"], &changeable);
+            claim
+        };
+        need(plain(self.attempt.object) == plain(self.attempt.old), || {
+            format!(
+                "node {:?} is not allowed to update fields other than status.capacity and status.conditions",
+                self.node
+            )
+        })
+    }
+
+    fn node(&self) -> Result<(), Refusal> {
+        let (node, new, old) = (self.node, self.attempt.object, self.attempt.old);
+        need(self.attempt.name == node, || {
+            format!("node {node:?} is not allowed to modify node {:?}", self.attempt.name)
+        })?;
+        let source = |one: &Value| one["spec"]["configSource"].clone();
+        let forbidden = || {
+            let changed = modified(&labels(new), &labels(old));
+            changed.into_iter().filter(|label| is_forbidden(label)).collect::<Vec<_>>()
+        };
+        match self.attempt.operation {
+            Operation::Create => {
+                need(source(new).is_null(), || {
+                    format!("node {node:?} is not allowed to create pods with a non-nil configSource")
+                })?;
+                let forbidden = forbidden();
+                need(forbidden.is_empty(), || {
+                    let list = forbidden.join(", ");
+                    format!("node {node:?} is not allowed to set the following labels: {list}")
+                })
+            }
+            Operation::Update => {
+                need(source(new).is_null() || source(new) == source(old), || {
+                    format!(
+                        "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+                    )
+                })?;
+                need(list(&new["spec"], "taints") == list(&old["spec"], "taints"), || {
+                    format!("node {node:?} is not allowed to modify taints")
+                })?;
+                let forbidden = forbidden();
+                need(forbidden.is_empty(), || {
+                    format!("is not allowed to modify labels: {}", forbidden.join(", "))
+                })
+            }
+            Operation::Delete => Ok(()),
+        }
+    }
+
+    fn token(&self) -> Result<(), Refusal> {
+        let Attempt { namespace, object, .. } = *self.attempt;
+        let reference = &object["spec"]["boundObjectRef"];
+        let name = text(reference, "name").unwrap_or_default();
+        let to_pod = reference["apiVersion"] == "v1" && reference["kind"] == "Pod" && !name.is_empty();
+        need(to_pod, || "node requested token not bound to a pod".to_owned())?;
+        let Some(uid) = text(reference, "uid") else {
+            return forbid("node requested token with a pod binding without a uid");
+        };
+        let missing = || Refusal::Missing("pods", name.clone());
+        let pod = self.cluster.object("pods", namespace, &name).ok_or_else(missing)?;
+        need(pod["metadata"]["uid"] == uid.as_str(), || {
+            format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            )
+        })?;
+        need(pod["spec"]["nodeName"] == self.node, || {
+            "node requested token bound to a pod scheduled on a different node".to_owned()
+        })?;
+        self.audience(&texts(&object["spec"]["audiences"]), &pod)
+    }
+
+    /// Tokens are for whom the pod's volumes ask them (or the API server, when none is named).
+    fn audience(&self, wanted: &[String], pod: &Value) -> Result<(), Refusal> {
+        let audience = match wanted {
+            [] => "",
+            [one] => one.as_str(),
+            _ => return forbid("node may only request 0 or 1 audiences"),
+        };
+        let volumes = list(&pod["spec"], "volumes");
+        let projected = volumes
+            .iter()
+            .flat_map(|volume| list(&volume["projected"], "sources"))
+            .filter(|part| part["serviceAccountToken"].is_object())
+            .any(|part| part["serviceAccountToken"]["audience"].as_str().unwrap_or_default() == audience);
+        if audience.is_empty() || projected || volumes.iter().any(|one| self.driver_asks(one, audience, pod))
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "audience {audience:?} not found in pod spec volume, system:node:{} is not authorized to request tokens for this audience",
+            self.node
+        );
+        Err(Refusal::Audience { audience: audience.to_owned(), message })
+    }
+
+    /// Whether the CSI driver of a volume asks for tokens for an audience.
+    fn driver_asks(&self, volume: &Value, audience: &str, pod: &Value) -> bool {
+        let asks = |driver: Option<String>| {
+            let found = driver.and_then(|driver| self.cluster.object("csidrivers", "", &driver));
+            found.is_some_and(|driver| {
+                list(&driver["spec"], "tokenRequests").iter().any(|one| one["audience"] == audience)
+            })
+        };
+        let claim = match volume["ephemeral"].is_object() {
+            true => Some(format!(
+                "{}-{}",
+                text(&pod["metadata"], "name").unwrap_or_default(),
+                text(volume, "name").unwrap_or_default()
+            )),
+            false => text(&volume["persistentVolumeClaim"], "claimName"),
+        };
+        let bound = || {
+            let claim = self.cluster.object("persistentvolumeclaims", self.attempt.namespace, &claim?)?;
+            let volume = text(&claim["spec"], "volumeName")?;
+            text(&self.cluster.object("persistentvolumes", "", &volume)?["spec"]["csi"], "driver")
+        };
+        asks(text(&volume["csi"], "driver")) || asks(bound())
+    }
+
+    fn slice(&self) -> Result<(), Refusal> {
+        let (action, slice) = match self.attempt.operation {
+            Operation::Create => ("create", self.attempt.object),
+            Operation::Delete => ("delete", self.attempt.old),
+            Operation::Update => return Ok(()),
+        };
+        need(slice["spec"]["nodeName"] == self.node, || {
+            format!("can only {action} ResourceSlice with the same NodeName as the requesting node")
+        })
+    }
+
+    fn certificate(&self) -> Result<(), Refusal> {
+        let request = self.attempt.object;
+        let signers = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+        let concerns = request["spec"]["signerName"].as_str().is_some_and(|name| signers.contains(&name));
+        if self.attempt.operation != Operation::Create || !concerns {
+            return Ok(());
+        }
+        let name = self
+            .cluster
+            .common_name(request["spec"]["request"].as_str().unwrap_or_default())
+            .map_err(|error| Refusal::Forbidden(format!("unable to parse csr: {error}")))?;
+        need(name == format!("system:node:{}", self.node), || {
+            format!("can only create a node CSR with CN=system:node:{}", self.node)
+        })
+    }
+}
+
+fn labels(object: &Value) -> Map<String, Value> {
+    object["metadata"]["labels"].as_object().cloned().unwrap_or_default()
+}
+
+/// Keys whose values differ, in order.
+fn modified(new: &Map<String, Value>, old: &Map<String, Value>) -> BTreeSet<String> {
+    new.keys().chain(old.keys()).filter(|key| new.get(*key) != old.get(*key)).cloned().collect()
+}
+
+/// Labels of Kubernetes that agents may set.
+const AGENT_LABELS: &[&str] = &[
+    "kubernetes.io/hostname",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
+
+fn is_forbidden(label: &str) -> bool {
+    let Some((domain, _)) = label.split_once('/') else { return false };
+    let within = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
+    let reserved = within("kubernetes.io") || within("k8s.io");
+    let agents =
+        AGENT_LABELS.contains(&label) || within("kubelet.kubernetes.io") || within("node.kubernetes.io");
+    within("node-restriction.kubernetes.io") || (reserved && !agents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct Fixed;
+
+    impl Cluster for Fixed {
+        fn object(&self, plural: &str, _namespace: &str, name: &str) -> Option<Value> {
+            match (plural, name) {
+                ("nodes", "n") => Some(json!({"metadata": {"uid": "nu"}})),
+                ("pods", "p" | "q") => Some(json!({"metadata": {"name": name, "uid": "pu"}, "spec": {
+                    "nodeName": if name == "p" { "n" } else { "m" },
+                    "volumes": [
+                        {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"audience": "vault"}}]}},
+                        {"name": "w", "csi": {"driver": "d"}}]}})),
+                ("csidrivers", "d") => Some(json!({"spec": {"tokenRequests": [{"audience": "disk"}]}})),
+                _ => None,
+            }
+        }
+
+        fn common_name(&self, request: &str) -> Result<String, String> {
+            Ok(request.to_owned())
+        }
+    }
+
+    /// `OPERATION group/resource/subresource namespace/name`
+    fn tried(request: &str, object: Value, old: Value) -> Result<(), Refusal> {
+        let parts: Vec<&str> = request.split(' ').collect();
+        let path: Vec<&str> = parts[1].split('/').collect();
+        let (namespace, name) = parts[2].split_once('/').expect("place");
+        let attempt = Attempt {
+            operation: match parts[0] {
+                "CREATE" => Operation::Create,
+                "UPDATE" => Operation::Update,
+                _ => Operation::Delete,
+            },
+            group: path[0],
+            resource: path[1],
+            subresource: path.get(2).unwrap_or(&""),
+            namespace,
+            name,
+            object: &object,
+            old: &old,
+        };
+        admit(&User::authenticated("system:node:n", &["system:nodes"]), &attempt, &Fixed)
+    }
+
+    fn refused(request: &str, object: Value, old: Value, expected: &str) {
+        match tried(request, object, old) {
+            Err(Refusal::Forbidden(message) | Refusal::Audience { message, .. }) => {
+                assert_eq!(message, expected, "{request}");
+            }
+            other => panic!("{request}: {other:?}"),
+        }
+    }
+
+    fn mirror() -> Value {
+        json!({"metadata": {"annotations": {MIRROR: "x"}, "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "nu", "controller": true}]},
+            "spec": {"nodeName": "n"}})
+    }
+
+    #[test]
+    fn agents_make_mirror_pods_of_their_own_only() {
+        let create = |object: Value| tried("CREATE /pods a/x", object, json!(null));
+        assert_eq!(create(mirror()), Ok(()));
+        type Change = fn(&mut Value);
+        let changes: [(Change, &str); 8] = [
+            (
+                |pod| pod["metadata"]["annotations"] = json!({}),
+                "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"n\" can only create mirror pods",
+            ),
+            (
+                |pod| pod["spec"]["nodeName"] = json!("m"),
+                "node \"n\" can only create pods with spec.nodeName set to itself",
+            ),
+            (
+                |pod| pod["metadata"]["ownerReferences"] = json!([]),
+                "node \"n\" can only create pods with an owner reference set to itself",
+            ),
+            (
+                |pod| pod["metadata"]["ownerReferences"][0]["uid"] = json!("z"),
+                "node n UID mismatch: expected z got nu",
+            ),
+            (
+                |pod| pod["metadata"]["ownerReferences"][0]["controller"] = json!(null),
+                "node \"n\" can only create pods with a controller owner reference set to itself",
+            ),
+            (
+                |pod| pod["spec"]["serviceAccountName"] = json!("sa"),
+                "node \"n\" can not create pods that reference a service account",
+            ),
+            (
+                |pod| pod["spec"]["volumes"] = json!([{"secret": {"secretName": "s"}}]),
+                "node \"n\" can not create pods that reference secrets",
+            ),
+            (
+                |pod| pod["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "s"}}]),
+                "node \"n\" can not create pods that reference persistentvolumeclaims",
+            ),
+        ];
+        for (change, expected) in changes {
+            let mut pod = mirror();
+            change(&mut pod);
+            refused("CREATE /pods a/x", pod, json!(null), expected);
+        }
+    }
+
+    #[test]
+    fn agents_write_about_their_own_pods_only() {
+        let on = |node: &str| json!({"metadata": {"labels": {"a": "b"}}, "spec": {"nodeName": node}});
+        assert_eq!(tried("UPDATE /pods/status a/p", on("n"), on("n")), Ok(()));
+        assert_eq!(tried("DELETE /pods a/p", json!(null), on("n")), Ok(()));
+        assert_eq!(tried("CREATE /pods/eviction a/p", json!({}), json!(null)), Ok(()));
+        for (request, object, old, expected) in [
+            (
+                "UPDATE /pods/status a/p",
+                on("m"),
+                on("m"),
+                "node \"n\" can only update pod status for pods with spec.nodeName set to itself",
+            ),
+            (
+                "UPDATE /pods/status a/p",
+                json!({"spec": {"nodeName": "n"}}),
+                on("n"),
+                "node \"n\" cannot update labels through pod status",
+            ),
+            (
+                "DELETE /pods a/p",
+                json!(null),
+                on("m"),
+                "node \"n\" can only delete pods with spec.nodeName set to itself",
+            ),
+            (
+                "UPDATE /pods a/p",
+                on("n"),
+                on("n"),
+                "unexpected operation \"UPDATE\", node \"n\" can only create and delete mirror pods",
+            ),
+            (
+                "CREATE /pods/eviction a/q",
+                json!({}),
+                json!(null),
+                "node n can only evict pods with spec.nodeName set to itself",
+            ),
+            (
+                "CREATE /pods/binding a/p",
+                json!({}),
+                json!(null),
+                "unexpected pod subresource \"binding\", only 'status' and 'eviction' are allowed",
+            ),
+            ("UPDATE /persistentvolumeclaims a/c", json!({}), json!({}), "may only update PVC status"),
+            (
+                "UPDATE /persistentvolumeclaims/status a/c",
+                json!({"metadata": {"labels": {"a": "b"}}}),
+                json!({}),
+                "node \"n\" is not allowed to update fields other than status.capacity and status.conditions",
+            ),
+            (
+                "CREATE coordination.k8s.io/leases kube-node-lease/m",
+                json!({}),
+                json!(null),
+                "can only access node lease with the same name as the requesting node",
+            ),
+            (
+                "CREATE resource.k8s.io/resourceslices /s",
+                json!({"spec": {"nodeName": "m"}}),
+                json!(null),
+                "can only create ResourceSlice with the same NodeName as the requesting node",
+            ),
+            (
+                "CREATE certificates.k8s.io/certificatesigningrequests /c",
+                json!({"spec": {"signerName": "kubernetes.io/kubelet-serving", "request": "system:node:m"}}),
+                json!(null),
+                "can only create a node CSR with CN=system:node:n",
+            ),
+        ] {
+            refused(request, object, old, expected);
+        }
+    }
+
+    #[test]
+    fn agents_change_their_own_node_within_bounds() {
+        let node = |labels: Value, taints: Value| json!({"metadata": {"labels": labels}, "spec": {"taints": taints}});
+        let usual = json!({"kubernetes.io/hostname": "n", "node.kubernetes.io/x": "y", "mine": "z"});
+        assert_eq!(tried("CREATE /nodes /n", node(usual.clone(), json!([])), json!(null)), Ok(()));
+        assert_eq!(
+            tried("UPDATE /nodes/status /n", node(usual.clone(), json!(null)), node(json!({}), json!([]))),
+            Ok(())
+        );
+        let bad = json!({"node-role.kubernetes.io/x": "", "a.node-restriction.kubernetes.io/b": "", "k8s.io/c": ""});
+        let named = "a.node-restriction.kubernetes.io/b, k8s.io/c, node-role.kubernetes.io/x";
+        for (request, object, old, expected) in [
+            (
+                "CREATE /nodes /n",
+                node(bad.clone(), json!([])),
+                json!(null),
+                format!("node \"n\" is not allowed to set the following labels: {named}"),
+            ),
+            (
+                "UPDATE /nodes /n",
+                node(json!({}), json!([])),
+                node(bad, json!([])),
+                format!("is not allowed to modify labels: {named}"),
+            ),
+            (
+                "UPDATE /nodes /n",
+                node(json!({}), json!([{"key": "a"}])),
+                node(json!({}), json!([])),
+                "node \"n\" is not allowed to modify taints".to_owned(),
+            ),
+            (
+                "UPDATE /nodes /m",
+                json!({}),
+                json!({}),
+                "node \"n\" is not allowed to modify node \"m\"".to_owned(),
+            ),
+        ] {
+            refused(request, object, old, &expected);
+        }
+    }
+
+    #[test]
+    fn agents_get_tokens_for_their_own_pods_only() {
+        let request = |pod: &str, uid: &str, audiences: Value| {
+            json!({"spec": {"audiences": audiences, "boundObjectRef":
+                {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}})
+        };
+        for audiences in [json!([]), json!(["vault"]), json!(["disk"])] {
+            let wanted = request("p", "pu", audiences);
+            assert_eq!(tried("CREATE /serviceaccounts/token a/sa", wanted, json!(null)), Ok(()));
+        }
+        for (object, expected) in [
+            (json!({"spec": {}}), "node requested token not bound to a pod"),
+            (request("p", "", json!([])), "node requested token with a pod binding without a uid"),
+            (
+                request("p", "old", json!([])),
+                "the UID in the bound object reference (old) does not match the UID in record. The object might have been deleted and then recreated",
+            ),
+            (
+                request("q", "pu", json!([])),
+                "node requested token bound to a pod scheduled on a different node",
+            ),
+            (request("p", "pu", json!(["a", "b"])), "node may only request 0 or 1 audiences"),
+            (
+                request("p", "pu", json!(["evil"])),
+                "audience \"evil\" not found in pod spec volume, system:node:n is not authorized to request tokens for this audience",
+            ),
+        ] {
+            refused("CREATE /serviceaccounts/token a/sa", object, json!(null), expected);
+        }
+        let gone = request("gone", "u", json!([]));
+        let outcome = tried("CREATE /serviceaccounts/token a/sa", gone, json!(null));
+        assert_eq!(outcome, Err(Refusal::Missing("pods", "gone".to_owned())));
+    }
+}

@@ -1,0 +1,258 @@
+//! Who asks and what he may do, from the outside.
+
+use http::Method;
+use plimsoll_apiserver::User;
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, admin};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+fn agent(node: &str) -> User {
+    User::authenticated(&format!("system:node:{node}"), &["system:nodes"])
+}
+
+async fn account(cluster: &Cluster, name: &str) {
+    let made =
+        cluster.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": name}})).await;
+    assert_eq!(made.code, 201, "{made:?}");
+}
+
+async fn pod(cluster: &Cluster, name: &str, node: &str) -> Value {
+    let object = json!({"metadata": {"name": name}, "spec": {"nodeName": node, "serviceAccountName": "web",
+        "containers": [{"name": "c", "image": "i", "env": [{"name": "e", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}});
+    let made = cluster.post(PODS, object).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    made.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_reach_what_their_pods_need_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    account(&cluster, "web").await;
+    for name in ["s", "t"] {
+        assert_eq!(cluster.post(SECRETS, json!({"metadata": {"name": name}})).await.code, 201);
+    }
+    let pod = pod(&cluster, "p", "n").await;
+    let get =
+        async |path: String, node: &str| cluster.ask_as(agent(node), Method::GET, &path, &[], None).await;
+    assert_eq!(get(format!("{SECRETS}/s"), "n").await.code, 200);
+    for (name, node) in [("t", "n"), ("s", "m")] {
+        let refused = get(format!("{SECRETS}/{name}"), node).await;
+        let expected = format!(
+            "secrets \"{name}\" is forbidden: User \"system:node:{node}\" cannot get resource \"secrets\" in API group \"\" in the namespace \"default\": no relationship found between node '{node}' and this object"
+        );
+        assert_eq!((refused.code, refused.message()), (403, expected));
+    }
+    assert_eq!(get(format!("{PODS}?fieldSelector=spec.nodeName%3Dn"), "n").await.code, 200);
+    assert_eq!(get(PODS.to_owned(), "n").await.code, 403);
+
+    let reference = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": pod["metadata"]["uid"]});
+    let tokens = "/api/v1/namespaces/default/serviceaccounts/web/token";
+    let wanted = json!({"spec": {"audiences": [], "boundObjectRef": reference}});
+    let made = cluster.ask_as(agent("n"), Method::POST, tokens, &[], Some(wanted.clone())).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    assert_eq!(cluster.ask_as(agent("m"), Method::POST, tokens, &[], Some(wanted)).await.code, 403);
+    let unbound =
+        cluster.ask_as(agent("n"), Method::POST, tokens, &[], Some(json!({"spec": {"audiences": []}}))).await;
+    assert_eq!(
+        unbound.message(),
+        "serviceaccounts \"web\" is forbidden: node requested token not bound to a pod"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_write_about_their_own_node_and_pods_only() {
+    let cluster = Cluster::start().await;
+    account(&cluster, "web").await;
+    pod(&cluster, "p", "n").await;
+    let nodes = "/api/v1/nodes";
+    let node = |name: &str, label: &str| json!({"metadata": {"name": name, "labels": {label: "x"}}});
+    let create =
+        async |object: Value| cluster.ask_as(agent("n"), Method::POST, nodes, &[], Some(object)).await;
+    let refused = create(node("m", "a")).await;
+    assert_eq!(refused.message(), "nodes \"m\" is forbidden: node \"n\" is not allowed to modify node \"m\"");
+    let refused = create(node("n", "node-role.kubernetes.io/x")).await;
+    assert_eq!(
+        refused.message(),
+        "nodes \"n\" is forbidden: node \"n\" is not allowed to set the following labels: node-role.kubernetes.io/x"
+    );
+    assert_eq!(create(node("n", "kubernetes.io/hostname")).await.code, 201);
+    let status = json!({"status": {"phase": "Running"}});
+    let patch = async |node: &str| {
+        let headers = [("content-type", "application/merge-patch+json")];
+        let path = format!("{PODS}/p/status");
+        cluster.ask_as(agent(node), Method::PATCH, &path, &headers, Some(status.clone())).await
+    };
+    assert_eq!(patch("n").await.code, 200);
+    assert_eq!(
+        patch("m").await.message(),
+        "pods \"p\" is forbidden: node \"m\" can only update pod status for pods with spec.nodeName set to itself"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reviews_tell_why() {
+    let cluster = Cluster::start().await;
+    let review = async |spec: Value| cluster.post(REVIEWS, json!({ "spec": spec })).await;
+    let allowed = review(json!({"user": "ann", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/version"}})).await;
+    let status = allowed.json()["status"].clone();
+    assert_eq!(status["allowed"], true);
+    let reason = status["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("RBAC: allowed by ClusterRoleBinding \"system:"), "{reason}");
+    assert!(reason.ends_with("to Group \"system:authenticated\""), "{reason}");
+    let node = review(json!({"user": "system:node:n", "groups": ["system:nodes"], "resourceAttributes": {"verb": "get", "resource": "secrets", "namespace": "a", "name": "s"}})).await;
+    assert_eq!(
+        node.json()["status"],
+        json!({"allowed": false, "reason": "no relationship found between node 'n' and this object"})
+    );
+    let both = json!({"resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"verb": "get"}});
+    assert_eq!(review(both).await.code, 422);
+    let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let asked = json!({"spec": {"namespace": "default"}});
+    let answer = cluster.ask_as(agent("n"), Method::POST, rules, &[], Some(asked)).await;
+    let status = answer.json()["status"].clone();
+    assert_eq!(
+        (status["incomplete"].clone(), status["evaluationError"].clone()),
+        (json!(true), json!("node authorizer does not support user rule resolution"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_accounts_are_known_while_they_hold() {
+    let cluster = Cluster::start().await;
+    account(&cluster, "web").await;
+    let pod = pod(&cluster, "p", "n").await;
+    let tokens = "/api/v1/namespaces/default/serviceaccounts/web/token";
+    let request = async |spec: Value| cluster.post(tokens, json!({ "spec": spec })).await;
+    let review = async |token: &str, audiences: Value| {
+        let spec = json!({"token": token, "audiences": audiences});
+        let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+        cluster.post(reviews, json!({ "spec": spec })).await.json()["status"].clone()
+    };
+    let uid = pod["metadata"]["uid"].clone();
+    let made = request(json!({"audiences": ["vault"], "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}})).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let token = made.json()["status"]["token"].as_str().expect("a token").to_owned();
+    let known = review(&token, json!(["vault", "other"])).await;
+    assert_eq!(known["user"]["username"], "system:serviceaccount:default:web");
+    assert_eq!(known["audiences"], json!(["vault"]));
+    assert_eq!(known["user"]["extra"]["authentication.kubernetes.io/pod-name"], json!(["p"]));
+    assert_eq!(known["user"]["extra"]["authentication.kubernetes.io/node-name"], json!(["n"]));
+    let foreign = review(&token, json!([])).await;
+    assert_eq!(foreign["authenticated"], false);
+    assert_eq!(
+        foreign["error"],
+        "token audiences [\"vault\"] is invalid for the target audiences [\"https://kubernetes.default.svc.cluster.local\"]"
+    );
+    for (spec, code) in [
+        (json!({"audiences": [], "expirationSeconds": 10}), 422),
+        (
+            json!({"audiences": [], "boundObjectRef": {"apiVersion": "v1", "kind": "Service", "name": "x"}}),
+            400,
+        ),
+        (json!({"audiences": [], "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "x"}}), 404),
+        (
+            json!({"audiences": [], "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "old"}}),
+            409,
+        ),
+    ] {
+        assert_eq!(request(spec.clone()).await.code, code, "{spec}");
+    }
+    assert_eq!(cluster.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await.code, 200);
+    let gone = review(&token, json!(["vault"])).await;
+    assert_eq!(gone["error"], "service account token has been invalidated");
+    let keys = cluster.get("/openid/v1/jwks").await;
+    assert_eq!(keys.headers["content-type"], "application/jwk-set+json");
+    assert_eq!(keys.json()["keys"][0]["alg"], "ES256");
+    let discovery = cluster.get("/.well-known/openid-configuration").await.json();
+    assert_eq!(discovery["jwks_uri"], "https://10.0.0.1:6443/openid/v1/jwks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_need_the_signers_permission() {
+    let cluster = Cluster::start().await;
+    let request = |organization: &str| {
+        use base64::Engine;
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "ann");
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+        let pem = params.serialize_request(&key).expect("a request").pem().expect("PEM");
+        base64::engine::general_purpose::STANDARD.encode(pem)
+    };
+    let object = |name: &str, organization: &str| {
+        json!({"metadata": {"name": name}, "spec": {"signerName": "kubernetes.io/kube-apiserver-client",
+            "request": request(organization), "usages": ["client auth"], "username": "somebody else"}})
+    };
+    let refused = cluster.post(REQUESTS, object("bad", "system:masters")).await;
+    assert_eq!(
+        refused.message(),
+        "certificatesigningrequests.certificates.k8s.io \"bad\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"
+    );
+    let made = cluster.post(REQUESTS, object("good", "dev")).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    assert_eq!(made.json()["spec"]["username"], "admin");
+    let role = json!({"metadata": {"name": "approver"}, "rules": [
+        {"verbs": ["update", "get"], "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval"]}]});
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    assert_eq!(cluster.post(&format!("{rbac}/clusterroles"), role).await.code, 201);
+    let binding = json!({"metadata": {"name": "approver"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "approver"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "eve"}]});
+    assert_eq!(cluster.post(&format!("{rbac}/clusterrolebindings"), binding).await.code, 201);
+    let mut approved = made.json();
+    approved["status"]["conditions"] =
+        json!([{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]);
+    let path = format!("{REQUESTS}/good/approval");
+    let approve =
+        async |user: User| cluster.ask_as(user, Method::PUT, &path, &[], Some(approved.clone())).await;
+    cluster
+        .until(async || {
+            approve(User::authenticated("eve", &[])).await.message().contains("user not permitted")
+        })
+        .await;
+    let refused = approve(User::authenticated("eve", &[])).await;
+    assert_eq!(
+        refused.message(),
+        "certificatesigningrequests.certificates.k8s.io \"good\" is forbidden: user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\""
+    );
+    let done = approve(admin()).await;
+    assert_eq!(done.code, 200, "{done:?}");
+    let condition = &done.json()["status"]["conditions"][0];
+    assert!(condition["lastUpdateTime"].is_string() && condition["lastTransitionTime"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extension_servers_learn_whom_to_believe() {
+    let cluster = Cluster::start().await;
+    let map =
+        cluster.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication").await;
+    assert_eq!(map.json()["data"]["client-ca-file"], cluster.authority.pem());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impersonation_takes_permission_for_each_part() {
+    let cluster = Cluster::start().await;
+    let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let headers = [
+        ("impersonate-user", "ann"),
+        ("impersonate-group", "dev"),
+        ("impersonate-uid", "7"),
+        ("impersonate-extra-example.com%2fscope", "one"),
+    ];
+    let answer = cluster.ask_as(admin(), Method::POST, who, &headers, Some(json!({}))).await;
+    assert_eq!(
+        answer.json()["status"]["userInfo"],
+        json!({"username": "ann", "uid": "7", "groups": ["dev", "system:authenticated"], "extra": {"example.com/scope": ["one"]}})
+    );
+    let refused =
+        cluster.ask_as(User::authenticated("eve", &[]), Method::POST, who, &headers, Some(json!({}))).await;
+    assert_eq!(
+        refused.message(),
+        "users \"ann\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+    );
+}
