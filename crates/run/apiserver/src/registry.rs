@@ -10,6 +10,7 @@ use plimsoll_store::Entry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::lean;
 use crate::query::Query;
 use crate::server::Api;
 use crate::target::ResourcePath;
@@ -35,11 +36,47 @@ pub(crate) fn prefix(kind: &Kind, namespace: &str) -> Result<String, Status> {
     Ok(if scope { format!("{prefix}/{namespace}/") } else { format!("{prefix}/") })
 }
 
-/// What selectors look at, read from an object once.
+/// What selectors look at, read from an object once: names and values of labels, then of fields, one
+/// after the other in one text, because there may be as many of these as there are objects.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
-    labels: BTreeMap<String, String>,
-    fields: Vec<(&'static str, String)>,
+    text: Box<str>,
+    /// Where each name and value ends.
+    ends: Box<[u32]>,
+    /// How many of the pairs are labels.
+    labels: usize,
+}
+
+impl Attributes {
+    fn new(labels: &BTreeMap<String, String>, fields: &[(&'static str, String)]) -> Self {
+        let (mut text, mut ends) = (String::new(), Vec::new());
+        let labelled = labels.iter().map(|(name, value)| (name.as_str(), value));
+        for (name, value) in labelled.chain(fields.iter().map(|(name, value)| (*name, value))) {
+            for part in [name, value] {
+                text.push_str(part);
+                ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            }
+        }
+        Self { text: text.into(), ends: ends.into(), labels: labels.len() }
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.find(0..self.labels, name)
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.find(self.labels..self.ends.len() / 2, name)
+    }
+
+    fn find(&self, mut pairs: std::ops::Range<usize>, name: &str) -> Option<&str> {
+        pairs.find(|pair| self.part(2 * pair) == name).map(|pair| self.part(2 * pair + 1))
+    }
+
+    fn part(&self, at: usize) -> &str {
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| *end as usize);
+        let start = at.checked_sub(1).map_or(0, end);
+        self.text.get(start..end(at)).unwrap_or_default()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -61,9 +98,9 @@ fn attributes(kind: &'static Kind, entry: &Entry) -> Arc<Attributes> {
         let kind = kind.storage_kind();
         let fields = match kind.strategy.fields(&json!({})).is_empty() {
             true => Vec::new(),
-            false => kind.strategy.fields(&serde_json::from_slice(bytes).unwrap_or_default()),
+            false => kind.strategy.fields(&lean::object(bytes)),
         };
-        Attributes { labels, fields }
+        Attributes::new(&labels, &fields)
     })
 }
 
@@ -133,9 +170,9 @@ impl Selection {
         let field = |wanted: &str| match wanted {
             "metadata.name" => Some(name),
             "metadata.namespace" => Some(namespace),
-            _ => found.fields.iter().find(|(field, _)| *field == wanted).map(|(_, value)| value.as_str()),
+            _ => found.field(wanted),
         };
-        self.fields.matches(field) && self.labels.matches_map(Some(&found.labels))
+        self.fields.matches(field) && self.labels.matches(|name| found.label(name))
     }
 }
 
@@ -183,4 +220,23 @@ pub(crate) fn served_bytes(kind: &'static Kind, entry: &Entry) -> Result<bytes::
         return Ok(entry.value.clone());
     }
     Ok(crate::encode::object(&served(kind, entry)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_found_by_name() {
+        let labels = BTreeMap::from([("app".into(), "web".into()), ("tier".into(), String::new())]);
+        let found =
+            Attributes::new(&labels, &[("spec.nodeName", "n".into()), ("status.phase", "Running".into())]);
+        assert_eq!(
+            (found.label("app"), found.label("tier"), found.label("web")),
+            (Some("web"), Some(""), None)
+        );
+        assert_eq!((found.field("spec.nodeName"), found.field("status.phase")), (Some("n"), Some("Running")));
+        assert_eq!((found.label("status.phase"), found.field("app")), (None, None));
+        assert_eq!(Attributes::default().label("app"), None);
+    }
 }
