@@ -49,6 +49,8 @@ mod metrics;
 mod negotiate;
 mod object;
 mod openapi;
+mod openapi_corrections;
+mod openapi_operations;
 mod openapi_proto;
 mod options;
 mod outgoing;

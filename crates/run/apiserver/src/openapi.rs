@@ -8,6 +8,8 @@ use plimsoll_schema::{ListKind, MapKind, Node, Schemas, Struct};
 use serde_json::{Map, Value, json};
 
 use crate::body::{self, ResponseBody};
+use crate::openapi_corrections;
+use crate::openapi_operations::paths;
 use crate::openapi_proto;
 use crate::stages::Asked;
 use crate::version::VERSION;
@@ -100,13 +102,17 @@ fn v2() -> Value {
 }
 
 /// Body of every patch.
-const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(crate) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+/// One event of a watch.
+const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 
 /// Answer to a deletion.
-const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+pub(crate) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
 /// Definitions that every document has.
-const COMMON: [&str; 4] = [
+const COMMON: [&str; 5] = [
+    "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
     PATCH,
     "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
     STATUS,
@@ -115,13 +121,14 @@ const COMMON: [&str; 4] = [
 
 /// The two generations of the format.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
+pub(crate) enum Style {
     V2,
     V3,
 }
 
 impl Style {
-    fn reference(self, name: &str) -> String {
+    /// The text that refers to a definition.
+    pub(crate) fn reference(self, name: &str) -> String {
         match self {
             Self::V2 => format!("#/definitions/{name}"),
             Self::V3 => format!("#/components/schemas/{name}"),
@@ -129,7 +136,13 @@ impl Style {
     }
 }
 
-fn list_name(kind: &Kind) -> String {
+/// Name of the definition of a kind.
+pub(crate) fn object_name(kind: &Kind) -> String {
+    kind.definition.to_owned()
+}
+
+/// Name of the definition of its list.
+pub(crate) fn list_name(kind: &Kind) -> String {
     format!("{}List", kind.definition)
 }
 
@@ -139,6 +152,7 @@ fn definitions(style: Style) -> Map<String, Value> {
     let mut all = plimsoll_schema::definitions();
     // The one type that no object has a field of.
     all.insert(PATCH.to_owned(), json!({"description": "Patch is provided to give a concrete name and type to the request body.", "type": "object"}));
+    all.insert(WATCH_EVENT.to_owned(), watch_event());
     for (name, definition) in &mut all {
         let shape = schemas.lookup(name).map(|id| schemas.node(id));
         let shape = match shape {
@@ -156,7 +170,51 @@ fn definitions(style: Style) -> Map<String, Value> {
             all.insert(list_name(kind), list_definition(kind, style));
         }
     }
+    openapi_corrections::correct(&mut all);
+    identify_everywhere(&mut all, &plimsoll_catalogue::kinds().iter().collect::<Vec<_>>());
     all
+}
+
+/// A reference with a description beside it, which v3 allows only around it.
+fn described_reference(style: Style, name: &str, description: &str) -> Value {
+    let reference = json!({"$ref": style.reference(name)});
+    match style {
+        Style::V2 => json!({"description": description, "$ref": reference["$ref"]}),
+        Style::V3 => json!({"description": description, "allOf": [reference]}),
+    }
+}
+
+fn watch_event() -> Value {
+    json!({
+        "description": "One event of a watch: what happened to an object, and the object after it.",
+        "type": "object", "required": ["type", "object"],
+        "properties": {
+            "type": {"type": "string", "description": "ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."},
+            "object": {
+                "description": "The object; after an error a Status.",
+                "$ref": "#/definitions/io.k8s.apimachinery.pkg.runtime.RawExtension",
+            },
+        },
+    })
+}
+
+/// The types that every group version has under its own name.
+fn identify_everywhere(all: &mut Map<String, Value>, kinds: &[&Kind]) {
+    let mut versions: Vec<(&str, &str)> = kinds.iter().map(|kind| (kind.group, kind.version)).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    for (name, kind) in [("DeleteOptions", "DeleteOptions"), ("WatchEvent", "WatchEvent")] {
+        let identities: Vec<Value> = versions
+            .iter()
+            .map(|(group, version)| json!({"group": group, "kind": kind, "version": version}))
+            .collect();
+        if let Some(definition) = all.get_mut(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")) {
+            definition["x-kubernetes-group-version-kind"] = Value::Array(identities);
+        }
+    }
+    if let Some(status) = all.get_mut(STATUS) {
+        status["x-kubernetes-group-version-kind"] = json!([{"group": "", "kind": "Status", "version": "v1"}]);
+    }
 }
 
 fn list_definition(kind: &Kind, style: Style) -> Value {
@@ -168,7 +226,7 @@ fn list_definition(kind: &Kind, style: Style) -> Value {
             "apiVersion": {"type": "string", "description": "Version of the list's schema."},
             "kind": {"type": "string", "description": "Kind of the list."},
             "items": {"type": "array", "description": "The objects.", "items": {"$ref": style.reference(kind.definition)}},
-            "metadata": {"$ref": style.reference(meta)},
+            "metadata": described_reference(style, meta, "Metadata of the list."),
         },
         "x-kubernetes-group-version-kind": [{"group": kind.group, "kind": kind.list_kind(), "version": kind.version}],
     })
@@ -249,182 +307,6 @@ fn references(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// The paths of these kinds with their operations.
-fn paths(kinds: &[&Kind], style: Style) -> Map<String, Value> {
-    let mut paths = Map::new();
-    for kind in kinds {
-        let root = match kind.group {
-            "" => format!("/api/{}", kind.version),
-            group => format!("/apis/{group}/{}", kind.version),
-        };
-        let scope = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
-        let collection = format!("{root}{scope}/{}", kind.plural);
-        let object = format!("{collection}/{{name}}");
-        let mut operations =
-            Operations { kind, style, identity: (kind.group, kind.version, kind.kind), paths: &mut paths };
-        operations.add(
-            &collection,
-            &[
-                ("get", Verb::List, "list"),
-                ("post", Verb::Create, "post"),
-                ("delete", Verb::DeleteCollection, "deletecollection"),
-            ],
-            None,
-        );
-        operations.add(
-            &object,
-            &[
-                ("get", Verb::Get, "get"),
-                ("put", Verb::Update, "put"),
-                ("patch", Verb::Patch, "patch"),
-                ("delete", Verb::Delete, "delete"),
-            ],
-            None,
-        );
-        if kind.namespaced {
-            operations.add(&format!("{root}/{}", kind.plural), &[("get", Verb::List, "list")], None);
-        }
-        for sub in kind.subresources {
-            let (group, version) =
-                if sub.version.is_empty() { (kind.group, kind.version) } else { (sub.group, sub.version) };
-            operations.identity = (group, version, sub.kind);
-            let verbs = [
-                ("get", Verb::Get, "get"),
-                ("post", Verb::Create, "post"),
-                ("put", Verb::Update, "put"),
-                ("patch", Verb::Patch, "patch"),
-                ("delete", Verb::Delete, "delete"),
-            ];
-            operations.add(&format!("{object}/{}", sub.name), &verbs, Some(sub.name));
-        }
-    }
-    paths
-}
-
-struct Operations<'a> {
-    kind: &'a Kind,
-    style: Style,
-    identity: (&'a str, &'a str, &'a str),
-    paths: &'a mut Map<String, Value>,
-}
-
-impl Operations<'_> {
-    fn add(&mut self, path: &str, verbs: &[(&str, Verb, &str)], subresource: Option<&str>) {
-        let mut item = Map::new();
-        for (method, verb, action) in verbs {
-            if self.kind.allows(*verb, subresource) {
-                item.insert((*method).to_owned(), self.operation(method, action));
-            }
-        }
-        if item.is_empty() {
-            return;
-        }
-        let parameters: Vec<Value> = ["name", "namespace"]
-            .into_iter()
-            .filter(|name| path.contains(&format!("{{{name}}}")))
-            .map(|name| self.parameter(name, "path", "string"))
-            .collect();
-        item.insert("parameters".to_owned(), json!(parameters));
-        self.paths.insert(path.to_owned(), Value::Object(item));
-    }
-
-    fn operation(&self, method: &str, action: &str) -> Value {
-        let (group, version, kind) = self.identity;
-        let own = self.kind.kind == kind;
-        let definition = match (action, own) {
-            ("list", _) => list_name(self.kind),
-            ("delete" | "deletecollection", _) => STATUS.to_owned(),
-            (_, true) => self.kind.definition.to_owned(),
-            _ => plimsoll_catalogue::by_kind(group, version, kind)
-                .map_or_else(String::new, |kind| kind.definition.to_owned()),
-        };
-        let mut parameters: Vec<Value> = match method {
-            "post" | "put" | "patch" => {
-                let mut names =
-                    vec![("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
-                names.extend((method == "patch").then_some(("force", "boolean")));
-                names.into_iter().map(|(name, kind)| self.parameter(name, "query", kind)).collect()
-            }
-            "delete" => {
-                [("dryRun", "string"), ("gracePeriodSeconds", "integer"), ("propagationPolicy", "string")]
-                    .into_iter()
-                    .map(|(name, kind)| self.parameter(name, "query", kind))
-                    .collect()
-            }
-            _ if action == "list" => [
-                ("continue", "string"),
-                ("fieldSelector", "string"),
-                ("labelSelector", "string"),
-                ("limit", "integer"),
-                ("resourceVersion", "string"),
-                ("watch", "boolean"),
-            ]
-            .into_iter()
-            .map(|(name, kind)| self.parameter(name, "query", kind))
-            .collect(),
-            _ => Vec::new(),
-        };
-        let schema = if definition.is_empty() {
-            json!({"type": "string"})
-        } else {
-            json!({"$ref": self.style.reference(&definition)})
-        };
-        let mut operation = json!({
-            "description": format!("{action} {kind}"),
-            "operationId": format!("{action}{}{}{kind}", capital(group), capital(version)),
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
-        });
-        let body = match method {
-            "post" | "put" => Some(
-                json!({"$ref": self.style.reference(if definition.is_empty() { STATUS } else { &definition })}),
-            ),
-            "patch" => Some(json!({"$ref": self.style.reference(PATCH)})),
-            _ => None,
-        };
-        match self.style {
-            Style::V3 => {
-                if let Some(body) = body {
-                    operation["requestBody"] = json!({"content": {"*/*": {"schema": body}}});
-                }
-                operation["responses"] = json!({"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}});
-            }
-            Style::V2 => {
-                parameters.extend(
-                    body.map(|body| json!({"name": "body", "in": "body", "required": true, "schema": body})),
-                );
-                operation["consumes"] = json!(["application/json", "application/yaml"]);
-                operation["produces"] = json!(["application/json", "application/yaml"]);
-                operation["schemes"] = json!(["https"]);
-                operation["responses"] = json!({"200": {"description": "OK", "schema": schema}});
-            }
-        }
-        operation["parameters"] = json!(parameters);
-        operation
-    }
-
-    fn parameter(&self, name: &str, place: &str, kind: &str) -> Value {
-        let mut parameter = json!({"name": name, "in": place});
-        if place == "path" {
-            parameter["required"] = json!(true);
-        }
-        match self.style {
-            Style::V2 => {
-                parameter["type"] = json!(kind);
-                parameter["uniqueItems"] = json!(true);
-            }
-            Style::V3 => parameter["schema"] = json!({"type": kind, "uniqueItems": true}),
-        }
-        parameter
-    }
-}
-
-fn capital(text: &str) -> String {
-    text.split(['.', '/'])
-        .map(|word| word[..1.min(word.len())].to_uppercase() + &word[1.min(word.len())..])
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,5 +336,85 @@ mod tests {
         assert_eq!(containers["x-kubernetes-list-type"], "map");
         assert_eq!(all["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"][0]["kind"], "Pod");
         assert!(all["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["allOf"][0]["$ref"].is_string());
+    }
+
+    /// Differences that stay, and why.
+    const EXPLAINED: [(&str, &str); 6] = [
+        ("io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", "changed in v1.37"),
+        ("io.k8s.api.resource.v1.Device", "changed in v1.37"),
+        ("io.k8s.api.resource.v1.NodeAllocatableResourceMapping", "gone in v1.37"),
+        (
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
+            "a type keeps old clients from guessing",
+        ),
+        ("io.k8s.apimachinery.pkg.api.resource.Quantity", "numbers are quantities, too"),
+        ("io.k8s.apimachinery.pkg.version.Info", "only /version has it, which no generated client asks"),
+    ];
+
+    fn facts(definition: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut note = |place: &str, value: &Value| {
+            for key in ["type", "format", "$ref", "required", "x-kubernetes-int-or-string"] {
+                let mut value = value.get(key).cloned().unwrap_or_default();
+                if let Some(list) = value.as_array_mut() {
+                    list.sort_by_key(Value::to_string);
+                }
+                if !value.is_null() {
+                    found.push(format!("{place} {key} {value}"));
+                }
+            }
+            for (key, value) in value.as_object().into_iter().flatten() {
+                let identity = key == "x-kubernetes-group-version-kind"
+                    && value.as_array().is_some_and(|list| list.len() > 1);
+                if key.starts_with("x-kubernetes-") && !identity {
+                    found.push(format!("{place} {key} {value}"));
+                }
+            }
+            if value.get("description").is_some() {
+                found.push(format!("{place} is described"));
+            }
+        };
+        note("", definition);
+        for (name, property) in definition["properties"].as_object().into_iter().flatten() {
+            note(name, property);
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn definitions_are_those_that_upstream_publishes() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../../shared/reference/openapi-v2.json");
+        let Ok(bytes) = std::fs::read(path) else { return };
+        let published: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let ours = definitions(Style::V2);
+        let mut differences = Vec::new();
+        for (name, definition) in published["definitions"].as_object().into_iter().flatten() {
+            if name.contains("alpha")
+                || name.contains("beta")
+                || EXPLAINED.iter().any(|(known, _)| known == name)
+            {
+                continue;
+            }
+            let Some(mine) = ours.get(name) else {
+                differences.push(format!("{name} is missing"));
+                continue;
+            };
+            let (theirs, mine) = (facts(definition), facts(mine));
+            for fact in theirs.iter().filter(|fact| !mine.contains(fact)) {
+                differences.push(format!("{name}: - {fact}"));
+            }
+            // What v1.36 has no field of came with v1.37.
+            let old = |fact: &&String| {
+                let field = fact.split(' ').next().unwrap_or_default();
+                (field.is_empty() || definition["properties"].get(field).is_some())
+                    && !fact.ends_with(" is described")
+            };
+            for fact in mine.iter().filter(|fact| !theirs.contains(fact)).filter(old) {
+                differences.push(format!("{name}: + {fact}"));
+            }
+        }
+        assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
     }
 }
