@@ -108,7 +108,8 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, expr: &mut Expr) -> Type {
-        if let Some(name) = expr.qualified_name().filter(|name| self.is_type_name(name)) {
+        let qualified = expr.qualified_name();
+        if let Some(name) = qualified.filter(|name| self.is_type_name(name) || self.is_qualified_variable(name)) {
             expr.kind = Kind::Ident(name.clone());
             return self.ident(&name, expr.at);
         }
@@ -116,6 +117,12 @@ impl Checker<'_> {
         let Kind::Select { operand, field, test } = &mut expr.kind else { return Type::Error };
         let ty = self.field(at, operand, field, false);
         if *test { Type::Bool } else { self.unifier.substitute(&ty, false) }
+    }
+
+    /// A variable whose name has a dot, such as `authorizer.requestResource`.
+    fn is_qualified_variable(&self, name: &str) -> bool {
+        let root = name.split('.').next().unwrap_or(name);
+        self.environment.declared(name).is_some() && self.scopes.iter().all(|(known, _)| known != root)
     }
 
     fn is_type_name(&self, name: &str) -> bool {
