@@ -12,6 +12,7 @@ pub mod matching;
 pub mod plugin_config;
 pub mod plugins;
 pub mod pod_security;
+pub mod policy;
 pub mod priority;
 pub mod quota;
 pub mod rbac;

@@ -8,6 +8,7 @@
 //! - [`merge_patch`]: RFC 7386, objects merged, everything else replaced;
 //! - [`strategic_merge`]: lists merged by the keys that the API types declare;
 //! - [`apply::apply`]: server-side apply: merge, prune, conflicts, ownership;
+//! - [`overlay`]: the same merge for policies, which own nothing;
 //! - [`managed::track`]: ownership after every other write.
 
 pub mod apply;
@@ -20,6 +21,7 @@ mod go;
 mod json_patch;
 pub mod managed;
 mod merge_patch;
+mod overlay;
 pub mod paths;
 mod remove;
 mod strategic;
@@ -29,5 +31,6 @@ pub use error::{ApplyError, Conflict, PatchError};
 pub use go::go_text;
 pub use json_patch::{MAX_OPERATIONS, json_patch};
 pub use merge_patch::merge_patch;
+pub use overlay::overlay;
 pub use strategic::strategic_merge;
 pub use typed::Typed;
