@@ -18,6 +18,7 @@ use tower::util::BoxCloneService;
 use crate::address::Addresses;
 use crate::admit::Admission;
 use crate::admit::hooks::Hooks;
+use crate::admit::policies::Policies;
 use crate::aggregate::{Aggregator, availability};
 use crate::audit::Auditor;
 use crate::authenticators::Authenticators;
@@ -46,6 +47,7 @@ pub(crate) struct Api {
     pub(crate) advertise: std::net::SocketAddr,
     pub(crate) rbac: Rbac,
     pub(crate) hooks: Arc<Hooks>,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
@@ -141,6 +143,7 @@ impl Server {
             advertise: config.advertise,
             rbac,
             hooks: Hooks::follow(&store, &admission.plugins),
+            policies: Policies::follow(&store, &admission.plugins),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use plimsoll_catalogue::{Kind, Verb};
+use plimsoll_meta::field::FieldError;
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, Revision, StoreError};
 use serde_json::{Value, json};
@@ -167,7 +168,8 @@ impl Write<'_> {
         self.kind.prepare_create(&mut object);
         let name = meta(&object, "name").to_owned();
         let reserved = self.api.addresses.reserve(self.kind, &mut object, None)?;
-        let errors = self.kind.validate(&object);
+        let mut errors = self.kind.validate(&object);
+        errors.extend(self.misexpressed(&object, None));
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
         }
@@ -191,6 +193,14 @@ impl Write<'_> {
         };
         reserved.keep();
         Ok(Written { bytes: present::bytes(self.api, self.kind, &entry).await?, created: true })
+    }
+
+    /// What is wrong with the expressions of what configures admission.
+    fn misexpressed(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        match self.kind.group == "admissionregistration.k8s.io" && self.subresource.is_none() {
+            true => plimsoll_admission::policy::check::check(object, old),
+            false => Vec::new(),
+        }
     }
 
     /// The namespace of the request, and nothing of what only the server gives.
@@ -276,7 +286,8 @@ impl Write<'_> {
         self.kind.default(&mut new);
         self.kind.prepare_update(&mut new, old, self.subresource);
         let reserved = self.api.addresses.reserve(self.kind, &mut new, Some(old))?;
-        let errors = self.kind.validate_update(&new, old, self.subresource);
+        let mut errors = self.kind.validate_update(&new, old, self.subresource);
+        errors.extend(self.misexpressed(&new, Some(old)));
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, self.name, &errors));
         }

@@ -109,7 +109,9 @@ impl Checker<'_> {
 
     fn select(&mut self, expr: &mut Expr) -> Type {
         let qualified = expr.qualified_name();
-        if let Some(name) = qualified.filter(|name| self.is_type_name(name) || self.is_qualified_variable(name)) {
+        if let Some(name) =
+            qualified.filter(|name| self.is_type_name(name) || self.is_qualified_variable(name))
+        {
             expr.kind = Kind::Ident(name.clone());
             return self.ident(&name, expr.at);
         }

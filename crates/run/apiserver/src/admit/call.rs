@@ -11,6 +11,7 @@ use plimsoll_meta::status::Status;
 
 use super::hooks::Ready;
 use super::subject::Subject;
+use crate::audit;
 
 /// Why a webhook has no verdict.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub(crate) async fn ask(
     let answer = post(ready, review.encode(version).into()).await.map_err(failed)?;
     let verdict = Verdict::read(hook, version, &uid, mutation, &answer).map_err(failed)?;
     subject.warnings.extend(verdict.warnings.iter().cloned());
+    verdict.annotations.iter().for_each(|(key, value)| audit::annotate(key, value));
     Ok(verdict)
 }
 

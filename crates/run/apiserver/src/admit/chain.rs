@@ -1,8 +1,8 @@
 //! Everything that judges a request, in upstream's order.
 //!
-//! What may change the object: built-in plugins, then webhooks. When a webhook changed it, all of them get a
-//! second look, as far as they want one. What only says yes or no, after validation: built-in plugins, then
-//! webhooks.
+//! What may change the object: built-in plugins, then policies, then webhooks. When a policy or webhook changed
+//! it, all of them get a second look, as far as they want one. What only says yes or no, after validation:
+//! built-in plugins, then policies, then webhooks.
 
 use plimsoll_admission::matching::Operation;
 use plimsoll_admission::webhook::Reinvocation;
@@ -11,7 +11,7 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use super::subject::{Subject, options};
-use super::{mutating, validating};
+use super::{mutating, mutating_policies, validating, validating_policies};
 use crate::delete;
 use crate::server::Api;
 use crate::stages::Asked;
@@ -33,7 +33,7 @@ pub(crate) async fn mutate(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     super::mutate(write, operation, object, old).await?;
-    if matches!(write.judged, Judged::Before) || write.api.hooks.mutating().is_empty() {
+    if matches!(write.judged, Judged::Before) || !changes(write.api) {
         return Ok(());
     }
     let subject = subject(write, operation);
@@ -49,7 +49,7 @@ pub(crate) async fn mutate(
     Ok(())
 }
 
-/// One round of webhooks, which see the object or a view of it; tells whether they changed it.
+/// One round of policies and webhooks, which see the object or a view of it; tells whether they changed it.
 async fn change(
     write: &Write<'_>,
     subject: &Subject<'_>,
@@ -59,14 +59,31 @@ async fn change(
     rounds: &mut Reinvocation,
 ) -> Result<bool, Status> {
     let Judged::View(view) = write.judged else {
-        return mutating::mutate(subject, object, old, round, rounds).await;
+        return dynamic(subject, object, old, round, rounds).await;
     };
     let (mut shown, was) = (view.show(object), old.map(|old| view.show(old)));
-    let changed = mutating::mutate(subject, &mut shown, was.as_ref(), round, rounds).await?;
+    let changed = dynamic(subject, &mut shown, was.as_ref(), round, rounds).await?;
     if changed {
         view.take(object, &shown);
     }
     Ok(changed)
+}
+
+async fn dynamic(
+    subject: &Subject<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+    round: Round,
+    rounds: &mut Reinvocation,
+) -> Result<bool, Status> {
+    let by_policy = mutating_policies::mutate(subject, object, old, round, rounds).await?;
+    let by_webhook = mutating::mutate(subject, object, old, round, rounds).await?;
+    Ok(by_policy || by_webhook)
+}
+
+async fn check(subject: &Subject<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+    validating_policies::validate(subject, object, old).await?;
+    validating::validate(subject, object, old).await
 }
 
 /// Has the last word about a write that is otherwise valid.
@@ -77,16 +94,16 @@ pub(crate) async fn validate(
     old: Option<&Value>,
 ) -> Result<(), Status> {
     super::validate(write, operation, object, old).await?;
-    if write.api.hooks.validating().is_empty() {
+    if !checks(write.api) {
         return Ok(());
     }
     let subject = subject(write, operation);
     match write.judged {
         Judged::Before => Ok(()),
-        Judged::Object => validating::validate(&subject, Some(object), old).await,
+        Judged::Object => check(&subject, Some(object), old).await,
         Judged::View(view) => {
             let was = old.map(|old| view.show(old));
-            validating::validate(&subject, Some(&view.show(object)), was.as_ref()).await
+            check(&subject, Some(&view.show(object)), was.as_ref()).await
         }
     }
 }
@@ -125,16 +142,25 @@ pub(crate) async fn action(
     judge(&Subject::of_action(api, asked, kind, path, operation)?, body, None).await
 }
 
-/// Is there anybody to ask?
+/// Is there anybody who may change objects?
+fn changes(api: &Api) -> bool {
+    !api.hooks.mutating().is_empty() || !api.policies.mutating().is_empty()
+}
+
+/// Is there anybody who may refuse objects?
+fn checks(api: &Api) -> bool {
+    !api.hooks.validating().is_empty() || !api.policies.validating().is_empty()
+}
+
 fn awake(api: &Api) -> bool {
-    !api.hooks.mutating().is_empty() || !api.hooks.validating().is_empty()
+    changes(api) || checks(api)
 }
 
 async fn judge(subject: &Subject<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
     let mut rounds = Reinvocation::default();
-    mutating::mutate(subject, object, old, Round::First, &mut rounds).await?;
+    dynamic(subject, object, old, Round::First, &mut rounds).await?;
     if rounds.is_needed() {
-        mutating::mutate(subject, object, old, Round::Second, &mut rounds).await?;
+        dynamic(subject, object, old, Round::Second, &mut rounds).await?;
     }
-    validating::validate(subject, mutating::present(object), old).await
+    check(subject, mutating::present(object), old).await
 }

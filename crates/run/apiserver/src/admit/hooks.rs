@@ -8,12 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use http::Uri;
 use plimsoll_admission::plugins::{Plugin, Plugins};
+use plimsoll_admission::policy::{Conditions, Match};
 use plimsoll_admission::webhook::{Hook, hooks};
 use plimsoll_catalogue::Kind;
+use plimsoll_meta::status::Status;
 use plimsoll_remote::{Authorities, Remote, client_tls};
 use plimsoll_store::Store;
 use serde_json::Value;
 
+use super::expressions::{Scene, answered};
+use super::seen::Seen;
+use super::subject::Subject;
 use crate::follow::{Follower, follow};
 use crate::object::meta;
 use crate::reach::ServiceNames;
@@ -30,10 +35,46 @@ const LIMIT: usize = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) hook: Hook,
+    /// What else must hold of a request.
+    pub(crate) conditions: Conditions,
     /// With the time that it has.
     pub(crate) url: String,
     /// The client, or why there can be none.
     pub(crate) way: Result<(Remote, Uri), String>,
+}
+
+impl Ready {
+    /// Whether the webhook's conditions hold for a request.
+    ///
+    /// # Errors
+    /// The 403 of a condition that failed, unless failures are ignored.
+    pub(crate) async fn wants(
+        &self,
+        subject: &Subject<'_>,
+        seen: &Seen,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<bool, Status> {
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let (shown, before) =
+            (seen.show_present(subject, object).await?, seen.show_present(subject, old).await?);
+        let scene = Scene::new(subject, seen, object, old);
+        let run = |authorizer: &dyn plimsoll_cel::Authorizer| {
+            let input = scene.input(shown.as_deref(), before.as_deref(), &Value::Null, authorizer);
+            self.conditions.hold(input, self.hook.failure_policy)
+        };
+        match answered(subject, run).await {
+            Match::Yes => Ok(true),
+            Match::No => Ok(false),
+            Match::Failed(error) => {
+                let attributes = subject.attributes(object, old);
+                let resource = attributes.target.resource;
+                Err(Status::forbidden(resource.group, resource.resource, attributes.name, error))
+            }
+        }
+    }
 }
 
 /// All webhooks of one kind, in the order of their calls.
@@ -127,7 +168,8 @@ impl Clients {
     fn ready(&self, hook: Hook) -> Ready {
         let url = hook.location.url_within(hook.timeout);
         let way = self.way(&hook, &url);
-        Ready { hook, url, way }
+        let conditions = Conditions::of_webhook(hook.conditions.clone());
+        Ready { hook, conditions, url, way }
     }
 
     fn way(&self, hook: &Hook, url: &str) -> Result<(Remote, Uri), String> {

@@ -10,13 +10,18 @@ mod certificates;
 pub(crate) mod chain;
 mod configuration;
 pub(crate) mod connection;
+mod expressions;
 pub(crate) mod hooks;
 mod mutating;
+mod mutating_policies;
 mod node_restriction;
+mod params;
 mod pod_security;
+pub(crate) mod policies;
 mod seen;
 mod subject;
 mod validating;
+mod validating_policies;
 
 use plimsoll_access::node::{self, Attempt};
 pub(crate) use plimsoll_admission::matching::Operation;

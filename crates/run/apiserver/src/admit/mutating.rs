@@ -30,6 +30,9 @@ pub(crate) async fn mutate(
         if round == Round::Second && !rounds.wants(&ready.hook.id) {
             continue;
         }
+        if !ready.wants(subject, &seen, present(object), old).await? {
+            continue;
+        }
         if let Some(changed) = call(ready, subject, &seen, object, old).await? {
             *object = changed;
             any = true;
@@ -50,14 +53,8 @@ async fn call(
     object: &Value,
     old: Option<&Value>,
 ) -> Result<Option<Value>, Status> {
-    let shown = match present(object) {
-        Some(object) => Some(seen.show(subject, object).await?),
-        None => None,
-    };
-    let before = match old {
-        Some(old) => Some(seen.show(subject, old).await?),
-        None => None,
-    };
+    let shown = seen.show_present(subject, present(object)).await?;
+    let before = seen.show_present(subject, old).await?;
     let versioned = Versioned { target: seen.target, object: shown.as_deref(), old: before.as_deref() };
     let attributes = subject.attributes(present(object), old);
     let patch = match ask(ready, subject, &attributes, versioned, Mutation::Allowed).await {
@@ -80,7 +77,7 @@ async fn call(
     };
     let patched = plimsoll_merge::json_patch(shown.into_owned(), &Value::Array(patch))
         .map_err(|error| Status::internal(error.to_string()))?;
-    let changed = seen.take(subject, patched).await?;
+    let changed = seen.back(subject, seen.settle(subject, patched)?).await?;
     Ok((changed != *object).then_some(changed))
 }
 

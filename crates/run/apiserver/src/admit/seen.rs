@@ -54,30 +54,51 @@ impl Seen {
         converted(subject, self.own, self.kind, object.clone()).await.map(Cow::Owned)
     }
 
-    /// A changed object, held against its kind, with its defaults, in the version of the request.
+    /// [`Seen::show`] of a state that there may not be.
+    pub(crate) async fn show_present<'v>(
+        &self,
+        subject: &Subject<'_>,
+        object: Option<&'v Value>,
+    ) -> Result<Option<Cow<'v, Value>>, Status> {
+        match object {
+            Some(object) => self.show(subject, object).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A changed object, held against its kind and with its defaults.
     ///
     /// # Errors
     /// The 500 that upstream answers when a webhook makes of an object what cannot be one.
-    pub(crate) async fn take(&self, subject: &Subject<'_>, mut object: Value) -> Result<Value, Status> {
-        let whole = self.target.kind.kind == self.kind.kind && self.target.kind.group == self.kind.group;
-        if let Some(shape) = self.shape(subject, whole)? {
+    pub(crate) fn settle(&self, subject: &Subject<'_>, mut object: Value) -> Result<Value, Status> {
+        if let Some(shape) = self.own_shape(subject)? {
             let api_version = self.target.kind.api_version();
             let expected = Expected { api_version: &api_version, kind: self.target.kind.kind, shape: &shape };
             decode::check(expected, FieldValidation::Ignore, Vec::new(), &mut object, &mut Vec::new())
                 .map_err(|status| Status::internal(status.message))?;
         }
-        if whole {
+        if self.is_whole() {
             self.kind.default(&mut object);
         }
+        Ok(object)
+    }
+
+    /// An object as the judge sees it in the version of the request.
+    pub(crate) async fn back(&self, subject: &Subject<'_>, object: Value) -> Result<Value, Status> {
         if self.target.kind == subject.target.kind {
             return Ok(object);
         }
         converted(subject, self.kind, self.own, object).await
     }
 
+    /// The body is the object itself, not one of another type that stands for it.
+    fn is_whole(&self) -> bool {
+        self.target.kind.kind == self.kind.kind && self.target.kind.group == self.kind.group
+    }
+
     /// The type of the body, where there is one.
-    fn shape(&self, subject: &Subject<'_>, whole: bool) -> Result<Option<Shape>, Status> {
-        if whole {
+    pub(crate) fn own_shape(&self, subject: &Subject<'_>) -> Result<Option<Shape>, Status> {
+        if self.is_whole() {
             return Shape::of(subject.api, self.kind).map(Some);
         }
         Ok(match self.target.kind.kind {

@@ -27,7 +27,10 @@ pub(crate) async fn validate(
     let mut wanted = Vec::new();
     for ready in hooks.iter() {
         if let Some(target) = ready.hook.criteria.target(&attributes, subject)? {
-            wanted.push((ready, Seen::new(subject, &target)?));
+            let seen = Seen::new(subject, &target)?;
+            if ready.wants(subject, &seen, object, old).await? {
+                wanted.push((ready, seen));
+            }
         }
     }
     let calls = wanted.iter().map(|(ready, seen)| call(ready, subject, seen, object, old));
@@ -41,14 +44,8 @@ async fn call(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let shown = match object {
-        Some(object) => Some(seen.show(subject, object).await?),
-        None => None,
-    };
-    let before = match old {
-        Some(old) => Some(seen.show(subject, old).await?),
-        None => None,
-    };
+    let shown = seen.show_present(subject, object).await?;
+    let before = seen.show_present(subject, old).await?;
     let versioned = Versioned { target: seen.target, object: shown.as_deref(), old: before.as_deref() };
     let attributes = subject.attributes(object, old);
     match ask(ready, subject, &attributes, versioned, Mutation::Forbidden).await {

@@ -14,6 +14,7 @@ mod objects;
 mod patches;
 mod plugins;
 mod pod_security;
+mod policies;
 mod quotas;
 mod remote;
 mod walk;
