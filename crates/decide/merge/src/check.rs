@@ -42,6 +42,7 @@ fn fields(value: &Value, typed: Typed<'_>, path: &str, found: &mut Vec<String>) 
         let path = format!("{path}.{key}");
         match kind.field(key) {
             Some(_) => visit(value, typed.patch(key).1, &path, found),
+            None if kind.rest.is_some() => visit(value, typed.patch(key).1, &path, found),
             None => found.push(format!("{path}: field not declared in schema")),
         }
     }
@@ -103,7 +104,7 @@ fn shown(node: &Node, value: &Value) -> String {
 /// What the type expects, if the value is not that.
 fn unexpected(node: &Node, value: &Value) -> Option<&'static str> {
     let (fits, expected) = match node {
-        Node::Any => (true, ""),
+        Node::Any | Node::Deduced => (true, ""),
         Node::Boolean => (value.is_boolean(), "boolean"),
         Node::Integer { .. } | Node::Number => (value.is_number(), "numeric (int or float)"),
         Node::String | Node::Bytes | Node::Time | Node::MicroTime => (value.is_string(), "string"),

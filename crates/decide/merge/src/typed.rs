@@ -47,6 +47,7 @@ impl<'s> Typed<'s> {
             return if sample.is_object() { Shape::Fields(Fields::Map(Typed(None))) } else { Shape::Leaf };
         };
         match (schemas.node(id), sample) {
+            (Node::Deduced, _) => Typed::DEDUCED.shape(sample),
             (Node::Struct(kind), Value::Object(_) | Value::Null) if kind.kind == MapKind::Granular => {
                 Shape::Fields(Fields::Struct(schemas, kind))
             }
@@ -66,7 +67,7 @@ impl<'s> Typed<'s> {
         match self.0.map(|(schemas, id)| (schemas, schemas.node(id))) {
             Some((schemas, Node::Struct(kind))) => match kind.field(key) {
                 Some(field) => (field.patch.clone(), Typed(Some((schemas, field.node)))),
-                None => (Patch::default(), Typed(None)),
+                None => (Patch::default(), Typed(kind.rest.map(|rest| (schemas, rest)))),
             },
             Some((schemas, Node::Map { value, .. })) => (Patch::default(), Typed(Some((schemas, *value)))),
             _ => (Patch::default(), Typed(None)),
@@ -84,10 +85,11 @@ impl<'s> Typed<'s> {
     /// The value that a key field of a list element has when it is left out.
     pub(crate) fn key_default(self, key: &str) -> Option<Value> {
         match self.node() {
-            // The one key field with a default in the built-in API.
+            // The one key field with a default in the built-in API, whose schemas carry none.
             Some(Node::Struct(kind)) if key == "protocol" && PORTS.contains(&kind.name.as_str()) => {
                 Some(Value::String("TCP".to_owned()))
             }
+            Some(Node::Struct(kind)) => kind.field(key)?.default.clone(),
             _ => None,
         }
     }
@@ -99,7 +101,9 @@ impl<'s> Fields<'s> {
     /// The place of the entry `key`.
     pub(crate) fn child(self, key: &str) -> Typed<'s> {
         match self {
-            Fields::Struct(schemas, kind) => Typed(kind.field(key).map(|field| (schemas, field.node))),
+            Fields::Struct(schemas, kind) => {
+                Typed(kind.field(key).map(|field| field.node).or(kind.rest).map(|node| (schemas, node)))
+            }
             Fields::Map(value) => value,
         }
     }

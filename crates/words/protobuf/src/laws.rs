@@ -37,7 +37,7 @@ impl Source<'_> {
         }
         let number = self.next();
         match builtin().node(id) {
-            Node::Any => json!({"f:a": [number, null, "x", {"b": 1.5}]}),
+            Node::Any | Node::Deduced => json!({"f:a": [number, null, "x", {"b": 1.5}]}),
             Node::Boolean => json!(true),
             Node::Integer { bits: 64 } => json!(i64::from(number) * 7_000_000_000 - 900_000_000_001),
             Node::Integer { .. } => json!(i32::from(number) * 1_000_000 - 99_999_999),

@@ -241,7 +241,7 @@ impl<'a> Builder<'a> {
             return Some(*shape);
         }
         Some(match self.schemas.node(id) {
-            Node::Any => Shape::Json,
+            Node::Any | Node::Deduced => Shape::Json,
             Node::Boolean => Shape::Bool,
             Node::Integer { bits: 64 } => Shape::Int64,
             Node::Integer { .. } => Shape::Int32,

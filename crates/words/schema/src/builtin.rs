@@ -205,13 +205,19 @@ impl<'a> Builder<'a> {
             properties.iter().map(|(field, shape)| self.field(name, field, shape, &required)).collect();
         fields.sort_by(|a, b| a.name.cmp(&b.name));
         let kind = map_kind(self.rule(name, ""));
-        Node::Struct(Struct { name: name.to_owned(), fields, kind })
+        Node::Struct(Struct { name: name.to_owned(), fields, kind, rest: None })
     }
 
     fn field(&mut self, definition: &str, name: &str, shape: &Value, required: &[&str]) -> Field {
         let rule = self.rule(definition, name);
         let node = self.place(shape, rule);
-        Field { name: name.to_owned(), node, required: required.contains(&name), patch: patch(rule) }
+        Field {
+            name: name.to_owned(),
+            node,
+            required: required.contains(&name),
+            patch: patch(rule),
+            default: None,
+        }
     }
 
     fn rule(&self, definition: &str, field: &str) -> &'static str {

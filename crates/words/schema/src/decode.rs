@@ -71,7 +71,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn node(&mut self, id: NodeId, value: &mut Value) -> Result<(), Misfit> {
         match self.schemas.node(id) {
-            Node::Any => Ok(()),
+            Node::Any | Node::Deduced => Ok(()),
             Node::Boolean => self.expect(value.is_boolean(), value, "bool"),
             Node::Integer { bits } => self.integer(*bits, value),
             Node::Number => self.expect(value.is_number(), value, "float64"),

@@ -31,6 +31,8 @@ pub struct Schemas {
 pub enum Node {
     /// Any JSON value, kept as it is (`RawExtension`, `JSON`, `FieldsV1`).
     Any,
+    /// Any JSON value, whose parts are told apart by what they are: maps have entries, lists are whole.
+    Deduced,
     /// `true` or `false`.
     Boolean,
     /// A whole number of 32 or 64 bits.
@@ -79,6 +81,8 @@ pub struct Struct {
     pub fields: Vec<Field>,
     /// Ownership in server-side apply.
     pub kind: MapKind,
+    /// Shape of fields that are not listed; without it there are none.
+    pub rest: Option<NodeId>,
 }
 
 impl Struct {
@@ -99,6 +103,8 @@ pub struct Field {
     pub required: bool,
     /// Strategic merge patch behaviour.
     pub patch: Patch,
+    /// The value that it has when it is left out, if its kind says so in its schema.
+    pub default: Option<serde_json::Value>,
 }
 
 /// How strategic merge patch treats a field (`x-kubernetes-patch-strategy`, `-merge-key`).
@@ -159,6 +165,36 @@ impl Schemas {
     /// Names a node so that [`Schemas::lookup`] finds it.
     pub fn name(&mut self, definition: &str, id: NodeId) {
         self.names.insert(definition.to_owned(), id);
+    }
+
+    /// Copies a type of another set with all that it refers to.
+    pub fn adopt(&mut self, other: &Schemas, id: NodeId) -> NodeId {
+        let mut copied = HashMap::new();
+        self.adopt_once(other, id, &mut copied)
+    }
+
+    fn adopt_once(&mut self, other: &Schemas, id: NodeId, copied: &mut HashMap<NodeId, NodeId>) -> NodeId {
+        if let Some(there) = copied.get(&id) {
+            return *there;
+        }
+        // The place comes first, because types refer to themselves.
+        let place = self.push(Node::Any);
+        copied.insert(id, place);
+        let mut node = other.node(id).clone();
+        match &mut node {
+            Node::Map { value: inner, .. } | Node::List { item: inner, .. } => {
+                *inner = self.adopt_once(other, *inner, copied);
+            }
+            Node::Struct(shape) => {
+                let fields = shape.fields.iter_mut().map(|field| &mut field.node);
+                for inner in fields.chain(shape.rest.as_mut()) {
+                    *inner = self.adopt_once(other, *inner, copied);
+                }
+            }
+            _ => {}
+        }
+        self.set(place, node);
+        place
     }
 
     /// Replaces a node, for types that refer to themselves.
