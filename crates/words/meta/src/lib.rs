@@ -1,4 +1,4 @@
-//! The words that every part of the system uses: quantities, durations, selectors, names,
+//! The words that every part of the system uses: quantities, durations, selectors, names, JSON paths,
 //! field paths and the errors that clients see.
 //!
 //! What enters is text or JSON, what leaves are checked values or upstream's messages.
@@ -6,6 +6,7 @@
 
 pub mod duration;
 pub mod field;
+pub mod json_path;
 pub mod name;
 pub mod quantity;
 pub mod selector;
