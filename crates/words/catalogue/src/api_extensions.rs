@@ -95,6 +95,24 @@ impl Strategy for CustomResourceDefinition {
         stored_versions(object);
     }
 
+    fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
+        if subresource.is_some() {
+            return;
+        }
+        if let Some(status) = old.get("status") {
+            new.put("status", status.clone());
+        }
+        let storage = new.list("spec.versions").iter().find(|version| version.flag("storage"));
+        let Some(name) = storage.map(|version| version.text("name").to_owned()) else { return };
+        if let (false, Some(status)) =
+            (new.texts("status.storedVersions").contains(&name.as_str()), new.object("status"))
+        {
+            let mut stored = status.list("storedVersions").to_vec();
+            stored.push(name.into());
+            status.put("storedVersions", stored);
+        }
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         custom_resource_rules::check(object, &mut report);
@@ -108,6 +126,8 @@ impl Strategy for CustomResourceDefinition {
         if subresource.is_none() {
             custom_resource_rules::check(new, &mut report);
             custom_resource_rules::check_update(new, old, &mut report);
+        } else {
+            custom_resource_rules::check_status(new, &mut report);
         }
         report.into_errors()
     }

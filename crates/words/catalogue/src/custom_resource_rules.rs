@@ -44,9 +44,10 @@ fn check_group(group: &str, path: &Path, report: &mut Report) {
     }
 }
 
+const APPROVAL: &str = "api-approved.kubernetes.io";
+
 /// Groups of the project itself need its approval.
 pub(crate) fn check_approval(object: &Value, report: &mut Report) {
-    const APPROVAL: &str = "api-approved.kubernetes.io";
     let group = object.text("spec.group");
     let is_protected = ["k8s.io", "kubernetes.io"]
         .iter()
@@ -85,12 +86,9 @@ fn check_versions(spec: &Value, path: &Path, report: &mut Report) {
         if !version.has("schema.openAPIV3Schema") {
             report.required(&path.child("schema").child("openAPIV3Schema"), "schemas are required");
         }
-        if version.flag("deprecated") || !version.has("deprecationWarning") {
-            continue;
-        }
-        let shown = version["deprecationWarning"].clone();
-        report.invalid(&path.child("deprecationWarning"), shown, "can only be set for deprecated versions");
+        check_deprecation(version, &path.child("deprecationWarning"), report);
     }
+    check_shared(versions, report);
     let repeated = (0..versions.len())
         .any(|at| names_of(&versions[..at]).any(|other| other == versions[at].text("name")));
     if repeated {
@@ -101,7 +99,110 @@ fn check_versions(spec: &Value, path: &Path, report: &mut Report) {
     }
 }
 
+fn check_deprecation(version: &Value, path: &Path, report: &mut Report) {
+    let Some(warning) = version.at("deprecationWarning").and_then(Value::as_str) else { return };
+    if !version.flag("deprecated") {
+        report.invalid(path, warning, "can only be set for deprecated versions");
+        return;
+    }
+    if warning.len() > 256 {
+        report.invalid(path, warning, "must be <= 256 characters long");
+    }
+    if warning.is_empty() {
+        report.invalid(path, warning, "must not be an empty string");
+    }
+    if let Some((at, _)) = warning.char_indices().find(|(_, char)| char.is_control()) {
+        let detail = format!(
+            "must only contain printable UTF-8 characters; non-printable character found at index {at}"
+        );
+        report.invalid(path, warning, detail);
+    }
+}
+
+/// Subresources and columns; where all versions have the same, upstream's unversioned form has them once.
+fn check_shared(versions: &[Value], report: &mut Report) {
+    for (key, check) in [
+        ("subresources", check_subresources as fn(&Value, &Path, &mut Report)),
+        ("additionalPrinterColumns", check_columns),
+    ] {
+        let there = |version: &Value| version.has(key) && version.at(key) == versions[0].at(key);
+        if !versions.is_empty() && versions.iter().all(there) {
+            check(&versions[0][key], &Path::root("spec").child(key), report);
+            continue;
+        }
+        for (at, version) in versions.iter().enumerate() {
+            check(&version[key], &Path::root("spec").child("versions").index(at).child(key), report);
+        }
+    }
+}
+
+fn check_subresources(subresources: &Value, path: &Path, report: &mut Report) {
+    let Some(scale) = subresources.at("scale") else { return };
+    for (field, roots, required) in [
+        ("specReplicasPath", &["spec"][..], true),
+        ("statusReplicasPath", &["status"], true),
+        ("labelSelectorPath", &["spec", "status"], false),
+    ] {
+        let (at, text) = (path.child(&format!("scale.{field}")), scale.text(field));
+        let is_below = |root: &&str| text.starts_with(&format!(".{root}."));
+        if text.is_empty() {
+            if required {
+                report.required(&at, "");
+            }
+        } else if check_simple_path(text, &at, report) && !roots.iter().any(is_below) {
+            let detail = match roots {
+                [root] => format!("should be a json path under .{root}"),
+                _ => "should be a json path under either .spec or .status".to_owned(),
+            };
+            report.invalid(&at, text, detail);
+        }
+    }
+}
+
+fn check_simple_path(text: &str, path: &Path, report: &mut Report) -> bool {
+    let good = text.starts_with('.');
+    if !good {
+        report.invalid(path, text, "must be a simple json path starting with .");
+    }
+    good
+}
+
+fn check_columns(columns: &Value, path: &Path, report: &mut Report) {
+    const TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
+    const FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+    for (at, column) in columns.list("").iter().enumerate() {
+        let path = path.index(at);
+        if column.text("name").is_empty() {
+            report.required(&path.child("name"), "");
+        }
+        let one_of = |choices: &[&str]| format!("must be one of {}", choices.join(","));
+        let (kind, format) = (column.text("type"), column.text("format"));
+        if kind.is_empty() {
+            report.required(&path.child("type"), one_of(TYPES));
+        } else if !TYPES.contains(&kind) {
+            report.invalid(&path.child("type"), kind, one_of(TYPES));
+        }
+        if !format.is_empty() && !FORMATS.contains(&format) {
+            report.invalid(&path.child("format"), format, one_of(FORMATS));
+        }
+        let text = column.text("jsonPath");
+        if text.is_empty() {
+            report.required(&path.child("JSONPath"), "");
+        } else {
+            check_simple_path(text, &path.child("JSONPath"), report);
+        }
+    }
+}
+
 fn check_names(names: &Value, path: &Path, report: &mut Report) {
+    for field in ["plural", "singular", "kind", "listKind"] {
+        report.need(names, field, path);
+    }
+    check_given_names(names, path, report);
+}
+
+/// Names that are there, in `spec` or in `status`.
+fn check_given_names(names: &Value, path: &Path, report: &mut Report) {
     let label = |field: &str, text: &str, report: &mut Report| {
         if let (false, Err(messages)) = (text.is_empty(), name::is_dns1035_label(&text.to_lowercase())) {
             let prefix =
@@ -110,7 +211,6 @@ fn check_names(names: &Value, path: &Path, report: &mut Report) {
         }
     };
     for field in ["plural", "singular", "kind", "listKind"] {
-        report.need(names, field, path);
         let text = names.text(field);
         match field {
             "plural" | "singular" if !text.is_empty() => {
@@ -175,7 +275,18 @@ pub(crate) fn check_update(new: &Value, old: &Value, report: &mut Report) {
             report.invalid(&crate::report::dotted(&path), value, IMMUTABLE);
         }
     }
+    let state = |object: &Value| object.map("metadata.annotations").get(APPROVAL).cloned();
+    if state(new) != state(old) {
+        check_approval(new, report);
+    }
     check_stored_versions(new, report);
+}
+
+/// The part that other writers than users have.
+pub(crate) fn check_status(object: &Value, report: &mut Report) {
+    let names = object.at("status.acceptedNames").unwrap_or(&Value::Null);
+    check_given_names(names, &Path::root("status").child("acceptedNames"), report);
+    check_stored_versions(object, report);
 }
 
 /// Every version that objects may be stored in must still be there.

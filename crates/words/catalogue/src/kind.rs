@@ -21,6 +21,8 @@ pub struct Kind {
     pub version: &'static str,
     /// Name as manifests write it.
     pub kind: &'static str,
+    /// Name of the list kind; empty when it is the kind's with `List` behind it.
+    pub list_kind: &'static str,
     /// Lower case plural that paths use.
     pub plural: &'static str,
     /// Lower case singular.
@@ -103,6 +105,7 @@ impl Kind {
         group: "",
         version: "v1",
         kind: "",
+        list_kind: "",
         plural: "",
         singular: "",
         short_names: &[],
@@ -121,7 +124,8 @@ impl Kind {
     };
 
     /// The row of a kind that users define; it has no built-in schema.
-    pub const CUSTOM: Kind = Kind { subresources: &[], generation: Generation::Content, ..Kind::BASE };
+    pub const CUSTOM: Kind =
+        Kind { generation: Generation::Content, unconditional_update: false, ..Kind::BASE };
 
     /// Defined by users, not by this catalogue.
     pub fn is_custom(&self) -> bool {
@@ -139,7 +143,7 @@ impl Kind {
 
     /// Name of the list kind.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        if self.list_kind.is_empty() { format!("{}List", self.kind) } else { self.list_kind.to_owned() }
     }
 
     /// Kept in the store.
@@ -187,7 +191,9 @@ impl Kind {
     /// Brings a new object into its first state: no status from the client, generation 1.
     pub fn prepare_create(&self, object: &mut Value) {
         let Some(map) = object.as_object_mut() else { return };
-        if self.has_status() && !self.strategy.keeps_status_on_create() {
+        if self.has_status() && self.is_custom() {
+            map.remove("status");
+        } else if self.has_status() && !self.strategy.keeps_status_on_create() {
             map.insert("status".to_owned(), Value::Object(Map::new()));
         }
         match self.generation {
@@ -204,7 +210,12 @@ impl Kind {
         let (Some(map), Some(before)) = (new.as_object_mut(), old.as_object()) else { return };
         match subresource {
             None if self.has_status() => copy_key(map, before, "status"),
-            Some("status") => keep_all_but_status(map, before, self.strategy.status_keeps_metadata()),
+            Some("status") => {
+                keep_all_but_status(map, before, self.strategy.status_keeps_metadata());
+                if self.is_custom() {
+                    keep_metadata(map, before);
+                }
+            }
             _ => {}
         }
         keep_generation(map, before);
@@ -218,7 +229,10 @@ impl Kind {
         let changed = match self.generation {
             Generation::None | Generation::First => false,
             Generation::Spec => !access::same(new.get("spec"), old.get("spec")),
-            Generation::Content => !access::same(Some(&content(new)), Some(&content(old))),
+            Generation::Content => {
+                let with_status = self.is_custom() && !self.has_status();
+                !access::same(Some(&content(new, with_status)), Some(&content(old, with_status)))
+            }
         } || self.strategy.counts_generation(new, old);
         let before = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         if let (true, Some(map)) = (changed, new.as_object_mut()) {
@@ -226,7 +240,7 @@ impl Kind {
         }
     }
 
-    /// Everything that is wrong with a new object, metadata included.
+    /// Everything that is wrong with a new object, metadata included; custom resources have schemas besides.
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = object_meta::validate(self, object);
         errors.extend(object_meta::check_finalizer_names(self, object));
@@ -269,12 +283,12 @@ impl Kind {
 
 impl Subresource {
     /// `status`: the whole object, of which only the status is written.
-    pub(crate) const fn status(kind: &'static str) -> Subresource {
+    pub const fn status(kind: &'static str) -> Subresource {
         Subresource::view("status", kind)
     }
 
     /// `scale`: replicas as `autoscaling/v1` Scale.
-    pub(crate) const SCALE: Subresource =
+    pub const SCALE: Subresource =
         Subresource { name: "scale", verbs: Verbs::VIEW, group: "autoscaling", version: "v1", kind: "Scale" };
 
     /// A view of the whole object.
@@ -345,6 +359,17 @@ fn keep_all_but_status(new: &mut Map<String, Value>, old: &Map<String, Value>, m
     }
 }
 
+/// Of the metadata of a custom resource, writes to status change who owns the status.
+fn keep_metadata(new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    let owners = new.get("metadata").and_then(|meta| meta.get("managedFields")).cloned();
+    copy_key(new, old, "metadata");
+    let meta = metadata(new);
+    match owners {
+        Some(owners) => drop(meta.insert("managedFields".to_owned(), owners)),
+        None => drop(meta.remove("managedFields")),
+    }
+}
+
 fn keep_generation(new: &mut Map<String, Value>, old: &Map<String, Value>) {
     let before = old.get("metadata").and_then(|meta| meta.get("generation")).cloned();
     let meta = metadata(new);
@@ -354,9 +379,10 @@ fn keep_generation(new: &mut Map<String, Value>, old: &Map<String, Value>) {
     }
 }
 
-/// Everything but metadata and status.
-fn content(object: &Value) -> Value {
-    let skip = ["metadata", "status", "apiVersion", "kind"];
-    let entries = object.as_object().into_iter().flatten().filter(|(key, _)| !skip.contains(&key.as_str()));
+/// Everything but metadata and, where it is written apart, status.
+fn content(object: &Value, with_status: bool) -> Value {
+    let skip =
+        |key: &str| matches!(key, "metadata" | "apiVersion" | "kind") || (key == "status" && !with_status);
+    let entries = object.as_object().into_iter().flatten().filter(|(key, _)| !skip(key));
     Value::Object(entries.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
