@@ -15,6 +15,7 @@ use crate::page_token::PageToken;
 use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
+use crate::table::Columns;
 use crate::target::ResourcePath;
 use crate::{list_body, present, table};
 
@@ -36,7 +37,7 @@ pub(crate) async fn get(
         Form::Object => present::bytes(api, kind, &entry).await?,
         Form::Table => {
             let bytes = present::bytes(api, kind, &entry).await?;
-            table::of_bytes(kind, &bytes, table::Include::of(query), true)
+            table::of_bytes(&Columns::of(api, kind)?, &bytes, table::Include::of(query), true)
         }
         Form::PartialMetadata => {
             let mut partial = Vec::new();
@@ -67,7 +68,7 @@ pub(crate) async fn list(
 ) -> Result<Response<ResponseBody>, Status> {
     let prefix = registry::prefix(kind, namespace)?;
     let options = ListOptions::read(query, &prefix, api.store.revision())?;
-    let selection = Selection::read(kind, query, "")?;
+    let selection = Selection::read(api, kind, query, "")?;
     let listed = select(&api.store, kind, namespace, &selection, &options)?;
     let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
     if let (true, Some(last)) = (listed.more, listed.entries.last()) {

@@ -2,9 +2,11 @@
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 
+use crate::custom::Definition;
 use crate::document::Document;
 use crate::query::Query;
 use crate::shape::Shape;
@@ -32,6 +34,14 @@ pub(crate) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Statu
     }?;
     crate::audit::request_object(&document.value);
     Ok(document)
+}
+
+/// [`value`] of a kind that may have no protobuf form.
+pub(crate) fn value_of(kind: &Kind, headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Status> {
+    if kind.is_custom() && media_type(headers) == plimsoll_protobuf::MEDIA_TYPE {
+        return Err(Status::unsupported_media_type("application/json, application/yaml"));
+    }
+    value(headers, bytes)
 }
 
 /// Reads JSON.
@@ -130,10 +140,15 @@ pub(crate) fn check(
     let refused = |cause: &str| {
         Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {cause}"))
     };
-    let found =
-        plimsoll_schema::check(shape.schemas(), shape.root(), object).map_err(|error| refused(&error))?;
+    let unknown = match shape {
+        Shape::Builtin(root) => {
+            plimsoll_schema::check(shape.schemas(), *root, object).map(|found| found.unknown)
+        }
+        Shape::Custom(definition) => custom(definition, object),
+    }
+    .map_err(|error| refused(&error))?;
     let twice = duplicates.into_iter().map(|path| format!("duplicate field \"{path}\""));
-    let strict: Vec<String> = twice.chain(found.unknown).collect();
+    let strict: Vec<String> = twice.chain(unknown).collect();
     match validation {
         _ if strict.is_empty() => {}
         FieldValidation::Ignore => {}
@@ -152,6 +167,19 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
         Value::Object(map) => levels == 0 || map.values().any(|item| is_deeper(item, levels - 1)),
         _ => false,
     }
+}
+
+/// Metadata has its type; the rest is pruned by the schema, and validated later.
+pub(crate) fn custom(definition: &Definition, object: &mut Value) -> Result<Vec<String>, String> {
+    let mut paths = match object.get_mut("metadata") {
+        Some(metadata) if !metadata.is_null() => {
+            let found = plimsoll_structural::embedded::check_metadata(metadata)?;
+            found.iter().map(|field| format!("metadata.{field}")).collect()
+        }
+        _ => Vec::new(),
+    };
+    paths.extend(definition.prune(object).map_err(|error| error.to_string())?);
+    Ok(paths.iter().map(|path| format!("unknown field {path:?}")).collect())
 }
 
 fn same_type(expected: Expected<'_>, object: &mut Value) -> Result<(), Status> {

@@ -6,6 +6,7 @@ use plimsoll_store::{Change, Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
 use crate::admit::chain;
+use crate::custom::lifecycle;
 use crate::object::{self, deleting, finalizers, meta, metadata_mut};
 use crate::query::Query;
 use crate::write::{Refused, Write, Written, store_failure};
@@ -132,6 +133,9 @@ impl Write<'_> {
     ) -> Result<Option<Deleted>, Status> {
         let mut new = old.clone();
         self.mark_finalizers(&mut new, options);
+        if self.defines_kind() {
+            lifecycle::begin_end(&mut new, self.now);
+        }
         let grace = self.kind.strategy.graceful(old, options.grace);
         let seconds = match grace {
             Grace::Immediate => 0,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::negotiate::{Form, Media};
 use crate::query::Query;
 use crate::server::Api;
-use crate::table::{self, Include};
+use crate::table::{self, Columns, Include};
 use crate::{encode, present};
 
 /// What an object becomes for a watcher.
@@ -42,8 +42,9 @@ pub(crate) struct Presenter {
     form: Form,
     media: Media,
     include: Include,
+    columns: Columns,
     /// The first row of a table carries the column definitions.
-    columns: bool,
+    first: bool,
 }
 
 impl Presenter {
@@ -52,8 +53,9 @@ impl Presenter {
         kind: &'static Kind,
         (form, media): (Form, Media),
         query: &Query,
-    ) -> Self {
-        Self { api, kind, form, media, include: Include::of(query), columns: form == Form::Table }
+    ) -> Result<Self, Status> {
+        let columns = Columns::of(&api, kind)?;
+        Ok(Self { api, kind, form, media, include: Include::of(query), columns, first: form == Form::Table })
     }
 
     pub(crate) fn kind(&self) -> &'static Kind {
@@ -90,7 +92,7 @@ impl Presenter {
         let shape =
             Shape { kind: self.kind, stage, form: self.form, media: self.media, include: self.include };
         let frames = event.memo.get_or(Frames::default);
-        if let Some(known) = frames.as_ref().filter(|_| !self.columns).and_then(|frames| frames.get(&shape)) {
+        if let Some(known) = frames.as_ref().filter(|_| !self.first).and_then(|frames| frames.get(&shape)) {
             out.extend_from_slice(&known);
             return Ok(());
         }
@@ -99,7 +101,7 @@ impl Presenter {
             frame(stage.name(), &bytes, out);
             return Ok(());
         }
-        let first = self.columns;
+        let first = self.first;
         let made = if self.is_plain() { framed(stage.name(), &bytes) } else { self.made(stage, bytes)? };
         out.extend_from_slice(&made);
         if let Some(frames) = frames.filter(|_| !first) {
@@ -131,7 +133,7 @@ impl Presenter {
         let object = match self.form {
             Form::Object => bytes,
             Form::Table => {
-                table::of_bytes(self.kind, &bytes, self.include, std::mem::take(&mut self.columns))
+                table::of_bytes(&self.columns, &bytes, self.include, std::mem::take(&mut self.first))
             }
             Form::PartialMetadata => {
                 let mut partial = Vec::new();

@@ -17,6 +17,7 @@ use crate::compress::Long;
 use crate::negotiate::{Form, Media};
 use crate::query::Query;
 use crate::server::Api;
+use crate::table::Columns;
 use crate::{encode, lean, present, table};
 
 /// Pieces of a body are gathered to about this many bytes.
@@ -31,10 +32,8 @@ pub(crate) async fn answer(
     (form, media): (Form, Media),
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
-    let mut items = Vec::with_capacity(entries.len());
-    for entry in entries {
-        items.push(present::bytes(api, kind, entry).await?);
-    }
+    let items = present::many(api, kind, entries).await?;
+    let columns = Columns::of(api, kind)?;
     let binary = match form {
         Form::Object => plimsoll_protobuf::encodes(&kind.api_version(), kind.kind),
         Form::PartialMetadata => true,
@@ -46,9 +45,9 @@ pub(crate) async fn answer(
     let head = match form {
         Form::Object => encode::list_head(&kind.api_version(), &kind.list_kind(), &metadata),
         Form::PartialMetadata => encode::list_head("meta.k8s.io/v1", "PartialObjectMetadataList", &metadata),
-        Form::Table => table::head(kind, &metadata),
+        Form::Table => table::head(&columns, &metadata),
     };
-    let writer = Writer { kind, form, include: table::Include::of(query), now: Timestamp::now() };
+    let writer = Writer { columns, form, include: table::Include::of(query), now: Timestamp::now() };
     let mut pieces =
         Pieces { items: items.into_iter(), next: head.to_vec(), first: true, done: false, writer };
     let mut response = body::encoded(StatusCode::OK, "application/json", Bytes::new());
@@ -99,7 +98,7 @@ impl Pieces {
 
 /// How one item looks.
 struct Writer {
-    kind: &'static Kind,
+    columns: Columns,
     form: Form,
     include: table::Include,
     now: Timestamp,
@@ -110,7 +109,7 @@ impl Writer {
         match self.form {
             Form::Object => out.extend_from_slice(object),
             Form::PartialMetadata => table::write_partial(object, out),
-            Form::Table => table::write_row(self.kind, object, self.include, self.now, out),
+            Form::Table => table::write_row(&self.columns, object, self.include, self.now, out),
         }
     }
 }

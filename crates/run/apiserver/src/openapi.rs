@@ -2,36 +2,44 @@
 //!
 //! They are large and rarely read, so none is kept: building one costs milliseconds.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use plimsoll_catalogue::{Kind, Verb};
 use plimsoll_schema::{ListKind, MapKind, Node, Schemas, Struct};
+use plimsoll_structural::publish::{self, Document, Names};
 use serde_json::{Map, Value, json};
 
 use crate::body::{self, ResponseBody};
+use crate::custom::Definition;
 use crate::openapi_corrections;
 use crate::openapi_operations::paths;
 use crate::openapi_proto;
+use crate::registry;
+use crate::server::Api;
 use crate::stages::Asked;
 use crate::version::VERSION;
 
 /// Answers an OpenAPI path, or `None`.
-pub(crate) fn answer(asked: &Asked) -> Option<Response<ResponseBody>> {
+pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     match parts[..] {
         ["openapi", "v2"] => Some(match accepted(asked) {
             accept
                 if accept.contains(openapi_proto::ACCEPTED) || accept.contains(openapi_proto::MEDIA_TYPE) =>
             {
-                body::encoded(StatusCode::OK, openapi_proto::MEDIA_TYPE, openapi_proto::encode(&v2()))
+                body::encoded(StatusCode::OK, openapi_proto::MEDIA_TYPE, openapi_proto::encode(&v2(api)))
             }
-            accept if takes_json(accept) => body::json(StatusCode::OK, &v2()),
+            accept if takes_json(accept) => body::json(StatusCode::OK, &v2(api)),
             _ => body::failure(&plimsoll_meta::status::Status::not_acceptable(
                 "application/json, application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
             )),
         }),
-        ["openapi", "v3"] => Some(body::json(StatusCode::OK, &index())),
-        ["openapi", "v3", "api", version] => v3("", version),
-        ["openapi", "v3", "apis", group, version] => v3(group, version),
+        ["openapi", "v3"] => Some(body::json(StatusCode::OK, &index(api))),
+        ["openapi", "v3", "api", version] => v3(api, "", version),
+        ["openapi", "v3", "apis", group, version] => v3(api, group, version),
         _ => None,
     }
 }
@@ -44,35 +52,36 @@ fn takes_json(accept: &str) -> bool {
     ["json", "*/*", "application/*"].iter().any(|part| accept.contains(part))
 }
 
-/// The group versions and where their documents are; the hash changes with the release.
-fn index() -> Value {
+/// The group versions and where their documents are; the hash changes with the release, and with the
+/// definitions of custom kinds.
+fn index(api: &Api) -> Value {
     let mut paths = Map::new();
-    for group in plimsoll_catalogue::groups() {
+    let source = Source::of(api);
+    for group in plimsoll_catalogue::groups_of(source.kinds.iter().copied()) {
         for version in &group.versions {
             let path = if group.name.is_empty() {
                 format!("api/{version}")
             } else {
                 format!("apis/{}/{version}", group.name)
             };
-            let url = format!("/openapi/v3/{path}?hash={}", VERSION.replace('.', ""));
+            let url = format!("/openapi/v3/{path}?hash={}", source.hash(group.name, version));
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
     }
     json!({"paths": paths})
 }
 
-fn v3(group: &str, version: &str) -> Option<Response<ResponseBody>> {
-    let kinds: Vec<&Kind> = plimsoll_catalogue::kinds()
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version)
-        .collect();
+fn v3(api: &Api, group: &str, version: &str) -> Option<Response<ResponseBody>> {
+    let source = Source::of(api);
+    let kinds: Vec<&Kind> =
+        source.kinds.iter().copied().filter(|kind| kind.group == group && kind.version == version).collect();
     if kinds.is_empty() {
         return None;
     }
     let style = Style::V3;
-    let mut all = definitions(style);
+    let mut all = definitions(&source, style);
     let mut wanted: Vec<String> =
-        kinds.iter().flat_map(|kind| [kind.definition.to_owned(), list_name(kind)]).collect();
+        kinds.iter().flat_map(|kind| [object_name(kind), list_name(kind)]).collect();
     wanted.extend(COMMON.iter().map(|name| (*name).to_owned()));
     wanted.extend(kinds.iter().flat_map(|kind| kind.subresources).filter_map(|sub| {
         plimsoll_catalogue::by_kind(sub.group, sub.version, sub.kind).map(|kind| kind.definition.to_owned())
@@ -91,11 +100,12 @@ fn v3(group: &str, version: &str) -> Option<Response<ResponseBody>> {
     Some(body::json(StatusCode::OK, &document))
 }
 
-fn v2() -> Value {
-    let kinds: Vec<&Kind> = plimsoll_catalogue::kinds().iter().collect();
+fn v2(api: &Api) -> Value {
+    let source = Source::of(api);
+    let kinds: Vec<&Kind> = source.kinds.to_vec();
     json!({
         "swagger": "2.0", "info": {"title": "Kubernetes", "version": VERSION},
-        "paths": paths(&kinds, Style::V2), "definitions": definitions(Style::V2),
+        "paths": paths(&kinds, Style::V2), "definitions": definitions(&source, Style::V2),
         "securityDefinitions": {"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}},
         "security": [{"BearerToken": []}],
     })
@@ -136,18 +146,61 @@ impl Style {
     }
 }
 
+/// Every kind that is served, with the schemas of those that users define.
+struct Source {
+    kinds: Vec<&'static Kind>,
+    custom: Vec<(&'static Kind, Arc<Definition>)>,
+}
+
+impl Source {
+    fn of(api: &Api) -> Self {
+        let kinds = registry::kinds(api);
+        let custom = kinds
+            .iter()
+            .filter(|kind| kind.is_custom())
+            .filter_map(|kind| Some((*kind, api.customs.definition(kind)?)))
+            .collect();
+        Self { kinds, custom }
+    }
+
+    fn hash(&self, group: &str, version: &str) -> String {
+        let mut hasher = DefaultHasher::new();
+        let of_group = |kind: &Kind| (kind.group, kind.version) == (group, version);
+        for (kind, definition) in self.custom.iter().filter(|(kind, _)| of_group(kind)) {
+            (kind.plural, kind.kind, kind.subresources.len()).hash(&mut hasher);
+            definition.props.as_ref().map(Value::to_string).hash(&mut hasher);
+        }
+        format!("{}{:X}", VERSION.replace('.', ""), hasher.finish())
+    }
+}
+
+impl From<Style> for Document {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::V2 => Self::V2,
+            Style::V3 => Self::V3,
+        }
+    }
+}
+
 /// Name of the definition of a kind.
 pub(crate) fn object_name(kind: &Kind) -> String {
-    kind.definition.to_owned()
+    match kind.is_custom() {
+        true => publish::definition_name(kind.group, kind.version, kind.kind),
+        false => kind.definition.to_owned(),
+    }
 }
 
 /// Name of the definition of its list.
 pub(crate) fn list_name(kind: &Kind) -> String {
-    format!("{}List", kind.definition)
+    match kind.is_custom() {
+        true => publish::definition_name(kind.group, kind.version, &kind.list_kind()),
+        false => format!("{}List", kind.definition),
+    }
 }
 
 /// All definitions with their descriptions, merge facts and kinds.
-fn definitions(style: Style) -> Map<String, Value> {
+fn definitions(source: &Source, style: Style) -> Map<String, Value> {
     let schemas = plimsoll_schema::builtin();
     let mut all = plimsoll_schema::definitions();
     // The one type that no object has a field of.
@@ -170,8 +223,15 @@ fn definitions(style: Style) -> Map<String, Value> {
             all.insert(list_name(kind), list_definition(kind, style));
         }
     }
+    for (kind, definition) in &source.custom {
+        let list_kind = kind.list_kind();
+        let Kind { group, version, plural, .. } = **kind;
+        let names = Names { group, version, kind: kind.kind, list_kind: &list_kind, plural };
+        all.insert(object_name(kind), publish::object(definition.props.as_ref(), names, style.into()));
+        all.insert(list_name(kind), publish::list(names, style.into()));
+    }
     openapi_corrections::correct(&mut all);
-    identify_everywhere(&mut all, &plimsoll_catalogue::kinds().iter().collect::<Vec<_>>());
+    identify_everywhere(&mut all, &source.kinds);
     all
 }
 
@@ -311,10 +371,14 @@ fn references(value: &Value, found: &mut Vec<String>) {
 mod tests {
     use super::*;
 
+    fn builtin() -> Source {
+        Source { kinds: plimsoll_catalogue::kinds().iter().collect(), custom: Vec::new() }
+    }
+
     #[test]
     fn every_reference_leads_somewhere() {
         for style in [Style::V2, Style::V3] {
-            let all = definitions(style);
+            let all = definitions(&builtin(), style);
             let mut wanted = Vec::new();
             all.values().for_each(|definition| references(definition, &mut wanted));
             references(
@@ -330,7 +394,7 @@ mod tests {
 
     #[test]
     fn definitions_carry_what_clients_merge_by() {
-        let all = definitions(Style::V3);
+        let all = definitions(&builtin(), Style::V3);
         let containers = &all["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
         assert_eq!(containers["x-kubernetes-list-type"], "map");
@@ -388,7 +452,7 @@ mod tests {
             .join("../../../../shared/reference/openapi-v2.json");
         let Ok(bytes) = std::fs::read(path) else { return };
         let published: Value = serde_json::from_slice(&bytes).expect("JSON");
-        let ours = definitions(Style::V2);
+        let ours = definitions(&builtin(), Style::V2);
         let mut differences = Vec::new();
         for (name, definition) in published["definitions"].as_object().into_iter().flatten() {
             if name.contains("alpha")

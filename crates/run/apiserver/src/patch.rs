@@ -9,6 +9,7 @@ use crate::audit;
 use crate::decode::{self, FieldValidation};
 use crate::document::Document;
 use crate::object::{meta, metadata_mut};
+use crate::shape::Shape;
 use crate::stages::Asked;
 use crate::write::{Ownership, Proposal, Write};
 
@@ -112,13 +113,18 @@ impl Patch {
             Status::invalid("", "", "", &[error])
         };
         same_type(write, object).map_err(|why| refused(&why))?;
-        let found = plimsoll_schema::fit(write.shape.schemas(), write.shape.root(), object);
-        let found = found.map_err(|misfit| match self.change {
-            Change::Strategic(_) => refused(&misfit.restoring),
-            _ => refused(&misfit.decoding),
-        })?;
+        let unknown = match &write.shape {
+            Shape::Builtin(root) => plimsoll_schema::fit(plimsoll_schema::builtin(), *root, object)
+                .map(|found| found.unknown)
+                .map_err(|misfit| match self.change {
+                    Change::Strategic(_) => misfit.restoring,
+                    _ => misfit.decoding,
+                }),
+            Shape::Custom(definition) => decode::custom(definition, object),
+        }
+        .map_err(|why| refused(&why))?;
         let mut strict = self.strict.clone();
-        strict.extend(found.unknown);
+        strict.extend(unknown);
         match write.validation {
             FieldValidation::Strict if !strict.is_empty() => {
                 Err(refused(&format!("strict decoding error: {}", strict.join(", "))))
@@ -153,8 +159,13 @@ impl Patch {
             FieldValidation::Warn => write.warnings.extend(self.strict.iter().cloned()),
             _ => {}
         }
-        plimsoll_schema::check(write.shape.schemas(), write.shape.root(), &mut object)
-            .map_err(|error| unconvertible(config, &error))?;
+        match &write.shape {
+            Shape::Builtin(root) => {
+                plimsoll_schema::check(plimsoll_schema::builtin(), *root, &mut object).map(drop)
+            }
+            Shape::Custom(definition) => decode::custom(definition, &mut object).map(drop),
+        }
+        .map_err(|error| unconvertible(config, &error))?;
         // What is not there yet has no version to insist on.
         let version = match (live, &config["metadata"]["resourceVersion"]) {
             (None, _) => Value::Null,

@@ -10,6 +10,7 @@ use plimsoll_store::Entry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::custom::Definition;
 use crate::lean;
 use crate::query::Query;
 use crate::server::Api;
@@ -109,21 +110,30 @@ fn attributes(kind: &'static Kind, entry: &Entry) -> Arc<Attributes> {
 pub(crate) struct Selection {
     labels: Labels,
     fields: Fields,
+    custom: bool,
 }
 
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`; `name` narrows to one object.
-    pub(crate) fn read(kind: &'static Kind, query: &Query, name: &str) -> Result<Self, Status> {
+    pub(crate) fn read(api: &Api, kind: &'static Kind, query: &Query, name: &str) -> Result<Self, Status> {
         let labels = Labels::parse(query.get("labelSelector")).map_err(Status::bad_request)?;
         let mut fields = Fields::parse(query.get("fieldSelector")).map_err(Status::bad_request)?;
-        let known = kind.storage_kind().strategy.fields(&json!({}));
+        let mut known: Vec<String> = kind
+            .storage_kind()
+            .strategy
+            .fields(&json!({}))
+            .into_iter()
+            .map(|(field, _)| field.to_owned())
+            .collect();
+        let definition = if kind.is_custom() { Some(api.customs.require(kind)?) } else { None };
+        known.extend(definition.iter().flat_map(|definition| definition.selectable().iter().cloned()));
         for wanted in &mut fields.0 {
             if kind.kind == "Pod" && wanted.field == "spec.host" {
                 // What the field was called once.
                 wanted.field = "spec.nodeName".to_owned();
             }
             let common = matches!(wanted.field.as_str(), "metadata.name" | "metadata.namespace");
-            if !common && known.iter().all(|(field, _)| *field != wanted.field) {
+            if !common && !known.contains(&wanted.field) {
                 return Err(Status::bad_request(unknown_field(kind, &wanted.field, known.is_empty())));
             }
         }
@@ -138,7 +148,7 @@ impl Selection {
                 equal: true,
             }];
         }
-        Ok(Self { labels, fields })
+        Ok(Self { labels, fields, custom: definition.is_some() })
     }
 
     /// Does it select everything?
@@ -167,12 +177,34 @@ impl Selection {
         let by_name =
             self.labels.is_everything() && self.fields.0.iter().all(|one| one.field.starts_with("metadata."));
         let found = if by_name { Arc::default() } else { attributes(kind, entry) };
+        if self.custom && !self.fields.0.iter().all(|one| one.field.starts_with("metadata.")) {
+            return self.matches_custom((namespace, name), entry)
+                && self.labels.matches(|name| found.label(name));
+        }
         let field = |wanted: &str| match wanted {
             "metadata.name" => Some(name),
             "metadata.namespace" => Some(namespace),
             _ => found.field(wanted),
         };
         self.fields.matches(field) && self.labels.matches(|name| found.label(name))
+    }
+
+    /// Do the fields that a definition makes selectable have the wanted values?
+    fn matches_custom(&self, (namespace, name): (&str, &str), entry: &Entry) -> bool {
+        let object: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+        let values: Vec<(&str, String)> = self
+            .fields
+            .0
+            .iter()
+            .map(|one| match one.field.as_str() {
+                field @ "metadata.name" => (field, name.to_owned()),
+                field @ "metadata.namespace" => (field, namespace.to_owned()),
+                field => (field, Definition::field(&object, field)),
+            })
+            .collect();
+        let field =
+            |wanted: &str| values.iter().find(|(field, _)| *field == wanted).map(|(_, value)| value.as_str());
+        self.fields.matches(field)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `scale`: the replicas of any workload in one form.
 
+use std::sync::Arc;
+
 use http::{Request, Response, StatusCode};
 use plimsoll_catalogue::Kind;
 use plimsoll_merge::managed;
@@ -8,6 +10,7 @@ use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
 use crate::body::{self, RequestBody, ResponseBody};
+use crate::custom::{Definition, Scale};
 use crate::decode::{self, Expected};
 use crate::document::Document;
 use crate::object::{meta, metadata_mut};
@@ -32,12 +35,15 @@ pub(crate) async fn serve(
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
+    let place = Place::of(api, kind)?;
     if asked.method == http::Method::GET {
-        return Ok(body::json(StatusCode::OK, &view(&subresource::parent(api, kind, target).await?)));
+        let object = subresource::parent(api, kind, target).await?;
+        place.check(&object)?;
+        return Ok(body::json(StatusCode::OK, &place.view(&object)));
     }
     let bytes = body::read(request.into_body()).await?;
     let mut write = stages::write(api, asked, kind, target, Some("scale"))?;
-    write.judged = Judged::View(&Replicas);
+    write.judged = Judged::View(&place);
     let change: Change = if asked.method == http::Method::PUT {
         let scale = checked(&write, decode::value(&asked.headers, &bytes)?)?;
         subresource::same_name(&scale, target)?;
@@ -45,12 +51,12 @@ pub(crate) async fn serve(
     } else {
         let patch = Patch::read(asked, &bytes)?;
         if let patch::Change::Apply { config, force } = &patch.change {
-            return applied(write, config, *force).await;
+            return applied(write, &place, config, *force).await;
         }
         patched(patch.change)
     };
     let object = subresource::change(write, |object| {
-        let now = view(object);
+        let now = place.view(object);
         let wanted = change(&now)?;
         let version = meta(&wanted, "resourceVersion");
         if !version.is_empty()
@@ -65,25 +71,11 @@ pub(crate) async fn serve(
             let error = FieldError::invalid(&path, &json!(replicas), "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", &target.name, &[error]));
         }
-        object["spec"]["replicas"] = json!(replicas);
+        place.set(object, replicas);
         Ok(())
     })
     .await?;
-    Ok(body::json(StatusCode::OK, &view(&object)))
-}
-
-/// Webhooks see the Scale.
-#[derive(Debug)]
-struct Replicas;
-
-impl View for Replicas {
-    fn show(&self, object: &Value) -> Value {
-        view(object)
-    }
-
-    fn take(&self, object: &mut Value, scale: &Value) {
-        object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
-    }
+    Ok(body::json(StatusCode::OK, &place.view(&object)))
 }
 
 fn checked(write: &Write<'_>, document: Document) -> Result<Value, Status> {
@@ -110,6 +102,7 @@ fn patched(change: patch::Change) -> Change {
 /// Server-side apply of a Scale: who owns the object's replicas owns the Scale's.
 async fn applied(
     mut write: Write<'_>,
+    place: &Place,
     config: &Value,
     force: bool,
 ) -> Result<Response<ResponseBody>, Status> {
@@ -119,19 +112,20 @@ async fn applied(
             |write, old| {
                 let now = write.time();
                 let parent = &old["metadata"]["managedFields"];
-                let mut live = view(old);
-                live["metadata"]["managedFields"] = managed::of_scale(parent);
+                let mut live = place.view(old);
+                live["metadata"]["managedFields"] = managed::of_scale(parent, place.replicas());
                 let request =
                     plimsoll_merge::apply::Request { config, writer: write.writer(VERSION, &now), force };
                 let none = plimsoll_merge::paths::Set::default();
                 let scale = plimsoll_merge::apply::apply(Some(&live), &request, shape.typed(), &none)?;
                 let mut object = old.clone();
                 metadata_mut(&mut object).remove("resourceVersion");
-                object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+                place.set(&mut object, scale["spec"]["replicas"].as_i64().unwrap_or(0));
                 let owners = managed::from_scale(
                     parent,
                     &scale["metadata"]["managedFields"],
                     &write.kind.api_version(),
+                    place.replicas(),
                 );
                 object["metadata"]["managedFields"] = owners;
                 Ok(Proposal { object, ownership: Ownership::Applied })
@@ -140,11 +134,80 @@ async fn applied(
         )
         .await?;
     let object = serde_json::from_slice(&written.bytes).map_err(Status::internal)?;
-    Ok(body::json(StatusCode::OK, &view(&object)))
+    Ok(body::json(StatusCode::OK, &place.view(&object)))
 }
 
-/// An object's scale.
-fn view(object: &Value) -> Value {
+/// Webhooks see the Scale.
+impl View for Place {
+    fn show(&self, object: &Value) -> Value {
+        self.view(object)
+    }
+
+    fn take(&self, object: &mut Value, scale: &Value) {
+        self.set(object, scale["spec"]["replicas"].as_i64().unwrap_or(0));
+    }
+}
+
+/// Where a kind keeps its scale.
+#[derive(Debug)]
+enum Place {
+    Usual,
+    /// Where its definition says.
+    Custom(Arc<Definition>),
+}
+
+impl Place {
+    fn of(api: &Api, kind: &Kind) -> Result<Self, Status> {
+        Ok(if kind.is_custom() { Self::Custom(api.customs.require(kind)?) } else { Self::Usual })
+    }
+
+    fn paths(&self) -> Option<&Scale> {
+        match self {
+            Self::Usual => None,
+            Self::Custom(definition) => definition.scale.as_ref(),
+        }
+    }
+
+    /// The path of the count that is wanted.
+    fn replicas(&self) -> &str {
+        self.paths().map_or("spec.replicas", |paths| &paths.spec)
+    }
+
+    /// Custom objects without a count have no scale.
+    fn check(&self, object: &Value) -> Result<(), Status> {
+        match self.paths() {
+            Some(paths) if paths.wanted(object).is_none() => Err(Status::internal(format!(
+                "the spec replicas field {:?} does not exist",
+                format!(".{}", paths.spec)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn set(&self, object: &mut Value, replicas: i64) {
+        match self.paths() {
+            None => object["spec"]["replicas"] = json!(replicas),
+            Some(paths) => paths.set(object, replicas),
+        }
+    }
+
+    /// An object's scale.
+    fn view(&self, object: &Value) -> Value {
+        match self.paths() {
+            None => view(
+                object,
+                object["spec"]["replicas"].as_i64().unwrap_or(0),
+                object["status"]["replicas"].as_i64().unwrap_or(0),
+                &selector(&object["spec"]["selector"]),
+            ),
+            Some(paths) => {
+                view(object, paths.wanted(object).unwrap_or(0), paths.present(object), paths.selector(object))
+            }
+        }
+    }
+}
+
+fn view(object: &Value, wanted: i64, present: i64, selector: &str) -> Value {
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if !object["metadata"][field].is_null() {
@@ -153,10 +216,8 @@ fn view(object: &Value) -> Value {
     }
     let mut scale = json!({
         "kind": "Scale", "apiVersion": VERSION, "metadata": metadata,
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
-        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+        "spec": {"replicas": wanted}, "status": {"replicas": present},
     });
-    let selector = selector(&object["spec"]["selector"]);
     if !selector.is_empty() {
         scale["status"]["selector"] = json!(selector);
     }
@@ -210,8 +271,8 @@ mod tests {
 
     #[test]
     fn a_view_carries_the_identity() {
-        let scale =
-            view(&json!({"metadata": {"name": "a", "uid": "u", "labels": {}}, "spec": {"replicas": 3}}));
+        let scale = Place::Usual
+            .view(&json!({"metadata": {"name": "a", "uid": "u", "labels": {}}, "spec": {"replicas": 3}}));
         assert_eq!(scale["metadata"], json!({"name": "a", "uid": "u"}));
         assert_eq!(scale["spec"]["replicas"], 3);
     }

@@ -26,7 +26,7 @@ use crate::authorize::Rbac;
 use crate::authorizers::Authorizers;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Config;
-use crate::custom::Customs;
+use crate::custom::{Customs, lifecycle};
 use crate::encryption::Encryption;
 use crate::features::Features;
 use crate::limits::Limits;
@@ -149,7 +149,7 @@ impl Server {
             admission,
             features: config.features,
             audit: Auditor::start(&config.safeguards.audit, &shutdown)?,
-            customs: Customs::default(),
+            customs: Customs::follow(&store),
             metrics: Arc::new(Metrics::new()),
             limits: config.limits,
             shutdown: shutdown.clone(),
@@ -159,6 +159,7 @@ impl Server {
         };
         let server = Self { api: Arc::new(api) };
         bootstrap::ensure(&server.api, &config).await?;
+        lifecycle::start(&server.api, shutdown.clone());
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
         for address in &config.listen {

@@ -6,6 +6,7 @@ use plimsoll_catalogue::Kind;
 use plimsoll_merge::Typed;
 use plimsoll_meta::status::{Status, qualified};
 use plimsoll_schema::{NodeId, Schemas};
+use serde_json::Value;
 
 use crate::custom::Definition;
 use crate::server::Api;
@@ -48,6 +49,14 @@ impl Shape {
         match self {
             Self::Builtin(root) => *root,
             Self::Custom(definition) => definition.root,
+        }
+    }
+
+    /// Fills in what an object of the kind leaves open.
+    pub(crate) fn default(&self, kind: &Kind, object: &mut Value) {
+        match self {
+            Self::Builtin(_) => kind.default(object),
+            Self::Custom(definition) => definition.default(object),
         }
     }
 

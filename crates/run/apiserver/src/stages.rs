@@ -33,6 +33,7 @@ use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
 use crate::shape::Shape;
+use crate::table::Columns;
 use crate::target::{ResourcePath, Target};
 use crate::transcode::{self, Preferred};
 use crate::user::User;
@@ -163,7 +164,7 @@ async fn other(
     let found = health::answer(api, asked)
         .or_else(|| metrics::answer(api, asked))
         .or_else(|| discovery::answer(api, asked))
-        .or_else(|| openapi::answer(asked));
+        .or_else(|| openapi::answer(api, asked));
     found.ok_or_else(Status::no_such_path)
 }
 
@@ -229,6 +230,19 @@ async fn resource(
         return aggregate::proxy::serve(api, &extension, &asked.user, request).await;
     }
     let kind = registry::kind(api, &target)?;
+    asked.warnings.extend(api.customs.deprecation(kind));
+    act(api, &asked, kind, &target, verb, request).await
+}
+
+/// What is asked for, of a kind of this server's own.
+async fn act(
+    api: &Arc<Api>,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    verb: &str,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
     if kind.namespaced
         && target.namespace.is_empty()
         && (!target.name.is_empty() || asked.method == Method::POST)
@@ -236,7 +250,7 @@ async fn resource(
         return Err(Status::no_such_path());
     }
     if !target.subresource.is_empty() {
-        return subresource::serve(api, &asked, kind, &target, request).await;
+        return subresource::serve(api, asked, kind, target, request).await;
     }
     let form = negotiate::form(&asked.headers)?;
     let unsupported = || Status::method_not_allowed(kind.group, kind.plural, verb);
@@ -244,7 +258,7 @@ async fn resource(
     match verb {
         "get" => {
             offered(Verb::Get)?;
-            collection::get(api, kind, &target, form, &asked.query).await
+            collection::get(api, kind, target, form, &asked.query).await
         }
         "list" => {
             offered(Verb::List)?;
@@ -254,27 +268,27 @@ async fn resource(
         "watch" => {
             offered(Verb::Watch)?;
             let form = (form, negotiate::media(&asked.headers));
-            watch::serve(api, kind, &target, form, &asked.query).await
+            watch::serve(api, kind, target, form, &asked.query).await
         }
         "delete" => {
             offered(Verb::Delete)?;
-            remove(api, &asked, kind, &target, request, form).await
+            remove(api, asked, kind, target, request, form).await
         }
         "deletecollection" => {
             offered(Verb::DeleteCollection)?;
-            remove_all(api, &asked, kind, &target, request).await
+            remove_all(api, asked, kind, target, request).await
         }
         "create" => {
             offered(Verb::Create)?;
-            create(api, &asked, kind, &target, request, form).await
+            create(api, asked, kind, target, request, form).await
         }
         "update" => {
             offered(Verb::Update)?;
-            replace(api, &asked, kind, &target, None, request, form).await
+            replace(api, asked, kind, target, None, request, form).await
         }
         "patch" => {
             offered(Verb::Patch)?;
-            patch(api, &asked, kind, &target, None, request, form).await
+            patch(api, asked, kind, target, None, request, form).await
         }
         _ => Err(unsupported()),
     }
@@ -320,7 +334,7 @@ async fn create(
         return Err(Status::method_not_allowed(kind.group, kind.plural, "create"));
     }
     let bytes = body::read(request.into_body()).await?;
-    let Document { value: mut object, duplicates } = decode::value(&asked.headers, &bytes)?;
+    let Document { value: mut object, duplicates } = decode::value_of(kind, &asked.headers, &bytes)?;
     let mut write = Write { duplicates, ..write(api, asked, kind, target, None)? };
     if !kind.is_stored() {
         negotiate::plain(&asked.headers)?;
@@ -332,7 +346,7 @@ async fn create(
         return Ok(body::json(StatusCode::CREATED, &answer));
     }
     let written = write.create(object).await?;
-    written_answer(kind, written, form, asked)
+    written_answer(api, kind, written, form, asked)
 }
 
 /// PUT of an object or of a subresource that is a view of it.
@@ -346,7 +360,7 @@ pub(crate) async fn replace(
     form: Form,
 ) -> Result<Response<ResponseBody>, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let Document { value: mut object, duplicates } = decode::value(&asked.headers, &bytes)?;
+    let Document { value: mut object, duplicates } = decode::value_of(kind, &asked.headers, &bytes)?;
     let mut write = Write { duplicates, ..write(api, asked, kind, target, subresource)? };
     write.check_type(&mut object)?;
     let first = || json!({});
@@ -355,7 +369,7 @@ pub(crate) async fn replace(
     let change =
         |_: &mut Write<'_>, _: &Value| Ok(Proposal { object: object.clone(), ownership: Ownership::Track });
     let written = write.update(change, missing).await?;
-    written_answer(kind, written, form, asked)
+    written_answer(api, kind, written, form, asked)
 }
 
 /// PATCH of an object or of a subresource that is a view of it.
@@ -369,6 +383,11 @@ pub(crate) async fn patch(
     form: Form,
 ) -> Result<Response<ResponseBody>, Status> {
     let bytes = body::read(request.into_body()).await?;
+    if kind.is_custom() && decode::media_type(&asked.headers) == "application/strategic-merge-patch+json" {
+        return Err(Status::unsupported_media_type(
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        ));
+    }
     let mut write = write(api, asked, kind, target, subresource)?;
     let patch = Patch::read(asked, &bytes)?;
     let name = target.name.clone();
@@ -376,7 +395,7 @@ pub(crate) async fn patch(
     let missing: Option<&(dyn Fn() -> Value + Sync)> =
         if patch.is_apply() && subresource.is_none() { Some(&first) } else { None };
     let written = write.update(|write, old| patch.proposal(write, old), missing).await?;
-    written_answer(kind, written, form, asked)
+    written_answer(api, kind, written, form, asked)
 }
 
 async fn remove(
@@ -391,7 +410,7 @@ async fn remove(
     let mut write = write(api, asked, kind, target, None)?;
     match write.delete(&options).await? {
         Deleted::Gone(object) => Ok(body::json(StatusCode::OK, &delete::success(&write, &object))),
-        Deleted::Pending(written) => written_answer(kind, written, form, asked),
+        Deleted::Pending(written) => written_answer(api, kind, written, form, asked),
     }
 }
 
@@ -411,7 +430,7 @@ async fn remove_all(
     let options = options(asked, request).await?;
     let prefix = registry::prefix(kind, &target.namespace)?;
     let page = ListOptions::read(&asked.query, &prefix, api.store.revision())?;
-    let selection = Selection::read(kind, &asked.query, "")?;
+    let selection = Selection::read(api, kind, &asked.query, "")?;
     let listed = collection::select(&api.store, kind, &target.namespace, &selection, &page)?;
     let mut items = Vec::new();
     for entry in &listed.entries {
@@ -437,6 +456,7 @@ async fn remove_all(
 
 /// The answer to a write, in the form that was asked for.
 pub(crate) fn written_answer(
+    api: &Api,
     kind: &'static Kind,
     written: Written,
     form: Form,
@@ -446,7 +466,7 @@ pub(crate) fn written_answer(
     let object = || serde_json::from_slice::<Value>(&written.bytes).map_err(Status::internal);
     let bytes = match form {
         Form::Object => written.bytes.clone(),
-        Form::Table => table::of_object(kind, &object()?, &asked.query),
+        Form::Table => table::of_object(&Columns::of(api, kind)?, &object()?, &asked.query),
         Form::PartialMetadata => encode::object(&table::partial(object()?)),
     };
     Ok(body::encoded(code, "application/json", bytes))

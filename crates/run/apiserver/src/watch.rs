@@ -43,8 +43,8 @@ pub(crate) async fn serve(
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
     let options = WatchOptions::read(query, api.store.revision())?;
-    let selection = Selection::read(kind, query, &target.name)?;
-    let presenter = Presenter::new(Arc::clone(api), kind, (form, media), query);
+    let selection = Selection::read(api, kind, query, &target.name)?;
+    let presenter = Presenter::new(Arc::clone(api), kind, (form, media), query)?;
     let stream = Stream::open(presenter, selection, &target.namespace, &options)?;
     let pieces = stream::unfold(stream, |mut stream| async move {
         let piece = stream.next().await?;

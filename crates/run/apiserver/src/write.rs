@@ -11,10 +11,12 @@ use plimsoll_catalogue::{Kind, Verb};
 use plimsoll_meta::field::FieldError;
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, Revision, StoreError};
+use plimsoll_structural::check;
 use serde_json::{Value, json};
 
 use crate::admit::Operation;
 use crate::admit::chain;
+use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
 use crate::encode;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
@@ -156,19 +158,22 @@ impl Write<'_> {
     }
 
     async fn create_once(&mut self, mut object: Value, ownership: Ownership) -> Result<Written, Status> {
+        if let Shape::Custom(definition) = &self.shape {
+            definition.accepts(self.kind)?;
+        }
         self.settle_scope(&mut object)?;
-        self.kind.default(&mut object);
+        self.default(&mut object);
         if ownership == Ownership::Track {
             self.own(None, &mut object);
         }
         chain::mutate(self, Operation::Create, &mut object, None).await?;
         self.settle_scope(&mut object)?;
         self.settle_identity(&mut object);
-        self.kind.default(&mut object);
+        self.default(&mut object);
         self.kind.prepare_create(&mut object);
         let name = meta(&object, "name").to_owned();
         let reserved = self.api.addresses.reserve(self.kind, &mut object, None)?;
-        let mut errors = self.kind.validate(&object);
+        let mut errors = self.validate(&object);
         errors.extend(self.misexpressed(&object, None));
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
@@ -278,15 +283,15 @@ impl Write<'_> {
     ) -> Result<Option<Written>, Status> {
         let Proposal { object: mut new, ownership } = proposal;
         let insists = self.settle_update(&mut new, old, current.modified)?;
-        self.kind.default(&mut new);
+        self.default(&mut new);
         if ownership == Ownership::Track {
             self.own(Some(old), &mut new);
         }
         chain::mutate(self, Operation::Update, &mut new, Some(old)).await?;
-        self.kind.default(&mut new);
+        self.default(&mut new);
         self.kind.prepare_update(&mut new, old, self.subresource);
         let reserved = self.api.addresses.reserve(self.kind, &mut new, Some(old))?;
-        let mut errors = self.kind.validate_update(&new, old, self.subresource);
+        let mut errors = self.validate_update(&new, old);
         errors.extend(self.misexpressed(&new, Some(old)));
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, self.name, &errors));
@@ -412,6 +417,42 @@ impl Write<'_> {
         let outcome = decode::check(expected, self.validation, duplicates, object, &mut warnings);
         self.warnings.extend(warnings);
         outcome
+    }
+
+    /// Fills in what the object leaves open.
+    fn default(&self, object: &mut Value) {
+        self.shape.default(self.kind, object);
+    }
+
+    /// Everything that is wrong with a new object.
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = self.kind.validate(object);
+        match &self.shape {
+            Shape::Custom(definition) => errors.extend(definition.validate(object)),
+            Shape::Builtin(_) if self.defines_kind() => errors.extend(check::definition(object)),
+            Shape::Builtin(_) => {}
+        }
+        errors
+    }
+
+    /// Everything that is wrong with a change.
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.kind.validate_update(new, old, self.subresource);
+        match &self.shape {
+            Shape::Custom(definition) => {
+                errors.extend(definition.validate_update(new, old, self.subresource));
+            }
+            Shape::Builtin(_) if self.defines_kind() && self.subresource.is_none() => {
+                errors.extend(check::definition_update(new, old));
+            }
+            Shape::Builtin(_) => {}
+        }
+        errors
+    }
+
+    /// Whether the object is the definition of a custom kind.
+    pub(crate) fn defines_kind(&self) -> bool {
+        custom::definitions_kind() == Some(self.kind)
     }
 
     /// Brings `metadata.managedFields` up to date.

@@ -8,6 +8,7 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use super::subject::{Subject, target};
+use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
 use crate::shape::Shape;
 
@@ -78,7 +79,7 @@ impl Seen {
                 .map_err(|status| Status::internal(status.message))?;
         }
         if self.is_whole() {
-            self.kind.default(&mut object);
+            Shape::of(subject.api, self.kind)?.default(self.kind, &mut object);
         }
         Ok(object)
     }
@@ -118,7 +119,7 @@ async fn converted(
     object: Value,
 ) -> Result<Value, Status> {
     match from.is_custom() {
-        true => subject.api.customs.convert(to, object).await,
+        true => custom::convert(subject.api, to, object).await,
         false => Ok(plimsoll_catalogue::convert(from, to, object)),
     }
 }

@@ -62,6 +62,11 @@ pub(crate) fn services<'k>(kinds: impl IntoIterator<Item = &'k Kind>) -> Vec<Val
         .collect()
 }
 
+/// Whether an APIService is kept for a custom group.
+pub(crate) fn is_custom(service: &Value) -> bool {
+    service["metadata"]["labels"][MANAGED] == "true"
+}
+
 fn service(group: &str, version: &str) -> Value {
     let custom = group_priority(group) == CUSTOM;
     json!({

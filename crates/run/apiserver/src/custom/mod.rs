@@ -1,28 +1,51 @@
 //! Kinds that users define, as the generic path needs them.
 //!
-//! What enters are the definitions that are established; what leaves are rows like those of the
+//! What enters are definitions, as they come and go in the store; what leaves are rows like those of the
 //! catalogue, found by path, and the schema of each. A row lives as long as the process: it is made once
 //! for each combination of names that was ever served (some hundred bytes each) and used again when the
 //! same definition comes back, so that everything behind the registry can hold rows of either origin.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+mod convert;
+mod definition;
+pub(crate) mod lifecycle;
+mod row;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
-use plimsoll_schema::{NodeId, Schemas};
+use plimsoll_store::Store;
+use plimsoll_structural::{compare_versions, status};
 use serde_json::Value;
+use tokio::sync::Notify;
 
-/// What a version of a custom resource is made of.
-#[derive(Debug)]
-pub(crate) struct Definition {
-    pub(crate) schemas: Schemas,
-    pub(crate) root: NodeId,
-}
+pub(crate) use convert::{convert, presented, stored};
+pub(crate) use definition::{Definition, Scale};
+
+use crate::follow::{Follower, follow};
+use crate::object::meta;
 
 /// The custom kinds that are served now.
+#[derive(Clone)]
+pub(crate) struct Customs(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    served: RwLock<Arc<Served>>,
+    known: Mutex<Known>,
+    /// Woken when a definition changes.
+    changed: Notify,
+}
+
+/// All definitions as they are stored, and what was made of them.
 #[derive(Debug, Default)]
-pub(crate) struct Customs(RwLock<Arc<Served>>);
+struct Known {
+    definitions: BTreeMap<String, Arc<Value>>,
+    families: HashMap<String, Vec<(&'static Kind, Arc<Definition>)>>,
+    rows: row::Rows,
+    dirty: BTreeSet<String>,
+}
 
 /// One state of [`Customs`], whole.
 #[derive(Debug, Default)]
@@ -32,8 +55,23 @@ struct Served {
 }
 
 impl Customs {
+    /// Reads all definitions and follows their changes.
+    pub(crate) fn follow(store: &Store) -> Self {
+        let inner = Inner {
+            store: store.clone(),
+            served: RwLock::default(),
+            known: Mutex::default(),
+            changed: Notify::new(),
+        };
+        let customs = Self(Arc::new(inner));
+        if let Some(kind) = definitions_kind() {
+            follow(store, kind, Arc::new(customs.clone()));
+        }
+        customs
+    }
+
     fn served(&self) -> Arc<Served> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The row of a resource path.
@@ -55,17 +93,134 @@ impl Customs {
             .map(|(_, definition)| Arc::clone(definition))
     }
 
-    /// A stored object in the version of `kind`.
-    pub(crate) async fn convert(&self, kind: &'static Kind, mut object: Value) -> Result<Value, Status> {
-        let wanted = kind.api_version();
-        if object["apiVersion"] != wanted.as_str() {
-            object["apiVersion"] = wanted.into();
-        }
-        Ok(object)
+    /// [`Customs::definition`], or the 404 of a path that is no more.
+    pub(crate) fn require(&self, kind: &Kind) -> Result<Arc<Definition>, Status> {
+        self.definition(kind).ok_or_else(Status::no_such_path)
     }
 
-    /// An object of `kind` in the version that is kept.
-    pub(crate) async fn store(&self, kind: &'static Kind, object: Value) -> Result<Value, Status> {
-        self.convert(kind.storage_kind(), object).await
+    /// The stored definitions of a group.
+    fn group(&self, group: &str) -> Vec<Arc<Value>> {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.definitions.values().filter(|one| one["spec"]["group"] == group).cloned().collect()
     }
+
+    /// A definition as it is stored.
+    fn stored(&self, name: &str) -> Option<Arc<Value>> {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.definitions.get(name).cloned()
+    }
+
+    /// The definitions whose status is to be looked at, each once.
+    fn take_dirty(&self) -> BTreeSet<String> {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut known.dirty)
+    }
+
+    /// Has these looked at again.
+    fn mark(&self, names: Vec<String>) {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).dirty.extend(names);
+        self.0.changed.notify_one();
+    }
+
+    /// What clients of a deprecated version are told.
+    pub(crate) fn deprecation(&self, kind: &Kind) -> Option<String> {
+        if !kind.is_custom() {
+            return None;
+        }
+        self.definition(kind)?.deprecation.clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        let served = Arc::new(known.served());
+        *self.0.served.write().unwrap_or_else(PoisonError::into_inner) = served;
+        drop(known);
+        self.0.changed.notify_one();
+    }
+}
+
+/// The row of definitions themselves.
+pub(crate) fn definitions_kind() -> Option<&'static Kind> {
+    plimsoll_catalogue::find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+}
+
+impl Follower for Customs {
+    fn reset(&self, _kind: &'static Kind, objects: Vec<Value>) {
+        let store = &self.0.store;
+        self.change(|known| {
+            known.definitions.clear();
+            known.families.clear();
+            objects.into_iter().for_each(|object| known.put(object, store));
+        });
+    }
+
+    fn put(&self, _kind: &'static Kind, object: &Value) {
+        self.change(|known| known.put(object.clone(), &self.0.store));
+    }
+
+    fn remove(&self, _kind: &'static Kind, object: &Value) {
+        self.change(|known| {
+            known.definitions.remove(meta(object, "name"));
+            known.families.remove(meta(object, "name"));
+            known.reconsider(&object["spec"]["group"]);
+        });
+    }
+}
+
+impl Known {
+    /// From now on objects are written by this definition.
+    fn put(&mut self, object: Value, store: &Store) {
+        let name = meta(&object, "name").to_owned();
+        let before = self.definitions.get(&name);
+        let same = |key: &str| before.is_some_and(|before| before[key] == object[key]);
+        let serves = |object: &Value| {
+            let names = status::holds(object, "NamesAccepted") || status::holds(object, "Established");
+            (names, status::holds(object, "Terminating"), object["status"]["acceptedNames"].clone())
+        };
+        let is_same = same("spec") && before.is_some_and(|before| serves(before) == serves(&object));
+        if !is_same {
+            let family = match serves(&object).0 {
+                true => definition::family(&object, store, &mut self.rows),
+                false => Vec::new(),
+            };
+            self.families.insert(name.clone(), family);
+        }
+        let group = object["spec"]["group"].clone();
+        let frees = !same_names(before.map(Arc::as_ref), &object);
+        self.dirty.insert(name.clone());
+        self.definitions.insert(name, Arc::new(object));
+        if frees {
+            self.reconsider(&group);
+        }
+    }
+
+    /// Names of a group may have become free.
+    fn reconsider(&mut self, group: &Value) {
+        let of_group = self.definitions.iter().filter(|(_, one)| one["spec"]["group"] == *group);
+        self.dirty.extend(of_group.map(|(name, _)| name.clone()));
+    }
+
+    fn served(&self) -> Served {
+        let mut all: Vec<&(&'static Kind, Arc<Definition>)> = self.families.values().flatten().collect();
+        all.sort_by(|(a, _), (b, _)| {
+            (a.group, a.plural).cmp(&(b.group, b.plural)).then_with(|| compare_versions(a.version, b.version))
+        });
+        all.sort_by(|(a, _), (b, _)| {
+            a.group.cmp(b.group).then_with(|| compare_versions(a.version, b.version))
+        });
+        Served {
+            kinds: all.iter().map(|(kind, _)| *kind).collect(),
+            definitions: all
+                .iter()
+                .map(|(kind, definition)| {
+                    ((kind.group, kind.version, kind.plural), (*kind, Arc::clone(definition)))
+                })
+                .collect(),
+        }
+    }
+}
+
+fn same_names(before: Option<&Value>, after: &Value) -> bool {
+    before.is_none_or(|before| before["status"]["acceptedNames"] == after["status"]["acceptedNames"])
 }
