@@ -307,13 +307,16 @@ impl Cluster {
         format!("--- log\n{}", last(&log, 60))
     }
 
-    /// Makes `image` of busybox, whose program Debian's busybox-static installs.
+    /// Makes `image` of busybox, which `./test` takes from Debian's busybox-static.
     #[track_caller]
     pub fn busybox(&self, image: &str) {
         let folder = self.scratch().join("busybox");
         fs::create_dir_all(&folder).expect("make a directory");
-        fs::copy("/bin/busybox", folder.join("busybox"))
-            .expect("copy busybox; Debian's package is busybox-static");
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let program =
+            std::env::split_paths(&paths).map(|folder| folder.join("busybox")).find(|path| path.exists());
+        let program = program.expect("busybox in PATH; Debian's package is busybox-static");
+        fs::copy(program, folder.join("busybox")).expect("copy busybox");
         let mut file = File::create(folder.join("Dockerfile")).expect("write a Dockerfile");
         let text = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
                     RUN mkdir -p /etc /tmp /home && chmod 1777 /tmp && echo root:x:0:0:root:/:/bin/sh > /etc/passwd\n\
