@@ -80,7 +80,7 @@ async fn extension(cluster: &Cluster, address: IpAddr) -> (SocketAddr, String) {
 }
 
 async fn condition(cluster: &Cluster, name: &str, wanted: &str) -> Value {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let service = cluster.get(&format!("{SERVICES}/{name}")).await.json();
         let condition = service["status"]["conditions"][0].clone();

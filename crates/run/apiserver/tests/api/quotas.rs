@@ -24,7 +24,7 @@ async fn status(cluster: &Cluster) -> Value {
 }
 
 async fn until(cluster: &Cluster, holds: impl Fn(&Value) -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !holds(&status(cluster).await) {
         assert!(Instant::now() < end, "{}", status(cluster).await);
         tokio::time::sleep(Duration::from_millis(10)).await;
