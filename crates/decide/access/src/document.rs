@@ -23,7 +23,7 @@ pub(crate) fn unknown<'a>(value: &'a Value, known: &[&str]) -> Option<&'a str> {
 }
 
 /// Seconds of a duration such as `5m`, `30s` or `1h30m`; `None` when it is no duration.
-pub(crate) fn seconds(text: &str) -> Option<f64> {
+pub fn seconds(text: &str) -> Option<f64> {
     if text == "0" {
         return Some(0.0);
     }

@@ -18,6 +18,7 @@ pub mod token_file;
 pub mod token_review;
 mod user;
 
+pub use document::seconds;
 pub use user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// What one authorizer says.

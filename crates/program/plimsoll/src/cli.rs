@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use crate::access::AccessArgs;
 use crate::demo::DemoArgs;
 use crate::image::ImageCommand;
 use crate::limits::LimitArgs;
@@ -82,6 +83,8 @@ pub(crate) struct Up {
     pub(crate) feature_gates: plimsoll_apiserver::Features,
     #[command(flatten)]
     pub(crate) safeguards: SafeguardArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 }

@@ -53,8 +53,8 @@ impl ControlPlane {
             safeguards: options.safeguards.options(),
             features: options.feature_gates,
             limits: options.limits.limits(),
-            authentication: Default::default(),
-            authorization: Default::default(),
+            authentication: options.access.authentication(folder.join("front-proxy-ca.crt"))?,
+            authorization: options.access.authorization()?,
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         let kubeconfig = admin(&authority, options, instance)?;
@@ -136,7 +136,11 @@ fn credentials(authority: &Authority, options: &Up, instance: &Instance) -> anyh
         kubelet_key: kubelet.key,
         front_proxy_certificate: proxy.certificate,
         front_proxy_key: proxy.key,
-        service_account_key: folder.join("sa.key"),
+        service_account_key: options
+            .access
+            .service_account_signing_key_file
+            .clone()
+            .unwrap_or_else(|| folder.join("sa.key")),
     })
 }
 

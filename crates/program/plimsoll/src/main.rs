@@ -3,6 +3,7 @@
 //! What enters are a command line and the files of an instance; what leaves is a running cluster.
 //! The parts know nothing of each other: here they are wired together, and nowhere else.
 
+mod access;
 mod cli;
 mod control_plane;
 mod demo;
