@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use plimsoll_apiserver::Limits;
+use clap::{ArgAction, Args};
+use plimsoll_apiserver::{Gate, Limits};
 
 /// How much clients may ask of the API server
 #[derive(Args, Clone, Debug)]
@@ -11,11 +11,26 @@ pub(crate) struct LimitArgs {
     /// How long a request may take; watches, logs and streams are not bound by it
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = plimsoll_meta::duration::parse)]
     pub(crate) request_timeout: Duration,
+    /// How many requests that read are served at once
+    #[arg(long, value_name = "COUNT", default_value_t = 400)]
+    pub(crate) max_requests_inflight: u32,
+    /// How many requests that write are served at once
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(crate) max_mutating_requests_inflight: u32,
+    /// Divide the sum of both numbers among priority levels, and queue fairly there
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
+        default_value_t = true)]
+    pub(crate) enable_priority_and_fairness: bool,
 }
 
 impl LimitArgs {
     /// As the server takes them.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { request_timeout: self.request_timeout }
+        Limits {
+            request_timeout: self.request_timeout,
+            max_requests_inflight: self.max_requests_inflight,
+            max_mutating_requests_inflight: self.max_mutating_requests_inflight,
+            priority_and_fairness: if self.enable_priority_and_fairness { Gate::On } else { Gate::Off },
+        }
     }
 }

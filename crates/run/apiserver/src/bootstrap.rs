@@ -20,6 +20,8 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
         objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     }
     objects.extend(roles::objects());
+    objects.extend(plimsoll_flow::levels());
+    objects.extend(plimsoll_flow::schemas());
     for (name, value) in SYSTEM_CLASSES {
         objects.push(json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,

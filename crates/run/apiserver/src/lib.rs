@@ -33,6 +33,7 @@ mod encode;
 mod encryption;
 mod eviction;
 mod features;
+mod flow;
 mod follow;
 mod frame;
 mod guarded;

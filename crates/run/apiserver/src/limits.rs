@@ -2,15 +2,36 @@
 
 use std::time::Duration;
 
+use crate::features::Gate;
+
 /// Bounds of requests; the default is upstream's.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long a request may take that does not run as long as its client likes.
     pub request_timeout: Duration,
+    /// How many requests that read are served at once. With priority and fairness, the sum of this and the
+    /// next is divided among the priority levels.
+    pub max_requests_inflight: u32,
+    /// How many requests that write are served at once.
+    pub max_mutating_requests_inflight: u32,
+    /// Whether requests are sorted into priority levels, and queue fairly there.
+    pub priority_and_fairness: Gate,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { request_timeout: Duration::from_secs(60) }
+        Self {
+            request_timeout: Duration::from_secs(60),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            priority_and_fairness: Gate::On,
+        }
+    }
+}
+
+impl Limits {
+    /// How many requests are served at once.
+    pub(crate) fn concurrency(&self) -> u32 {
+        self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight)
     }
 }

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::custom::{Customs, lifecycle};
 use crate::encryption::Encryption;
 use crate::features::Features;
+use crate::flow::{self, Flow};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::peer::{Peer, Verifiers};
@@ -57,6 +58,7 @@ pub(crate) struct Api {
     pub(crate) audit: Option<Arc<Auditor>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    pub(crate) flow: Arc<Flow>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) connections: TaskTracker,
 }
@@ -152,6 +154,7 @@ impl Server {
             customs: Customs::follow(&store),
             metrics: Arc::new(Metrics::new()),
             limits: config.limits,
+            flow: Flow::follow(&store, config.limits),
             shutdown: shutdown.clone(),
             connections: TaskTracker::new(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
@@ -161,6 +164,7 @@ impl Server {
         bootstrap::ensure(&server.api, &config).await?;
         lifecycle::start(&server.api, shutdown.clone());
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
+        tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
         for address in &config.listen {
             listen::serve(Arc::clone(&server.api), *address, Arc::clone(&server_tls), shutdown.clone())

@@ -1,6 +1,6 @@
 //! The stages of a request, in their order:
 //!
-//! authenticate → impersonate → name the target → authorize → hand on to an extension server, or act → answer.
+//! authenticate → impersonate → wait for a seat → authorize → hand on to an extension server, or act → answer.
 //!
 //! To act is: read ([`crate::collection`], [`crate::watch`]), write ([`crate::write`],
 //! [`crate::delete`]: decode → default → admit → validate → own → commit), or a subresource
@@ -40,8 +40,8 @@ use crate::user::User;
 use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
-    aggregate, audit, authorize, collection, compress, deadline, discovery, encode, health, impersonate,
-    metrics, openapi, review, subresource, table, watch,
+    aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
+    impersonate, metrics, openapi, review, subresource, table, watch,
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -74,13 +74,13 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let accepted = Accepted::of(request.headers());
     let preferred = Preferred::of(request.headers(), api.features);
     let is_compressed = compress::is_wanted(request.method(), request.headers());
-    let warnings = Warnings::default();
+    let (warnings, marks) = (Warnings::default(), flow::Marks::default());
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let target = Target::parse(&path);
     let begun = api.metrics.begin(api, request.method(), (&path, &target), &query);
     let answered = match transcode::request(request, api.features).await {
         Ok(request) => {
-            let answer = answer(api, peer, (path, target), request, &warnings);
+            let answer = answer(api, peer, (path, target), request, (&warnings, &marks));
             match begun.is_long_running() {
                 true => answer.await,
                 false => deadline::in_time(&query, api.limits.request_timeout, answer).await,
@@ -97,6 +97,7 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
         Err(status) => body::failure(&status),
     };
     warnings.write(response.headers_mut());
+    marks.write(response.headers_mut());
     response = audit::responded(response).await;
     response = match preferred {
         Preferred::Other => accepted.encode(response).await,
@@ -117,7 +118,7 @@ async fn answer(
     peer: &Peer,
     (path, target): (String, Target),
     request: Request<RequestBody>,
-    warnings: &Warnings,
+    (warnings, marks): (&Warnings, &flow::Marks),
 ) -> Result<Response<ResponseBody>, Status> {
     let user = authenticate::authenticate(api, peer, request.headers(), &path).await;
     api.metrics.authenticated(user.is_ok());
@@ -140,9 +141,22 @@ async fn answer(
         audit::impersonated(&user);
         asked.user = user;
     }
-    match target {
+    let wanted = match &target {
+        Target::Resource(path) => verb(&asked, path)?.to_owned(),
+        Target::Other => asked.method.as_str().to_ascii_lowercase(),
+    };
+    let permit = match flow::enter(api, &asked, &wanted, &target, marks).await {
+        Ok(permit) => permit,
+        Err(refusal) => return Ok(refusal),
+    };
+    let lasting = flow::Lasting::of(&wanted, &target);
+    let answered = match target {
         Target::Other => other(api, &asked, request).await,
         Target::Resource(target) => resource(api, asked, target, request).await,
+    };
+    match lasting {
+        flow::Lasting::Answer => answered.map(|answer| guarded::until_end(answer, permit)),
+        flow::Lasting::Beginning | flow::Lasting::Connection => answered,
     }
 }
 
@@ -164,7 +178,8 @@ async fn other(
     let found = health::answer(api, asked)
         .or_else(|| metrics::answer(api, asked))
         .or_else(|| discovery::answer(api, asked))
-        .or_else(|| openapi::answer(api, asked));
+        .or_else(|| openapi::answer(api, asked))
+        .or_else(|| flow::dump::answer(&api.flow, &asked.path));
     found.ok_or_else(Status::no_such_path)
 }
 
@@ -268,7 +283,8 @@ async fn act(
         "watch" => {
             offered(Verb::Watch)?;
             let form = (form, negotiate::media(&asked.headers));
-            watch::serve(api, kind, target, form, &asked.query).await
+            let stream = watch::serve(api, kind, target, form, &asked.query).await?;
+            Ok(guarded::until_end(stream, flow::watched(&api.flow, kind)))
         }
         "delete" => {
             offered(Verb::Delete)?;

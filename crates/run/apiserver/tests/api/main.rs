@@ -9,6 +9,7 @@ mod custom;
 mod encodings;
 mod encryption;
 mod extensions;
+mod fairness;
 mod lists;
 mod metrics;
 mod objects;
