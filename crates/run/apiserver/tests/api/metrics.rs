@@ -12,6 +12,8 @@ async fn requests_are_counted_under_the_names_of_dashboards() {
     let maps = "/api/v1/namespaces/default/configmaps";
     cluster.post(maps, json!({"metadata": {"name": "a"}})).await;
     cluster.get(&format!("{maps}/none")).await;
+    let all = cluster.get("/api/v1/configmaps").await.json();
+    let stored = all["items"].as_array().expect("items").len();
     let answer = cluster.get("/metrics").await;
     assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let text = String::from_utf8(answer.body.to_vec()).expect("text");
@@ -19,8 +21,9 @@ async fn requests_are_counted_under_the_names_of_dashboards() {
         "# TYPE apiserver_request_total counter",
         r#"apiserver_request_total{verb="POST",dry_run="",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="201"} 1"#,
         r#"apiserver_request_total{verb="GET",dry_run="",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="404"} 1"#,
-        r#"apiserver_storage_objects{resource="configmaps"} 1"#,
-        r#"apiserver_resource_objects{group="",resource="configmaps"} 1"#,
+        r#"apiserver_storage_objects{resource="podtemplates"} 0"#,
+        r#"apiserver_resource_objects{group="",resource="podtemplates"} 0"#,
+        &format!(r#"apiserver_storage_objects{{resource="configmaps"}} {stored}"#),
         "# TYPE apiserver_request_duration_seconds histogram",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
