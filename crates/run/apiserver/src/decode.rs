@@ -7,7 +7,7 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::custom::Definition;
-use crate::document::Document;
+use crate::document::{Document, Duplicates};
 use crate::query::Query;
 use crate::shape::Shape;
 
@@ -91,7 +91,7 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, Status> {
 /// Reads the encoding that typed clients write built-in kinds in.
 fn protobuf(bytes: &[u8]) -> Result<Document, Status> {
     let value = plimsoll_protobuf::decode(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
-    Ok(Document { value, duplicates: Vec::new() })
+    Ok(Document { value, duplicates: Duplicates::default() })
 }
 
 /// What a request does about fields that the kind does not have.
@@ -127,7 +127,7 @@ pub(crate) struct Expected<'a> {
 pub(crate) fn check(
     expected: Expected<'_>,
     validation: FieldValidation,
-    duplicates: Vec<String>,
+    duplicates: Duplicates,
     object: &mut Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
@@ -147,8 +147,11 @@ pub(crate) fn check(
         Shape::Custom(definition) => custom(definition, object),
     }
     .map_err(|error| refused(&error))?;
-    let twice = duplicates.into_iter().map(|path| format!("duplicate field \"{path}\""));
-    let strict: Vec<String> = twice.chain(unknown).collect();
+    let strict = match shape {
+        Shape::Builtin(_) => duplicates.with_unknown(unknown),
+        // Pruned after they are read.
+        Shape::Custom(_) => duplicates.told().chain(unknown).collect(),
+    };
     match validation {
         _ if strict.is_empty() => {}
         FieldValidation::Ignore => {}
@@ -218,7 +221,7 @@ mod tests {
         let expected = Expected { api_version: "apps/v1", kind: "Deployment", shape: &shape };
         let (mut object, mut warnings) = (object, Vec::new());
         (
-            check(expected, validation, Vec::new(), &mut object, &mut warnings)
+            check(expected, validation, Duplicates::default(), &mut object, &mut warnings)
                 .map_err(|status| status.message),
             warnings,
         )

@@ -11,36 +11,117 @@ use serde_json::{Map, Number, Value};
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Document {
     pub(crate) value: Value,
-    /// Paths of fields that were given more than once.
-    pub(crate) duplicates: Vec<String>,
+    /// Fields that were given more than once.
+    pub(crate) duplicates: Duplicates,
+}
+
+/// Fields that a text gives more than once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Duplicates {
+    /// Paths of what was given again.
+    pub(crate) paths: Vec<String>,
+    /// Paths of all fields as the text gives them; only where there are duplicates.
+    order: Vec<String>,
+}
+
+impl Duplicates {
+    /// `duplicate field "…"` for each.
+    pub(crate) fn told(&self) -> impl Iterator<Item = String> {
+        self.paths.iter().map(|path| format!("duplicate field \"{path}\""))
+    }
+
+    /// The line of YAML (from 1) of each; none where the text is not written line by line.
+    pub(crate) fn lines(&self, text: &str) -> Vec<Option<usize>> {
+        let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+        let mut lines = Vec::new();
+        for (at, path) in self.paths.iter().enumerate() {
+            let before = self.paths[..at].iter().filter(|one| *one == path).count();
+            let Some(place) = self.place(path, before + 1) else {
+                lines.push(None);
+                continue;
+            };
+            let key = key(path);
+            let same = |one: &&String| one.rsplit('.').next() == Some(key.as_str());
+            let nth = self.order[..place].iter().filter(same).count();
+            let is_of_key = |line: &str| {
+                let line = line.trim_start_matches([' ', '-']);
+                line.strip_prefix(key.as_str()).is_some_and(|rest| rest.trim_start().starts_with(':'))
+            };
+            let mut found = text.lines().enumerate().filter(|(_, line)| is_of_key(line));
+            lines.push(found.nth(nth).map(|(line, _)| line + 1));
+        }
+        lines
+    }
+
+    /// Where the text gives a path for the nth time (from 0).
+    fn place(&self, path: &str, nth: usize) -> Option<usize> {
+        self.order.iter().enumerate().filter(|(_, one)| *one == path).nth(nth).map(|(place, _)| place)
+    }
+
+    /// `duplicate field "…"` and what is `unknown` (`unknown field "…"`), in the order of the text.
+    pub(crate) fn with_unknown(self, unknown: Vec<String>) -> Vec<String> {
+        if self.paths.is_empty() {
+            return unknown;
+        }
+        let place = |path: &str, nth: usize| self.place(path, nth).unwrap_or(usize::MAX);
+        let mut all: Vec<(usize, String)> = Vec::new();
+        for (at, (path, text)) in self.paths.iter().zip(self.told()).enumerate() {
+            let before = self.paths[..at].iter().filter(|one| *one == path).count();
+            all.push((place(path, before + 1), text));
+        }
+        all.extend(unknown.into_iter().map(|text| {
+            let path = text.split('"').nth(1).unwrap_or_default().to_owned();
+            (place(&path, 0), text)
+        }));
+        all.sort_by_key(|(place, _)| *place);
+        all.into_iter().map(|(_, text)| text).collect()
+    }
 }
 
 impl Document {
     /// Reads JSON; nesting is bounded by the parser.
     pub(crate) fn json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let document = Self::read(&mut reader)?;
+        let (value, paths) = read(&mut reader, Told::Again)?;
         reader.end()?;
-        Ok(document)
+        let order = match paths.is_empty() {
+            true => Vec::new(),
+            false => read(&mut serde_json::Deserializer::from_slice(bytes), Told::All)?.1,
+        };
+        Ok(Self { value, duplicates: Duplicates { paths, order } })
     }
 
     /// Reads YAML; nesting, aliases and sizes are bounded by the parser's usual budget.
     pub(crate) fn yaml(text: &str) -> Result<Self, serde_saphyr::Error> {
         let mut options = serde_saphyr::Options::default();
         options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
-        serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| Self::read(reader))
+        let told = |options: serde_saphyr::Options, told| {
+            serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| read(reader, told))
+        };
+        let (value, paths) = told(options.clone(), Told::Again)?;
+        let order = if paths.is_empty() { Vec::new() } else { told(options, Told::All)?.1 };
+        Ok(Self { value, duplicates: Duplicates { paths, order } })
     }
+}
 
-    fn read<'de, D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let mut duplicates = Vec::new();
-        let value = Reader { found: &mut duplicates }.deserialize(reader)?;
-        Ok(Self { value, duplicates })
-    }
+/// Which fields a reading tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Those that are there already.
+    Again,
+    All,
+}
+
+fn read<'de, D: Deserializer<'de>>(reader: D, told: Told) -> Result<(Value, Vec<String>), D::Error> {
+    let mut found = Vec::new();
+    let value = Reader { found: &mut found, told }.deserialize(reader)?;
+    Ok((value, found))
 }
 
 /// Builds a value. Paths grow from the inside out, so that they cost nothing where nothing is found.
 struct Reader<'a> {
     found: &'a mut Vec<String>,
+    told: Told,
 }
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
@@ -97,7 +178,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         let mut known = self.found.len();
-        while let Some(item) = items.next_element_seed(Reader { found: self.found })? {
+        while let Some(item) = items.next_element_seed(Reader { found: self.found, told: self.told })? {
             self.found[known..]
                 .iter_mut()
                 .for_each(|path| *path = joined(&format!("[{}]", list.len()), path));
@@ -111,9 +192,9 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut map = Map::new();
         let mut known = self.found.len();
         while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Reader { found: self.found })?;
+            let value = entries.next_value_seed(Reader { found: self.found, told: self.told })?;
             self.found[known..].iter_mut().for_each(|path| *path = joined(&key, path));
-            if map.contains_key(&key) {
+            if self.told == Told::All || map.contains_key(&key) {
                 self.found.push(key.clone());
             }
             known = self.found.len();
@@ -135,16 +216,27 @@ mod tests {
     #[test]
     fn the_last_of_two_counts_and_is_told() {
         let text = r#"{"a":1,"b":[{"c":{"d":1,"d":2}},{"e":true,"e":null}],"a":"x","f":-1.5}"#;
-        let expected = Document {
-            value: json!({"a": "x", "b": [{"c": {"d": 2}}, {"e": null}], "f": -1.5}),
-            duplicates: vec!["b[0].c.d".to_owned(), "b[1].e".to_owned(), "a".to_owned()],
-        };
-        assert_eq!(Document::json(text.as_bytes()).expect("JSON"), expected);
+        let yaml = "a: 1\nb:\n- c: {d: 1, d: 2}\n- {e: true, e: null}\na: x\nf: -1.5\n";
+        let value = json!({"a": "x", "b": [{"c": {"d": 2}}, {"e": null}], "f": -1.5});
+        for document in [Document::json(text.as_bytes()).expect("JSON"), Document::yaml(yaml).expect("YAML")]
+        {
+            assert_eq!(document.value, value);
+            assert_eq!(document.duplicates.paths, ["b[0].c.d", "b[1].e", "a"]);
+            assert_eq!(document.duplicates.lines(yaml), [None, None, Some(5)]);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_the_order_of_the_text() {
+        let text = r#"{"spec":{"x":"foo","replicas":2,"replicas":3,"y":1}}"#;
+        let duplicates = Document::json(text.as_bytes()).expect("JSON").duplicates;
+        let unknown = ["spec.x", "spec.y"].map(|path| format!("unknown field \"{path}\""));
         assert_eq!(
-            Document::yaml("a: 1\nb:\n- c: {d: 1, d: 2}\n- {e: true, e: null}\na: x\nf: -1.5\n")
-                .expect("YAML"),
-            expected
+            duplicates.with_unknown(unknown.to_vec()),
+            ["unknown field \"spec.x\"", "duplicate field \"spec.replicas\"", "unknown field \"spec.y\""]
         );
+        let once = Document::json(b"{}").expect("JSON").duplicates;
+        assert_eq!(once.with_unknown(unknown.to_vec()), unknown);
     }
 
     #[test]

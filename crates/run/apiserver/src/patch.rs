@@ -183,8 +183,8 @@ impl Patch {
 fn decoded(bytes: &[u8], prefix: &str) -> Result<(Value, Vec<String>), Status> {
     let document = Document::json(bytes)
         .map_err(|error| Status::bad_request(format!("{prefix}{}", decode::syntax_error(&error, bytes))))?;
-    let twice = document.duplicates.iter().map(|path| format!("duplicate field {path:?}"));
-    Ok((document.value, twice.collect()))
+    let twice = document.duplicates.told().collect();
+    Ok((document.value, twice))
 }
 
 /// Reads an applied configuration; an empty one is an empty object.
@@ -192,9 +192,12 @@ fn configuration(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     let wrong = |why: &str| Status::bad_request(format!("error decoding YAML: {why}"));
     let document = decode::yaml(bytes).map_err(|status| wrong(&status.message))?;
     let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let twice = document.duplicates.iter().map(|path| {
-        let key = key(path);
-        format!("error converting YAML to JSON: yaml: unmarshal errors: key {key:?} already set in map")
+    let lines = document.duplicates.lines(&String::from_utf8_lossy(bytes));
+    let twice = document.duplicates.paths.iter().zip(lines).map(|(path, line)| {
+        let (key, line) = (key(path), line.map_or_else(String::new, |line| format!("line {line}: ")));
+        format!(
+            "error converting YAML to JSON: yaml: unmarshal errors:\n  {line}key {key:?} already set in map"
+        )
     });
     match document.value {
         Value::Null => Ok((Value::Object(serde_json::Map::new()), Vec::new())),

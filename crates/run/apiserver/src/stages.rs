@@ -22,7 +22,7 @@ use crate::authenticate;
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode;
 use crate::delete::{self, Deleted, Options};
-use crate::document::Document;
+use crate::document::{Document, Duplicates};
 use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
 use crate::options::WriteOptions;
@@ -331,7 +331,7 @@ pub(crate) fn write<'a>(
         dry_run: options.dry_run,
         validation: options.validation,
         now: Timestamp::now(),
-        duplicates: Vec::new(),
+        duplicates: Duplicates::default(),
         warnings: asked.warnings.clone(),
         judged: Judged::Object,
         query: Some(&asked.query),

@@ -18,6 +18,7 @@ use crate::admit::Operation;
 use crate::admit::chain;
 use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
+use crate::document::Duplicates;
 use crate::encode;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
 use crate::present;
@@ -52,7 +53,7 @@ pub(crate) struct Write<'a> {
     pub(crate) validation: FieldValidation,
     pub(crate) now: Timestamp,
     /// Fields that the body gave twice, until they are reported.
-    pub(crate) duplicates: Vec<String>,
+    pub(crate) duplicates: Duplicates,
     /// Told to the client in Warning headers.
     pub(crate) warnings: Warnings,
     /// How webhooks and policies see it.
@@ -125,7 +126,7 @@ impl<'a> Write<'a> {
             dry_run: false,
             validation: FieldValidation::Strict,
             now: Timestamp::now(),
-            duplicates: Vec::new(),
+            duplicates: Duplicates::default(),
             warnings: Warnings::default(),
             judged: Judged::Before,
             query: None,

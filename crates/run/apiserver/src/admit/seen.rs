@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::subject::{Subject, target};
 use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
+use crate::document::Duplicates;
 use crate::shape::Shape;
 
 /// How one judge sees the objects of a request.
@@ -75,8 +76,14 @@ impl Seen {
         if let Some(shape) = self.own_shape(subject)? {
             let api_version = self.target.kind.api_version();
             let expected = Expected { api_version: &api_version, kind: self.target.kind.kind, shape: &shape };
-            decode::check(expected, FieldValidation::Ignore, Vec::new(), &mut object, &mut Vec::new())
-                .map_err(|status| Status::internal(status.message))?;
+            decode::check(
+                expected,
+                FieldValidation::Ignore,
+                Duplicates::default(),
+                &mut object,
+                &mut Vec::new(),
+            )
+            .map_err(|status| Status::internal(status.message))?;
         }
         if self.is_whole() {
             Shape::of(subject.api, self.kind)?.default(self.kind, &mut object);
