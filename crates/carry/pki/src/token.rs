@@ -20,6 +20,12 @@ pub struct Tokens {
     keys: Vec<PublicKey>,
 }
 
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").finish_non_exhaustive()
+    }
+}
+
 impl Tokens {
     /// The key in a PEM file, made if it is not there; tokens of the keys in `older` are accepted, too.
     pub fn ensure(signing: &Path, older: &[PathBuf]) -> Result<Self, PkiError> {

@@ -4,8 +4,10 @@
 //! [`Action`](action::Action)s. Nothing here reads a clock, a cache or the network: `run/controllers`
 //! observes, calls and acts, so every decision can be written down as a table.
 
+pub mod account_secret;
 pub mod action;
 pub mod bootstrap_token;
+pub mod certificates;
 pub mod cluster_role_aggregation;
 pub mod cron_job;
 pub mod daemon_set;

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use plimsoll_apiserver::{Config, Credentials, Server, User};
 use plimsoll_client::Informers;
-use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request};
+use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request, Tokens};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,9 @@ pub(crate) type Part = (&'static str, anyhow::Result<()>);
 /// The running control plane.
 pub(crate) struct ControlPlane {
     pub(crate) server: Server,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
+    /// The key that service account tokens are signed with.
+    tokens: Arc<Tokens>,
     /// Shared by all parts of this process.
     pub(crate) informers: Informers,
     pub(crate) kubeconfig: PathBuf,
@@ -34,6 +37,9 @@ impl ControlPlane {
     ) -> anyhow::Result<Self> {
         let folder = instance.file("pki");
         let authority = Authority::ensure(&folder, "ca", "plimsoll-ca").context("certificate authority")?;
+        let credentials = credentials(&authority, options, instance)?;
+        let tokens =
+            Tokens::ensure(&credentials.service_account_key, &[]).context("key of service account tokens")?;
         // Pods cannot reach a loopback address; the server serves them on this machine's address in their network.
         let inside = SocketAddr::new(instance.gateway(), options.listen.port());
         let reachable = !options.listen.ip().is_loopback() && !options.listen.ip().is_unspecified();
@@ -49,7 +55,7 @@ impl ControlPlane {
             service_cidr: instance.service_cidr,
             node_ports: 30000..=32767,
             cluster_dns: instance.cluster_dns(),
-            credentials: credentials(&authority, options, instance)?,
+            credentials,
             safeguards: options.safeguards.options(),
             features: options.feature_gates,
             limits: options.limits.limits(),
@@ -60,7 +66,14 @@ impl ControlPlane {
         let kubeconfig = admin(&authority, options, instance)?;
         let inner = User::authenticated("system:apiserver", &["system:masters"]);
         let informers = Informers::new(plimsoll_client::from_service(server.service(inner, "plimsoll")));
-        Ok(Self { server, authority, informers, kubeconfig, cluster_cidr: instance.pod_cidr.to_string() })
+        Ok(Self {
+            server,
+            authority: Arc::new(authority),
+            tokens: Arc::new(tokens),
+            informers,
+            kubeconfig,
+            cluster_cidr: instance.pod_cidr.to_string(),
+        })
     }
 
     /// A client inside this process, named `agent` where clients name their program.
@@ -84,6 +97,8 @@ impl ControlPlane {
         let config = plimsoll_controllers::Config {
             cluster_cidr: Some(self.cluster_cidr.clone()),
             ca_certificate_pem: self.authority.pem().to_owned(),
+            authority: Some(self.authority.clone()),
+            tokens: Some(self.tokens.clone()),
             controllers: plimsoll_controllers::Selection::default(),
         };
         tasks.spawn(async move {

@@ -59,6 +59,22 @@ pub(crate) const ROWS: &[Row] = &[
     row!("taint-eviction-controller", "taint-eviction-controller", units::node::taints),
     row!("clusterrole-aggregation-controller", "clusterrole-aggregation-controller", units::access::roles),
     row!("token-cleaner-controller", "token-cleaner", units::access::tokens),
+    row!("serviceaccount-token-controller", "serviceaccount-token-controller", units::certificates::tokens),
+    row!(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+        units::certificates::approving
+    ),
+    row!(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+        units::certificates::signing
+    ),
+    row!(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+        units::certificates::cleaning
+    ),
     row!("pod-garbage-collector-controller", "pod-garbage-collector", units::node::lost_pods),
 ];
 

@@ -15,6 +15,7 @@ mod units;
 use std::sync::{Arc, OnceLock};
 
 use plimsoll_client::Informers;
+use plimsoll_pki::{Authority, Tokens};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,10 @@ pub struct Config {
     pub cluster_cidr: Option<String>,
     /// The certificate authority of the API server, told to all pods in `kube-root-ca.crt`.
     pub ca_certificate_pem: String,
+    /// Signs approved certificate requests; without it none is signed.
+    pub authority: Option<Arc<Authority>>,
+    /// Signs the tokens in Secrets; without it none is made.
+    pub tokens: Option<Arc<Tokens>>,
     /// Which controllers run.
     pub controllers: Selection,
 }

@@ -1,6 +1,7 @@
 //! How each controller is wired: what it looks at, and which decision it calls.
 
 pub(crate) mod access;
+pub(crate) mod certificates;
 pub(crate) mod cron_job;
 pub(crate) mod daemon_set;
 pub(crate) mod deployment;

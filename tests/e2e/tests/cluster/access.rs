@@ -133,3 +133,89 @@ pub(crate) fn nobody_anonymous_reads(shared: &Shared) {
         assert!(body.contains(text), "{path}: {body}");
     }
 }
+
+pub(crate) fn approved_requests_get_certificates(shared: &Shared) {
+    let cluster = shared.cluster();
+    let file = |name: &str| cluster.scratch().join(name).display().to_string();
+    let (key, wanted, made) = (file("ann.key"), file("ann.csr"), file("ann.crt"));
+    let openssl = |arguments: &[&str]| run(Command::new("openssl").args(arguments), b"", PATIENCE).ok();
+    openssl(&[
+        "req",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        &key,
+        "-subj",
+        "/CN=ann/O=dev",
+        "-out",
+        &wanted,
+    ]);
+    let request = openssl(&["base64", "-A", "-in", &wanted]);
+    let manifest = |name: &str, usage: &str| {
+        format!(
+            "{{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {{name: {name}}}, \
+             spec: {{request: {request}, signerName: kubernetes.io/kube-apiserver-client, \
+             expirationSeconds: 3600, usages: [{usage}]}}}}"
+        )
+    };
+    cluster.manifests(&["create"], &manifest("ann", "client auth")).ok();
+    cluster.manifests(&["create"], &manifest("ann-serves", "server auth")).ok();
+    cluster.kubectl(&["certificate", "approve", "ann", "ann-serves"]).ok();
+    let read = |name: &str, template: &str| {
+        cluster.wait("the signer's answer", || {
+            let template = format!("go-template={template}");
+            let text = cluster.kubectl(&["get", "csr", name, "-o", &template]).ok();
+            (!text.is_empty()).then_some(text)
+        })
+    };
+    let certificate = read("ann", "{{if .status.certificate}}{{.status.certificate | base64decode}}{{end}}");
+    std::fs::write(&made, certificate).unwrap();
+    // Within the hour it ends, and not before.
+    openssl(&["x509", "-in", &made, "-noout", "-checkend", "3300"]);
+    let ends = run(
+        Command::new("openssl").args(["x509", "-in", &made, "-noout", "-checkend", "3700"]),
+        b"",
+        PATIENCE,
+    );
+    ends.refused();
+    let mut command = Command::new("kubectl");
+    command.args(["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--client-certificate", &made]);
+    command.args(["--client-key", &key, "--server", &format!("https://{}", cluster.listen())]);
+    let who = run(command.args(["auth", "whoami", "-o", "json"]), b"", PATIENCE).ok();
+    let who: Value = serde_json::from_str(&who).unwrap();
+    assert_eq!(who["status"]["userInfo"]["username"], "ann", "{who}");
+    assert_eq!(who["status"]["userInfo"]["groups"][0], "dev", "{who}");
+
+    let cause = read(
+        "ann-serves",
+        "{{range .status.conditions}}{{if eq .type \"Failed\"}}{{.message}}{{end}}{{end}}",
+    );
+    assert_eq!(cause, "invalid usage for client certificate: server auth");
+    cluster.kubectl(&["delete", "csr", "ann", "ann-serves"]).ok();
+}
+
+pub(crate) fn secrets_get_tokens_of_accounts(shared: &Shared) {
+    let space = shared.cluster().namespace("secret-tokens");
+    space.kubectl(&["create", "serviceaccount", "robot"]).ok();
+    space.apply(
+        "{apiVersion: v1, kind: Secret, type: kubernetes.io/service-account-token, \
+         metadata: {name: robot, annotations: {kubernetes.io/service-account.name: robot}}}",
+    );
+    let read = |key: &str| {
+        let template = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+        space.kubectl(&["get", "secret", "robot", "-o", &template]).ok()
+    };
+    let path = "secrets/robot";
+    space.wait_object("its token", path, |secret| secret["data"]["token"].is_string());
+    assert_eq!(read("namespace"), "secret-tokens");
+    assert!(read("ca.crt").contains("BEGIN CERTIFICATE"));
+    let mut command = Command::new("kubectl");
+    command.args(["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--token", &read("token")]);
+    command.args(["--server", &format!("https://{}", space.cluster().listen())]);
+    let who = run(command.args(["auth", "whoami", "-o", "json"]), b"", PATIENCE).ok();
+    let who: Value = serde_json::from_str(&who).unwrap();
+    assert_eq!(who["status"]["userInfo"]["username"], "system:serviceaccount:secret-tokens:robot", "{who}");
+    space.kubectl(&["delete", "serviceaccount", "robot"]).ok();
+    space.wait_gone(path);
+}

@@ -70,7 +70,8 @@ const CASES: &[Case<Shared>] = table! {
         the_pod_can_be_read_as_files, parts_of_volumes_are_mounted, a_missing_config_map_holds_the_pod;
     network: probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
-    access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads;
+    access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads,
+        approved_requests_get_certificates, secrets_get_tokens_of_accounts;
     images: an_image_is_built_in_stages, images_travel_by_archive, images_travel_by_registry;
     kubectl: fields_are_explained, objects_are_described, tables_have_the_usual_columns, objects_are_changed_in_every_way,
         server_side_apply_has_owners, objects_are_watched_and_waited_for, the_short_ways_work;
