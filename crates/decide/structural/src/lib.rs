@@ -7,6 +7,7 @@
 //! - [`check`]: is a definition's schema one that objects can be held against?
 //! - [`prune()`], [`prune_nulls`], [`default()`], [`embedded`]: what decoding does to an object;
 //! - [`validate`], [`lists`]: what is wrong with an object;
+//! - [`Rules`]: what the rules of a schema find wrong with an object;
 //! - [`nodes()`]: the schema for patches and server-side apply;
 //! - [`publish`]: the schema in OpenAPI documents;
 //! - [`PrinterColumn`]: what tables show;
@@ -24,6 +25,7 @@ mod nodes;
 pub mod path;
 mod prune;
 pub mod publish;
+mod rules;
 mod schema;
 pub mod status;
 pub mod validate;
@@ -33,5 +35,6 @@ pub use column::{NAME_DESCRIPTION, PrinterColumn};
 pub use default::{default, prune_nulls};
 pub use nodes::nodes;
 pub use prune::prune;
+pub use rules::Rules;
 pub use schema::{Additional, Limits, ListType, Rule, Schema};
 pub use version::{compare as compare_versions, deprecation};

@@ -216,7 +216,7 @@ impl Limits {
 }
 
 impl Rule {
-    fn read(value: &Value) -> Rule {
+    pub(crate) fn read(value: &Value) -> Rule {
         Rule {
             rule: text(value, "rule"),
             message: text(value, "message"),

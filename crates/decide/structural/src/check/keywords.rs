@@ -5,15 +5,24 @@ use serde_json::Value;
 
 use super::{Tolerance, lists};
 use crate::prune::META_FIELDS;
+use crate::rules::{Audit, Scope};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
-pub(super) fn check(props: &Value, path: &Path, tolerance: Tolerance) -> Vec<FieldError> {
-    let mut walk = Walk { tolerance, errors: Vec::new() };
+/// `is_structural` tells that the types which rules see can be made of the schema.
+pub(super) fn check(
+    props: &Value,
+    path: &Path,
+    tolerance: Tolerance,
+    is_structural: bool,
+) -> Vec<FieldError> {
+    let audit = is_structural.then(|| Audit::new(tolerance.costs));
+    let mut walk = Walk { tolerance, errors: Vec::new(), audit };
     walk.schema(props, path, Context { is_root: true, ..Context::default() });
+    walk.errors.extend(walk.audit.into_iter().flat_map(|audit| audit.finish(path)));
     walk.errors
 }
 
@@ -28,11 +37,15 @@ struct Context {
     in_metadata: bool,
     /// Why defaults are forbidden here.
     no_defaults: Option<String>,
+    /// What rules here cost and know.
+    scope: Scope,
 }
 
 struct Walk {
     tolerance: Tolerance,
     errors: Vec<FieldError>,
+    /// Looks at rules, where nothing else is wrong.
+    audit: Option<Audit>,
 }
 
 impl Walk {
@@ -41,6 +54,7 @@ impl Walk {
     }
 
     fn schema(&mut self, props: &Value, path: &Path, context: Context) {
+        let before = self.errors.len();
         self.standard(props, path, &context);
         if props["uniqueItems"] == true {
             let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -48,6 +62,7 @@ impl Walk {
         }
         self.additional(props, path, &context);
         self.properties(props, path, &context);
+        let (is_root, scope) = (context.is_root, context.scope.clone());
         let plain = Context { is_root: false, ..context };
         if props["not"].is_object() {
             self.schema(&props["not"], &path.child("not"), plain.clone());
@@ -58,11 +73,16 @@ impl Walk {
             }
         }
         if props["items"].is_object() {
-            self.schema(&props["items"], &path.child("items"), plain);
+            let below = Context { scope: scope.items(props, path), ..plain };
+            self.schema(&props["items"], &path.child("items"), below);
         }
         self.errors.extend(lists::check(props, path, self.tolerance));
         for (at, rule) in props["x-kubernetes-validations"].as_array().into_iter().flatten().enumerate() {
             self.rule(rule, props, &path.child("x-kubernetes-validations").index(at));
+        }
+        // The types of a schema that is wrong here or below make no sense to those who write rules.
+        if let Some(audit) = self.audit.as_mut().filter(|_| self.errors.len() == before) {
+            audit.place(props, path, &scope, is_root);
         }
     }
 
@@ -110,7 +130,7 @@ impl Walk {
         if !additional.is_object() {
             return;
         }
-        let mut below = Context { is_root: false, ..context.clone() };
+        let mut below = Context { is_root: false, scope: context.scope.below(props), ..context.clone() };
         if context.in_metadata {
             below.no_defaults = Some("inside additionalProperties applying to object metadata".to_owned());
         }
@@ -120,7 +140,7 @@ impl Walk {
     fn properties(&mut self, props: &Value, path: &Path, context: &Context) {
         let embedded = props["x-kubernetes-embedded-resource"] == true;
         for (name, property) in props["properties"].as_object().into_iter().flatten() {
-            let mut below = Context { is_root: false, ..context.clone() };
+            let mut below = Context { is_root: false, scope: context.scope.below(props), ..context.clone() };
             if (context.is_root || embedded) && META_FIELDS.contains(&name.as_str()) {
                 below.in_metadata = true;
                 if context.is_root {

@@ -17,11 +17,12 @@ use serde_json::Value;
 pub use structure::non_structural;
 pub(crate) use structure::{structural, unsupported};
 
+use crate::rules::Limit;
 use crate::schema::Schema;
 
 /// Everything that is wrong with the schemas of a new definition.
 pub fn definition(object: &Value) -> Vec<FieldError> {
-    versions(object, Tolerance::default())
+    versions(object, &Value::Null, Tolerance::default())
 }
 
 /// Everything that is wrong with the schemas of a changed definition; what was wrong before may stay.
@@ -32,8 +33,9 @@ pub fn definition_update(new: &Value, old: &Value) -> Vec<FieldError> {
         sets: any(&|schema| contains(schema, &lists::has_granular_set)),
         keys: any(&|schema| contains(schema, &|schema| !lists::keys(schema, &Path::default()).is_empty())),
         defaults: any(&defaults::has_unpruned),
+        costs: Limit::Each,
     };
-    versions(new, tolerance)
+    versions(new, old, tolerance)
 }
 
 /// What a definition may go on doing, because the one before did it.
@@ -47,6 +49,8 @@ struct Tolerance {
     keys: bool,
     /// Defaults with unknown fields.
     defaults: bool,
+    /// Expensive rules of a version whose schema is the same.
+    costs: Limit,
 }
 
 /// The schemas of a definition's versions.
@@ -59,7 +63,7 @@ fn schemas(object: &Value) -> impl Iterator<Item = &Value> {
         .filter(|schema| schema.is_object())
 }
 
-fn versions(object: &Value, tolerance: Tolerance) -> Vec<FieldError> {
+fn versions(object: &Value, old: &Value, tolerance: Tolerance) -> Vec<FieldError> {
     let versions = object["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
     // Where all versions are the same, upstream's internal form has one schema for all of them.
     let same = |key: &str| {
@@ -76,6 +80,12 @@ fn versions(object: &Value, tolerance: Tolerance) -> Vec<FieldError> {
             true => versions.iter().any(|version| !version["subresources"]["status"].is_null()),
             false => !version["subresources"]["status"].is_null(),
         };
+        let before = old["spec"]["versions"].as_array().into_iter().flatten();
+        let is_unchanged = before
+            .into_iter()
+            .any(|one| one["name"] == version["name"] && one["schema"] == version["schema"]);
+        let costs = if is_unchanged { Limit::Total } else { Limit::Each };
+        let tolerance = Tolerance { costs, ..tolerance };
         if !shared || at == 0 {
             errors.extend(version_schema(
                 &version["schema"]["openAPIV3Schema"],
@@ -95,18 +105,20 @@ fn version_schema(props: &Value, has_status: bool, tolerance: Tolerance, path: &
     }
     let at = path.child("openAPIV3Schema");
     let mut errors = root::check(props, has_status, path);
-    let mut unreadable = None;
+    let (mut unreadable, mut is_structural) = (None, false);
     if let Some(why) = unsupported(props) {
         unreadable = Some(FieldError::invalid(&at, &"".into(), why));
     } else {
         let found = structural(props, &at);
         if found.is_empty() {
-            errors.extend(defaults::check(&at, &Schema::read(props), tolerance));
+            let found = defaults::check(&at, &Schema::read(props), tolerance);
+            is_structural = found.is_empty();
+            errors.extend(found);
         } else {
             errors.extend(found);
         }
     }
-    errors.extend(keywords::check(props, &at, tolerance));
+    errors.extend(keywords::check(props, &at, tolerance, is_structural));
     if errors.is_empty() {
         errors.extend(unreadable);
     }

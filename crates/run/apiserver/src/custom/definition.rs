@@ -8,7 +8,7 @@ use plimsoll_meta::field::{ErrorKind, FieldError, Path};
 use plimsoll_meta::status::Status;
 use plimsoll_schema::{NodeId, Schemas};
 use plimsoll_store::{Entry, Revision, Store};
-use plimsoll_structural::{PrinterColumn, Schema, deprecation, embedded, lists, status, validate};
+use plimsoll_structural::{PrinterColumn, Rules, Schema, deprecation, embedded, lists, status, validate};
 use serde_json::{Value, json};
 
 use super::convert::Conversion;
@@ -24,6 +24,7 @@ pub(crate) struct Definition {
     /// The schema as it was written, for documents.
     pub(crate) props: Option<Value>,
     schema: Option<Arc<Schema>>,
+    rules: Option<Rules>,
     columns: Vec<PrinterColumn>,
     pub(crate) scale: Option<Scale>,
     selectable: Vec<String>,
@@ -117,6 +118,7 @@ impl Definition {
             version: name.to_owned(),
             props: Some(version["schema"]["openAPIV3Schema"].clone()).filter(Value::is_object),
             schema,
+            rules: Rules::of(&version["schema"]["openAPIV3Schema"]),
             columns: PrinterColumn::of(version),
             scale: Scale::read(&version["subresources"]["scale"]),
             selectable: selectable
@@ -148,7 +150,7 @@ impl Definition {
         errors.extend(self.check_scale(object, true));
         errors.extend(embedded::check(&root, object, schema));
         errors.extend(lists::check(&root, object, schema));
-        errors.extend(incomplete(schema, &errors));
+        self.hold_rules(&mut errors, |rules| rules.check(object));
         errors
     }
 
@@ -177,8 +179,19 @@ impl Definition {
         if lists::check(&root, old, schema).is_empty() {
             errors.extend(lists::check(&root, new, schema));
         }
-        errors.extend(incomplete(schema, &errors));
+        self.hold_rules(&mut errors, |rules| rules.check_update(new, old));
         errors
+    }
+
+    /// Rules are not held against objects whose types are wrong, which is told.
+    fn hold_rules(&self, errors: &mut Vec<FieldError>, check: impl FnOnce(&Rules) -> Vec<FieldError>) {
+        let Some(rules) = &self.rules else { return };
+        if errors.iter().any(blocks_rules) {
+            let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&Path::default(), &"null".into(), detail));
+        } else {
+            errors.extend(check(rules));
+        }
     }
 
     fn check_scale(&self, object: &Value, with_spec: bool) -> Vec<FieldError> {
@@ -251,17 +264,12 @@ pub(super) fn prune(schema: Option<&Schema>, object: &mut Value) -> Result<Vec<S
     Ok(unknown)
 }
 
-/// Rules are not held against objects whose types are wrong, which is told.
-fn incomplete(schema: &Schema, errors: &[FieldError]) -> Option<FieldError> {
-    let blocks = |error: &FieldError| {
-        matches!(
-            error.kind,
-            ErrorKind::Required | ErrorKind::TooLong | ErrorKind::TooMany | ErrorKind::TypeInvalid
-        )
-    };
-    let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-    (schema.has_rules() && errors.iter().any(blocks))
-        .then(|| FieldError::invalid(&Path::default(), &"null".into(), detail))
+/// Whether rules could trip over what is wrong.
+fn blocks_rules(error: &FieldError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Required | ErrorKind::TooLong | ErrorKind::TooMany | ErrorKind::TypeInvalid
+    )
 }
 
 impl Scale {

@@ -324,3 +324,47 @@ async fn schemas_that_mean_nothing_are_refused() {
         "{refused:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_held_against_objects() {
+    let mut object = definition();
+    let properties = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    properties["spec"]["x-kubernetes-validations"] = json!([
+        {"rule": "self.size <= 5", "messageExpression": "self.color + ' is at most 5'", "fieldPath": ".size"},
+        {"rule": "self.color == oldSelf.color", "message": "color is fixed", "reason": "FieldValueForbidden"},
+    ]);
+    let cluster = serving(object).await;
+    let refused = cluster.post(THINGS, thing("a", json!({"size": 6}))).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (
+            422,
+            "Thing.example.com \"a\" is invalid: spec.size: Invalid value: \"object\": red is at most 5"
+                .to_owned()
+        )
+    );
+    assert_eq!(cluster.post(THINGS, thing("a", json!({"size": 5}))).await.code, 201);
+    let path = format!("{THINGS}/a");
+    let refused = cluster.patch(&path, MERGE, json!({"spec": {"color": "blue"}})).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (422, "Thing.example.com \"a\" is invalid: spec: Forbidden: color is fixed".to_owned())
+    );
+    assert_eq!(cluster.patch(&path, MERGE, json!({"spec": {"size": 4}})).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_do_not_compile_are_refused() {
+    let cluster = Cluster::start().await;
+    let mut object = definition();
+    let properties = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    properties["spec"]["x-kubernetes-validations"] = json!([{"rule": "self.x == 1"}]);
+    let refused = cluster.post(DEFINITIONS, object).await;
+    assert_eq!(refused.code, 422);
+    for part in [
+        "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {\"Rule\":\"self.x == 1\"",
+        "compilation failed: ERROR: <input>:1:5: undefined field 'x'",
+    ] {
+        assert!(refused.message().contains(part), "{refused:?}");
+    }
+}
