@@ -48,6 +48,9 @@ async fn connect(config: Kubeconfig, path: String) -> Result<kube::Client, Conne
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
         .await
         .map_err(|source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) })?;
+    // The program links two providers of cryptography; the first one that is named here stays. An error only
+    // says that one is named already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     kube::Client::try_from(config).map_err(|source| ConnectError::Client { path, source: Box::new(source) })
 }
 

@@ -99,15 +99,17 @@ fn config(bench: &Bench, image: &Image) -> serde_json::Value {
 
 /// FROM scratch with busybox as its only program.
 fn busybox(bench: &Bench) -> Option<&Bench> {
-    match fs::read("/bin/busybox") {
-        Ok(bytes) => {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).find_map(|folder| fs::read(folder.join("busybox")).ok());
+    match found {
+        Some(bytes) => {
             bench.file("busybox", bytes);
             let program = bench.context.join("busybox");
             fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
             Some(bench)
         }
-        Err(error) => {
-            eprintln!("skipped: /bin/busybox: {error}");
+        None => {
+            eprintln!("skipped: no busybox in PATH");
             None
         }
     }

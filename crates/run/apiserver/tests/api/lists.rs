@@ -100,8 +100,11 @@ async fn every_form_shows_the_same_objects() {
     let cluster = Cluster::start().await;
     maps(&cluster, &["a", "b"]).await;
     let plain = cluster.get(MAPS).await.json();
+    // Others write meanwhile.
+    let version = plain["metadata"]["resourceVersion"].as_str().expect("a version");
+    let path = format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
     let ask =
-        async |accept: &str| cluster.ask_as(admin(), Method::GET, MAPS, &[("accept", accept)], None).await;
+        async |accept: &str| cluster.ask_as(admin(), Method::GET, &path, &[("accept", accept)], None).await;
     let partial = "as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
     let metadata = ask(&format!("application/json;{partial}")).await.json();
     assert_eq!(metadata["kind"], "PartialObjectMetadataList");

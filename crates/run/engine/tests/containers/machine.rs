@@ -60,7 +60,11 @@ impl Machine {
         for name in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
             fs::create_dir_all(layer.join(name)).unwrap();
         }
-        fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
+        let paths = std::env::var_os("PATH").unwrap();
+        let busybox =
+            std::env::split_paths(&paths).map(|folder| folder.join("busybox")).find(|path| path.exists());
+        let busybox = busybox.expect("busybox in PATH; Debian's package is busybox-static");
+        fs::copy(busybox, layer.join("bin/busybox")).unwrap();
         for name in [
             "sh", "tr", "touch", "nc", "grep", "true", "pwd", "tty", "sleep", "cat", "id", "mount", "dd",
             "tail", "ps", "hostname", "stty", "kill", "ls", "unshare",
