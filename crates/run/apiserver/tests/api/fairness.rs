@@ -18,7 +18,7 @@ async fn until(
     path: &str,
     good: impl Fn(&serde_json::Value) -> bool,
 ) -> serde_json::Value {
-    for _ in 0..500 {
+    for _ in 0..6000 {
         let found = cluster.get(path).await.json();
         if good(&found) {
             return found;
@@ -88,7 +88,7 @@ async fn worker(cluster: &Cluster) -> User {
     let made = cluster.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await;
     assert_eq!(made.code, 201);
     let user = User::authenticated("worker", &[]);
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if cluster.ask_as(user.clone(), Method::GET, "/api/v1/nodes", &[], None).await.code == 200 {
             return user;
         }
