@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
-use plimsoll_apiserver::{Config, Credentials, Features, ResponseBody, Safeguards, Server, User};
+use plimsoll_apiserver::{Config, Credentials, Features, Gate, ResponseBody, Safeguards, Server, User};
 use plimsoll_pki::{Authority, Purpose};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -94,9 +94,31 @@ impl Cluster {
             authorization: Default::default(),
         };
         adjust(&mut config);
+        // Tests of the audit read all that is asked, so nothing is asked for them here.
+        let quiet = config.safeguards.audit.policy.is_some();
+        let gated = config.limits.priority_and_fairness == Gate::On && !quiet;
         let shutdown = CancellationToken::new();
         let server = Server::start(config, shutdown.clone()).await.expect("the server starts");
-        Self { server, folder, authority, shutdown }
+        let cluster = Self { server, folder, authority, shutdown };
+        if gated {
+            cluster.settled().await;
+        }
+        cluster
+    }
+
+    /// Waits for the status of the flow schemas, the last that a new server writes, so that the revisions a
+    /// test sees are its own.
+    async fn settled(&self) {
+        for _ in 0..6000 {
+            let list = self.get("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas").await.json();
+            let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+            // Upstream's suggested and mandatory ones.
+            if items.len() >= 13 && items.iter().all(|one| one["status"]["conditions"][0].is_object()) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("the flow schemas get no status");
     }
 
     /// Tells the server to stop.
