@@ -1,6 +1,6 @@
 //! The stages of a request, in their order:
 //!
-//! authenticate → impersonate → wait for a seat → authorize → hand on to an extension server, or act → answer.
+//! authenticate → record → impersonate → wait for a seat → authorize → hand on to an extension server, or act → answer.
 //!
 //! To act is: read ([`crate::collection`], [`crate::watch`]), write ([`crate::write`],
 //! [`crate::delete`]: decode → default → admit → validate → own → commit), or a subresource
