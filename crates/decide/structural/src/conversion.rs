@@ -3,7 +3,7 @@
 
 use plimsoll_catalogue::object_meta;
 use plimsoll_meta::field::Path;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Versions of the review that are spoken here.
 const KNOWN: [&str; 2] = ["v1", "v1beta1"];
@@ -64,56 +64,103 @@ pub fn answer(version: &str, uid: &str, asked: usize, answer: &Value) -> Result<
 ///
 /// # Errors
 /// Why it cannot be taken, as it stands behind `conversion webhook for …`.
-pub fn accept(at: usize, original: &Value, converted: Value, desired: &str) -> Result<Value, String> {
-    restored(original, converted, desired)
-        .map_err(|why| format!("returned invalid converted object at index {at}: {why}"))
+pub fn accept(original: &Value, converted: Value, desired: &str) -> Result<Value, String> {
+    right_type(original, &converted, desired)
+        .map_err(|why| format!("returned invalid object at index 0: {why}"))?;
+    right_identity(original, &converted).map_err(|why| format!("returned invalid object: {why}"))?;
+    restored(original, converted).map_err(|why| format!("returned invalid metadata: {why}"))
 }
 
-fn restored(original: &Value, mut converted: Value, desired: &str) -> Result<Value, String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn right_type(original: &Value, converted: &Value, desired: &str) -> Result<(), String> {
     let found = text(&converted["apiVersion"]);
     if found != desired {
         return Err(format!("invalid groupVersion (expected {desired}, received {found})"));
     }
-    if converted["kind"] != original["kind"] {
-        let (expected, received) = (text(&original["kind"]), text(&converted["kind"]));
-        return Err(format!("invalid kind (expected {expected}, received {received})"));
+    let (expected, received) = (text(&original["kind"]), text(&converted["kind"]));
+    match expected == received {
+        true => Ok(()),
+        false => Err(format!("invalid kind (expected {expected}, received {received})")),
     }
+}
+
+fn right_identity(original: &Value, converted: &Value) -> Result<(), String> {
     for (field, name) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
         let (before, after) = (text(&original["metadata"][field]), text(&converted["metadata"][field]));
         if before != after {
             return Err(format!("must have the same {name}: {before} != {after}"));
         }
     }
-    let given = converted["metadata"].take();
-    if given.is_null() {
-        return Err("missing metadata in converted object".to_owned());
-    }
+    Ok(())
+}
+
+fn restored(original: &Value, mut converted: Value) -> Result<Value, String> {
+    let given = match converted.get_mut("metadata").map(Value::take) {
+        None => return Err("missing metadata in converted object".to_owned()),
+        Some(Value::Object(given)) => given,
+        Some(other) => {
+            return Err(format!("invalid metadata of type {} in converted object", type_name(&other)));
+        }
+    };
     let mut metadata = original["metadata"].clone();
     for field in ["labels", "annotations"] {
         let Some(map) = metadata.as_object_mut() else { break };
-        match given[field].as_object() {
-            None if given[field].is_null() => drop(map.remove(field)),
-            None => return Err(format!("invalid metadata.{field} in converted object")),
-            Some(entries) => {
-                if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_string()) {
-                    return Err(format!("metadata.{field}[{key}] must be a string in converted object"));
+        match given.get(field) {
+            None | Some(Value::Null) => drop(map.remove(field)),
+            Some(Value::Object(entries)) => {
+                if map.get(field).and_then(Value::as_object) != Some(entries) {
+                    right_entries(field, entries)?;
                 }
-                let path = Path::root("metadata").child(field);
-                let mut errors = Vec::new();
-                match field {
-                    "labels" => object_meta::check_labels(entries, &path, &mut errors),
-                    _ => object_meta::check_annotations(entries, &path, &mut errors),
-                }
-                if let (Some(error), true) = (errors.first(), map.get(field) != Some(&given[field])) {
-                    return Err(error.to_string());
-                }
-                map.insert(field.to_owned(), given[field].clone());
+                map.insert(field.to_owned(), entries.clone().into());
+            }
+            Some(other) => {
+                return Err(format!(
+                    "invalid metadata.{field} of type {} in converted object",
+                    type_name(other)
+                ));
             }
         }
     }
     converted["metadata"] = metadata;
     Ok(converted)
+}
+
+/// Labels or annotations that a webhook changed are held against their rules.
+fn right_entries(field: &str, entries: &Map<String, Value>) -> Result<(), String> {
+    if let Some((key, value)) = entries.iter().find(|(_, value)| !value.is_string()) {
+        return Err(format!(
+            "metadata.{field}[{key}] must be a string, but is {} in converted object",
+            type_name(value)
+        ));
+    }
+    let path = Path::root("metadata");
+    let mut errors = Vec::new();
+    match field {
+        "labels" => object_meta::check_labels(entries, &path.child(field), &mut errors),
+        _ => object_meta::check_annotations(entries, &path.child("annotation"), &mut errors),
+    }
+    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    match &told[..] {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        more => Err(format!("[{}]", more.join(", "))),
+    }
+}
+
+/// What upstream's language calls the type of a decoded value.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 #[cfg(test)]
@@ -154,21 +201,36 @@ mod tests {
         let original = json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "a", "uid": "u", "finalizers": ["f"], "labels": {"x": "1"}}});
         let converted = json!({"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "a", "uid": "u", "labels": {"y": "2"}}, "spec": {}});
         assert_eq!(
-            accept(0, &original, converted.clone(), "g/v2"),
+            accept(&original, converted.clone(), "g/v2"),
             Ok(
                 json!({"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "a", "uid": "u", "finalizers": ["f"], "labels": {"y": "2"}}, "spec": {}})
             )
         );
+        let object = "returned invalid object";
+        let metadata = "returned invalid metadata";
         for (path, value, expected) in [
-            ("/apiVersion", json!("g/v1"), "invalid groupVersion (expected g/v2, received g/v1)"),
-            ("/kind", json!("L"), "invalid kind (expected K, received L)"),
-            ("/metadata/name", json!("b"), "must have the same name: a != b"),
-            ("/metadata/labels", json!({"y": 2}), "metadata.labels[y] must be a string in converted object"),
+            (
+                "/apiVersion",
+                json!("g/v1"),
+                format!("{object} at index 0: invalid groupVersion (expected g/v2, received g/v1)"),
+            ),
+            ("/kind", json!("L"), format!("{object} at index 0: invalid kind (expected K, received L)")),
+            ("/metadata/name", json!("b"), format!("{object}: must have the same name: a != b")),
+            ("/metadata", json!({}), format!("{object}: must have the same name: a != ")),
+            (
+                "/metadata/labels",
+                json!({"y": 2}),
+                format!("{metadata}: metadata.labels[y] must be a string, but is int64 in converted object"),
+            ),
+            (
+                "/metadata/labels",
+                json!([]),
+                format!("{metadata}: invalid metadata.labels of type []interface {{}} in converted object"),
+            ),
         ] {
             let mut wrong = converted.clone();
             *wrong.pointer_mut(path).expect("there") = value;
-            let expected = format!("returned invalid converted object at index 3: {expected}");
-            assert_eq!(accept(3, &original, wrong, "g/v2"), Err(expected));
+            assert_eq!(accept(&original, wrong, "g/v2"), Err(expected));
         }
     }
 }

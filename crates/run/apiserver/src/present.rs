@@ -65,6 +65,15 @@ fn is_as_wanted(definition: &Definition, kind: &Kind, entry: &Entry) -> bool {
     definition.family.wrote(entry) && encode::is_of(&entry.value, kind)
 }
 
+/// Whether a custom resource is kept in a version that its definition stored before.
+pub(crate) fn is_outdated(api: &Api, kind: &'static Kind, entry: &Entry) -> Result<bool, Status> {
+    if !kind.is_custom() {
+        return Ok(false);
+    }
+    let definition = api.customs.require(kind)?;
+    Ok(custom::is_outdated(&definition, kind, &registry::stored(entry)?))
+}
+
 /// The object in the version that is kept.
 pub(crate) async fn stored(api: &Api, kind: &'static Kind, object: &Value) -> Result<Value, Status> {
     if kind.is_custom() {

@@ -300,7 +300,7 @@ impl Write<'_> {
         chain::validate(self, Operation::Update, &new, Some(old)).await?;
         self.warnings.extend(self.kind.strategy.warnings(&new));
         // What lies on disk in an outdated form is written again though nothing changed.
-        if new == *old && !self.api.store.stale(key).map_err(|error| store_failure(&error))? {
+        if new == *old && !self.lies_outdated(key, current)? {
             let bytes = present::bytes(self.api, self.kind, current).await?;
             return Ok(Some(Written { bytes, created: false }));
         }
@@ -324,6 +324,12 @@ impl Write<'_> {
             Err(Refused::Taken) => Ok(None),
             Err(Refused::Other(status)) => Err(status),
         }
+    }
+
+    /// Whether what is stored would be written in another form now: by another key, in another version.
+    fn lies_outdated(&self, key: &str, current: &Entry) -> Result<bool, Status> {
+        Ok(self.api.store.stale(key).map_err(|error| store_failure(&error))?
+            || present::is_outdated(self.api, self.kind, current)?)
     }
 
     /// Holds the proposal against the present object; true when it names the version it was made from.

@@ -306,7 +306,12 @@ pub(crate) fn check_stored_versions(object: &Value, report: &mut Report) {
     }
     for (at, version) in stored.iter().enumerate() {
         if !names_of(versions).any(|name| name == *version) {
-            report.invalid(&path.index(at), *version, "must appear in spec.versions");
+            let why = format!(
+                "missing from spec.versions; {version} was previously a storage version, and must remain in \
+                 spec.versions until a storage migration ensures no data remains persisted in {version} and \
+                 removes {version} from status.storedVersions"
+            );
+            report.invalid(&path.index(at), *version, why);
         }
     }
 }

@@ -17,7 +17,6 @@ use plimsoll_structural::conversion;
 use serde_json::Value;
 
 use super::definition::{Definition, prune};
-use crate::object::meta;
 use crate::reach::ServiceNames;
 use crate::server::Api;
 
@@ -60,7 +59,7 @@ impl Conversion {
 
 fn url(client: &Value) -> String {
     if let Some(url) = client["url"].as_str() {
-        return url.to_owned();
+        return format!("{url}?timeout=30s");
     }
     let service = &client["service"];
     let text = |key: &str| service[key].as_str().unwrap_or_default();
@@ -144,6 +143,11 @@ async fn converted(
     Ok(objects)
 }
 
+/// Whether an object lies in another version than those that are written now.
+pub(crate) fn is_outdated(definition: &Definition, kind: &Kind, object: &Value) -> bool {
+    object["apiVersion"] != format!("{}/{}", kind.group, definition.family.storage).as_str()
+}
+
 fn version(object: &Value) -> String {
     object["apiVersion"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned()
 }
@@ -172,13 +176,10 @@ impl Hook {
         let answer =
             serde_json::from_slice::<Value>(&bytes).map_err(|error| failed(format!("failed: {error}")))?;
         let answers = conversion::answer(version, &uid, objects.len(), &answer).map_err(failed)?;
-        let accepted = objects.iter().zip(answers).enumerate();
+        // Each object is held against itself, as if it had been asked for alone.
+        let accepted = objects.iter().zip(answers);
         accepted
-            .map(|(at, (original, answer))| {
-                let accepted = conversion::accept(at, original, answer, desired).map_err(failed)?;
-                debug_assert_eq!(meta(&accepted, "uid"), meta(original, "uid"));
-                Ok(accepted)
-            })
+            .map(|(original, answer)| conversion::accept(original, answer, desired).map_err(failed))
             .collect()
     }
 

@@ -20,7 +20,7 @@ use plimsoll_structural::{compare_versions, status};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-pub(crate) use convert::{convert, presented, stored};
+pub(crate) use convert::{convert, is_outdated, presented, stored};
 pub(crate) use definition::{Definition, Scale};
 
 use crate::follow::{Follower, follow};

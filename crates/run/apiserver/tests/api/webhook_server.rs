@@ -124,7 +124,7 @@ async fn answer(
             let mut response = make(&review["request"]);
             response["uid"] = review["request"]["uid"].clone();
             let review =
-                json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response});
+                json!({"kind": review["kind"], "apiVersion": review["apiVersion"], "response": response});
             respond(StatusCode::OK, review.to_string())
         }
         Some(Behaviour::Fail(code)) => {
