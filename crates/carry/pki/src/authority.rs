@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 
+use crate::certificate::{Contents, extension};
+use crate::der;
 use crate::files::{self, PkiError};
 
 /// Lifetime of an authority.
@@ -19,6 +21,15 @@ const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 const RENEW_BEFORE: Duration = Duration::from_secs(90 * 86_400);
 /// Clocks of other machines may be this far behind.
 const SKEW: Duration = Duration::from_secs(300);
+
+const ORGANIZATION: &[u32] = &[2, 5, 4, 10];
+const COMMON_NAME: &[u32] = &[2, 5, 4, 3];
+const SUBJECT_ALTERNATIVE_NAME: &[u32] = &[2, 5, 29, 17];
+/// Tags of DER.
+const UTF8_STRING: u8 = 0x0c;
+const SET: u8 = 0x31;
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
 
 /// A certificate authority whose key is on this machine.
 pub struct Authority {
@@ -118,13 +129,22 @@ impl Authority {
             return Ok(found);
         }
         let pair = new_key(&request.common_name)?;
-        let certificate = request
-            .params()?
-            .signed_by(&pair, &self.issuer)
-            .map_err(|error| issue(&request.common_name, &error))?;
+        let certificate = self.issue(&pair, request)?;
         files::write_private(&found.key, pair.serialize_pem().as_bytes())?;
-        files::write_private(&found.certificate, certificate.pem().as_bytes())?;
+        files::write_private(&found.certificate, certificate.as_bytes())?;
         Ok(found)
+    }
+
+    fn issue(&self, pair: &KeyPair, request: &Request) -> Result<String, PkiError> {
+        let contents = Contents {
+            subject: &request.subject(),
+            key: &pair.subject_public_key_info(),
+            usages: &request.usages(),
+            alternative_names: request.alternative_names(),
+            not_before: seconds(SystemTime::now() - SKEW),
+            not_after: seconds(SystemTime::now() + LIFETIME),
+        };
+        self.certify(&contents).map_err(|cause| PkiError::Issue { name: request.common_name.clone(), cause })
     }
 
     fn still_good(&self, certificate: &Path, request: &Request) -> bool {
@@ -134,12 +154,11 @@ impl Authority {
         let Ok((_, own)) = x509_parser::pem::parse_x509_pem(self.pem.as_bytes()) else { return false };
         let Ok(own) = own.parse_x509() else { return false };
         let until = parsed.validity().not_after.timestamp();
-        let needed = SystemTime::now() + RENEW_BEFORE;
-        let needed = needed.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        until > i64::try_from(needed).unwrap_or(i64::MAX)
+        until > seconds(SystemTime::now() + RENEW_BEFORE)
             && parsed.issuer() == own.subject()
             && parsed.verify_signature(Some(own.public_key())).is_ok()
             && request.names_in(&parsed)
+            && request.groups_in(&parsed)
     }
 }
 
@@ -155,21 +174,37 @@ impl Request {
         }
     }
 
-    fn params(&self) -> Result<CertificateParams, PkiError> {
-        let mut params = CertificateParams::new(self.dns_names.clone())
-            .map_err(|error| issue(&self.common_name, &error))?;
-        params.subject_alt_names.extend(self.addresses.iter().map(|address| SanType::IpAddress(*address)));
-        params.distinguished_name = distinguished(&self.common_name, &self.organizations);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = match self.purpose {
-            Purpose::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
-            Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Purpose::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+    /// The subject: each organization for itself, then the common name.
+    fn subject(&self) -> Vec<u8> {
+        let part = |name: &[u32], value: &str| {
+            let text = der::element(UTF8_STRING, value.as_bytes());
+            der::element(SET, &der::sequence(&[&der::oid(name), &text]))
         };
-        params.use_authority_key_identifier_extension = true;
-        params.not_before = (SystemTime::now() - SKEW).into();
-        params.not_after = (SystemTime::now() + LIFETIME).into();
-        Ok(params)
+        let mut parts: Vec<Vec<u8>> =
+            self.organizations.iter().map(|group| part(ORGANIZATION, group)).collect();
+        parts.push(part(COMMON_NAME, &self.common_name));
+        der::sequence(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    fn usages(&self) -> Vec<String> {
+        let extended: &[&str] = match self.purpose {
+            Purpose::Server => &["server auth"],
+            Purpose::Client => &["client auth"],
+            Purpose::Both => &["server auth", "client auth"],
+        };
+        let all = ["digital signature", "key encipherment"].into_iter().chain(extended.iter().copied());
+        all.map(str::to_owned).collect()
+    }
+
+    fn alternative_names(&self) -> Option<Vec<u8>> {
+        let dns = self.dns_names.iter().map(|name| der::element(DNS_NAME, name.as_bytes()));
+        let addresses = self.addresses.iter().map(|address| match address {
+            IpAddr::V4(four) => der::element(IP_ADDRESS, &four.octets()),
+            IpAddr::V6(six) => der::element(IP_ADDRESS, &six.octets()),
+        });
+        let all: Vec<Vec<u8>> = dns.chain(addresses).collect();
+        let parts: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+        (!all.is_empty()).then(|| extension(SUBJECT_ALTERNATIVE_NAME, false, &der::sequence(&parts)))
     }
 
     fn names_in(&self, certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
@@ -187,11 +222,23 @@ impl Request {
         };
         self.dns_names.iter().all(dns) && self.addresses.iter().all(address)
     }
+
+    fn groups_in(&self, certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
+        let found = certificate.subject().iter_organization().filter_map(|one| one.as_str().ok());
+        found.eq(self.organizations.iter().map(String::as_str))
+    }
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
 }
 
 fn authority_params(common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = distinguished(common_name, &[]);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
@@ -201,15 +248,6 @@ fn authority_params(common_name: &str) -> CertificateParams {
     params.not_before = (SystemTime::now() - SKEW).into();
     params.not_after = (SystemTime::now() + AUTHORITY_LIFETIME).into();
     params
-}
-
-fn distinguished(common_name: &str, organizations: &[String]) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    for organization in organizations {
-        name.push(DnType::OrganizationName, organization.as_str());
-    }
-    name.push(DnType::CommonName, common_name);
-    name
 }
 
 fn new_key(name: &str) -> Result<KeyPair, PkiError> {
@@ -261,6 +299,34 @@ mod tests {
         let new = Authority::ensure(directory.path(), "ca", "test-ca").expect("authority");
         new.ensure_issued(directory.path(), "web", &request("web", &[])).expect("issued");
         assert_ne!(files::read(&first.certificate).expect("certificate"), before);
+    }
+
+    #[test]
+    fn certificates_carry_all_groups_names_and_their_purpose() {
+        let directory = tempfile::tempdir().expect("directory");
+        let authority = Authority::ensure(directory.path(), "ca", "test-ca").expect("authority");
+        let groups = ["system:masters", "dev", "ops: 東"];
+        let wanted = Request {
+            organizations: groups.map(str::to_owned).to_vec(),
+            purpose: Purpose::Both,
+            addresses: vec!["10.0.0.1".parse().expect("address"), "fd00::1".parse().expect("address")],
+            ..request("ann", &["web.example.com"])
+        };
+        let issued = authority.ensure_issued(directory.path(), "ann", &wanted).expect("issued");
+        let pem = files::read(&issued.certificate).expect("certificate");
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("pem");
+        let subject = crate::subject(&block.contents).expect("subject");
+        assert_eq!(
+            (subject.common_name.as_str(), &subject.organizations[..]),
+            ("ann", &groups.map(str::to_owned)[..])
+        );
+        let made = block.parse_x509().expect("certificate");
+        let extended = made.extended_key_usage().expect("usage").expect("there").value;
+        assert!(extended.client_auth && extended.server_auth && !made.is_ca());
+        assert!(wanted.names_in(&made));
+        assert!(authority.still_good(&issued.certificate, &wanted));
+        let fewer = Request { organizations: vec!["dev".to_owned()], ..wanted };
+        assert!(!authority.still_good(&issued.certificate, &fewer));
     }
 
     #[test]

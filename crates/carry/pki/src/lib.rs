@@ -5,6 +5,7 @@
 //! answer requests. Who may do what with them is not decided here.
 
 mod authority;
+mod certificate;
 mod certificate_request;
 mod der;
 mod files;
