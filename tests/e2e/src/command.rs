@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
@@ -35,6 +36,12 @@ impl Outcome {
         assert_ne!(self.code, 0, "`{}` succeeded, but must not\n{}", self.command, self.stdout);
         self.stderr
     }
+}
+
+/// Where `PATH` has this program.
+pub fn found(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| path.exists())
 }
 
 /// Runs a program to its end, at most `limit`, with `input` on its standard input.

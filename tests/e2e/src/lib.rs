@@ -14,8 +14,8 @@ mod namespace;
 mod runner;
 
 pub use cluster::{Cluster, program};
-pub use command::{Background, Outcome, run};
+pub use command::{Background, Outcome, found, run};
 pub use http::{Response, get, get_from};
 pub use machine::Machine;
 pub use namespace::Namespace;
-pub use runner::{Case, main};
+pub use runner::{Case, main, skip};

@@ -19,6 +19,21 @@ pub struct Case<S> {
     pub run: fn(&S),
 }
 
+/// Ends a case that this machine cannot run, with what it lacks: no failure.
+pub fn skip(lacking: &str) -> ! {
+    std::panic::panic_any(Skipped(lacking.to_owned()))
+}
+
+/// What [`skip`] ends a case with.
+struct Skipped(String);
+
+/// What became of the cases that did not just pass.
+#[derive(Default)]
+struct Rest {
+    failures: Vec<(&'static str, String)>,
+    skipped: usize,
+}
+
 /// Runs the cases that the command line names (all without one), then drops `shared`.
 ///
 /// Knows of cargo's options: `--list`, `--exact`, `--skip NAME`, `--test-threads N`; ignores others.
@@ -31,14 +46,15 @@ pub fn main<S: Sync>(cases: &[Case<S>], shared: impl FnOnce() -> S) -> ExitCode 
     }
     println!("\nrunning {} tests", chosen.len());
     let begin = Instant::now();
-    let failures = if chosen.is_empty() { Vec::new() } else { run(&chosen, &shared(), options.at_once) };
+    let Rest { failures, skipped } =
+        if chosen.is_empty() { Rest::default() } else { run(&chosen, &shared(), options.at_once) };
     for (name, why) in &failures {
         println!("\n---- {name} ----\n{why}");
     }
     let word = if failures.is_empty() { "ok" } else { "FAILED" };
     println!(
-        "\ntest result: {word}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
-        chosen.len() - failures.len(),
+        "\ntest result: {word}. {} passed; {} failed; {skipped} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        chosen.len() - failures.len() - skipped,
         failures.len(),
         cases.len() - chosen.len(),
         begin.elapsed().as_secs_f32()
@@ -46,19 +62,29 @@ pub fn main<S: Sync>(cases: &[Case<S>], shared: impl FnOnce() -> S) -> ExitCode 
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run<S: Sync>(cases: &[&Case<S>], shared: &S, at_once: usize) -> Vec<(&'static str, String)> {
+fn run<S: Sync>(cases: &[&Case<S>], shared: &S, at_once: usize) -> Rest {
     let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
+    let rest = Mutex::new(Rest::default());
     // The place of a panic is part of why a case failed; the default hook would mix those of several threads.
     std::panic::set_hook(Box::new(|_| {}));
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             let begin = Instant::now();
             let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(shared)));
-            let word = if outcome.is_ok() { "ok" } else { "FAILED" };
-            println!("test {} ... {word} ({:.1} s)", case.name, begin.elapsed().as_secs_f32());
-            if let Err(panic) = outcome {
-                failures.lock().expect("no case holds the lock").push((case.name, message(panic.as_ref())));
+            let say = |word: &str| {
+                println!("test {} ... {word} ({:.1} s)", case.name, begin.elapsed().as_secs_f32());
+            };
+            let Err(panic) = outcome else {
+                say("ok");
+                continue;
+            };
+            let mut rest = rest.lock().expect("no case holds the lock");
+            if let Some(Skipped(lacking)) = panic.downcast_ref() {
+                say(&format!("ignored, {lacking}"));
+                rest.skipped += 1;
+            } else {
+                say("FAILED");
+                rest.failures.push((case.name, message(panic.as_ref())));
             }
         }
     };
@@ -67,7 +93,7 @@ fn run<S: Sync>(cases: &[&Case<S>], shared: &S, at_once: usize) -> Vec<(&'static
             scope.spawn(work);
         }
     });
-    failures.into_inner().expect("no case holds the lock")
+    rest.into_inner().expect("no case holds the lock")
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -13,6 +13,7 @@ mod network;
 mod pods;
 mod refusals;
 mod restart;
+mod versions;
 mod volumes;
 mod workloads;
 
@@ -76,6 +77,7 @@ const CASES: &[Case<Shared>] = table! {
     kubectl: fields_are_explained, objects_are_described, tables_have_the_usual_columns, objects_are_changed_in_every_way,
         server_side_apply_has_owners, objects_are_watched_and_waited_for, the_short_ways_work;
     refusals: bad_manifests_get_upstreams_words;
+    versions: the_usual_kubectl_works, kubectl_1_33_works, kubectl_1_35_works;
     clients: the_python_client_lists_creates_and_watches;
 };
 
