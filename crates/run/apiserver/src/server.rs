@@ -32,6 +32,7 @@ use crate::features::Features;
 use crate::flow::{self, Flow};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::openapi::Documents;
 use crate::peer::{Peer, Verifiers};
 use crate::tunnel::Agents;
 use crate::user::User;
@@ -56,6 +57,7 @@ pub(crate) struct Api {
     pub(crate) aggregator: Arc<Aggregator>,
     /// None: nothing is recorded.
     pub(crate) audit: Option<Arc<Auditor>>,
+    pub(crate) documents: Arc<Documents>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) flow: Arc<Flow>,
@@ -152,6 +154,7 @@ impl Server {
             features: config.features,
             audit: Auditor::start(&config.safeguards.audit, &shutdown)?,
             customs: Customs::follow(&store),
+            documents: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             limits: config.limits,
             flow: Flow::follow(&store, config.limits),

@@ -175,10 +175,12 @@ async fn other(
     if asked.method != Method::GET && asked.method != Method::HEAD {
         return Err(Status::method_not_allowed("", "", asked.method.as_str()));
     }
+    if let Some(document) = openapi::answer(api, asked).await {
+        return Ok(document);
+    }
     let found = health::answer(api, asked)
         .or_else(|| metrics::answer(api, asked))
         .or_else(|| discovery::answer(api, asked))
-        .or_else(|| openapi::answer(api, asked))
         .or_else(|| flow::dump::answer(&api.flow, &asked.path));
     found.ok_or_else(Status::no_such_path)
 }

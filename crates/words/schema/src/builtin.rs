@@ -147,6 +147,7 @@ pub fn definitions() -> Map<String, Value> {
     apimachinery::pkg::apis::meta::v1::APIVersions,
     apimachinery::pkg::apis::meta::v1::DeleteOptions,
     apimachinery::pkg::apis::meta::v1::Status,
+    apimachinery::pkg::version::Info,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
     }
     let mut definitions = generator.take_definitions(false);

@@ -84,6 +84,16 @@ impl Customs {
         self.served().kinds.clone()
     }
 
+    /// All rows with what they are made of, in the order of [`Customs::kinds`].
+    pub(crate) fn all(&self) -> Vec<(&'static Kind, Arc<Definition>)> {
+        let served = self.served();
+        let whole = |kind: &&'static Kind| {
+            let (_, definition) = served.definitions.get(&(kind.group, kind.version, kind.plural))?;
+            Some((*kind, Arc::clone(definition)))
+        };
+        served.kinds.iter().filter_map(whole).collect()
+    }
+
     /// What a row of this registry is made of; `None` when it is served no longer.
     pub(crate) fn definition(&self, kind: &Kind) -> Option<Arc<Definition>> {
         let served = self.served();

@@ -14,6 +14,7 @@ mod fairness;
 mod lists;
 mod metrics;
 mod objects;
+mod openapi;
 mod patches;
 mod plugins;
 mod pod_security;

@@ -1,17 +1,17 @@
-//! OpenAPI v2 in protobuf, as kubectl asks for it when it does not know a kind.
+//! OpenAPI documents in protobuf, as kubectl asks for them.
 //!
-//! The messages are those of gnostic's `openapi.v2` package; only fields that [`crate::openapi`] writes
-//! have a row here.
+//! The messages are those of gnostic's packages `openapi.v2` and `openapi.v3`; only fields that documents
+//! of kinds have got a row in the tables ([`v2`], [`v3`]).
+
+mod v2;
+mod v3;
 
 use serde_json::Value;
 
-/// What kubectl sends in `Accept`.
-pub(crate) const ACCEPTED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-/// What the answer says; `@` may not stand in a media type.
-pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+use super::Style;
 
 /// A message: its fields, and the number of the field that takes keys beginning with `x-`.
-struct Message {
+pub(super) struct Message {
     fields: &'static [(&'static str, u32, Kind)],
     extensions: Option<u32>,
 }
@@ -40,115 +40,26 @@ enum Kind {
     /// A schema or a boolean.
     Additional,
     Parameters,
+    /// One of version 3 that may be a reference.
+    Referable(&'static Message),
+    /// A list of them.
+    Referables(&'static Message),
+    /// A list whose one item is of this kind.
+    Item(&'static Message),
+    /// An object whose keys are names of things that may be references, at this number.
+    NamedReferable(u32, &'static Message),
+    /// A schema of version 3 or a boolean.
+    Allowed(&'static Message),
+    /// A number, boolean or text; other values have no place.
+    Scalar,
 }
 
-static DOCUMENT: Message = Message {
-    fields: &[
-        ("swagger", 1, Kind::Text),
-        ("info", 2, Kind::One(&INFO)),
-        ("paths", 8, Kind::Named(2, &PATH)),
-        ("definitions", 9, Kind::Named(1, &SCHEMA)),
-    ],
-    extensions: Some(16),
-};
-
-static INFO: Message =
-    Message { fields: &[("title", 1, Kind::Text), ("version", 2, Kind::Text)], extensions: Some(7) };
-
-static PATH: Message = Message {
-    fields: &[
-        ("get", 2, Kind::One(&OPERATION)),
-        ("put", 3, Kind::One(&OPERATION)),
-        ("post", 4, Kind::One(&OPERATION)),
-        ("delete", 5, Kind::One(&OPERATION)),
-        ("options", 6, Kind::One(&OPERATION)),
-        ("head", 7, Kind::One(&OPERATION)),
-        ("patch", 8, Kind::One(&OPERATION)),
-        ("parameters", 9, Kind::Parameters),
-    ],
-    extensions: Some(10),
-};
-
-static OPERATION: Message = Message {
-    fields: &[
-        ("tags", 1, Kind::Texts),
-        ("description", 3, Kind::Text),
-        ("operationId", 5, Kind::Text),
-        ("produces", 6, Kind::Texts),
-        ("consumes", 7, Kind::Texts),
-        ("parameters", 8, Kind::Parameters),
-        ("responses", 9, Kind::Chosen(&RESPONSE)),
-        ("schemes", 10, Kind::Texts),
-    ],
-    extensions: Some(13),
-};
-
-static RESPONSE: Message =
-    Message { fields: &[("description", 1, Kind::Text), ("schema", 2, Kind::Schema)], extensions: Some(5) };
-
-static BODY: Message = Message {
-    fields: &[
-        ("description", 1, Kind::Text),
-        ("name", 2, Kind::Text),
-        ("in", 3, Kind::Text),
-        ("required", 4, Kind::Flag),
-        ("schema", 5, Kind::One(&SCHEMA)),
-    ],
-    extensions: Some(6),
-};
-
-static QUERY: Message = Message {
-    fields: &[
-        ("required", 1, Kind::Flag),
-        ("in", 2, Kind::Text),
-        ("description", 3, Kind::Text),
-        ("name", 4, Kind::Text),
-        ("type", 6, Kind::Text),
-        ("uniqueItems", 20, Kind::Flag),
-    ],
-    extensions: Some(23),
-};
-
-static IN_PATH: Message = Message {
-    fields: &[
-        ("required", 1, Kind::Flag),
-        ("in", 2, Kind::Text),
-        ("description", 3, Kind::Text),
-        ("name", 4, Kind::Text),
-        ("type", 5, Kind::Text),
-        ("uniqueItems", 19, Kind::Flag),
-    ],
-    extensions: Some(22),
-};
-
-static SCHEMA: Message = Message {
-    fields: &[
-        ("$ref", 1, Kind::Text),
-        ("format", 2, Kind::Text),
-        ("title", 3, Kind::Text),
-        ("description", 4, Kind::Text),
-        ("default", 5, Kind::Any),
-        ("maximum", 7, Kind::Double),
-        ("minimum", 9, Kind::Double),
-        ("maxLength", 11, Kind::Number),
-        ("minLength", 12, Kind::Number),
-        ("pattern", 13, Kind::Text),
-        ("maxItems", 14, Kind::Number),
-        ("minItems", 15, Kind::Number),
-        ("required", 19, Kind::Texts),
-        ("enum", 20, Kind::Anys),
-        ("additionalProperties", 21, Kind::Additional),
-        ("type", 22, Kind::Type),
-        ("items", 23, Kind::Schema),
-        ("allOf", 24, Kind::Many(&SCHEMA)),
-        ("properties", 25, Kind::Named(1, &SCHEMA)),
-    ],
-    extensions: Some(31),
-};
-
-/// The document in protobuf.
-pub(crate) fn encode(document: &Value) -> Vec<u8> {
-    message(&DOCUMENT, document)
+/// A document of this generation in protobuf.
+pub(super) fn encode(document: &Value, style: Style) -> Vec<u8> {
+    match style {
+        Style::V2 => message(&v2::DOCUMENT, document),
+        Style::V3 => message(&v3::DOCUMENT, document),
+    }
 }
 
 fn message(shape: &Message, value: &Value) -> Vec<u8> {
@@ -170,10 +81,7 @@ fn field(out: &mut Vec<u8>, number: u32, kind: Kind, value: &Value) {
         Kind::Texts => items().for_each(|item| text(out, number, item)),
         Kind::Flag => varint_field(out, number, u64::from(value.as_bool().unwrap_or_default())),
         Kind::Number => varint_field(out, number, value.as_i64().unwrap_or_default().cast_unsigned()),
-        Kind::Double => {
-            varint(out, u64::from(number << 3 | 1));
-            out.extend_from_slice(&value.as_f64().unwrap_or_default().to_le_bytes());
-        }
+        Kind::Double => double(out, number, value),
         Kind::Any => bytes(out, number, &any(value)),
         Kind::Anys => items().for_each(|item| bytes(out, number, &any(item))),
         Kind::One(shape) => bytes(out, number, &message(shape, value)),
@@ -186,24 +94,62 @@ fn field(out: &mut Vec<u8>, number: u32, kind: Kind, value: &Value) {
             items().for_each(|item| text(&mut inner, 1, item));
             bytes(out, number, &inner);
         }
-        Kind::Schema => bytes(out, number, &wrapped(1, &message(&SCHEMA, value))),
+        Kind::Schema => bytes(out, number, &wrapped(1, &message(&v2::SCHEMA, value))),
         Kind::Additional => {
             let mut inner = Vec::new();
             match value.as_bool() {
                 Some(flag) => varint_field(&mut inner, 2, u64::from(flag)),
-                None => bytes(&mut inner, 1, &message(&SCHEMA, value)),
+                None => bytes(&mut inner, 1, &message(&v2::SCHEMA, value)),
             }
             bytes(out, number, &inner);
         }
+        Kind::Referable(shape) => bytes(out, number, &referable(shape, value)),
+        Kind::Referables(shape) => items().for_each(|item| bytes(out, number, &referable(shape, item))),
+        Kind::Item(shape) => bytes(out, number, &wrapped(1, &referable(shape, value))),
+        Kind::NamedReferable(inner, shape) => {
+            bytes(out, number, &map(inner, value, |item| referable(shape, item)));
+        }
+        Kind::Allowed(shape) => {
+            let mut inner = Vec::new();
+            match value.as_bool() {
+                Some(flag) => varint_field(&mut inner, 2, u64::from(flag)),
+                None => bytes(&mut inner, 1, &referable(shape, value)),
+            }
+            bytes(out, number, &inner);
+        }
+        Kind::Scalar => bytes(out, number, &scalar(value)),
         Kind::Parameters => items().for_each(|item| bytes(out, number, &wrapped(1, &parameter(item)))),
     }
 }
 
+/// A thing in field 1, or a reference in field 2.
+fn referable(shape: &Message, value: &Value) -> Vec<u8> {
+    match value.get("$ref") {
+        Some(_) => wrapped(2, &message(&v3::REFERENCE, value)),
+        None => wrapped(1, &message(shape, value)),
+    }
+}
+
+fn scalar(value: &Value) -> Vec<u8> {
+    let mut inner = Vec::new();
+    match value {
+        Value::Number(_) => double(&mut inner, 1, value),
+        Value::Bool(flag) => varint_field(&mut inner, 2, u64::from(*flag)),
+        _ => text(&mut inner, 3, value),
+    }
+    inner
+}
+
+fn double(out: &mut Vec<u8>, number: u32, value: &Value) {
+    varint(out, u64::from(number << 3 | 1));
+    out.extend_from_slice(&value.as_f64().unwrap_or_default().to_le_bytes());
+}
+
 fn parameter(value: &Value) -> Vec<u8> {
     match value["in"].as_str() {
-        Some("body") => wrapped(1, &message(&BODY, value)),
-        Some("path") => wrapped(2, &wrapped(4, &message(&IN_PATH, value))),
-        _ => wrapped(2, &wrapped(3, &message(&QUERY, value))),
+        Some("body") => wrapped(1, &message(&v2::BODY, value)),
+        Some("path") => wrapped(2, &wrapped(4, &message(&v2::IN_PATH, value))),
+        _ => wrapped(2, &wrapped(3, &message(&v2::QUERY, value))),
     }
 }
 
@@ -277,7 +223,26 @@ mod tests {
             (json!({"unknown": 1}), b""),
         ];
         for (document, expected) in table {
-            assert_eq!(encode(&document), expected, "{document}");
+            assert_eq!(encode(&document, Style::V2), expected, "{document}");
+        }
+    }
+
+    #[test]
+    fn version_3_tells_references_from_things() {
+        let table: [(Value, &[u8]); 4] = [
+            (json!({"openapi": "3.0.0"}), b"\x0a\x053.0.0"),
+            (
+                json!({"components": {"schemas": {"a": {"type": "string"}}}}),
+                b"\x2a\x14\x0a\x12\x0a\x10\x0a\x01a\x12\x0b\x0a\x09\xca\x01\x06string",
+            ),
+            (
+                json!({"components": {"schemas": {"a": {"$ref": "#/b"}}}}),
+                b"\x2a\x10\x0a\x0e\x0a\x0c\x0a\x01a\x12\x07\x12\x05\x0a\x03#/b".as_slice(),
+            ),
+            (json!({"unknown": 1}), b""),
+        ];
+        for (document, expected) in table {
+            assert_eq!(encode(&document, Style::V3), expected, "{document}");
         }
     }
 }

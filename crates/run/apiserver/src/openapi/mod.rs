@@ -1,0 +1,109 @@
+//! OpenAPI documents, v2 and v3: what the catalogue's rows and the schemas of custom kinds say to clients.
+//!
+//! What enters are requests below `/openapi`; what leaves are documents as upstream's handlers serve them
+//! (`k8s.io/kube-openapi/pkg/handler` and `handler3`): in JSON or protobuf, under tags that change with them.
+//! A document is made when it is first asked for ([`cache`]) and kept compressed ([`packed`]).
+
+mod cache;
+mod corrections;
+mod definitions;
+mod documents;
+mod gnostic;
+mod operations;
+mod packed;
+mod pages;
+mod serve;
+
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+pub(crate) use cache::Documents;
+pub(crate) use packed::tag;
+
+use crate::body::{self, ResponseBody};
+use crate::server::Api;
+use crate::stages::Asked;
+
+/// The two generations of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    V2,
+    V3,
+}
+
+impl Style {
+    /// The text that refers to a definition.
+    fn reference(self, name: &str) -> String {
+        match self {
+            Self::V2 => format!("#/definitions/{name}"),
+            Self::V3 => format!("#/components/schemas/{name}"),
+        }
+    }
+}
+
+/// Where the document of a group version is, below `/openapi/v3/`.
+fn place(group: &str, version: &str) -> String {
+    match group {
+        "" => format!("api/{version}"),
+        group => format!("apis/{group}/{version}"),
+    }
+}
+
+/// Answers an OpenAPI path, or `None`.
+pub(crate) async fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
+    let path = asked.path.strip_prefix("/openapi/")?;
+    let documents = &api.documents;
+    match path.split_once('/').unwrap_or((path, "")) {
+        ("v2", "") => {
+            let wanted = serve::encoding(&asked.headers, Style::V2);
+            Some(match wanted {
+                Some(encoding) => {
+                    let document = documents.whole(api.customs.all()).await;
+                    serve::document(asked, &document, encoding).await
+                }
+                None => serve::not_acceptable(),
+            })
+        }
+        ("v3", "") => Some(index(api, asked).await),
+        ("v3", place) => {
+            let Some(document) = documents.place(|| api.customs.all(), place).await else {
+                return Some(serve::empty(StatusCode::NOT_FOUND));
+            };
+            Some(match serve::encoding(&asked.headers, Style::V3) {
+                None => serve::not_acceptable(),
+                Some(encoding) => match asked.query.get("hash") {
+                    "" => serve::document(asked, &document, encoding).await,
+                    hash if hash == document.tag => {
+                        serve::lasting(serve::document(asked, &document, encoding).await)
+                    }
+                    _ => serve::moved(&location(place, &document.tag), &document, encoding),
+                },
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Where a document is under the tag that it has now.
+fn location(place: &str, tag: &str) -> String {
+    format!("/openapi/v3/{place}?hash={tag}")
+}
+
+/// All places, each with where its document is now.
+async fn index(api: &Api, asked: &Asked) -> Response<ResponseBody> {
+    let places = api.documents.places(api.customs.all()).await;
+    let paths: Map<String, Value> = places
+        .iter()
+        .map(|(place, document)| {
+            (place.clone(), json!({"serverRelativeURL": location(place, &document.tag)}))
+        })
+        .collect();
+    let text = json!({"paths": paths}).to_string();
+    let tag = tag(text.as_bytes());
+    crate::conditional::unless_known(&asked.headers, &tag, || {
+        body::encoded(StatusCode::OK, "application/json", text)
+    })
+}
+
+#[cfg(test)]
+mod tests;
