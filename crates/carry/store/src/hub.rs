@@ -4,7 +4,7 @@
 //! meets only the watchers of the directories above its key.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use plimsoll_mvcc::{Event, Revision};
@@ -22,9 +22,17 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct Folders {
-    watchers: HashMap<Arc<str>, Vec<Watcher>>,
+    folders: HashMap<Arc<str>, Folder>,
     next: u64,
     closed: bool,
+}
+
+/// The watchers whose prefixes have the same directory.
+#[derive(Default)]
+struct Folder {
+    watchers: Vec<Watcher>,
+    /// How many they are.
+    count: Arc<AtomicUsize>,
 }
 
 struct Watcher {
@@ -37,6 +45,7 @@ struct Watcher {
 /// A watcher's end of its queue.
 pub(crate) struct Subscription {
     pub(crate) events: mpsc::Receiver<Arc<Event>>,
+    count: Arc<AtomicUsize>,
     hub: Arc<Hub>,
     folder: Arc<str>,
     number: u64,
@@ -67,18 +76,19 @@ impl Hub {
         folders.next += 1;
         let number = folders.next;
         let watcher = Watcher { number, prefix: Arc::clone(prefix), queue };
-        folders.watchers.entry(Arc::clone(&folder)).or_default().push(watcher);
+        let file = folders.folders.entry(Arc::clone(&folder)).or_default();
+        file.watchers.push(watcher);
+        file.count.store(file.watchers.len(), Ordering::Relaxed);
+        let count = Arc::clone(&file.count);
         drop(folders);
-        Ok(Subscription { events, hub: Arc::clone(self), folder, number })
+        Ok(Subscription { events, count, hub: Arc::clone(self), folder, number })
     }
 
     /// Hands durable events to the watchers, in order. Never waits for one.
     pub(crate) fn publish(&self, events: &[Arc<Event>]) {
         let Some(last) = events.last() else { return };
         let mut folders = self.folders();
-        if !folders.watchers.is_empty() {
-            events.iter().for_each(|event| folders.deliver(event));
-        }
+        folders.deliver(events);
         self.published.store(last.revision().0, Ordering::Release);
     }
 
@@ -86,7 +96,7 @@ impl Hub {
     pub(crate) fn close(&self) {
         let mut folders = self.folders();
         folders.closed = true;
-        folders.watchers.clear();
+        folders.folders.clear();
     }
 
     fn folders(&self) -> MutexGuard<'_, Folders> {
@@ -95,29 +105,65 @@ impl Hub {
 }
 
 impl Folders {
-    fn deliver(&mut self, event: &Arc<Event>) {
-        let key = &event.entry.key;
-        let ends = key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at + 1);
-        for end in std::iter::once(0).chain(ends) {
-            if let Some(watchers) = self.watchers.get_mut(&key[..end]) {
-                watchers.retain(|watcher| {
-                    !key.starts_with(&*watcher.prefix) || watcher.queue.try_send(Arc::clone(event)).is_ok()
-                });
-                if watchers.is_empty() {
-                    self.watchers.remove(&key[..end]);
+    /// Each watcher gets all its events before the next one gets any: it wakes up once for them.
+    fn deliver(&mut self, events: &[Arc<Event>]) {
+        for (folder, events) in self.addressed(events) {
+            if let Some(file) = self.folders.get_mut(&folder) {
+                file.retain(|watcher| events.iter().all(|event| watcher.take(event)));
+                if file.watchers.is_empty() {
+                    self.folders.remove(&folder);
                 }
             }
         }
+    }
+
+    /// The directories with watchers above the keys of these events, and the events below each.
+    fn addressed(&self, events: &[Arc<Event>]) -> HashMap<Arc<str>, Vec<Arc<Event>>> {
+        let mut addressed: HashMap<Arc<str>, Vec<Arc<Event>>> = HashMap::new();
+        if self.folders.is_empty() {
+            return addressed;
+        }
+        for event in events {
+            let key = &event.entry.key;
+            let ends = key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at + 1);
+            for end in std::iter::once(0).chain(ends) {
+                if let Some((folder, _)) = self.folders.get_key_value(&key[..end]) {
+                    addressed.entry(Arc::clone(folder)).or_default().push(Arc::clone(event));
+                }
+            }
+        }
+        addressed
+    }
+}
+
+impl Folder {
+    fn retain(&mut self, keep: impl FnMut(&Watcher) -> bool) {
+        self.watchers.retain(keep);
+        self.count.store(self.watchers.len(), Ordering::Relaxed);
+    }
+}
+
+impl Watcher {
+    /// Whether it can go on after this event.
+    fn take(&self, event: &Arc<Event>) -> bool {
+        !event.entry.key.starts_with(&*self.prefix) || self.queue.try_send(Arc::clone(event)).is_ok()
+    }
+}
+
+impl Subscription {
+    /// How many watchers its directory has, this one included.
+    pub(crate) fn company(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut folders = self.hub.folders();
-        if let Some(watchers) = folders.watchers.get_mut(&self.folder) {
-            watchers.retain(|watcher| watcher.number != self.number);
-            if watchers.is_empty() {
-                folders.watchers.remove(&self.folder);
+        if let Some(file) = folders.folders.get_mut(&self.folder) {
+            file.retain(|watcher| watcher.number != self.number);
+            if file.watchers.is_empty() {
+                folders.folders.remove(&self.folder);
             }
         }
     }
@@ -167,12 +213,13 @@ mod tests {
         hub.publish(&[event("/pods/a/x", 2), event("/pods/a/xy", 3), event("/pods/a/y", 4), event("top", 5)]);
         let expected: [&[i64]; 7] =
             [&[2, 3, 4, 5], &[2, 3, 4], &[2, 3, 4], &[2, 3, 4], &[2, 3], &[2, 3, 4], &[]];
+        assert_eq!(watchers.iter().map(Subscription::company).collect::<Vec<_>>(), [1, 2, 1, 2, 2, 2, 1]);
         for ((watcher, expected), prefix) in watchers.iter_mut().zip(expected).zip(prefixes) {
             assert_eq!(received(watcher), expected, "{prefix:?}");
         }
         assert_eq!(hub.published(), Revision(5));
         drop(watchers);
-        assert!(hub.folders().watchers.is_empty());
+        assert!(hub.folders().folders.is_empty());
     }
 
     #[test]

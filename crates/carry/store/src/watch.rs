@@ -103,6 +103,12 @@ impl Watch {
         }
     }
 
+    /// How many watches of the same directory there are, this one included: as many get most events.
+    #[must_use]
+    pub fn company(&self) -> usize {
+        self.live.as_ref().map_or(1, Subscription::company)
+    }
+
     /// Goes live, or finds out how much history must be read first.
     fn join(&mut self, shared: &Shared) -> Result<Option<Revision>, StoreError> {
         match shared.join(&self.prefix, self.cursor)? {

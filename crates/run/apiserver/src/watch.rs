@@ -33,6 +33,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const LEAST_TIMEOUT: Duration = Duration::from_secs(1800);
 /// What waits is sent in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
+/// About what sending a piece costs. Events that come faster than all who watch them can be sent
+/// pieces wait for each other, so that a burst of changes costs each watcher few pieces.
+const SENDING: Duration = Duration::from_micros(20);
+/// How long events wait for others at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+/// The timer is not finer.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// GET of a collection with `watch=true`.
 pub(crate) async fn serve(
@@ -71,6 +78,8 @@ struct Stream {
     watch: Option<Watch>,
     /// What is to be sent next.
     waiting: BytesMut,
+    /// When the last piece was sent.
+    last: Instant,
     bookmarks: bool,
     /// How many events were sent, to whomever.
     sent: Counter,
@@ -120,7 +129,8 @@ impl Stream {
         let alarm = Box::pin(tokio::time::sleep_until(next_alarm(now, end, options.bookmarks)));
         let (present, bookmarks) = (present.into_iter(), options.bookmarks);
         let sent = presenter.api().metrics.events(kind);
-        Ok(Self { presenter, selection, present, marked, watch, waiting, bookmarks, sent, alarm, end })
+        let last = now;
+        Ok(Self { presenter, selection, present, marked, watch, waiting, last, bookmarks, sent, alarm, end })
     }
 
     /// The next piece of the body; `None` ends it.
@@ -129,13 +139,19 @@ impl Stream {
         let shutdown = self.presenter.api().shutdown.clone();
         loop {
             if !self.waiting.is_empty() {
+                self.last = Instant::now();
                 return Some(std::mem::take(&mut self.waiting).freeze());
             }
             let watch = self.watch.as_mut()?;
             tokio::select! {
                 biased;
                 item = watch.next() => match item {
-                    Ok(WatchItem::Event(event)) => self.take(event).await,
+                    Ok(WatchItem::Event(event)) => {
+                        if let Some(pause) = pause(self.last.elapsed(), watch.company()) {
+                            tokio::time::sleep(pause).await;
+                        }
+                        self.take(event).await;
+                    }
                     Err(_) => {
                         // The client was slower than history is long; it lists again.
                         self.fail(&Status::expired("the watch fell too far behind"));
@@ -208,6 +224,13 @@ impl Stream {
     }
 }
 
+/// How long an event waits for others when the last piece was sent this long ago.
+fn pause(since: Duration, company: usize) -> Option<Duration> {
+    let due = SENDING.saturating_mul(u32::try_from(company).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
+    let left = due.saturating_sub(since);
+    (left >= LEAST_PAUSE).then_some(left)
+}
+
 /// When to wake up next: for a bookmark, or to end.
 fn next_alarm(now: Instant, end: Instant, bookmarks: bool) -> Instant {
     let next = (now + BOOKMARK_EVERY).min(end.checked_sub(FAREWELL).unwrap_or(now));
@@ -217,6 +240,23 @@ fn next_alarm(now: Instant, end: Instant, bookmarks: bool) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_many_watchers_wait_for_each_other_in_a_burst() {
+        let ms = Duration::from_millis;
+        for (since, company, expected) in [
+            (0, 1, None),
+            (0, 49, None),
+            (0, 100, Some(2)),
+            (1, 100, Some(1)),
+            (2, 100, None),
+            (0, 100_000, Some(10)),
+            (9, 100_000, Some(1)),
+            (10, 100_000, None),
+        ] {
+            assert_eq!(pause(ms(since), company), expected.map(ms), "{since} ms, {company} watchers");
+        }
+    }
 
     #[test]
     fn a_bookmark_each_minute_and_one_before_the_end() {
