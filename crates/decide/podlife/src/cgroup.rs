@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use plimsoll_meta::quantity::Quantity;
 
 use crate::qos::{Class, amount, class};
 use crate::spec::is_sidecar;
@@ -96,7 +97,7 @@ pub fn burstable_shares<'a>(pods: impl Iterator<Item = &'a PodSpec>) -> i64 {
     shares(burstable.map(|spec| request_sum(spec, "cpu", |amount| amount.milli())).sum())
 }
 
-type Read = fn(plimsoll_meta::quantity::Quantity) -> i64;
+type Read = fn(Quantity) -> i64;
 
 /// What a pod asks for: main containers and sidecars together, or the largest moment of its
 /// initialization, and its overhead (kubernetes: component-helpers/resource).
@@ -124,6 +125,16 @@ fn limit_sum(spec: &PodSpec, name: &str, read: Read) -> Option<i64> {
     (!unlimited).then(|| total(spec, of) + overhead(spec, name, read))
 }
 
+/// The sum of a pod's limits of one kind, of those containers that have one; none when none has.
+#[must_use]
+pub fn limit_total(spec: &PodSpec, name: &str) -> Option<Quantity> {
+    let of = |container: &Container| amount(container.resources.as_ref()?.limits.as_ref(), name);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let any = containers.into_iter().any(|container| of(container).is_some());
+    let bytes = |container: &Container| of(container).map_or(0, |amount| amount.value());
+    any.then(|| Quantity::from_bytes(total(spec, bytes) + overhead(spec, name, |amount| amount.value())))
+}
+
 fn total(spec: &PodSpec, of: impl Fn(&Container) -> i64) -> i64 {
     let mains: i64 = spec.containers.iter().map(&of).sum();
     let (mut sidecars, mut peak) = (0, 0);
@@ -145,7 +156,7 @@ fn overhead(spec: &PodSpec, name: &str, read: Read) -> i64 {
 fn huge_pages(limits: Option<&BTreeMap<String, Text>>) -> BTreeMap<String, i64> {
     let sizes = limits.into_iter().flatten().filter_map(|(name, amount)| {
         let size = name.strip_prefix("hugepages-")?.strip_suffix('i')?;
-        let bytes = amount.0.parse::<plimsoll_meta::quantity::Quantity>().ok()?.value();
+        let bytes = amount.0.parse::<Quantity>().ok()?.value();
         Some((format!("{size}B"), bytes))
     });
     sizes.collect()

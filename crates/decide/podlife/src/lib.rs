@@ -5,7 +5,7 @@
 //! next ([`Effect`]) and the status to show ([`Life::status`]). The node agent carries both to and fro.
 //!
 //! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
-//! values ([`cgroup`]), environment ([`env`]), names ([`names`]), files of volumes ([`projection`]),
+//! values ([`cgroup`]), node pressure and eviction ([`eviction`]), environment ([`env`]), names ([`names`]), files of volumes ([`projection`]),
 //! security ([`security`]), restarts ([`restart`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
@@ -14,6 +14,7 @@ pub mod cgroup;
 mod conditions;
 mod effect;
 pub mod env;
+pub mod eviction;
 pub mod field;
 mod hash;
 pub mod image;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use plimsoll_meta::quantity::Quantity;
 
@@ -75,6 +75,19 @@ pub fn amount(list: List<'_>, name: &str) -> Option<Quantity> {
 
 /// Priority from which a pod counts as critical for its node.
 const CRITICAL: i32 = 2_000_000_000;
+
+/// Whether a pod must not be evicted by its node: static pods and mirror pods, and those of a critical
+/// priority (kubelet: pkg/kubelet/types/pod_update.go).
+#[must_use]
+pub fn is_critical(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let has = |name: &str| annotations.is_some_and(|all| all.contains_key(name));
+    let is_static = annotations
+        .and_then(|all| all.get("kubernetes.io/config.source"))
+        .is_some_and(|source| source != "api");
+    let priority = pod.spec.as_ref().and_then(|spec| spec.priority);
+    is_static || has("kubernetes.io/config.mirror") || priority.is_some_and(|it| it >= CRITICAL)
+}
 
 /// How readily the kernel kills a container when memory runs out: -1000 never, 1000 first
 /// (kubelet: pkg/kubelet/qos/policy.go). `memory` is that of the machine, in bytes.
