@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// How much of the old figure is kept when demand falls.
+/// How much of the old figure is kept when demand falls, for each period.
 const KEPT: f64 = 0.977;
+/// How long a period is, in seconds. One that nobody ended in time, because nobody asked for anything, counts
+/// as several.
+const PERIOD: f64 = 10.0;
 
 /// What is known of the demand for seats.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,6 +19,10 @@ pub struct Demand {
     peak: f64,
     /// The most seats wanted in the last period.
     pub high: f64,
+    /// Seats wanted on average in the last period.
+    pub average: f64,
+    /// How far the wanted seats were from that, as a standard deviation.
+    pub deviation: f64,
     /// What borrowing goes by.
     pub smoothed: f64,
 }
@@ -41,7 +48,9 @@ impl Demand {
         };
         self.high = self.peak;
         let envelope = self.peak.min(average + deviation);
-        self.smoothed = envelope.max(KEPT * self.smoothed + (1.0 - KEPT) * envelope);
+        (self.average, self.deviation) = (average, deviation);
+        let kept = KEPT.powf((length / PERIOD).max(1.0));
+        self.smoothed = envelope.max(kept * self.smoothed + (1.0 - kept) * envelope);
         (self.start, self.sum, self.squares, self.peak) = (now, 0.0, 0.0, self.current);
     }
 

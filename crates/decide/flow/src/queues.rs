@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::deal::deal;
 use crate::demand::Demand;
 use crate::level::Response;
+use crate::occupancy::{Load, Usage};
 
 /// How long a request is thought to run before it is known, in seconds.
 const GUESS: f64 = 0.003;
@@ -18,6 +19,7 @@ const GUESS: f64 = 0.003;
 #[derive(Debug)]
 pub struct Queues<T> {
     response: Response,
+    nominal: u32,
     limit: u32,
     list: Vec<Queue<T>>,
     /// Virtual time, in seconds of one seat.
@@ -32,6 +34,7 @@ pub struct Queues<T> {
     first: usize,
     next_id: u64,
     demand: Demand,
+    usage: Usage,
 }
 
 /// How many requests there are and were.
@@ -131,6 +134,7 @@ impl<T> Queues<T> {
     pub fn new(response: Response, limit: u32, now: Duration) -> Self {
         let mut queues = Self {
             response,
+            nominal: limit,
             limit,
             list: Vec::new(),
             virtual_time: 0.0,
@@ -142,6 +146,7 @@ impl<T> Queues<T> {
             first: 0,
             next_id: 0,
             demand: Demand::default(),
+            usage: Usage::new(now),
         };
         queues.grow();
         queues
@@ -149,8 +154,9 @@ impl<T> Queues<T> {
 
     /// Changes the configuration. Requests that wait stay where they are; queues that are too many are dealt
     /// no more.
-    pub fn reshape(&mut self, response: Response) {
+    pub fn reshape(&mut self, response: Response, nominal: u32) {
         self.response = response;
+        self.nominal = nominal;
         self.grow();
     }
 
@@ -283,6 +289,17 @@ impl<T> Queues<T> {
         self.demand
     }
 
+    /// The figures of the last period of demand.
+    pub fn demand(&self) -> Demand {
+        self.demand
+    }
+
+    /// What the level was occupied with until now.
+    pub fn usage(&mut self, now: Duration) -> Usage {
+        self.note(now);
+        self.usage.clone()
+    }
+
     /// How many requests there are and were.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -407,6 +424,21 @@ impl<T> Queues<T> {
     }
 
     fn note(&mut self, now: Duration) {
-        self.demand.set(now, self.in_use + self.waiting_seats);
+        let wanted = self.in_use + self.waiting_seats;
+        self.demand.set(now, wanted);
+        let places = match self.response {
+            Response::Queue { queues, length, .. } => queues * length,
+            Response::Reject => 0,
+        };
+        let load = Load {
+            seats: self.in_use,
+            executing: self.counts.executing,
+            waiting: self.counts.waiting,
+            wanted,
+            limit: self.limit,
+            nominal: self.nominal,
+            places,
+        };
+        self.usage.set(now, load);
     }
 }

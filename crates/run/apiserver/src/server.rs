@@ -140,6 +140,7 @@ impl Server {
             listen::tls(&credentials.certificate, &credentials.key, Arc::clone(&verifiers) as Arc<_>)?;
         let rbac = Rbac::follow(&store);
         let admission = Admission::load(&config.safeguards.admission)?;
+        let metrics = Arc::new(Metrics::new());
         let api = Api {
             authenticators: Authenticators::read(&config.authentication, credentials).await?,
             authorizers: Authorizers::read(&config.authorization, &store, &rbac).await?,
@@ -155,9 +156,9 @@ impl Server {
             audit: Auditor::start(&config.safeguards.audit, &shutdown)?,
             customs: Customs::follow(&store),
             documents: Arc::default(),
-            metrics: Arc::new(Metrics::new()),
             limits: config.limits,
-            flow: Flow::follow(&store, config.limits),
+            flow: Flow::follow(&store, config.limits, &metrics.flow),
+            metrics,
             shutdown: shutdown.clone(),
             connections: TaskTracker::new(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),

@@ -1,6 +1,7 @@
 //! Keeps the first objects, the conditions of schemas, and the seats that levels lend each other.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use plimsoll_flow::seats::{Want, adjusted};
@@ -21,22 +22,51 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
-    let mut period = tokio::time::interval(PERIOD);
+    tokio::join!(objects(&api, &shutdown), seats(&api.flow, &shutdown));
+}
+
+/// Looks at the objects when somebody changed one.
+async fn objects(api: &Api, shutdown: &CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = api.flow.changed.notified() => {
-                if let Err(error) = settle(&api).await {
-                    tracing::warn!(%error, "flow schemas and priority levels are not as they should be");
-                }
-            }
-            _ = period.tick() => lend(&api.flow),
+            () = api.flow.changed.notified() => if let Err(error) = settle(api).await {
+                tracing::warn!(%error, "flow schemas and priority levels are not as they should be");
+            },
         }
     }
 }
 
+/// Lends seats in each period in which somebody asks for one, and sleeps meanwhile.
+async fn seats(flow: &Flow, shutdown: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = flow.woken.notified() => {}
+        }
+        lend(flow);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+            if lend(flow) == Demand::None {
+                flow.asleep.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+    }
+}
+
+/// Whether anybody asked for a seat in a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    None,
+    Some,
+}
+
 /// Divides the seats anew by what was wanted.
-fn lend(flow: &Flow) {
+fn lend(flow: &Flow) -> Demand {
     let (plan, now) = (flow.plan(), flow.now());
     let wants: Vec<Want> = plan
         .levels
@@ -53,6 +83,7 @@ fn lend(flow: &Flow) {
             drain(&mut queues, now);
         }
     }
+    if wants.iter().any(|want| want.high > 0.0) { Demand::Some } else { Demand::None }
 }
 
 /// Makes the objects what they have to be.

@@ -8,12 +8,14 @@ pub(crate) mod dump;
 pub(crate) mod keep;
 mod permit;
 mod plan;
+pub(crate) mod tell;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use plimsoll_catalogue::Kind;
@@ -27,6 +29,7 @@ use crate::body::{self, ResponseBody};
 use crate::features::Gate;
 use crate::follow::{Follower, follow};
 use crate::limits::Limits;
+use crate::metrics::FlowMetrics;
 use crate::object::meta;
 use crate::registry;
 use crate::server::Api;
@@ -34,8 +37,8 @@ use crate::stages::Asked;
 use crate::target::{ResourcePath, Target};
 
 pub(crate) use permit::Permit;
-use permit::{Refused, Ticket};
-use plan::Plan;
+use permit::{Refused, Stretch, Ticket};
+use plan::{Matched, Plan};
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const KINDS: [&str; 2] = ["prioritylevelconfigurations", "flowschemas"];
@@ -47,9 +50,14 @@ pub(crate) struct Flow {
     limits: Limits,
     start: Instant,
     known: Mutex<Known>,
-    plan: RwLock<Arc<Plan>>,
+    plan: ArcSwap<Plan>,
+    metrics: FlowMetrics,
     /// Somebody changed an object.
     changed: Notify,
+    /// Nobody has asked for a seat for a while, so nobody looks after lending.
+    asleep: AtomicBool,
+    /// Somebody asks for a seat again.
+    woken: Notify,
     /// How many watch a kind.
     watchers: Mutex<HashMap<(&'static str, &'static str), Arc<AtomicUsize>>>,
     /// Requests that read and that write, where fairness is off.
@@ -85,13 +93,18 @@ impl Marks {
 
 impl Flow {
     /// Reads both kinds and follows their changes.
-    pub(crate) fn follow(store: &Store, limits: Limits) -> Arc<Self> {
+    pub(crate) fn follow(store: &Store, limits: Limits, metrics: &FlowMetrics) -> Arc<Self> {
+        let total = limits.concurrency();
+        let plan = Plan::make(&Known::default(), None, metrics, total, Duration::ZERO);
         let this = Arc::new(Self {
             limits,
             start: Instant::now(),
             known: Mutex::default(),
-            plan: RwLock::default(),
+            plan: ArcSwap::from_pointee(plan),
+            metrics: metrics.clone(),
             changed: Notify::new(),
+            asleep: AtomicBool::new(true),
+            woken: Notify::new(),
             watchers: Mutex::default(),
             plain: Default::default(),
         });
@@ -106,7 +119,19 @@ impl Flow {
     }
 
     fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+        self.plan.load_full()
+    }
+
+    /// How long a request waits in a queue at most.
+    fn patience(&self) -> Duration {
+        self.limits.request_timeout / 4
+    }
+
+    /// Somebody asks for a seat.
+    fn wake(&self) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.woken.notify_one();
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -116,8 +141,8 @@ impl Flow {
     fn change(&self, change: impl FnOnce(&mut Known)) {
         let mut known = self.known();
         change(&mut known);
-        let plan = Plan::make(&known, &self.plan(), self.limits.concurrency(), self.now());
-        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        let (before, total) = (self.plan(), self.limits.concurrency());
+        self.plan.store(Arc::new(Plan::make(&known, Some(&before), &self.metrics, total, self.now())));
         drop(known);
         self.changed.notify_one();
     }
@@ -208,15 +233,20 @@ pub(crate) async fn enter(
         namespace: &path.namespace,
         path: &asked.path,
     };
-    let plan = flow.plan();
-    let Some(matched) = plan.find(&digest) else { return Ok(Permit::free()) };
+    // The plan may change while the request waits.
+    let matched = Arc::clone(flow.plan.load().find(&digest));
     if !matched.schema.uid.is_empty() {
         let _ = marks.0.set((matched.schema_uid.clone(), matched.level_uid.clone()));
     }
+    let stretch = match Lasting::of(verb, target) {
+        Lasting::Beginning => Stretch::Beginning,
+        Lasting::Answer | Lasting::Connection => Stretch::Whole,
+    };
     if matched.is_exempt() {
-        return Ok(Permit::exempt(Arc::clone(&matched.level)));
+        return Ok(Permit::exempt(&matched, stretch));
     }
-    let width = wide(api, asked, verb, path, matched.most);
+    flow.wake();
+    let width = wide(api, asked, verb, path, &matched);
     let distinguisher = matched.schema.flow(&digest);
     let ticket = |wake| Ticket {
         wake,
@@ -226,12 +256,12 @@ pub(crate) async fn enter(
         width,
     };
     let key = hash(&matched.schema.name, distinguisher);
-    let patience = flow.limits.request_timeout / 4;
-    permit::wait(flow, &matched.level, key, width, patience, ticket).await.map_err(|Refused| turned_away())
+    permit::wait(flow, &matched, key, (width, stretch), ticket).await.map_err(|Refused| turned_away())
 }
 
 /// How many seats a request takes.
-fn wide(api: &Api, asked: &Asked, verb: &str, path: &ResourcePath, most: u32) -> Width {
+fn wide(api: &Api, asked: &Asked, verb: &str, path: &ResourcePath, matched: &Matched) -> Width {
+    let most = matched.most;
     if path.resource.is_empty() {
         return Width::ONE;
     }
@@ -255,20 +285,23 @@ fn wide(api: &Api, asked: &Asked, verb: &str, path: &ResourcePath, most: u32) ->
         return Width::ONE;
     }
     let Ok(kind) = registry::kind(api, path) else { return Width::ONE };
-    width::change(api.flow.watchers(kind).load(Ordering::Relaxed) as u64, most)
+    let watchers = api.flow.watchers(kind).load(Ordering::Relaxed) as u64;
+    matched.metrics.watchers.observe(watchers as f64);
+    width::change(watchers, most)
 }
 
-/// Two limits for everybody but administrators.
+/// Two limits for everybody but administrators. Watches run as long as their clients like and count for neither.
 fn plain(flow: &Flow, asked: &Asked, verb: &str) -> Option<Permit> {
-    let reads = matches!(verb, "get" | "list" | "watch");
-    let (count, limit) = match reads {
-        true => (&flow.plain[0], flow.limits.max_requests_inflight),
-        false => (&flow.plain[1], flow.limits.max_mutating_requests_inflight),
+    let (count, limit) = match verb {
+        "watch" => return Some(Permit::free()),
+        "get" | "list" => (&flow.plain[0], flow.limits.max_requests_inflight),
+        _ => (&flow.plain[1], flow.limits.max_mutating_requests_inflight),
     };
-    let is_master = asked.user.groups.iter().any(|group| group == plimsoll_admission::MASTERS);
-    let before = count.fetch_add(1, Ordering::Relaxed);
-    let permit = Permit::counted(Arc::clone(count));
-    (limit == 0 || is_master || before < limit as usize).then_some(permit)
+    let is_master = || asked.user.groups.iter().any(|group| group == plimsoll_admission::MASTERS);
+    let unbounded = limit == 0 || is_master();
+    let one_more = |running| (unbounded || running < limit as usize).then_some(running + 1);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+    Some(Permit::counted(Arc::clone(count)))
 }
 
 /// Counts a watch of a kind until its stream ends.

@@ -10,11 +10,51 @@ use plimsoll_flow::{Arrival, Queues, Refusal, Seat};
 use tokio::sync::oneshot;
 
 use super::Flow;
-use super::plan::Running;
+use super::plan::{Matched, Running};
 
 /// There is no room.
 #[derive(Debug)]
 pub(super) struct Refused;
+
+/// For how long a request counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stretch {
+    /// Until its answer has ended.
+    Whole,
+    /// It is a watch: until it has begun.
+    Beginning,
+}
+
+/// A request that runs, as metrics know it.
+struct Run {
+    matched: Arc<Matched>,
+    seats: i64,
+    since: Instant,
+    stretch: Stretch,
+}
+
+impl Run {
+    fn begin(matched: &Arc<Matched>, seats: u32, stretch: Stretch) -> Self {
+        let metrics = &matched.metrics;
+        metrics.dispatched.inc();
+        metrics.executing.inc();
+        metrics.executing_seats.inc_by(i64::from(seats));
+        Self { matched: Arc::clone(matched), seats: i64::from(seats), since: Instant::now(), stretch }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let metrics = &self.matched.metrics;
+        metrics.executing.dec();
+        metrics.executing_seats.dec_by(self.seats);
+        let took = match self.stretch {
+            Stretch::Whole => &metrics.ran,
+            Stretch::Beginning => &metrics.began,
+        };
+        took.observe(self.since.elapsed().as_secs_f64());
+    }
+}
 
 /// Somebody who waits.
 pub(super) struct Ticket {
@@ -35,7 +75,10 @@ pub(super) fn drain(queues: &mut Queues<Ticket>, now: Duration) {
 }
 
 /// The right to run, until it is dropped.
-pub(crate) struct Permit(Held);
+pub(crate) struct Permit {
+    held: Held,
+    run: Option<Run>,
+}
 
 enum Held {
     Nothing,
@@ -47,24 +90,25 @@ enum Held {
 impl Permit {
     /// What is not counted.
     pub(super) fn free() -> Self {
-        Self(Held::Nothing)
+        Self { held: Held::Nothing, run: None }
     }
 
-    pub(super) fn exempt(level: Arc<Running>) -> Self {
+    pub(super) fn exempt(matched: &Arc<Matched>, stretch: Stretch) -> Self {
+        let level = Arc::clone(&matched.level);
         level.exempt.fetch_add(1, Ordering::Relaxed);
         level.dispatched.fetch_add(1, Ordering::Relaxed);
-        Self(Held::Exempt(level))
+        Self { held: Held::Exempt(level), run: Some(Run::begin(matched, 1, stretch)) }
     }
 
     /// What a number has been increased for.
     pub(super) fn counted(count: Arc<AtomicUsize>) -> Self {
-        Self(Held::Counted(count))
+        Self { held: Held::Counted(count), run: None }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        match std::mem::replace(&mut self.0, Held::Nothing) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => {}
             Held::Exempt(level) => {
                 level.exempt.fetch_sub(1, Ordering::Relaxed);
@@ -80,7 +124,8 @@ impl Drop for Permit {
                 drain(&mut queues, now);
                 drop(queues);
                 let rest = Width { after: 0, ..width };
-                let permit = Self(Held::Seat { level, seat, width: rest, start });
+                let permit =
+                    Self { held: Held::Seat { level, seat, width: rest, start }, run: self.run.take() };
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(async move {
                         tokio::time::sleep(width.lasting).await;
@@ -101,33 +146,45 @@ impl Drop for Permit {
 /// A seat, at once or when the turn comes.
 pub(super) async fn wait(
     flow: &Flow,
-    level: &Arc<Running>,
+    matched: &Arc<Matched>,
     key: u64,
-    width: Width,
-    patience: Duration,
+    (width, stretch): (Width, Stretch),
     ticket: impl FnOnce(oneshot::Sender<Seat>) -> Ticket,
 ) -> Result<Permit, Refused> {
-    let held = |seat| Permit(Held::Seat { level: Arc::clone(level), seat, width, start: flow.start });
+    let (level, metrics) = (&matched.level, &matched.metrics);
+    let seats = width.seats.max(width.after);
+    metrics.seats.observe(f64::from(seats));
+    let held = |seat| Permit {
+        held: Held::Seat { level: Arc::clone(level), seat, width, start: flow.start },
+        run: Some(Run::begin(matched, seats, stretch)),
+    };
     let mut turn = None;
-    let arrival = level.lock().arrive(flow.now(), key, width.seats.max(width.after), || {
+    let arrival = level.lock().arrive(flow.now(), key, seats, || {
         let (wake, receiver) = oneshot::channel();
         turn = Some(receiver);
         ticket(wake)
     });
     let id = match arrival {
-        Arrival::Run(seat) => return Ok(held(seat)),
-        Arrival::Refused(_) => return Err(Refused),
+        Arrival::Run(seat) => {
+            metrics.waited.observe(0.0);
+            return Ok(held(seat));
+        }
+        Arrival::Refused(why) => {
+            metrics.refused(why.reason(), None);
+            return Err(Refused);
+        }
         Arrival::Wait(id) => id,
     };
     let Some(turn) = turn else { return Err(Refused) };
-    let mut waiting = Waiting { level, id, turn: Some(turn), start: flow.start };
+    let mut waiting = Waiting::begin(matched, id, turn, seats, flow.start);
     let ended = match &mut waiting.turn {
-        Some(turn) => tokio::time::timeout(patience, turn).await,
+        Some(turn) => tokio::time::timeout(flow.patience(), turn).await,
         None => return Err(Refused),
     };
     match ended {
         Ok(Ok(seat)) => {
             waiting.turn = None;
+            metrics.waited.observe(waiting.since.elapsed().as_secs_f64());
             Ok(held(seat))
         }
         Ok(Err(_)) => Err(Refused),
@@ -137,20 +194,37 @@ pub(super) async fn wait(
 
 /// A place in a queue, given up when this is dropped.
 struct Waiting<'l> {
-    level: &'l Arc<Running>,
+    matched: &'l Arc<Matched>,
     id: u64,
     turn: Option<oneshot::Receiver<Seat>>,
+    seats: i64,
+    since: Instant,
     start: Instant,
 }
 
-impl Waiting<'_> {
+impl<'l> Waiting<'l> {
+    fn begin(
+        matched: &'l Arc<Matched>,
+        id: u64,
+        turn: oneshot::Receiver<Seat>,
+        seats: u32,
+        start: Instant,
+    ) -> Self {
+        let (metrics, seats) = (&matched.metrics, i64::from(seats));
+        metrics.waiting_seats.inc_by(seats);
+        metrics.lengths.observe(metrics.waiting.inc() as f64 + 1.0);
+        Self { matched, id, turn: Some(turn), seats, since: Instant::now(), start }
+    }
+
     /// Leaves the queue; there is a seat if the turn came just now.
     fn leave(&mut self, why: Refusal) -> Option<Seat> {
         let mut turn = self.turn.take()?;
         let now = self.start.elapsed();
-        let mut queues = self.level.lock();
+        let mut queues = self.matched.level.lock();
         if queues.withdraw(now, self.id, why) {
             drain(&mut queues, now);
+            drop(queues);
+            self.matched.metrics.refused(why.reason(), Some(self.since.elapsed().as_secs_f64()));
             return None;
         }
         turn.try_recv().ok()
@@ -161,9 +235,11 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(seat) = self.leave(Refusal::Cancelled) {
             let now = self.start.elapsed();
-            let mut queues = self.level.lock();
+            let mut queues = self.matched.level.lock();
             queues.finish(now, &seat);
             drain(&mut queues, now);
         }
+        self.matched.metrics.waiting.dec();
+        self.matched.metrics.waiting_seats.dec_by(self.seats);
     }
 }

@@ -12,11 +12,16 @@ use serde_json::Value;
 
 use super::Known;
 use super::permit::{Ticket, drain};
+use crate::metrics::{FlowMetrics, SchemaMetrics};
+
+/// The mandatory schema that comes last.
+const CATCH_ALL: &str = "catch-all";
 
 /// What requests are compared with.
-#[derive(Default)]
 pub(super) struct Plan {
-    matches: Vec<Matched>,
+    matches: Vec<Arc<Matched>>,
+    /// Where requests belong that nothing else fits.
+    catch_all: Arc<Matched>,
     pub(super) levels: Vec<(Level, Seats, Arc<Running>)>,
 }
 
@@ -28,6 +33,7 @@ pub(super) struct Matched {
     pub(super) level: Arc<Running>,
     /// The most seats of one request.
     pub(super) most: u32,
+    pub(super) metrics: SchemaMetrics,
     kind: LevelKind,
 }
 
@@ -53,7 +59,13 @@ impl Running {
 
 impl Plan {
     /// Of these objects and, where they are missing, the mandatory ones. Levels go on with what they do.
-    pub(super) fn make(known: &Known, before: &Self, total: u32, now: Duration) -> Self {
+    pub(super) fn make(
+        known: &Known,
+        before: Option<&Self>,
+        metrics: &FlowMetrics,
+        total: u32,
+        now: Duration,
+    ) -> Self {
         let all = complete(&known.levels, levels());
         let parsed: Vec<Level> = all.iter().map(Level::read).collect();
         let nominal = seats::nominal(total, &parsed.iter().collect::<Vec<_>>());
@@ -61,56 +73,64 @@ impl Plan {
             .into_iter()
             .zip(nominal)
             .map(|(level, seats)| {
-                let running = before.running(&level, seats, now);
+                let running = running(before, &level, seats, now);
                 (level, seats, running)
             })
             .collect();
         let mut found: Vec<Schema> = complete(&known.schemas, schemas()).iter().map(Schema::read).collect();
         found.sort_by(Schema::order);
-        let value = |uid: &str| HeaderValue::from_str(uid).unwrap_or(HeaderValue::from_static(""));
-        let matches = found
-            .into_iter()
-            .filter_map(|schema| {
-                let (level, seats, running) = levels.iter().find(|(level, ..)| level.name == schema.level)?;
-                Some(Matched {
-                    schema_uid: value(&schema.uid),
-                    level_uid: value(&level.uid),
-                    level: Arc::clone(running),
-                    most: width::most(seats.nominal, level.hand()),
-                    kind: level.kind,
-                    schema,
-                })
-            })
-            .collect();
-        Self { matches, levels }
+        let matched = |schema: Schema| {
+            let (level, seats, running) = levels.iter().find(|(level, ..)| level.name == schema.level)?;
+            Some(Arc::new(Matched {
+                schema_uid: value(&schema.uid),
+                level_uid: value(&level.uid),
+                level: Arc::clone(running),
+                most: width::most(seats.nominal, level.hand()),
+                metrics: metrics.schema(&schema.name, &level.name),
+                kind: level.kind,
+                schema,
+            }))
+        };
+        let matches: Vec<Arc<Matched>> = found.into_iter().filter_map(matched).collect();
+        let is_last = |one: &&Arc<Matched>| one.schema.name == CATCH_ALL;
+        let default = || schemas().iter().map(Schema::read).find(|one| one.name == CATCH_ALL);
+        let catch_all = matches.iter().find(is_last).cloned().or_else(|| default().and_then(matched));
+        Self { matches, catch_all: catch_all.expect("the mandatory level is always there"), levels }
     }
 
-    /// The first schema that a request belongs to.
-    pub(super) fn find(&self, digest: &Digest<'_>) -> Option<&Matched> {
-        self.matches.iter().find(|matched| matched.schema.matches(digest))
+    /// The first schema that a request belongs to. Nobody is without one: who is in neither of the groups that
+    /// the catch-all schema names belongs to it all the same.
+    pub(super) fn find(&self, digest: &Digest<'_>) -> &Arc<Matched> {
+        self.matches.iter().find(|matched| matched.schema.matches(digest)).unwrap_or(&self.catch_all)
     }
+}
 
-    fn running(&self, level: &Level, seats: Seats, now: Duration) -> Arc<Running> {
-        let response = match level.kind {
-            LevelKind::Limited { response, .. } => response,
-            LevelKind::Exempt => Response::Reject,
-        };
-        let Some((_, old, running)) = self.levels.iter().find(|(old, ..)| old.name == level.name) else {
-            return Arc::new(Running {
-                queues: Mutex::new(Queues::new(response, seats.nominal, now)),
-                exempt: AtomicUsize::new(0),
-                dispatched: AtomicU64::new(0),
-            });
-        };
-        let mut queues = running.lock();
-        queues.reshape(response);
-        if *old != seats {
-            queues.set_limit(now, seats.nominal);
-            drain(&mut queues, now);
-        }
-        drop(queues);
-        Arc::clone(running)
+fn value(uid: &str) -> HeaderValue {
+    HeaderValue::from_str(uid).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What a level does already, or the beginning of it.
+fn running(before: Option<&Plan>, level: &Level, seats: Seats, now: Duration) -> Arc<Running> {
+    let response = match level.kind {
+        LevelKind::Limited { response, .. } => response,
+        LevelKind::Exempt => Response::Reject,
+    };
+    let old = before.and_then(|plan| plan.levels.iter().find(|(old, ..)| old.name == level.name));
+    let Some((_, old, running)) = old else {
+        return Arc::new(Running {
+            queues: Mutex::new(Queues::new(response, seats.nominal, now)),
+            exempt: AtomicUsize::new(0),
+            dispatched: AtomicU64::new(0),
+        });
+    };
+    let mut queues = running.lock();
+    queues.reshape(response, seats.nominal);
+    if *old != seats {
+        queues.set_limit(now, seats.nominal);
+        drain(&mut queues, now);
     }
+    drop(queues);
+    Arc::clone(running)
 }
 
 fn complete(known: &HashMap<String, Value>, defaults: Vec<Value>) -> Vec<Value> {

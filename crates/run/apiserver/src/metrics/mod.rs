@@ -4,6 +4,8 @@
 //! leaves is the text of `/metrics`. A request costs some atomic additions; nothing is computed unless asked.
 
 mod exposition;
+mod fairness;
+mod histogram;
 mod labels;
 mod process;
 
@@ -15,10 +17,10 @@ use http_body::Body;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::body::{self, ResponseBody};
+use crate::flow;
 use crate::guarded;
 use crate::query::Query;
 use crate::registry;
@@ -26,21 +28,25 @@ use crate::server::Api;
 use crate::stages::Asked;
 use crate::target::Target;
 
+pub(crate) use fairness::{FlowMetrics, SchemaMetrics};
+use histogram::Histogram;
+pub(crate) use histogram::Told;
 use labels::{Build, Call, Duration, InFlight, Long, Object, Outcome, Reason, Request, Watched};
 
 /// Seconds; upstream's buckets of `apiserver_request_duration_seconds`.
-const SECONDS: [f64; 23] = [
+const SECONDS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
     20.0, 30.0, 45.0, 60.0,
 ];
 /// Bytes; upstream's buckets of `apiserver_response_sizes`.
-const BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+const BYTES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 type Timing = Family<Duration, Histogram, fn() -> Histogram>;
 
 /// The metrics that requests move.
 pub(crate) struct Metrics {
     registry: Registry,
+    pub(crate) flow: FlowMetrics,
     requests: Family<Request, Counter>,
     durations: Timing,
     objectives: Timing,
@@ -69,8 +75,10 @@ fn bytes() -> Histogram {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
         let mut this = Self {
-            registry: Registry::default(),
+            flow: FlowMetrics::register(&mut registry),
+            registry,
             requests: Family::default(),
             durations: Family::new_with_constructor(seconds),
             objectives: Family::new_with_constructor(seconds),
@@ -236,6 +244,7 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
     }
     let mut now = Registry::default();
     objects(api, &mut now);
+    flow::tell::register(&api.flow, &mut now);
     process::register(&mut now);
     let accept = asked.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
     let (media_type, text) = exposition::write(&[&api.metrics.registry, &now], accept.unwrap_or_default());
