@@ -169,7 +169,12 @@ async fn objects_are_listed_selected_and_shown() {
     let document = cluster.get("/openapi/v3/apis/example.com/v1").await.json();
     let published = &document["components"]["schemas"]["com.example.v1.Thing"];
     assert_eq!(published["properties"]["spec"]["properties"]["color"]["default"], "red");
-    assert!(document["paths"]["/apis/example.com/v1/namespaces/{namespace}/things/{name}"].is_object());
+    let path = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/things/{name}"];
+    // kubectl reads here that there are no strategic patches.
+    let patches = path["patch"]["requestBody"]["content"].as_object().expect("media types");
+    let expected =
+        ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
+    assert_eq!(patches.keys().collect::<Vec<_>>(), expected);
     let two = cluster.get("/openapi/v2").await.json();
     assert_eq!(
         two["definitions"]["com.example.v1.Thing"]["x-kubernetes-group-version-kind"][0]["kind"],
