@@ -74,5 +74,9 @@ fn bind(pod: &mut Value, binding: &Value, node: &str, now: &Value, name: &str) -
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}),
     );
     pod["status"]["conditions"] = Value::Array(conditions);
+    // The node that room was to be made on is settled.
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     Ok(())
 }

@@ -70,6 +70,7 @@ async fn bound_pods_carry_the_zone_of_their_node() {
     assert_eq!(cluster.post(&format!("{PODS}/a/binding"), binding).await.code, 201);
     let bound = cluster.get(&format!("{PODS}/a")).await.json();
     assert_eq!(bound["metadata"]["labels"], json!({"topology.k8s.io/zone": "z1"}));
+    assert_eq!(bound["metadata"]["generation"], 1, "nobody wished for anything new");
 }
 
 #[tokio::test(flavor = "multi_thread")]
