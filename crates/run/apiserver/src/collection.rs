@@ -17,7 +17,7 @@ use crate::registry::{self, Selection};
 use crate::server::Api;
 use crate::table::Columns;
 use crate::target::ResourcePath;
-use crate::{list_body, present, table};
+use crate::{components, list_body, present, table};
 
 /// How many objects one step of a selective list looks at.
 const STEP: usize = 5000;
@@ -31,8 +31,11 @@ pub(crate) async fn get(
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
     let missing = || Status::not_found(kind.group, kind.plural, &target.name);
-    let key = kind.key(&target.namespace, &target.name).ok_or_else(missing)?;
-    let entry = api.store.get(&key).ok_or_else(missing)?;
+    let entry = match components::entries(api, kind) {
+        Some(entries) => entries.into_iter().find(|entry| entry.key.ends_with(&format!("/{}", target.name))),
+        None => kind.key(&target.namespace, &target.name).and_then(|key| api.store.get(&key)),
+    };
+    let entry = entry.ok_or_else(missing)?;
     let bytes = match form {
         Form::Object => present::bytes(api, kind, &entry).await?,
         Form::Table => {
@@ -66,6 +69,9 @@ pub(crate) async fn list(
     (form, media): (Form, Media),
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
+    if let Some(entries) = components::entries(api, kind) {
+        return list_body::answer(api, kind, &entries, json!({}), (form, media), query).await;
+    }
     let prefix = registry::prefix(kind, namespace)?;
     let options = ListOptions::read(query, &prefix, api.store.revision())?;
     let selection = Selection::read(api, kind, query, "")?;

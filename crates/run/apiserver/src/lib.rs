@@ -20,6 +20,7 @@ mod body;
 mod bootstrap;
 mod cbor;
 mod collection;
+mod components;
 mod compress;
 mod conditional;
 mod config;

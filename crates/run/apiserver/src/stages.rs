@@ -248,6 +248,7 @@ async fn resource(
     }
     let kind = registry::kind(api, &target)?;
     asked.warnings.extend(api.customs.deprecation(kind));
+    asked.warnings.extend((!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned()));
     act(api, &asked, kind, &target, verb, request).await
 }
 

@@ -45,6 +45,8 @@ pub struct Kind {
     pub columns: &'static [Column],
     /// Which names are allowed.
     pub name_rule: NameRule,
+    /// What everyone who asks for it is warned of; empty where there is nothing.
+    pub deprecation: &'static str,
     /// What counts as a new generation of the object.
     pub generation: Generation,
     /// A PUT to a name that does not exist creates the object.
@@ -117,6 +119,7 @@ impl Kind {
         storage: Storage::Virtual,
         columns: column::DEFAULT,
         name_rule: names::dns_subdomain,
+        deprecation: "",
         generation: Generation::None,
         create_on_update: false,
         unconditional_update: true,
@@ -220,7 +223,8 @@ impl Kind {
         }
         keep_generation(map, before);
         self.strategy.prepare_update(new, old, subresource);
-        if self.generation != Generation::None && subresource != Some("status") {
+        // A pod's node is the scheduler's answer, no new wish.
+        if self.generation != Generation::None && !matches!(subresource, Some("status" | "binding")) {
             self.count_generation(new, old);
         }
     }

@@ -187,3 +187,21 @@ async fn a_selected_name_is_authorized_as_that_object() {
         assert_eq!(ask(query).await, code, "{query}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_sees_of_the_control_plane_is_a_list() {
+    let cluster = Cluster::start().await;
+    let listed = cluster.get("/api/v1/componentstatuses").await;
+    let text =
+        |header: &str| listed.headers.get(header).and_then(|text| text.to_str().ok()).unwrap_or_default();
+    assert_eq!(text("warning"), r#"299 - "v1 ComponentStatus is deprecated in v1.19+""#);
+    let item = &listed.json()["items"][0];
+    assert_eq!(
+        (&item["metadata"]["name"], &item["conditions"][0]["status"]),
+        (&json!("etcd-0"), &json!("True"))
+    );
+    assert_eq!(cluster.get("/api/v1/componentstatuses/etcd-0").await.json()["kind"], "ComponentStatus");
+    assert_eq!(cluster.get("/api/v1/componentstatuses/other").await.code, 404);
+    let endpoints = cluster.get("/api/v1/endpoints").await;
+    assert!(endpoints.headers.contains_key("warning"), "{:?}", endpoints.headers);
+}

@@ -16,6 +16,7 @@ pub(super) const COMPONENT_STATUS: Kind = Kind {
     verbs: Verbs::of(&[Verb::Get, Verb::List]),
     definition: "io.k8s.api.core.v1.ComponentStatus",
     storage: Storage::Virtual,
+    deprecation: "v1 ComponentStatus is deprecated in v1.19+",
     columns: &[
         column::NAME,
         Column::text("Status", "whether the component is healthy", |object, _| {

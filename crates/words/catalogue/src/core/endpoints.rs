@@ -28,6 +28,7 @@ pub(super) const ENDPOINTS: Kind = Kind {
         column::AGE,
     ],
     create_on_update: true,
+    deprecation: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     strategy: &Endpoints,
     ..Kind::BASE
 };
@@ -49,10 +50,6 @@ impl Strategy for Endpoints {
             check_subset(subset, &Path::root("subsets").index(at), &mut report);
         }
         report.into_errors()
-    }
-
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
     }
 }
 
