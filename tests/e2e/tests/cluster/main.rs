@@ -5,11 +5,16 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod changes;
+mod charts;
 mod clients;
+mod customs;
 mod images;
 mod instance;
 mod kubectl;
+mod looks;
 mod network;
+mod nodes;
 mod pods;
 mod refusals;
 mod restart;
@@ -58,6 +63,8 @@ const CASES: &[Case<Shared>] = table! {
     restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
+    charts: a_release_lives_from_install_to_uninstall;
+    nodes: a_node_is_emptied_and_used_again;
     pods: a_crash_loop_backs_off, a_failing_liveness_probe_restarts_the_container, too_much_memory_is_oomkilled,
         init_containers_run_in_order, a_startup_probe_holds_the_others_back, logs_follow_to_the_end,
         logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,
@@ -77,6 +84,12 @@ const CASES: &[Case<Shared>] = table! {
     kubectl: fields_are_explained, objects_are_described, tables_have_the_usual_columns, objects_are_changed_in_every_way,
         server_side_apply_has_owners, objects_are_watched_and_waited_for, the_short_ways_work;
     refusals: bad_manifests_get_upstreams_words;
+    customs: kinds_of_users_look_like_others, objects_of_users_are_checked, objects_of_users_are_applied,
+        bad_definitions_are_refused;
+    changes: server_side_apply_takes_over, what_is_no_longer_applied_is_pruned, objects_are_edited,
+        objects_are_replaced_and_deleted, folders_of_kustomize_are_applied, the_ways_to_set_parts_work;
+    looks: lists_are_printed_in_every_way, the_api_is_read_as_it_is, users_are_told_what_they_may,
+        requests_for_certificates_are_denied, pods_are_debugged;
     versions: the_usual_kubectl_works, kubectl_1_33_works, kubectl_1_35_works;
     clients: the_python_client_lists_creates_and_watches;
 };
