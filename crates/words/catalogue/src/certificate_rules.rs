@@ -1,5 +1,7 @@
 //! What is wrong with certificate signing requests (upstream: `pkg/apis/certificates/validation`).
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use plimsoll_meta::field::{FieldError, Path};
@@ -34,11 +36,21 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
+/// Whether the bytes, in base64, hold a PEM block of the type that requests have.
+fn is_request(encoded: &str) -> bool {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
+    const END: &str = "-----END CERTIFICATE REQUEST-----";
+    let Ok(bytes) = STANDARD.decode(encoded) else { return false };
+    let text = String::from_utf8_lossy(&bytes);
+    text.find(BEGIN).is_some_and(|at| text[at + BEGIN.len()..].contains(END))
+}
+
 pub(crate) fn check(request: &Value, report: &mut Report) {
     let null = Value::Null;
     let (spec, path) = (request.at("spec").unwrap_or(&null), Path::root("spec"));
-    if spec.text("request").is_empty() {
-        report.required(&path.child("request"), "");
+    if !is_request(spec.text("request")) {
+        let message = "PEM block type must be CERTIFICATE REQUEST";
+        report.invalid(&path.child("request"), spec.text("request"), message);
     }
     let usages = spec.texts("usages");
     if usages.is_empty() {

@@ -95,6 +95,16 @@ impl Strategy for FlowSchema {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         flow_rules::check_schema(object, &mut report);
+        flow_rules::check_status(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        match subresource {
+            None => report.extend(self.validate(new)),
+            Some(_) => flow_rules::check_status(new, &mut report),
+        }
         report.into_errors()
     }
 }
@@ -121,6 +131,16 @@ impl Strategy for PriorityLevel {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         flow_rules::check_level(object, &mut report);
+        flow_rules::check_status(object, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        match subresource {
+            None => report.extend(self.validate(new)),
+            Some(_) => flow_rules::check_status(new, &mut report),
+        }
         report.into_errors()
     }
 }

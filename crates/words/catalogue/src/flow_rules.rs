@@ -66,6 +66,7 @@ fn check_rule(rule: &Value, path: &Path, report: &mut Report) {
             report.required(&path.child("namespaces"), message);
         }
         check_star(rule, "namespaces", "namespaces", &path, report);
+        check_namespaces(&rule.texts("namespaces"), &path.child("namespaces"), report);
     }
     for (at, rule) in others.iter().enumerate() {
         let path = path.child("nonResourceRules").index(at);
@@ -75,14 +76,69 @@ fn check_rule(rule: &Value, path: &Path, report: &mut Report) {
                 .required(&path.child("nonResourceURLs"), "nonResourceURLs must contain at least one value");
         }
         check_star(rule, "nonResourceURLs", "non-resource URLs", &path, report);
+        check_urls(&rule.texts("nonResourceURLs"), &path.child("nonResourceURLs"), report);
     }
 }
+
+fn check_namespaces(namespaces: &[&str], path: &Path, report: &mut Report) {
+    if namespaces.contains(&"*") {
+        return;
+    }
+    for (at, namespace) in namespaces.iter().enumerate() {
+        for message in name::is_dns1123_label(namespace).err().unwrap_or_default() {
+            let message = format!("each member of this list must be '*' or a DNS-1123 label; {message}");
+            report.invalid(&path.index(at), *namespace, message);
+        }
+    }
+}
+
+fn check_urls(urls: &[&str], path: &Path, report: &mut Report) {
+    if urls.contains(&"*") {
+        return;
+    }
+    for (at, url) in urls.iter().enumerate() {
+        let stars = url.matches('*').count();
+        let message = match *url {
+            "" => "must not be empty",
+            "/" => continue,
+            _ if !url.starts_with('/') => "must start with slash",
+            _ if url.contains(' ') => "must not contain white-space",
+            _ if url.contains("//") => "must not contain double slash",
+            _ if stars > 1 || (stars == 1 && !url.ends_with("/*")) => "wildcard can only do suffix matching",
+            _ => continue,
+        };
+        report.invalid(&path.index(at), *url, message);
+    }
+}
+
+/// What rules can name, by the alphabet.
+const VERBS: [&str; 9] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
 fn check_verbs(rule: &Value, path: &Path, report: &mut Report) {
     if rule.list("verbs").is_empty() {
         report.required(&path.child("verbs"), "verbs must contain at least one value");
     }
     check_star(rule, "verbs", "verbs", path, report);
+    let verbs = rule.texts("verbs");
+    if !verbs.contains(&"*") && verbs.iter().any(|verb| !VERBS.contains(verb)) {
+        report.not_supported(&path.child("verbs"), verbs, &VERBS);
+    }
+}
+
+/// Conditions of either kind's status: each has a type of its own.
+pub(crate) fn check_status(object: &Value, report: &mut Report) {
+    let path = Path::root("status").child("conditions");
+    let conditions = object.list("status.conditions");
+    for (at, condition) in conditions.iter().enumerate() {
+        let (path, kind) = (path.index(at).child("type"), condition.text("type"));
+        if conditions[..at].iter().any(|other| other.text("type") == kind) {
+            report.duplicate(&path, kind);
+        }
+        if kind.is_empty() {
+            report.required(&path, "must not be empty");
+        }
+    }
 }
 
 fn check_star(rule: &Value, field: &str, others: &str, path: &Path, report: &mut Report) {

@@ -9,7 +9,7 @@ use crate::access::Access;
 use crate::column::{self, Column};
 use crate::kind::{Kind, Storage};
 use crate::object_meta;
-use crate::pod_spec::resources;
+use crate::pod_spec::{placement, resources};
 use crate::report::Report;
 use crate::strategy::Strategy;
 
@@ -46,12 +46,28 @@ impl Strategy for RuntimeClass {
         resources::check_list(object.map("overhead.podFixed"), &path, &mut report);
         let path = Path::root("scheduling").child("nodeSelector");
         object_meta::check_labels(object.map("scheduling.nodeSelector"), &path, report.errors());
+        check_tolerations(object.list("scheduling.tolerations"), &mut report);
         report.into_errors()
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
         let mut report = Report::new();
+        report.extend(self.validate(new));
         report.immutable(new, old, "handler");
         report.into_errors()
+    }
+}
+
+/// Their path names the list twice when one of them is wrong, as upstream's does.
+fn check_tolerations(tolerations: &[Value], report: &mut Report) {
+    let path = Path::root("scheduling").child("tolerations");
+    placement::check_tolerations(tolerations, &path.child("tolerations"), report);
+    let key = |toleration: &Value| {
+        ["key", "operator", "value", "effect"].map(|field| toleration.text(field).to_owned())
+    };
+    for (at, toleration) in tolerations.iter().enumerate() {
+        if tolerations[..at].iter().any(|other| key(other) == key(toleration)) {
+            report.duplicate(&path.index(at), toleration.clone());
+        }
     }
 }

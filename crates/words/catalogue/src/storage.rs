@@ -1,5 +1,7 @@
 //! The groups `storage.k8s.io` and `storagemigration.k8s.io`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use plimsoll_meta::field::{FieldError, Path};
@@ -8,6 +10,7 @@ use plimsoll_meta::name;
 use crate::access::{self, Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
+use crate::label_selector;
 use crate::pod_spec::volumes::check_csi_driver;
 use crate::quantities;
 use crate::report::{IMMUTABLE, NOT_NEGATIVE, Report, names_of};
@@ -222,7 +225,9 @@ impl Strategy for CsiDriver {
         let mut report = Report::new();
         let null = Value::Null;
         let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-        check_csi_driver(object.text("metadata.name"), &Path::root("name"), &mut report);
+        if object.has("metadata.name") {
+            check_csi_driver(object.text("metadata.name"), &Path::root("name"), &mut report);
+        }
         for field in ["attachRequired", "podInfoOnMount", "storageCapacity", "requiresRepublish"] {
             if !spec.has(field) {
                 report.required(&path.child(field), "");
@@ -242,8 +247,16 @@ impl Strategy for CsiDriver {
     fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
         let mut report = Report::new();
         report.extend(self.validate(new));
-        for field in ["spec.attachRequired", "spec.volumeLifecycleModes"] {
-            report.immutable(new, old, field);
+        for (field, shown) in [
+            ("attachRequired", "attachedRequired"),
+            ("fsGroupPolicy", "fsGroupPolicy"),
+            ("volumeLifecycleModes", "volumeLifecycleModes"),
+        ] {
+            let (after, before) = (new["spec"].at(field), old["spec"].at(field));
+            if after != before {
+                let value = after.cloned().unwrap_or(Value::Null);
+                report.invalid(&Path::root("spec").child(shown), value, IMMUTABLE);
+            }
         }
         report.into_errors()
     }
@@ -277,6 +290,7 @@ impl Strategy for StorageClass {
 
     fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
         let mut report = Report::new();
+        report.extend(self.validate(new));
         for field in ["parameters", "provisioner", "reclaimPolicy"] {
             if !access::same(new.at(field), old.at(field)) {
                 report.forbidden(&Path::root(field), format!("updates to {field} are forbidden."));
@@ -380,16 +394,34 @@ fn check_topologies(terms: &[Value], path: &Path, report: &mut Report) {
         let expressions = term.list("matchLabelExpressions");
         for (index, expression) in expressions.iter().enumerate() {
             let (path, key) = (path.index(index), expression.text("key"));
-            report.rule(&path.child("key"), key, name::is_qualified_name(key));
-            report.need(expression, "values", &path);
+            check_topology_expression(expression, &path, report);
             if expressions[..index].iter().any(|other| other.text("key") == key) {
                 report.duplicate(&path.child("key"), key);
             }
         }
-        if terms[..at].contains(term) {
+        let found = topology(term);
+        // Upstream compares with as many empty terms as there are terms, besides those before.
+        let empty = if found.is_empty() { terms.len() } else { 0 };
+        let before = terms[..at].iter().filter(|other| topology(other) == found).count();
+        for _ in 0..empty + before {
             report.duplicate(&path, "");
         }
     }
+}
+
+fn check_topology_expression(expression: &Value, path: &Path, report: &mut Report) {
+    let (key, values) = (expression.text("key"), expression.texts("values"));
+    report.need(expression, "values", path);
+    for (at, value) in values.iter().enumerate().filter(|(at, value)| values[..*at].contains(value)) {
+        report.duplicate(&path.child("values").index(at), *value);
+    }
+    report.rule(&path.child("key"), key, name::is_qualified_name(key));
+}
+
+/// What a term asks for: values, whose order means nothing, for each key.
+fn topology(term: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
+    let expressions = term.list("matchLabelExpressions").iter();
+    expressions.map(|one| (one.text("key"), one.texts("values").into_iter().collect())).collect()
 }
 
 fn check_token_requests(requests: &[Value], path: &Path, report: &mut Report) {
@@ -440,7 +472,14 @@ impl Strategy for CsiNode {
             if let Some(allocatable) = driver.at("allocatable") {
                 report.not_negative(allocatable, "count", &path.child("allocatable"));
             }
-            for key in driver.texts("topologyKeys") {
+            let keys = driver.texts("topologyKeys");
+            for (at, key) in keys.iter().enumerate() {
+                if key.is_empty() {
+                    report.required(&path, "");
+                }
+                if keys[..at].contains(key) {
+                    report.duplicate(&path, *key);
+                }
                 report.rule(&path, key, name::is_qualified_name(key));
             }
         }
@@ -474,6 +513,9 @@ struct CsiStorageCapacity;
 impl Strategy for CsiStorageCapacity {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
+        if let Some(selector) = object.at("nodeTopology") {
+            label_selector::check(selector, &Path::root("nodeTopology"), &mut report);
+        }
         let class = object.text("storageClassName");
         report.rule(&Path::root("storageClassName"), class, name::is_dns1123_subdomain(class));
         for field in ["capacity", "maximumVolumeSize"] {

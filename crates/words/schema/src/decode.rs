@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::base64;
+use crate::time;
 use crate::{Field, Node, NodeId, Schemas, Struct};
 
 /// What [`check`] found.
@@ -38,7 +39,8 @@ pub fn fit(schemas: &Schemas, root: NodeId, value: &mut Value) -> Result<Decoded
 }
 
 /// Optional lists that upstream writes even if they are empty, or that mean something when they are.
-const WRITTEN_EMPTY: [(&str, &str); 9] = [
+const WRITTEN_EMPTY: [(&str, &str); 10] = [
+    ("io.k8s.api.autoscaling.v2.HPAScalingRules", "policies"),
     ("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus", "currentMetrics"),
     ("io.k8s.api.batch.v1.PodFailurePolicyRule", "onPodConditions"),
     ("io.k8s.api.core.v1.ProjectedVolumeSource", "sources"),
@@ -77,7 +79,8 @@ impl<'a> Walk<'a> {
             Node::Number => self.expect(value.is_number(), value, "float64"),
             Node::String => self.expect(value.is_string(), value, "string"),
             Node::Bytes => self.bytes(value),
-            Node::Time | Node::MicroTime => self.expect(value.is_string(), value, "v1.Time"),
+            Node::Time => self.time(value, time::check),
+            Node::MicroTime => self.time(value, time::check_micro),
             Node::IntOrString => {
                 self.expect(value.is_string() || value.is_i64(), value, "intstr.IntOrString")
             }
@@ -192,6 +195,11 @@ impl<'a> Walk<'a> {
                 Err(Misfit { decoding: message, restoring })
             }
         }
+    }
+
+    fn time(&self, value: &Value, check: fn(&str) -> Result<(), String>) -> Result<(), Misfit> {
+        let Value::String(text) = value else { return Err(self.mismatch(value, "v1.Time")) };
+        check(text).map_err(|message| Misfit { decoding: message.clone(), restoring: message })
     }
 
     fn quantity(&self, value: &mut Value) -> Result<(), Misfit> {

@@ -9,6 +9,7 @@ mod base64;
 mod builtin;
 mod decode;
 mod facts;
+mod time;
 
 pub use builtin::{builtin, definitions};
 pub use decode::{Decoded, Misfit, check, fit};

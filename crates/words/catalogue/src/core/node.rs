@@ -123,6 +123,7 @@ fn mirror_pod_cidr(spec: &mut Value) {
     let first = spec.texts("podCIDRs").first().map(|text| (*text).to_owned());
     match (one.is_empty(), first) {
         (false, None) => spec.put("podCIDRs", json!([one])),
+        (false, Some(first)) if first != one => spec.put("podCIDRs", json!([one])),
         (true, Some(first)) => spec.put("podCIDR", first),
         _ => {}
     }

@@ -430,7 +430,13 @@ fn check_volume_source(spec: &Value, path: &Path, report: &mut Report) {
         match kind {
             "hostPath" => volumes::check_host_path(source, &at, report),
             "fc" => volumes::check_fibre_channel(source, &at, report),
-            "csi" => volumes::check_csi_driver(source.text("driver"), &at.child("driver"), report),
+            "csi" => {
+                volumes::check_csi_driver(source.text("driver"), &at.child("driver"), report);
+                check_secrets(source, &at, report);
+            }
+            "nfs" if !source.text("path").starts_with('/') => {
+                report.invalid(&at.child("path"), source.text("path"), "must be an absolute path");
+            }
             "local" if !spec.has("nodeAffinity") => {
                 report.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
             }
@@ -439,6 +445,28 @@ fn check_volume_source(spec: &Value, path: &Path, report: &mut Report) {
     }
     if found == 0 {
         report.required(path, "must specify a volume type");
+    }
+}
+
+/// Secrets that a CSI driver is called with.
+const CSI_SECRETS: [&str; 4] = [
+    "controllerPublishSecretRef",
+    "controllerExpandSecretRef",
+    "nodePublishSecretRef",
+    "nodeExpandSecretRef",
+];
+
+fn check_secrets(source: &Value, path: &Path, report: &mut Report) {
+    for field in CSI_SECRETS {
+        let Some(secret) = source.at(field) else { continue };
+        let path = path.child(field);
+        let (name, namespace) = (secret.text("name"), secret.text("namespace"));
+        if report.need(secret, "name", &path) {
+            report.rule(&path.child("name"), name, name::is_dns1123_subdomain(name));
+        }
+        if report.need(secret, "namespace", &path) {
+            report.rule(&path.child("namespace"), namespace, name::is_dns1123_label(namespace));
+        }
     }
 }
 

@@ -13,9 +13,7 @@ pub(super) fn check(spec: &Value, path: &Path, report: &mut Report) {
     if let Some(affinity) = spec.at("affinity") {
         check_affinity(affinity, &path.child("affinity"), report);
     }
-    for (at, toleration) in spec.list("tolerations").iter().enumerate() {
-        check_toleration(toleration, &path.child("tolerations").index(at), report);
-    }
+    check_tolerations(spec.list("tolerations"), &path.child("tolerations"), report);
     let constraints = spec.list("topologySpreadConstraints");
     for (at, constraint) in constraints.iter().enumerate() {
         let path = path.child("topologySpreadConstraints").index(at);
@@ -151,6 +149,13 @@ fn check_label_keys(holder: &Value, field: &str, path: &Path, report: &mut Repor
         if holder.map("labelSelector.matchLabels").contains_key(*key) {
             report.invalid(&at, *key, format!("exists in both {field} and labelSelector"));
         }
+    }
+}
+
+/// Each for itself; nothing forbids the same one twice.
+pub(crate) fn check_tolerations(tolerations: &[Value], path: &Path, report: &mut Report) {
+    for (at, toleration) in tolerations.iter().enumerate() {
+        check_toleration(toleration, &path.index(at), report);
     }
 }
 

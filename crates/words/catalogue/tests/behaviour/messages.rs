@@ -672,3 +672,105 @@ fn other_kinds_are_checked() {
         ],
     );
 }
+
+#[test]
+fn storage_kinds_name_what_is_wrong_inside() {
+    let duplicate = json!({"matchLabelExpressions": [{"key": "k", "values": ["v"]}]});
+    let topologies = |list: Value| json!({"allowedTopologies": list});
+    let class =
+        |list, expected: &[&str]| check("storage.k8s.io", "storageclasses", topologies(list), expected);
+    class(
+        json!([duplicate, duplicate]),
+        &[r#"allowedTopologies[1].matchLabelExpressions: Duplicate value: """#],
+    );
+    class(json!([{}]), &[r#"allowedTopologies[0].matchLabelExpressions: Duplicate value: """#]);
+    class(
+        json!([{"matchLabelExpressions": [{"key": "k", "values": []}, {"key": "l", "values": ["v", "v"]}]}]),
+        &[
+            "allowedTopologies[0].matchLabelExpressions[0].values: Required value",
+            r#"allowedTopologies[0].matchLabelExpressions[1].values[1]: Duplicate value: "v""#,
+        ],
+    );
+    let volume = |patch: Value, expected: &[&str]| {
+        let mut spec = patch;
+        spec["hostPath"] = Value::Null;
+        check("", "persistentvolumes", json!({"spec": spec}), expected);
+    };
+    volume(
+        json!({"nfs": {"server": "s", "path": "p"}}),
+        &[r#"spec.nfs.path: Invalid value: "p": must be an absolute path"#],
+    );
+    volume(
+        json!({"csi": {"driver": "d", "volumeHandle": "h", "nodePublishSecretRef": {"name": "a"}}}),
+        &["spec.csi.nodePublishSecretRef.namespace: Required value"],
+    );
+    let node =
+        |keys: Value| json!({"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": keys}]}});
+    check(
+        "storage.k8s.io",
+        "csinodes",
+        node(json!(["k", "k"])),
+        &[r#"spec.drivers[0]: Duplicate value: "k""#],
+    );
+}
+
+#[test]
+fn runtime_classes_check_where_their_pods_go() {
+    let class = |tolerations: Value| json!({"handler": "h", "scheduling": {"tolerations": tolerations}, "metadata": {"namespace": null}});
+    let same = json!({"key": "k", "operator": "Exists", "effect": "NoSchedule"});
+    check(
+        "node.k8s.io",
+        "runtimeclasses",
+        class(json!([{}])),
+        &[
+            "scheduling.tolerations.tolerations[0].operator: Invalid value: \"\": operator must be Exists when `key` is \
+           empty, which means \"match all values and all keys\"",
+        ],
+    );
+    check(
+        "node.k8s.io",
+        "runtimeclasses",
+        class(json!([same, same])),
+        &[
+            r#"scheduling.tolerations[1]: Duplicate value: {"effect":"NoSchedule","key":"k","operator":"Exists"}"#,
+        ],
+    );
+}
+
+#[test]
+fn flow_schemas_know_verbs_namespaces_and_urls() {
+    let schema = |rule: Value| {
+        json!({"metadata": {"namespace": null}, "spec": {
+            "matchingPrecedence": 9, "priorityLevelConfiguration": {"name": "p"}, "rules": [rule],
+        }})
+    };
+    let subjects = json!([{"kind": "User", "user": {"name": "u"}}]);
+    check(
+        "flowcontrol.apiserver.k8s.io",
+        "flowschemas",
+        schema(
+            json!({"subjects": subjects, "nonResourceRules": [{"verbs": ["fly"], "nonResourceURLs": ["x", "/a//b", "/a*"]}]}),
+        ),
+        &[
+            "spec.rules[0].nonResourceRules[0].verbs: Unsupported value: [\"fly\"]: supported values: \"create\", \
+           \"delete\", \"deletecollection\", \"get\", \"list\", \"patch\", \"proxy\", \"update\", \"watch\"",
+            r#"spec.rules[0].nonResourceRules[0].nonResourceURLs[0]: Invalid value: "x": must start with slash"#,
+            r#"spec.rules[0].nonResourceRules[0].nonResourceURLs[1]: Invalid value: "/a//b": must not contain double slash"#,
+            r#"spec.rules[0].nonResourceRules[0].nonResourceURLs[2]: Invalid value: "/a*": wildcard can only do suffix matching"#,
+        ],
+    );
+}
+
+#[test]
+fn requests_for_certificates_are_pem() {
+    let request = |text: &str| json!({"metadata": {"namespace": null}, "spec": {"request": text, "signerName": "a.b/c", "usages": ["client auth"]}});
+    let pem = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUEwPQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";
+    let kind = "certificatesigningrequests";
+    check("certificates.k8s.io", kind, request(pem), &[]);
+    check(
+        "certificates.k8s.io",
+        kind,
+        request("LS0t"),
+        &[r#"spec.request: Invalid value: "LS0t": PEM block type must be CERTIFICATE REQUEST"#],
+    );
+}
