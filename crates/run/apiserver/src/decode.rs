@@ -201,14 +201,26 @@ fn same_type(expected: Expected<'_>, object: &mut Value) -> Result<(), Status> {
                 )));
             }
             Some(given) => {
-                return Err(Status::bad_request(format!(
-                    "{given} in version {:?} cannot be handled as a {wanted}: the kind in the data ({given}) does not match the expected kind ({wanted})",
-                    expected.api_version
-                )));
+                return Err(Status::bad_request(other_kind(expected.api_version, given, wanted)));
             }
         }
     }
     Ok(())
+}
+
+/// As upstream says it: decoding fails for kinds that it does not know, conversion for those it does.
+fn other_kind(api_version: &str, given: &str, wanted: &str) -> String {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let cause = match plimsoll_catalogue::by_kind(group, version, given) {
+        Some(_) => {
+            let family = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+            format!("converting ({version}.{given}) to ({family}.{wanted}): unknown conversion")
+        }
+        None => format!(
+            "no kind {given:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        ),
+    };
+    format!("{given} in version {version:?} cannot be handled as a {wanted}: {cause}")
 }
 
 #[cfg(test)]
@@ -244,7 +256,14 @@ mod tests {
     fn other_types_are_refused() {
         for (object, part) in [
             (json!({"apiVersion": "v1"}), "does not match the expected API version (apps/v1)"),
-            (json!({"kind": "Pod"}), "does not match the expected kind (Deployment)"),
+            (
+                json!({"kind": "Pod"}),
+                "Pod in version \"v1\" cannot be handled as a Deployment: no kind \"Pod\" is registered for version \"apps/v1\"",
+            ),
+            (
+                json!({"kind": "ReplicaSet"}),
+                "converting (v1.ReplicaSet) to (apps.Deployment): unknown conversion",
+            ),
             (json!([]), "not an object"),
             (
                 json!({"spec": {"replicas": "x"}}),

@@ -1,6 +1,7 @@
 //! Deletion: at once, after a grace period, or when the finalizers are done.
 
 use plimsoll_catalogue::Grace;
+use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, StoreError};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::custom::lifecycle;
 use crate::object::{self, deleting, finalizers, meta, metadata_mut};
 use crate::query::Query;
 use crate::write::{Refused, Write, Written, store_failure};
-use crate::{encode, present};
+use crate::{encode, options, present};
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,7 @@ pub(crate) struct Options {
     propagation: Option<Propagation>,
     uid: Option<String>,
     version: Option<String>,
+    dry_run: bool,
 }
 
 /// What happens to dependents.
@@ -30,37 +32,41 @@ enum Propagation {
 }
 
 impl Options {
-    /// Reads a body (possibly empty) and the query; the body wins.
+    /// Reads the body or, where there is none, the query; 422 with all that is wrong with it.
     pub(crate) fn read(body: &Value, query: &Query) -> Result<Self, Status> {
-        let text = |name: &str| match body[name].as_str() {
-            Some(text) => text.to_owned(),
-            None => query.get(name).to_owned(),
-        };
-        let grace = match body["gracePeriodSeconds"].as_i64() {
-            Some(seconds) => Some(seconds),
-            None => query.number("gracePeriodSeconds")?,
-        };
-        if let Some(bad) = grace.filter(|seconds| *seconds < 0) {
-            return Err(Status::bad_request(format!(
-                "gracePeriodSeconds: Invalid value: {bad}: must be greater than or equal to 0"
-            )));
-        }
-        let propagation = match text("propagationPolicy").as_str() {
-            "" => match body["orphanDependents"].as_bool() {
-                Some(true) => Some(Propagation::Orphan),
-                _ => None,
-            },
-            "Orphan" => Some(Propagation::Orphan),
-            "Background" => Some(Propagation::Background),
-            "Foreground" => Some(Propagation::Foreground),
-            other => {
-                return Err(Status::bad_request(format!(
-                    "invalid propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
-                )));
+        let from_query;
+        let given = match body.as_object().is_some_and(|body| !body.is_empty()) {
+            true => body,
+            false => {
+                from_query = query_options(query)?;
+                &from_query
             }
         };
-        let precondition = |field: &str| body["preconditions"][field].as_str().map(str::to_owned);
-        Ok(Self { grace, propagation, uid: precondition("uid"), version: precondition("resourceVersion") })
+        let errors = check(given);
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
+        }
+        let propagation = match given["propagationPolicy"].as_str() {
+            Some("Orphan") => Some(Propagation::Orphan),
+            Some("Background") => Some(Propagation::Background),
+            Some("Foreground") => Some(Propagation::Foreground),
+            _ if given["orphanDependents"] == true => Some(Propagation::Orphan),
+            _ => None,
+        };
+        let precondition = |field: &str| given["preconditions"][field].as_str().map(str::to_owned);
+        Ok(Self {
+            // Less than nothing is one second.
+            grace: given["gracePeriodSeconds"].as_i64().map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            propagation,
+            uid: precondition("uid"),
+            version: precondition("resourceVersion"),
+            dry_run: !dry_runs(given).is_empty(),
+        })
+    }
+
+    /// Whether the body asks to change nothing.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// As webhooks are told.
@@ -85,19 +91,62 @@ impl Options {
     }
 
     fn check(&self, write: &Write<'_>, object: &Value) -> Result<(), Status> {
-        for (name, wanted, found) in [
-            ("UID", &self.uid, meta(object, "uid")),
-            ("ResourceVersion", &self.version, meta(object, "resourceVersion")),
+        for (name, wanted, found, guess) in [
+            ("UID", &self.uid, meta(object, "uid"), "deleted and then recreated"),
+            ("ResourceVersion", &self.version, meta(object, "resourceVersion"), "modified"),
         ] {
             if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
                 let cause = format!(
-                    "Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {found}"
+                    "the {name} in the precondition ({wanted}) does not match the {name} in record ({found}). \
+                     The object might have been {guess}"
                 );
-                return Err(Status::conflict(write.kind.group, write.kind.plural, write.name, cause));
+                // Upstream names the kind here, not the resource.
+                return Err(Status::conflict(write.kind.group, write.kind.kind, write.name, cause));
             }
         }
         Ok(())
     }
+}
+
+/// The options that the query has, in the form of a body. What to do with dry runs in the query is
+/// settled with the options that all writes have.
+fn query_options(query: &Query) -> Result<Value, Status> {
+    let mut options = json!({});
+    if let Some(seconds) = query.number("gracePeriodSeconds")? {
+        options["gracePeriodSeconds"] = json!(seconds);
+    }
+    match query.get("orphanDependents") {
+        "" => {}
+        "false" | "0" => options["orphanDependents"] = json!(false),
+        _ => options["orphanDependents"] = json!(true),
+    }
+    if query.has("propagationPolicy") {
+        options["propagationPolicy"] = json!(query.get("propagationPolicy"));
+    }
+    Ok(options)
+}
+
+fn dry_runs(options: &Value) -> Vec<&str> {
+    options["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn check(options: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let policy = &options["propagationPolicy"];
+    let path = Path::root("propagationPolicy");
+    if !options["orphanDependents"].is_null() && !policy.is_null() {
+        let message = "orphanDependents and deletionPropagation cannot be both set";
+        errors.push(FieldError::invalid(&path, policy, message));
+    }
+    if !policy.is_null() && !matches!(policy.as_str(), Some("Foreground" | "Background" | "Orphan")) {
+        let supported = ["Foreground", "Background", "Orphan", "nil"];
+        errors.push(FieldError::not_supported(&path, policy, &supported));
+    }
+    let dry_runs = dry_runs(options);
+    if dry_runs.iter().any(|value| *value != "All") {
+        errors.push(options::bad_dry_run(&dry_runs));
+    }
+    errors
 }
 
 /// What a deletion came to.
@@ -218,4 +267,43 @@ pub(crate) fn success(write: &Write<'_>, object: &Value) -> Value {
         details["group"] = json!(write.kind.group);
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_from_the_body_or_the_query() {
+        let read = |body: Value, query: &str| Options::read(&body, &Query::parse(Some(query)));
+        let grace = |body, query| read(body, query).expect("options").grace;
+        assert_eq!(grace(json!({}), "gracePeriodSeconds=7"), Some(7));
+        assert_eq!(grace(json!({"gracePeriodSeconds": -5}), "gracePeriodSeconds=7"), Some(1));
+        assert_eq!(grace(json!({"kind": "DeleteOptions"}), "gracePeriodSeconds=7"), None);
+        assert!(read(json!({"dryRun": ["All"]}), "").expect("options").is_dry_run());
+        let orphan = read(json!({}), "orphanDependents=true").expect("options").propagation;
+        assert_eq!(orphan, Some(Propagation::Orphan));
+    }
+
+    #[test]
+    fn wrong_options_are_named() {
+        const INVALID: &str = r#"DeleteOptions.meta.k8s.io "" is invalid: "#;
+        for (body, message) in [
+            (
+                json!({"propagationPolicy": "Bad"}),
+                r#"propagationPolicy: Unsupported value: "Bad": supported values: "Foreground", "Background", "Orphan", "nil""#,
+            ),
+            (
+                json!({"propagationPolicy": "Orphan", "orphanDependents": true}),
+                r#"propagationPolicy: Invalid value: "Orphan": orphanDependents and deletionPropagation cannot be both set"#,
+            ),
+            (
+                json!({"dryRun": ["Some"]}),
+                r#"dryRun: Unsupported value: []string{"Some"}: supported values: "All""#,
+            ),
+        ] {
+            let refused = Options::read(&body, &Query::parse(None)).expect_err("refused");
+            assert_eq!((refused.code, refused.message), (422, format!("{INVALID}{message}")));
+        }
+    }
 }

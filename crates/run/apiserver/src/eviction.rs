@@ -34,10 +34,11 @@ pub(crate) async fn create(
     let options = Options::read(&eviction["deleteOptions"], &asked.query)?;
     let pod = subresource::parent(api, kind, target).await?;
     if !ends_anyway(&pod) {
-        spend_budget(api, asked, target, &pod).await?;
+        spend_budget(api, asked, target, &pod, &options).await?;
     }
     let mut write = stages::write(api, asked, kind, target, None)?;
     write.judged = Judged::Before;
+    write.dry_run |= options.is_dry_run();
     write.delete(&options).await?;
     Ok(subresource::done(StatusCode::CREATED))
 }
@@ -48,7 +49,13 @@ fn ends_anyway(pod: &Value) -> bool {
 }
 
 /// Takes one disruption from the pod's budget, or refuses.
-async fn spend_budget(api: &Api, asked: &Asked, target: &ResourcePath, pod: &Value) -> Result<(), Status> {
+async fn spend_budget(
+    api: &Api,
+    asked: &Asked,
+    target: &ResourcePath,
+    pod: &Value,
+    options: &Options,
+) -> Result<(), Status> {
     let kind = plimsoll_catalogue::find("policy", "v1", "poddisruptionbudgets")
         .ok_or_else(|| Status::internal("no budgets"))?;
     let budgets =
@@ -75,7 +82,8 @@ async fn spend_budget(api: &Api, asked: &Asked, target: &ResourcePath, pod: &Val
     }
     let name = meta(budget, "name").to_owned();
     let of_budget = ResourcePath { name: name.clone(), resource: kind.plural.to_owned(), ..target.clone() };
-    let write = stages::write(api, asked, kind, &of_budget, Some("status"))?;
+    let mut write = stages::write(api, asked, kind, &of_budget, Some("status"))?;
+    write.dry_run |= options.is_dry_run();
     let now = object::time(write.now);
     let pod_name = meta(pod, "name");
     subresource::change(write, |budget| {

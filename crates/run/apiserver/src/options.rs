@@ -51,13 +51,7 @@ fn check(asked: &Asked) -> Vec<FieldError> {
     check_manager(asked.query.get("fieldManager"), &mut errors);
     let dry_run: Vec<&str> = asked.query.all("dryRun").collect();
     if dry_run.iter().any(|value| !value.is_empty() && *value != "All") {
-        let quoted: Vec<String> = dry_run.iter().map(|value| format!("{value:?}")).collect();
-        errors.push(FieldError {
-            kind: ErrorKind::NotSupported,
-            field: "dryRun".to_owned(),
-            value: Some(format!("[]string{{{}}}", quoted.join(", "))),
-            detail: "supported values: \"All\"".to_owned(),
-        });
+        errors.push(bad_dry_run(&dry_run));
     }
     if FieldValidation::read(&asked.query).is_none() {
         let given = asked.query.get("fieldValidation").into();
@@ -65,6 +59,17 @@ fn check(asked: &Asked) -> Vec<FieldError> {
         errors.push(FieldError::not_supported(&Path::root("fieldValidation"), &given, &supported));
     }
     errors
+}
+
+/// Values of `dryRun` among which is another one than `All`.
+pub(crate) fn bad_dry_run(values: &[&str]) -> FieldError {
+    let quoted: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+    FieldError {
+        kind: ErrorKind::NotSupported,
+        field: "dryRun".to_owned(),
+        value: Some(format!("[]string{{{}}}", quoted.join(", "))),
+        detail: "supported values: \"All\"".to_owned(),
+    }
 }
 
 fn check_apply(asked: &Asked, errors: &mut Vec<FieldError>) {

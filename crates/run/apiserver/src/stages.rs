@@ -427,6 +427,7 @@ async fn remove(
 ) -> Result<Response<ResponseBody>, Status> {
     let options = options(asked, request).await?;
     let mut write = write(api, asked, kind, target, None)?;
+    write.dry_run |= options.is_dry_run();
     match write.delete(&options).await? {
         Deleted::Gone(object) => Ok(body::json(StatusCode::OK, &delete::success(&write, &object))),
         Deleted::Pending(written) => written_answer(api, kind, written, form, asked),
@@ -456,6 +457,7 @@ async fn remove_all(
         let (namespace, name) = registry::key_parts(kind, &entry.key);
         let one = ResourcePath { namespace: namespace.to_owned(), name: name.to_owned(), ..target.clone() };
         let mut write = write(api, asked, kind, &one, None)?;
+        write.dry_run |= options.is_dry_run();
         match write.delete(&options).await {
             Ok(Deleted::Gone(object)) => items.push(object),
             Ok(Deleted::Pending(written)) => {

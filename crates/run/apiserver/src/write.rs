@@ -8,11 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use plimsoll_catalogue::{Kind, Verb};
-use plimsoll_meta::field::FieldError;
+use plimsoll_meta::field::{ErrorKind, FieldError};
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, Revision, StoreError};
 use plimsoll_structural::check;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::admit::Operation;
 use crate::admit::chain;
@@ -361,14 +361,9 @@ impl Write<'_> {
         if insists && version != current.to_string() {
             return Err(Status::modified(group, plural, name));
         }
-        if !insists && !self.kind.unconditional_update && self.subresource.is_none() && version != "0" {
-            let path = plimsoll_meta::field::Path::root("metadata").child("resourceVersion");
-            let error = plimsoll_meta::field::FieldError::invalid(
-                &path,
-                &json!(0),
-                "must be specified for an update",
-            );
-            return Err(Status::invalid(group, self.kind.kind, name, &[error]));
+        let is_whole = matches!(self.subresource, None | Some("status"));
+        if !insists && !self.kind.unconditional_update && is_whole {
+            return Err(unconditional(group, plural, name));
         }
         let uid = meta(new, "uid").to_owned();
         if !uid.is_empty() && uid != meta(old, "uid") {
@@ -563,6 +558,18 @@ impl From<Status> for Refused {
     fn from(status: Status) -> Self {
         Self::Other(status)
     }
+}
+
+/// An update that does not say of which version it is, where that is needed. Upstream names the resource
+/// in the place of the kind and the version as a number in hexadecimal.
+fn unconditional(group: &str, plural: &str, name: &str) -> Status {
+    let error = FieldError {
+        kind: ErrorKind::Invalid,
+        field: "metadata.resourceVersion".to_owned(),
+        value: Some("0x0".to_owned()),
+        detail: "must be specified for an update".to_owned(),
+    };
+    Status::invalid(group, plural, name, &[error])
 }
 
 /// What clients are told when the store refuses.

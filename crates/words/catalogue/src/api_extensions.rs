@@ -115,6 +115,7 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
+        custom_resource_rules::check_name(object, &mut report);
         custom_resource_rules::check(object, &mut report);
         custom_resource_rules::check_approval(object, &mut report);
         custom_resource_rules::check_stored_versions(object, &mut report);
@@ -168,6 +169,25 @@ impl Strategy for ApiService {
         check_api_service(object, &mut report);
         report.into_errors()
     }
+
+    fn validate_update(&self, new: &Value, _old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        match subresource {
+            None => check_api_service(new, &mut report),
+            Some(_) => check_api_service_status(new, &mut report),
+        }
+        report.into_errors()
+    }
+}
+
+fn check_api_service_status(object: &Value, report: &mut Report) {
+    let path = Path::root("status").child("conditions");
+    for (at, condition) in object.list("status.conditions").iter().enumerate() {
+        let (status, states) = (condition.text("status"), ["True", "False", "Unknown"]);
+        if !states.contains(&status) {
+            report.not_supported(&path.index(at).child("status"), status, &states);
+        }
+    }
 }
 
 fn available(object: &Value) -> String {
@@ -184,7 +204,7 @@ fn check_api_service(object: &Value, report: &mut Report) {
     let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
     let (group, version) = (spec.text("group"), spec.text("version"));
     let expected = format!("{version}.{group}");
-    if object.text("metadata.name") != expected {
+    if object.has("metadata.name") && object.text("metadata.name") != expected {
         let at = Path::root("metadata").child("name");
         let message = format!("must be `spec.version+\".\"+spec.group`: {expected:?}");
         report.invalid(&at, object.text("metadata.name"), message);

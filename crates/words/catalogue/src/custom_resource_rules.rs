@@ -13,7 +13,6 @@ use crate::webhook;
 pub(crate) fn check(object: &Value, report: &mut Report) {
     let null = Value::Null;
     let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-    check_name(object, spec, report);
     check_group(spec.text("group"), &path.child("group"), report);
     report.choice(&path.child("scope"), spec.text("scope"), &["Cluster", "Namespaced"]);
     check_versions(spec, &path.child("versions"), report);
@@ -25,9 +24,11 @@ pub(crate) fn check(object: &Value, report: &mut Report) {
     }
 }
 
-fn check_name(object: &Value, spec: &Value, report: &mut Report) {
+pub(crate) fn check_name(object: &Value, report: &mut Report) {
+    let null = Value::Null;
+    let spec = object.at("spec").unwrap_or(&null);
     let own = object.text("metadata.name");
-    if own != format!("{}.{}", spec.text("names.plural"), spec.text("group")) {
+    if !own.is_empty() && own != format!("{}.{}", spec.text("names.plural"), spec.text("group")) {
         let at = Path::root("metadata").child("name");
         report.invalid(&at, own, "must be spec.names.plural+\".\"+spec.group");
     }

@@ -18,7 +18,6 @@ const BASE: Kind = Kind {
     group: "flowcontrol.apiserver.k8s.io",
     namespaced: false,
     generation: Generation::Spec,
-    unconditional_update: false,
     ..Kind::BASE
 };
 

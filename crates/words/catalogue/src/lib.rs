@@ -10,6 +10,7 @@
 pub mod access;
 pub mod age;
 pub mod column;
+mod conditions;
 pub mod object_meta;
 pub mod verbs;
 

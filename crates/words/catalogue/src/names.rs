@@ -30,6 +30,10 @@ pub(crate) fn dns_1035_label(text: &str, prefix: bool) -> Result<(), Vec<String>
 }
 
 /// Anything that can stand in a path, the rule of RBAC.
-pub(crate) fn path_segment(text: &str, _prefix: bool) -> Result<(), Vec<String>> {
-    name::is_path_segment(text)
+pub(crate) fn path_segment(text: &str, prefix: bool) -> Result<(), Vec<String>> {
+    match text {
+        // With something behind them they mean nothing special.
+        "." | ".." if prefix => Ok(()),
+        _ => name::is_path_segment(text),
+    }
 }

@@ -7,6 +7,7 @@ use plimsoll_meta::field::{FieldError, Path};
 use crate::access::{Access, Fill};
 use crate::apps::workload;
 use crate::column::{self, Column};
+use crate::conditions;
 use crate::kind::{Generation, Kind, Storage, Subresource};
 use crate::label_selector;
 use crate::names;
@@ -71,7 +72,11 @@ impl Strategy for PodDisruptionBudget {
         match subresource {
             Some("status") => {
                 let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
-                workload::check_counts(new, &counts, &[])
+                let mut report = Report::new();
+                let path = Path::root("status").child("conditions");
+                conditions::check(new.list("status.conditions"), &path, &mut report);
+                report.extend(workload::check_counts(new, &counts, &[]));
+                report.into_errors()
             }
             _ => self.validate(new),
         }

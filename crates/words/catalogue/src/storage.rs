@@ -312,8 +312,9 @@ impl Strategy for VolumeAttachment {
         let mut report = Report::new();
         let null = Value::Null;
         let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-        report.need(spec, "attacher", &path);
-        check_csi_driver(spec.text("attacher"), &Path::root("spec.attacher"), &mut report);
+        if report.need(spec, "attacher", &path) {
+            check_csi_driver(spec.text("attacher"), &path.child("attacher"), &mut report);
+        }
         let source = path.child("source");
         match (
             spec.has("source.inlineVolumeSpec"),

@@ -51,9 +51,10 @@ fn check_url(url: &str, path: &Path, report: &mut Report) {
 }
 
 fn check_service(service: &Value, path: &Path, report: &mut Report) {
-    for field in ["name", "namespace"] {
-        if service.text(field).is_empty() {
-            report.required(&path.child(field), format!("service {field} is required"));
+    // Upstream confuses the two: a missing one is reported as the other.
+    for (missing, named) in [("namespace", "name"), ("name", "namespace")] {
+        if service.text(missing).is_empty() {
+            report.required(&path.child(named), format!("service {named} is required"));
         }
     }
     let port = service.int("port").unwrap_or(443);

@@ -130,6 +130,41 @@ async fn kinds_that_insist_on_a_version_are_patched_without_one() {
     assert!(
         replaced
             .message()
-            .contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update")
+            .contains("metadata.resourceVersion: Invalid value: 0x0: must be specified for an update")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_do_what_their_options_say() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        assert_eq!(cluster.post(MAPS, json!({"metadata": {"name": name}})).await.code, 201);
+    }
+    let path = format!("{MAPS}/a");
+    for (target, options, code, message) in [
+        (path.as_str(), json!({"dryRun": ["All"]}), 200, ""),
+        (MAPS, json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]}), 200, ""),
+        (&path, json!({"dryRun": ["Some"]}), 422, "dryRun: Unsupported value"),
+        (
+            &path,
+            json!({"propagationPolicy": "Bad"}),
+            422,
+            "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
+        ),
+        (
+            &path,
+            json!({"preconditions": {"uid": "x"}}),
+            409,
+            "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (x) does not match the UID in record",
+        ),
+    ] {
+        let answer = cluster.ask(Method::DELETE, target, Some(options.clone())).await;
+        assert_eq!(answer.code, code, "{options} {answer:?}");
+        assert!(message.is_empty() || answer.message().contains(message), "{options} {answer:?}");
+        for name in ["a", "b"] {
+            assert_eq!(cluster.get(&format!("{MAPS}/{name}")).await.code, 200, "{options} {name}");
+        }
+    }
+    let negative = cluster.ask(Method::DELETE, &path, Some(json!({"gracePeriodSeconds": -5}))).await;
+    assert_eq!((negative.code, cluster.get(&path).await.code), (200, 404));
 }

@@ -106,8 +106,8 @@ fn update_strategy(spec: &mut Value) {
 
 /// Claims in a stateful set carry their kind and an initial status.
 fn claim(claim: &mut Value) {
-    claim.fill_zero("apiVersion", "v1");
-    claim.fill_zero("kind", "PersistentVolumeClaim");
+    claim.put("apiVersion", "v1");
+    claim.put("kind", "PersistentVolumeClaim");
     if let Some(spec) = claim.object("spec") {
         volume::claim_spec(spec);
     }

@@ -106,6 +106,7 @@ impl Strategy for ResourceQuota {
             let mut scopes: Vec<String> =
                 object.texts("spec.scopes").into_iter().map(str::to_owned).collect();
             scopes.sort_unstable();
+            scopes.dedup();
             scopes
         };
         if sorted(new) != sorted(old) {

@@ -290,17 +290,17 @@ fn check_no_tokens(pod: &Value, path: &Path, report: &mut Report) {
     }
 }
 
-/// The first of `podIPs` and `hostIPs` is also `podIP` and `hostIP`.
+/// The first of `podIPs` is also `podIP`.
 fn mirror_addresses(pod: &mut Value) {
     let Some(status) = pod.inside("status") else { return };
-    for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
-        let single = status.text(one).to_owned();
-        let first = status.list(many).first().map(|ip| ip.text("ip").to_owned());
-        match (single.is_empty(), first) {
-            (false, first) if first.as_deref() != Some(&single) => status.put(many, json!([{"ip": single}])),
-            (true, Some(first)) => status.put(one, first),
-            _ => {}
+    let single = status.text("podIP").to_owned();
+    let first = status.list("podIPs").first().map(|ip| ip.text("ip").to_owned());
+    match (single.is_empty(), first) {
+        (false, first) if first.as_deref() != Some(&single) => {
+            status.put("podIPs", json!([{"ip": single}]));
         }
+        (true, Some(first)) => status.put("podIP", first),
+        _ => {}
     }
 }
 

@@ -146,7 +146,8 @@ fn check_addresses(spec: &Value, path: &Path, report: &mut Report) {
     }
     let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     report.choice_if_set(spec, "ipFamilyPolicy", path, &policies);
-    check_cluster_ips(&all, &families, &at, report);
+    let known = families.iter().all(|family| ["IPv4", "IPv6"].contains(family));
+    check_cluster_ips(&all, if known { &families } else { &[] }, &at, report);
 }
 
 fn check_cluster_ips(all: &[&str], families: &[&str], path: &Path, report: &mut Report) {

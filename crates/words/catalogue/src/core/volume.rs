@@ -492,4 +492,40 @@ fn check_volume_update(new: &Value, old: &Value, report: &mut Report) {
         let value = new.at("spec.volumeMode").cloned().unwrap_or(Value::Null);
         report.invalid(&Path::root("volumeMode"), value, IMMUTABLE);
     }
+    check_node_affinity_update(new, old, report);
+}
+
+/// Keys of nodes' labels before they became stable, with their names since.
+const RENAMED: [(&str, &str); 5] = [
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+];
+
+/// Once there, it stays; a key may take its new name.
+fn check_node_affinity_update(new: &Value, old: &Value, report: &mut Report) {
+    let (after, before) = (new.at("spec.nodeAffinity"), old.at("spec.nodeAffinity"));
+    let Some(before) = before else { return };
+    let renamed = renamed_to(before, after.unwrap_or(&Value::Null));
+    if !access::same(after, Some(&renamed)) {
+        let message = format!("{IMMUTABLE}, except for updating from beta label to GA");
+        report.invalid(&Path::root("nodeAffinity"), after.cloned().unwrap_or(Value::Null), message);
+    }
+}
+
+/// The old affinity, with the new names of those keys that the new one names anew in the same place.
+fn renamed_to(before: &Value, after: &Value) -> Value {
+    let mut renamed = before.clone();
+    let terms = after.list("required.nodeSelectorTerms");
+    for (term, wanted) in renamed.elements("required.nodeSelectorTerms").iter_mut().zip(terms) {
+        let wanted = wanted.list("matchExpressions");
+        for (expression, wanted) in term.elements("matchExpressions").iter_mut().zip(wanted) {
+            if RENAMED.contains(&(expression.text("key"), wanted.text("key"))) {
+                expression.put("key", wanted.text("key"));
+            }
+        }
+    }
+    renamed
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use plimsoll_meta::field::Path;
+use plimsoll_meta::name;
 
 use super::qos;
 use crate::access::{self, Access, Fill};
@@ -85,6 +86,7 @@ fn check_amounts(new: &Map<String, Value>, old: &Map<String, Value>, path: &Path
 
 /// A write of the status.
 pub(crate) fn check_status(new: &Value, old: &Value, report: &mut Report) {
+    check_conditions(new, report);
     let path = Path::root("status");
     if new.text("spec.nodeName") != old.text("spec.nodeName") {
         report.forbidden(&path.child("nodeName"), "may not be changed directly");
@@ -99,6 +101,17 @@ pub(crate) fn check_status(new: &Value, old: &Value, report: &mut Report) {
     }
     for (list, single) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
         check_addresses(new, list, single, &path.child(list), report);
+    }
+}
+
+/// Types of conditions that are not the system's own; upstream's path says `metadata`.
+fn check_conditions(pod: &Value, report: &mut Report) {
+    let path = Path::root("metadata").child("conditions");
+    for (at, condition) in pod.list("status.conditions").iter().enumerate() {
+        let kind = condition.text("type");
+        if !matches!(kind, "PodScheduled" | "Ready" | "Initialized") {
+            report.rule(&path.index(at).child("Type"), kind, name::is_qualified_name(kind));
+        }
     }
 }
 
@@ -147,9 +160,10 @@ fn check_addresses(pod: &Value, list: &str, single: &str, path: &Path, report: &
         let shown = pod["status"][list].clone();
         report.invalid(path, shown, "may specify no more than one IP for each IP family");
     }
-    let first = addresses.first().copied().unwrap_or("");
-    if list == "hostIPs" && !first.is_empty() && pod.text(&format!("status.{single}")) != first {
-        report.invalid(&path.index(0).child("ip"), first, "must be equal to `hostIP`");
+    if let (Some(first), true) = (addresses.first(), list == "hostIPs")
+        && pod.text(&format!("status.{single}")) != *first
+    {
+        report.invalid(&path.index(0).child("ip"), *first, "must be equal to `hostIP`");
     }
 }
 

@@ -22,12 +22,9 @@ pub(crate) enum Owner {
 /// The template of a workload: metadata, then the specification.
 pub(crate) fn template(template: &Value, path: &Path, report: &mut Report) {
     let metadata = template.at("metadata").unwrap_or(&Value::Null);
-    object_meta::check_labels(
-        metadata.map("labels"),
-        &path.child("metadata").child("labels"),
-        report.errors(),
-    );
-    let annotations = path.child("metadata").child("annotations");
+    // Upstream leaves `metadata` out of these two paths.
+    object_meta::check_labels(metadata.map("labels"), &path.child("labels"), report.errors());
+    let annotations = path.child("annotations");
     object_meta::check_annotations(metadata.map("annotations"), &annotations, report.errors());
     let null = Value::Null;
     let inner = template.at("spec").unwrap_or(&null);

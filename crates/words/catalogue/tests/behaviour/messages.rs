@@ -704,8 +704,7 @@ fn storage_kinds_name_what_is_wrong_inside() {
         json!({"csi": {"driver": "d", "volumeHandle": "h", "nodePublishSecretRef": {"name": "a"}}}),
         &["spec.csi.nodePublishSecretRef.namespace: Required value"],
     );
-    let node =
-        |keys: Value| json!({"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": keys}]}});
+    let node = |keys: Value| json!({"metadata": {"namespace": null}, "spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": keys}]}});
     check(
         "storage.k8s.io",
         "csinodes",
@@ -772,5 +771,41 @@ fn requests_for_certificates_are_pem() {
         kind,
         request("LS0t"),
         &[r#"spec.request: Invalid value: "LS0t": PEM block type must be CERTIFICATE REQUEST"#],
+    );
+}
+
+#[test]
+fn templates_webhooks_and_families_are_named_as_upstream_names_them() {
+    check(
+        "",
+        "podtemplates",
+        json!({"template": {"metadata": {"labels": {"a": "b c"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}),
+        &[&format!(
+            "template.labels: Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric \
+             characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
+             'my_value',  or '12345', regex used for validation is '{}')",
+            "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
+        )],
+    );
+    check(
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        json!({"webhooks": [{
+            "name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"service": {"name": "s", "port": 443}},
+        }]}),
+        &["webhooks[0].clientConfig.service.name: Required value: service name is required"],
+    );
+    check(
+        "",
+        "services",
+        json!({"spec": {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv5"]}}),
+        &[r#"spec.ipFamilies[0]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6""#],
+    );
+    check(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        json!({"metadata": {"name": null}}),
+        &["metadata.name: Required value: name or generateName is required"],
     );
 }

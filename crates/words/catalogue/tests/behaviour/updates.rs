@@ -221,3 +221,50 @@ fn bound_claims_grow() {
         "{errors:?}"
     );
 }
+
+#[test]
+fn conditions_and_addresses_of_a_status_are_checked() {
+    let conditions =
+        json!({"status": {"conditions": [{"type": "a b", "status": "Maybe", "reason": "no way"}]}});
+    let (_, errors) =
+        update("policy", "poddisruptionbudgets", &json!({"spec": {}}), &conditions, Some("status"));
+    let shown: Vec<&str> = errors.iter().filter_map(|error| error.split(": ").next()).collect();
+    let at = |field: &str| format!("status.conditions[0].{field}");
+    assert_eq!(shown, ["type", "status", "lastTransitionTime", "reason"].map(at));
+    let (_, errors) =
+        update("", "pods", &pod(), &json!({"status": {"conditions": [{"type": "a b"}]}}), Some("status"));
+    assert!(errors[0].starts_with("metadata.conditions[0].Type: Invalid value: \"a b\""), "{errors:?}");
+    let addresses = json!({"status": {"hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.2"}]}});
+    let (_, errors) = update("", "pods", &pod(), &addresses, Some("status"));
+    assert_eq!(errors, ["status.hostIPs[0].ip: Invalid value: \"10.0.0.2\": must be equal to `hostIP`"]);
+    let flow = json!({"status": {"conditions": [{"type": "A"}, {"type": "A"}, {}]}});
+    let (_, errors) =
+        update("flowcontrol.apiserver.k8s.io", "flowschemas", &json!({}), &flow, Some("status"));
+    assert_eq!(
+        errors,
+        [
+            "status.conditions[1].type: Duplicate value: \"A\"",
+            "status.conditions[2].type: Required value: must not be empty",
+        ]
+    );
+}
+
+#[test]
+fn the_nodes_of_a_volume_stay_but_for_new_names_of_labels() {
+    let volume = |key: &str| {
+        json!({"spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": key, "operator": "In", "values": ["v"]}]},
+            ]}},
+        }})
+    };
+    let old = volume("failure-domain.beta.kubernetes.io/zone");
+    let errors = |patch: &Value| {
+        let (_, errors) = update("", "persistentvolumes", &old, patch, None);
+        errors.into_iter().filter(|error| error.starts_with("nodeAffinity")).count()
+    };
+    assert_eq!(errors(&volume("topology.kubernetes.io/zone")), 0);
+    assert_eq!(errors(&volume("topology.kubernetes.io/region")), 1);
+    assert_eq!(errors(&json!({"spec": {"nodeAffinity": null}})), 1);
+}
