@@ -362,7 +362,8 @@ impl Write<'_> {
             return Err(Status::modified(group, plural, name));
         }
         let is_whole = matches!(self.subresource, None | Some("status"));
-        if !insists && !self.kind.unconditional_update && is_whole {
+        // Patches say 0: they are made anew from whatever is there.
+        if !insists && !self.kind.unconditional_update && is_whole && version != "0" {
             return Err(unconditional(group, plural, name));
         }
         let uid = meta(new, "uid").to_owned();

@@ -45,7 +45,7 @@ const SIGNING_REQUEST: Kind = Kind {
         }),
         Column::text("Condition", "what became of the request", |object, _| state(object).into()),
     ],
-    name_rule: names::path_segment,
+    name_rule: names::any,
     strategy: &SigningRequest,
     ..BASE
 };
@@ -62,7 +62,7 @@ const CLUSTER_TRUST_BUNDLE: Kind = Kind {
             column::or(object.text("spec.signerName"), "<none>")
         }),
     ],
-    name_rule: names::path_segment,
+    name_rule: names::any,
     unconditional_update: false,
     strategy: &ClusterTrustBundle,
     ..BASE

@@ -29,8 +29,13 @@ pub(crate) fn dns_1035_label(text: &str, prefix: bool) -> Result<(), Vec<String>
     name::is_dns1035_label(&whole(text, prefix))
 }
 
-/// Anything that can stand in a path, the rule of RBAC.
-pub(crate) fn path_segment(text: &str, prefix: bool) -> Result<(), Vec<String>> {
+/// Anything that can stand in a path, prefixes too: the rule of RBAC.
+pub(crate) fn path_segment(text: &str, _prefix: bool) -> Result<(), Vec<String>> {
+    name::is_path_segment(text)
+}
+
+/// Anything that can stand in a path, the rule of kinds without one of their own.
+pub(crate) fn any(text: &str, prefix: bool) -> Result<(), Vec<String>> {
     match text {
         // With something behind them they mean nothing special.
         "." | ".." if prefix => Ok(()),

@@ -37,7 +37,7 @@ pub(crate) const KINDS: &[Kind] = &[Kind {
         }),
         column::AGE,
     ],
-    name_rule: names::path_segment,
+    name_rule: names::any,
     generation: Generation::Spec,
     unconditional_update: false,
     strategy: &PodDisruptionBudget,

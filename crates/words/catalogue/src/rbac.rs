@@ -97,7 +97,7 @@ struct Binding {
 
 impl Strategy for Binding {
     fn default(&self, object: &mut Value) {
-        if let Some(role) = object.inside("roleRef") {
+        if let Some(role) = object.object("roleRef") {
             role.fill_zero("apiGroup", GROUP);
         }
         for subject in object.elements("subjects") {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::field::{ErrorKind, FieldError, Path};
 use plimsoll_meta::name;
 
 use crate::access::Access;
@@ -44,6 +44,16 @@ impl Report {
 
     pub(crate) fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
         self.push(FieldError::invalid(path, &value.into(), detail));
+    }
+
+    /// Invalid, without showing the value.
+    pub(crate) fn wrong(&mut self, path: &Path, detail: &str) {
+        self.push(FieldError {
+            kind: ErrorKind::Invalid,
+            field: path.to_string(),
+            value: None,
+            detail: detail.to_owned(),
+        });
     }
 
     pub(crate) fn forbidden(&mut self, path: &Path, detail: impl Into<String>) {

@@ -36,7 +36,6 @@ const CSI_DRIVER: Kind = Kind {
     singular: "csidriver",
     definition: "io.k8s.api.storage.v1.CSIDriver",
     storage: stored("/registry/csidrivers"),
-    name_rule: crate::names::path_segment,
     columns: &[
         column::NAME,
         Column::boolean("AttachRequired", "volumes are attached to nodes first", |object, _| {
@@ -225,9 +224,6 @@ impl Strategy for CsiDriver {
         let mut report = Report::new();
         let null = Value::Null;
         let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-        if object.has("metadata.name") {
-            check_csi_driver(object.text("metadata.name"), &Path::root("name"), &mut report);
-        }
         for field in ["attachRequired", "podInfoOnMount", "storageCapacity", "requiresRepublish"] {
             if !spec.has(field) {
                 report.required(&path.child(field), "");

@@ -42,6 +42,23 @@ pub(super) const JOB: Kind = Kind {
     ..BASE
 };
 
+/// Pods that ended and are not in the counts yet: each has a name, none comes twice.
+fn check_uncounted(job: &Value) -> Vec<FieldError> {
+    let mut report = Report::new();
+    for list in ["succeeded", "failed"] {
+        let path = Path::root("status").child("uncountedTerminatedPods").child(list);
+        let pods = job.texts(&format!("status.uncountedTerminatedPods.{list}"));
+        for (at, pod) in pods.iter().enumerate() {
+            if pod.is_empty() {
+                report.invalid(&path.index(at), *pod, "must not be empty");
+            } else if pods[..at].contains(pod) {
+                report.duplicate(&path.index(at), *pod);
+            }
+        }
+    }
+    report.into_errors()
+}
+
 struct Job;
 
 impl Strategy for Job {
@@ -83,11 +100,10 @@ impl Strategy for Job {
 
     fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         if subresource == Some("status") {
-            return workload::check_counts(
-                new,
-                &["active", "succeeded", "failed", "ready", "terminating"],
-                &[],
-            );
+            let counts = ["active", "succeeded", "failed", "ready", "terminating"];
+            let mut errors = workload::check_counts(new, &counts, &[]);
+            errors.extend(check_uncounted(new));
+            return errors;
         }
         let mut report = Report::new();
         report.extend(self.validate(new));

@@ -146,13 +146,11 @@ fn check_failure_policy(policy: &Value, spec: &Value, path: &Path, report: &mut 
         match (rule.has("onExitCodes"), !rule.list("onPodConditions").is_empty()) {
             (true, true) => {
                 let message = "specifying both OnExitCodes and OnPodConditions is not supported";
-                report.invalid(&path, rule.clone(), message);
+                report.wrong(&path, message);
             }
-            (false, false) => report.invalid(
-                &path,
-                rule.clone(),
-                "specifying one of OnExitCodes and OnPodConditions is required",
-            ),
+            (false, false) => {
+                report.wrong(&path, "specifying one of OnExitCodes and OnPodConditions is required");
+            }
             _ => {}
         }
     }

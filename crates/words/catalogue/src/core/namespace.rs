@@ -78,6 +78,12 @@ impl Strategy for Namespace {
         let field = match subresource {
             None => "spec",
             Some("finalize") => "status",
+            Some("status") => {
+                if let Some(status) = new.object("status") {
+                    status.fill_zero("phase", "Active");
+                }
+                return;
+            }
             _ => return,
         };
         match old.at(field) {
@@ -107,10 +113,10 @@ impl Strategy for Namespace {
         let path = Path::root("status").child("Phase");
         match (subresource, deleted, phase) {
             (Some("finalize"), ..) => report.extend(self.validate(new)),
-            (Some("status"), false, "Terminating") => {
+            (Some("status"), false, phase) if phase != "Active" => {
                 report.invalid(&path, phase, "may only be 'Active' if `deletionTimestamp` is empty");
             }
-            (Some("status"), true, "Active") => {
+            (Some("status"), true, phase) if phase != "Terminating" => {
                 report.invalid(&path, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
             }
             _ => {}

@@ -98,6 +98,7 @@ impl Strategy for Node {
         for at in (0..found.len()).filter(|at| found[..*at].contains(&found[*at])) {
             report.duplicate(&status.child("addresses").index(at), found[at].clone());
         }
+        addresses::check_ranges(&new.texts("spec.podCIDRs"), &path.child("podCIDRs"), &mut report);
         let ranges = old.texts("spec.podCIDRs");
         if !ranges.is_empty() && ranges != new.texts("spec.podCIDRs") {
             let message = "node updates may not change podCIDR except from \"\" to valid";

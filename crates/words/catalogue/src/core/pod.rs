@@ -111,6 +111,7 @@ impl Strategy for Pod {
 
     fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
         match subresource {
+            None => keep_priority(new, old),
             Some("status") => keep_owners(new, old),
             Some("ephemeralcontainers") => keep_all_but(new, old, &["ephemeralContainers"]),
             Some("resize") => keep_all_but_resources(new, old),
@@ -286,6 +287,16 @@ fn check_no_tokens(pod: &Value, path: &Path, report: &mut Report) {
                     .child("serviceAccountToken");
                 report.forbidden(&at, "must not be specified when serviceAccountName is not set");
             }
+        }
+    }
+}
+
+/// What the priority class gave: an update that does not name it means the same.
+fn keep_priority(new: &mut Value, old: &Value) {
+    let Some(spec) = new.inside("spec") else { return };
+    for field in ["priority", "preemptionPolicy"] {
+        if let Some(value) = old.at("spec").and_then(|spec| spec.at(field)) {
+            spec.fill(field, value.clone());
         }
     }
 }

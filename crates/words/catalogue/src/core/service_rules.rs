@@ -246,7 +246,8 @@ pub(super) fn check_update(new: &Value, old: &Value, report: &mut Report) {
         if headless != (true, true) {
             check_kept(new, old, "clusterIPs", "clusterIP", report);
         }
-        if headless == (false, false) {
+        let known = |family: &&str| ["IPv4", "IPv6"].contains(family);
+        if headless == (false, false) && new.texts("spec.ipFamilies").iter().all(known) {
             check_kept(new, old, "ipFamilies", "ipFamily", report);
         }
     }

@@ -86,7 +86,7 @@ fn check_rule(rule: &Value, path: &Path, report: &mut Report) {
 fn check_path(entry: &Value, path: &Path, report: &mut Report) {
     let (kind, target, at) = (entry.text("pathType"), entry.text("path"), path.child("path"));
     match kind {
-        "" => {
+        "" if !entry.has("pathType") => {
             report.required(&path.child("pathType"), "pathType must be specified");
             return;
         }

@@ -268,3 +268,21 @@ fn the_nodes_of_a_volume_stay_but_for_new_names_of_labels() {
     assert_eq!(errors(&volume("topology.kubernetes.io/region")), 1);
     assert_eq!(errors(&json!({"spec": {"nodeAffinity": null}})), 1);
 }
+
+#[test]
+fn pods_keep_their_priority_and_namespaces_their_phase() {
+    let old = merged(pod(), &json!({"spec": {"priority": 5, "preemptionPolicy": "Never"}}));
+    let patch = json!({"spec": {"priority": null, "preemptionPolicy": null}});
+    let (new, errors) = update("", "pods", &old, &patch, None);
+    assert_eq!((&new["spec"]["priority"], errors.len()), (&json!(5), 0), "{errors:?}");
+    let namespace = json!({"status": {"phase": "Active"}});
+    let (new, errors) =
+        update("", "namespaces", &namespace, &json!({"status": {"phase": null}}), Some("status"));
+    assert_eq!((&new["status"]["phase"], errors.len()), (&json!("Active"), 0), "{errors:?}");
+    let (_, errors) =
+        update("", "namespaces", &namespace, &json!({"status": {"phase": "Odd"}}), Some("status"));
+    assert_eq!(
+        errors,
+        ["status.Phase: Invalid value: \"Odd\": may only be 'Active' if `deletionTimestamp` is empty"]
+    );
+}
