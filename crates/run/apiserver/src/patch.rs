@@ -11,10 +11,7 @@ use crate::document::Document;
 use crate::object::{meta, metadata_mut};
 use crate::shape::Shape;
 use crate::stages::Asked;
-use crate::write::{Ownership, Proposal, Write};
-
-/// The version of whatever there is, also where a full update must name the version it was made from.
-const WHATEVER: &str = "0";
+use crate::write::{Ownership, Proposal, WHATEVER, Write};
 
 /// A patch that was read.
 pub(crate) struct Patch {

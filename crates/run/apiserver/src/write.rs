@@ -362,8 +362,7 @@ impl Write<'_> {
             return Err(Status::modified(group, plural, name));
         }
         let is_whole = matches!(self.subresource, None | Some("status"));
-        // Patches say 0: they are made anew from whatever is there.
-        if !insists && !self.kind.unconditional_update && is_whole && version != "0" {
+        if !insists && !self.kind.unconditional_update && is_whole && version != WHATEVER {
             return Err(unconditional(group, plural, name));
         }
         let uid = meta(new, "uid").to_owned();
@@ -560,6 +559,9 @@ impl From<Status> for Refused {
         Self::Other(status)
     }
 }
+
+/// The version of whatever there is, also where an update must name the version it was made from.
+pub(crate) const WHATEVER: &str = "0";
 
 /// An update that does not say of which version it is, where that is needed. Upstream names the resource
 /// in the place of the kind and the version as a number in hexadecimal.

@@ -17,7 +17,7 @@ use crate::object;
 use crate::reach::service;
 use crate::server::Api;
 use crate::user::User;
-use crate::write::{Ownership, Proposal, Write};
+use crate::write::{Ownership, Proposal, WHATEVER, Write};
 
 /// How long an answer holds.
 const GOOD: Duration = Duration::from_secs(30);
@@ -146,7 +146,7 @@ async fn report(api: &Api, extension: &Extension, finding: &Finding) -> Result<(
         Write { subresource: Some("status"), ..Write::of_server(api, &user, kind, "", &extension.name)? };
     let change = |write: &mut Write<'_>, old: &Value| {
         let mut object = old.clone();
-        object::metadata_mut(&mut object).remove("resourceVersion");
+        object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), WHATEVER.into());
         with_condition(&mut object, finding, &object::time(write.now));
         Ok(Proposal { object, ownership: Ownership::Track })
     };

@@ -21,7 +21,7 @@ use crate::object::{deleting, finalizers, meta, metadata_mut};
 use crate::registry;
 use crate::server::Api;
 use crate::user::User;
-use crate::write::{Ownership, Proposal, Write};
+use crate::write::{Ownership, Proposal, WHATEVER, Write};
 
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -125,7 +125,7 @@ impl Keeper {
         let mut write = self.writer(kind, &user, "", name, Some("status"))?;
         let proposal = |_: &mut Write<'_>, old: &Value| {
             let mut object = old.clone();
-            metadata_mut(&mut object).remove("resourceVersion");
+            metadata_mut(&mut object).insert("resourceVersion".to_owned(), WHATEVER.into());
             change(&mut object);
             Ok(Proposal { object, ownership: Ownership::Track })
         };
