@@ -131,7 +131,13 @@ impl Status {
 
     /// 422 with one cause for each error.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(FieldError::to_string) {
+            // What is wrong twice in the same words is told once; the causes have both.
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let list = if texts.len() == 1 { texts[0].clone() } else { format!("[{}]", texts.join(", ")) };
         let message = format!("{} {name:?} is invalid: {list}", qualified(group, kind));
         let causes: Vec<Value> = errors
