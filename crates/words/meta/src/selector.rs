@@ -153,8 +153,8 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         ),
     };
     let inner = list.trim().strip_prefix('(').and_then(|list| list.strip_suffix(')'));
-    let inner = inner
-        .ok_or_else(|| format!("unable to parse requirement: found '{}' expected: '('", list.trim()))?;
+    let inner =
+        inner.ok_or_else(|| format!("unable to parse requirement: found '{}' expected: '('", list.trim()))?;
     let values: Vec<String> = inner.split(',').map(|value| value.trim().to_owned()).collect();
     checked(key, if negative { Operator::NotIn(values) } else { Operator::In(values) })
 }
