@@ -105,6 +105,13 @@ pub struct ObjectReference {
 }
 
 impl Event {
+    /// The same without bodies, and a note of that.
+    pub fn truncated(&self) -> Self {
+        let mut short = Self { request_object: Value::Null, response_object: Value::Null, ..self.clone() };
+        short.annotations.insert("audit.k8s.io/truncated".to_owned(), "true".to_owned());
+        short
+    }
+
     /// The first event of a request; `received` is the time in the form of the API.
     pub fn received(level: Level, audit_id: String, user: UserInfo, received: String) -> Self {
         Self {

@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use plimsoll_flow::{Arrival, Queues, Refusal, Response, Seat, hash};
+use plimsoll_flow::{Arrival, Digest, Queues, Refusal, Response, Schema, Seat, hash, schemas};
 
 const QUEUES: Response = Response::Queue { queues: 64, hand: 6, length: 50 };
 
@@ -128,4 +129,35 @@ fn who_goes_away_or_waits_too_long_is_forgotten() {
     let counts = queues.counts();
     assert_eq!((counts.waiting, counts.executing, counts.dispatched, counts.cancelled), (0, 0, 2, 1));
     assert_eq!(queues.in_use(), 0);
+}
+
+/// What a request costs that waits for nobody: the look at the default schemas, one lock, a seat and its return.
+/// Prints the figure (`cargo test --release -p plimsoll-flow -- --nocapture`), which should stay below 2 µs.
+#[test]
+fn a_free_pass_is_cheap() {
+    let mut all: Vec<Schema> = schemas().iter().map(Schema::read).collect();
+    all.sort_by(Schema::order);
+    let groups = ["people".to_owned(), "system:authenticated".to_owned()];
+    let digest = Digest {
+        user: "ann",
+        groups: &groups,
+        verb: "get",
+        resource: "configmaps",
+        namespace: "default",
+        path: "/api/v1/namespaces/default/configmaps/a",
+        ..Digest::default()
+    };
+    let start = Instant::now();
+    let queues = Mutex::new(Queues::<()>::new(QUEUES, 245, Duration::ZERO));
+    let rounds = 100_000;
+    for _ in 0..rounds {
+        let schema = all.iter().find(|schema| schema.matches(&digest)).expect("everybody belongs to one");
+        let key = hash(&schema.name, schema.flow(&digest));
+        let arrival = queues.lock().expect("no panic").arrive(start.elapsed(), key, 1, || ());
+        let Arrival::Run(seat) = arrival else { panic!("there is room") };
+        queues.lock().expect("no panic").finish(start.elapsed(), &seat);
+    }
+    let each = start.elapsed() / rounds;
+    println!("a free pass takes {each:?}");
+    assert!(each < Duration::from_micros(200), "{each:?}");
 }

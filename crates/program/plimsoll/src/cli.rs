@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::access::AccessArgs;
@@ -110,4 +110,21 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The flags of `up` and their values in this process.
+pub(crate) fn flags() -> Vec<(String, String)> {
+    let command = Command::command();
+    let (Some(up), Ok(matches)) =
+        (command.find_subcommand("up"), Command::command().try_get_matches_from(std::env::args_os()))
+    else {
+        return Vec::new();
+    };
+    let Some(matches) = matches.subcommand_matches("up") else { return Vec::new() };
+    let value = |id: &str| {
+        let values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        values.map(|value| value.to_string_lossy().into_owned()).collect::<Vec<_>>().join(",")
+    };
+    let named = |arg: &clap::Arg| Some((arg.get_long()?.to_owned(), value(arg.get_id().as_str())));
+    up.get_arguments().filter_map(named).collect()
 }

@@ -63,6 +63,7 @@ impl ControlPlane {
             authorization: options.access.authorization()?,
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
+        server.describe(crate::cli::flags());
         let kubeconfig = admin(&authority, options, instance)?;
         let inner = User::authenticated("system:apiserver", &["system:masters"]);
         let informers = Informers::new(plimsoll_client::from_service(server.service(inner, "plimsoll")));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use plimsoll_apiserver::{
     AdmissionOptions, AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, EncryptionOptions,
-    Reload, Safeguards,
+    Reload, Safeguards, Truncation,
 };
 
 /// Admission plugins, encryption at rest and the audit log
@@ -54,6 +54,16 @@ pub(crate) struct SafeguardArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
         default_value_t = false)]
     audit_log_compress: bool,
+    /// Shorten and, if need be, lose events that are too large for the log
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
+        default_value_t = false)]
+    audit_log_truncate_enabled: bool,
+    /// Bytes of events that are written together
+    #[arg(long, value_name = "BYTES", default_value_t = 10_485_760)]
+    audit_log_truncate_max_batch_size: usize,
+    /// Bytes of an event
+    #[arg(long, value_name = "BYTES", default_value_t = 102_400)]
+    audit_log_truncate_max_event_size: usize,
     /// kubeconfig of a server that takes events
     #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
     audit_webhook_config_file: Option<PathBuf>,
@@ -72,6 +82,26 @@ pub(crate) struct SafeguardArgs {
     /// How long to wait before the second attempt
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     audit_webhook_initial_backoff: Duration,
+    /// Send no more lists than the next two flags say
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
+        default_value_t = true)]
+    audit_webhook_batch_throttle_enable: bool,
+    /// Lists in a second on average
+    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    audit_webhook_batch_throttle_qps: f64,
+    /// Lists at once after a pause
+    #[arg(long, value_name = "COUNT", default_value_t = 15)]
+    audit_webhook_batch_throttle_burst: u32,
+    /// Shorten and, if need be, lose events that are too large for the server
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
+        default_value_t = false)]
+    audit_webhook_truncate_enabled: bool,
+    /// Bytes of events that are sent together
+    #[arg(long, value_name = "BYTES", default_value_t = 10_485_760)]
+    audit_webhook_truncate_max_batch_size: usize,
+    /// Bytes of an event
+    #[arg(long, value_name = "BYTES", default_value_t = 102_400)]
+    audit_webhook_truncate_max_event_size: usize,
 }
 
 /// Whether requests wait for the audit log.
@@ -125,6 +155,10 @@ impl SafeguardArgs {
             max_age: self.audit_log_maxage,
             max_backups: self.audit_log_maxbackup,
             compression: if self.audit_log_compress { Compression::Gzip } else { Compression::None },
+            truncation: self.audit_log_truncate_enabled.then_some(Truncation {
+                event: self.audit_log_truncate_max_event_size,
+                batch: self.audit_log_truncate_max_batch_size,
+            }),
         });
         let webhook = self.audit_webhook_config_file.clone().map(|configuration| AuditWebhook {
             configuration,
@@ -133,6 +167,14 @@ impl SafeguardArgs {
             batch_size: self.audit_webhook_batch_max_size,
             batch_wait: self.audit_webhook_batch_max_wait,
             initial_backoff: self.audit_webhook_initial_backoff,
+            throttle: self.audit_webhook_batch_throttle_enable.then_some((
+                self.audit_webhook_batch_throttle_qps.max(0.001),
+                f64::from(self.audit_webhook_batch_throttle_burst.max(1)),
+            )),
+            truncation: self.audit_webhook_truncate_enabled.then_some(Truncation {
+                event: self.audit_webhook_truncate_max_event_size,
+                batch: self.audit_webhook_truncate_max_batch_size,
+            }),
         });
         AuditOptions { policy: self.audit_policy_file.clone(), log, webhook }
     }

@@ -117,7 +117,10 @@ async fn cluster(
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("some parts did not end in time");
     }
-    if tokio::time::timeout(FAREWELL, plane.server.drained()).await.is_err() {
+    if tokio::time::timeout(FAREWELL + options.limits.shutdown_delay_duration, plane.server.drained())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests were not answered in time");
     }
     Ok(())

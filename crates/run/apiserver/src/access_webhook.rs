@@ -1,7 +1,8 @@
 //! A server elsewhere that decides what somebody may do.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use plimsoll_access::access_review::{answer, is_worth_keeping, review, specification};
 use plimsoll_access::authorization_config::{OnFailure, Webhook};
@@ -10,6 +11,7 @@ use plimsoll_admission::rbac::Attributes;
 use plimsoll_client::Endpoint;
 
 use crate::kept::Kept;
+use crate::metrics::Metrics;
 use crate::outgoing;
 use crate::server::StartError;
 
@@ -22,14 +24,15 @@ pub(crate) struct AccessWebhook {
     remote: Endpoint,
     rules: Webhook,
     kept: Kept<String, Decision>,
+    metrics: Arc<Metrics>,
 }
 
 impl AccessWebhook {
-    pub(crate) async fn read(rules: &Webhook) -> Result<Self, StartError> {
+    pub(crate) async fn read(rules: &Webhook, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let path = Path::new(&rules.config_file);
         let remote = Endpoint::from_kubeconfig(path, Duration::from_secs_f64(rules.timeout)).await;
         let remote = remote.map_err(|error| StartError::configuration(path, error))?;
-        Ok(Self { remote, rules: rules.clone(), kept: Kept::new(MOST) })
+        Ok(Self { remote, rules: rules.clone(), kept: Kept::new(MOST), metrics: Arc::clone(metrics) })
     }
 
     /// What the server says, and what went wrong if it said nothing.
@@ -39,7 +42,10 @@ impl AccessWebhook {
         if let Some(said) = self.kept.get(&key) {
             return (said, None);
         }
-        match outgoing::ask(&self.remote, &review(&self.rules.version, &spec)).await {
+        let since = Instant::now();
+        let asked = outgoing::ask(&self.remote, &review(&self.rules.version, &spec)).await;
+        self.metrics.access.asked(&self.rules.name, asked.is_ok(), since.elapsed());
+        match asked {
             Ok(review) => {
                 let said = answer(&review);
                 let time = match said {
@@ -55,7 +61,10 @@ impl AccessWebhook {
                 tracing::error!(webhook = self.rules.name, %error, "an authorization webhook does not answer");
                 let decision = match self.rules.on_failure {
                     OnFailure::Deny => Decision::Deny(String::new()),
-                    OnFailure::NoOpinion => Decision::NoOpinion(String::new()),
+                    OnFailure::NoOpinion => {
+                        self.metrics.access.failed_open(&self.rules.name);
+                        Decision::NoOpinion(String::new())
+                    }
                 };
                 (decision, Some(error.to_string()))
             }

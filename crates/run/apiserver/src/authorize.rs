@@ -5,6 +5,7 @@
 //! he has.
 
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
 
 use plimsoll_access::Decision;
 use plimsoll_admission::MASTERS;
@@ -15,6 +16,7 @@ use plimsoll_store::Store;
 use serde_json::Value;
 
 use crate::audit;
+use crate::authorizers::Verdict;
 use crate::follow::{Follower, follow};
 use crate::object::meta;
 use crate::server::Api;
@@ -84,12 +86,20 @@ fn is_master(user: &User) -> bool {
 
 /// Whether it is allowed.
 pub(crate) async fn allowed(api: &Api, user: &User, wanted: &Attributes<'_>) -> bool {
-    api.authorizers.decide(user, wanted).await.is_allowed()
+    decide(api, user, wanted).await.is_allowed()
+}
+
+/// What the authorizers say together.
+async fn decide(api: &Api, user: &User, wanted: &Attributes<'_>) -> Verdict {
+    let since = Instant::now();
+    let verdict = api.authorizers.decide(user, wanted).await;
+    api.metrics.access.authorized(&verdict.decision, since.elapsed());
+    verdict
 }
 
 /// The 403 that clients expect, unless it is allowed.
 pub(crate) async fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
-    let (decision, reason, outcome) = match api.authorizers.decide(user, wanted).await.decision {
+    let (decision, reason, outcome) = match decide(api, user, wanted).await.decision {
         Decision::Allow(reason) => ("allow", reason, Ok(())),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             let refusal = refusal(user, wanted, &reason);

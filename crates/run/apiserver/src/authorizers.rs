@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::access_webhook::AccessWebhook;
 use crate::authorize::Rbac;
 use crate::follow::{Follower, follow};
+use crate::metrics::{Decisions, Metrics};
 use crate::object::meta;
 use crate::server::StartError;
 
@@ -31,7 +32,7 @@ const LEADING: [(&str, &str); 4] = [
 const NEWS: Duration = Duration::from_millis(50);
 
 /// All authorizers of the configuration.
-pub(crate) struct Authorizers(Vec<One>);
+pub(crate) struct Authorizers(Vec<(One, Decisions)>);
 
 enum One {
     Node(Nodes),
@@ -58,13 +59,18 @@ impl Authorizers {
         config: &AuthorizationConfig,
         store: &Store,
         rbac: &Rbac,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let mut all = Vec::new();
         for authorizer in &config.0 {
+            let decisions = |r#type, name: &str| metrics.access.decisions(r#type, name);
             all.push(match authorizer {
-                Authorizer::Node => One::Node(Nodes::follow(store)),
-                Authorizer::Rbac => One::Rbac(rbac.clone()),
-                Authorizer::Webhook(rules) => One::Webhook(Box::new(AccessWebhook::read(rules).await?)),
+                Authorizer::Node => (One::Node(Nodes::follow(store)), decisions("Node", "node")),
+                Authorizer::Rbac => (One::Rbac(rbac.clone()), decisions("RBAC", "rbac")),
+                Authorizer::Webhook(rules) => {
+                    let webhook = AccessWebhook::read(rules, metrics).await?;
+                    (One::Webhook(Box::new(webhook)), decisions("Webhook", &rules.name))
+                }
             });
         }
         Ok(Self(all))
@@ -76,7 +82,7 @@ impl Authorizers {
         if user.groups.iter().any(|group| group == MASTERS) {
             return Verdict { decision: Decision::Allow(String::new()), errors };
         }
-        for one in &self.0 {
+        for (one, decisions) in &self.0 {
             let decision = match one {
                 One::Node(nodes) => nodes.decide(user, wanted).await,
                 One::Rbac(rbac) => rbac.decide(user, wanted),
@@ -86,6 +92,7 @@ impl Authorizers {
                     decision
                 }
             };
+            decisions.add(&decision);
             match decision {
                 Decision::NoOpinion(reason) if reason.is_empty() => {}
                 Decision::NoOpinion(reason) => reasons.push(reason),
@@ -104,7 +111,7 @@ impl Authorizers {
             rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
             rules.push(Rule { verbs: all(), paths: all(), ..Rule::default() });
         }
-        for one in &self.0 {
+        for (one, _) in &self.0 {
             match one {
                 One::Node(_) if identify(user) == Identity::Other => {}
                 One::Node(_) => missing.push("node authorizer does not support user rule resolution"),

@@ -1,6 +1,7 @@
 //! Reading: one object, or a list from a consistent snapshot.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Response, StatusCode};
 use plimsoll_catalogue::Kind;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::body::{self, ResponseBody};
 use crate::list_options::ListOptions;
+use crate::metrics::Stored;
 use crate::negotiate::{Form, Media};
 use crate::page_token::PageToken;
 use crate::query::Query;
@@ -31,10 +33,12 @@ pub(crate) async fn get(
     query: &Query,
 ) -> Result<Response<ResponseBody>, Status> {
     let missing = || Status::not_found(kind.group, kind.plural, &target.name);
+    let since = Instant::now();
     let entry = match components::entries(api, kind) {
         Some(entries) => entries.into_iter().find(|entry| entry.key.ends_with(&format!("/{}", target.name))),
         None => kind.key(&target.namespace, &target.name).and_then(|key| api.store.get(&key)),
     };
+    api.metrics.storage.done(kind, Stored::Get, since);
     let entry = entry.ok_or_else(missing)?;
     let bytes = match form {
         Form::Object => present::bytes(api, kind, &entry).await?,
@@ -75,7 +79,10 @@ pub(crate) async fn list(
     let prefix = registry::prefix(kind, namespace)?;
     let options = ListOptions::read(query, &prefix, api.store.revision())?;
     let selection = Selection::read(api, kind, query, "")?;
-    let listed = select(&api.store, kind, namespace, &selection, &options)?;
+    let since = Instant::now();
+    let listed = select(&api.store, kind, namespace, &selection, &options);
+    api.metrics.storage.done(kind, Stored::List, since);
+    let listed = listed?;
     let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
     if let (true, Some(last)) = (listed.more, listed.entries.last()) {
         metadata["continue"] = json!(PageToken::behind(&last.key, &prefix, listed.revision).encode());

@@ -55,6 +55,7 @@ mod openapi;
 mod options;
 mod outgoing;
 mod page_token;
+mod pages;
 mod patch;
 mod peer;
 mod present;
@@ -83,7 +84,7 @@ mod warning;
 mod watch;
 mod write;
 
-pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression};
+pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, Truncation};
 pub use body::{Error as BodyError, ResponseBody};
 pub use config::{Authentication, Config, Credentials, Proxies, ServiceAccounts, TokenWebhook};
 pub use features::{FeatureError, Features, Gate};

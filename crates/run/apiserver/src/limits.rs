@@ -16,6 +16,10 @@ pub struct Limits {
     pub max_mutating_requests_inflight: u32,
     /// Whether requests are sorted into priority levels, and queue fairly there.
     pub priority_and_fairness: Gate,
+    /// How likely it is that a request over HTTP/2 ends its connection, so that clients spread over servers.
+    pub goaway_chance: f64,
+    /// How long requests are still served after the end has begun.
+    pub shutdown_delay: Duration,
 }
 
 impl Default for Limits {
@@ -25,6 +29,8 @@ impl Default for Limits {
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             priority_and_fairness: Gate::On,
+            goaway_chance: 0.0,
+            shutdown_delay: Duration::ZERO,
         }
     }
 }

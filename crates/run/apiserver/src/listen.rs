@@ -13,6 +13,7 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -110,8 +111,14 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
     let source = stream.get_ref().0.peer_addr().ok();
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = Peer::Remote(api.verifiers.certify(chain));
+    let chance = api.limits.goaway_chance;
+    let enough = Arc::new(Notify::new());
+    let leave = Arc::clone(&enough);
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (api, peer) = (Arc::clone(&api), peer.clone());
+        if chance > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < chance {
+            leave.notify_one();
+        }
         async move {
             let mut request =
                 request.map(|body| body.map_err(|error| body::Error::new(&error)).boxed_unsync());
@@ -130,10 +137,18 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
         outcome = &mut serving => if let Err(error) = outcome {
             tracing::debug!(%error, "connection ended");
         },
-        () = shutdown.cancelled() => {
+        () = either(&shutdown, &enough) => {
             // What is asked already is answered; watches end by themselves.
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
+    }
+}
+
+/// The server ends, or this connection has served enough.
+async fn either(shutdown: &CancellationToken, enough: &Notify) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = enough.notified() => {}
     }
 }

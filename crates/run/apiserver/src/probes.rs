@@ -25,13 +25,18 @@ const CHECKS: &[Check] = &[
 const READY: &[Check] = &[
     ("etcd-readiness", |api| api.store.is_healthy()),
     ("informer-sync", |_| true),
-    ("shutdown", |api| !api.shutdown.is_cancelled()),
+    ("shutdown", |api| !api.leaving.is_cancelled()),
 ];
 
 /// Answers one of the paths; `only` names a single check.
 pub(crate) fn answer(api: &Api, asked: &Asked, path: &str, only: Option<&str>) -> Response<ResponseBody> {
     let more = if path == "readyz" { READY } else { &[] };
-    let checks = CHECKS.iter().chain(more).map(|(name, check)| (*name, check(api)));
+    let checks = CHECKS.iter().chain(more).filter(|(name, _)| only.is_none_or(|only| only == *name));
+    let mut checks = checks.map(|(name, check)| {
+        let fine = check(api);
+        api.metrics.checks.found(path, name, fine);
+        (*name, fine)
+    });
     match only {
         None => {
             let excluded: Vec<&str> = asked.query.all("exclude").collect();
@@ -40,7 +45,7 @@ pub(crate) fn answer(api: &Api, asked: &Asked, path: &str, only: Option<&str>) -
             let code = if good { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
             body::encoded(code, TEXT, text)
         }
-        Some(only) => match checks.into_iter().find(|(name, _)| *name == only) {
+        Some(_) => match checks.next() {
             None => body::failure(&Status::no_such_path()),
             Some((_, true)) => body::encoded(StatusCode::OK, TEXT, "ok"),
             Some((_, false)) => body::encoded(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
@@ -33,6 +34,7 @@ use crate::flow::{self, Flow};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::pages::Start;
 use crate::peer::{Peer, Verifiers};
 use crate::tunnel::Agents;
 use crate::user::User;
@@ -61,7 +63,11 @@ pub(crate) struct Api {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) flow: Arc<Flow>,
+    /// The end begins: nobody should come any more.
+    pub(crate) leaving: CancellationToken,
+    /// What runs long ends now, and nobody can come any more.
     pub(crate) shutdown: CancellationToken,
+    pub(crate) start: Start,
     pub(crate) connections: TaskTracker,
 }
 
@@ -127,6 +133,8 @@ pub struct Server {
 impl Server {
     /// Opens the store, makes what every cluster has and serves until `shutdown`.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let leaving = shutdown;
+        let shutdown = later(&leaving, config.limits.shutdown_delay);
         let encryption = config.safeguards.encryption.as_ref().map(Encryption::load).transpose()?;
         let transform = encryption.clone().map(|encryption| encryption as Arc<dyn Transform>);
         let store = Store::open(&config.store, Options { transform, ..Options::default() })?;
@@ -143,7 +151,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let api = Api {
             authenticators: Authenticators::read(&config.authentication, credentials).await?,
-            authorizers: Authorizers::read(&config.authorization, &store, &rbac).await?,
+            authorizers: Authorizers::read(&config.authorization, &store, &rbac, &metrics).await?,
             verifiers,
             advertise: config.advertise,
             rbac,
@@ -153,13 +161,15 @@ impl Server {
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission,
             features: config.features,
-            audit: Auditor::start(&config.safeguards.audit, &shutdown)?,
+            audit: Auditor::start(&config.safeguards.audit, &metrics.audit, &shutdown)?,
             customs: Customs::follow(&store),
             documents: Arc::default(),
             limits: config.limits,
             flow: Flow::follow(&store, config.limits, &metrics.flow),
             metrics,
+            leaving,
             shutdown: shutdown.clone(),
+            start: Start::now(),
             connections: TaskTracker::new(),
             aggregator: Aggregator::follow(&store, identity(credentials)?),
             store,
@@ -177,8 +187,14 @@ impl Server {
         Ok(server)
     }
 
+    /// Tells the names and values of the program's flags, for `/flagz`.
+    pub fn describe(&self, flags: Vec<(String, String)>) {
+        self.api.start.with(flags);
+    }
+
     /// Returns when, after shutdown, everything that was asked is answered.
     pub async fn drained(&self) {
+        self.api.shutdown.cancelled().await;
         self.api.connections.close();
         self.api.connections.wait().await;
     }
@@ -204,6 +220,21 @@ impl Server {
             }
         }))
     }
+}
+
+/// A token that is cancelled some time after another one.
+fn later(first: &CancellationToken, delay: Duration) -> CancellationToken {
+    if delay.is_zero() {
+        return first.clone();
+    }
+    let (first, second) = (first.clone(), CancellationToken::new());
+    let cancelled = second.clone();
+    tokio::spawn(async move {
+        first.cancelled().await;
+        tokio::time::sleep(delay).await;
+        cancelled.cancel();
+    });
+    second
 }
 
 /// What proves to extension servers that requests come from here.

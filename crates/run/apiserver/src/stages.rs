@@ -7,6 +7,7 @@
 //! ([`crate::subresource`]).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -41,7 +42,7 @@ use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
     aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
-    impersonate, metrics, openapi, review, subresource, table, watch,
+    impersonate, metrics, openapi, pages, review, subresource, table, watch,
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -78,15 +79,18 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let target = Target::parse(&path);
     let begun = api.metrics.begin(api, request.method(), (&path, &target), &query);
-    let answered = match transcode::request(request, api.features).await {
+    let (answered, waited) = match transcode::request(request, api.features).await {
         Ok(request) => {
             let answer = answer(api, peer, (path, target), request, (&warnings, &marks));
-            match begun.is_long_running() {
-                true => answer.await,
-                false => deadline::in_time(&query, api.limits.request_timeout, answer).await,
-            }
+            metrics::measured(async {
+                match begun.is_long_running() {
+                    true => answer.await,
+                    false => deadline::in_time(&query, api.limits.request_timeout, answer).await,
+                }
+            })
+            .await
         }
-        Err(status) => Err(status),
+        Err(status) => (Err(status), Duration::ZERO),
     };
     let mut response = match answered {
         Ok(response) => response,
@@ -110,7 +114,7 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let audit = audit.or_else(|| HeaderValue::from_str(&unique()).ok());
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
-    begun.end(response)
+    begun.end(response, waited)
 }
 
 async fn answer(
@@ -120,8 +124,10 @@ async fn answer(
     request: Request<RequestBody>,
     (warnings, marks): (&Warnings, &flow::Marks),
 ) -> Result<Response<ResponseBody>, Status> {
+    let since = Instant::now();
     let user = authenticate::authenticate(api, peer, request.headers(), &path).await;
-    api.metrics.authenticated(user.is_ok());
+    let name = user.as_ref().ok().map(|user| user.name.as_str());
+    api.metrics.access.authenticated(name, since.elapsed());
     let (user, refusal) = user.map_or_else(|refusal| (User::default(), Some(refusal)), |user| (user, None));
     let mut asked = Asked {
         user,
@@ -180,6 +186,7 @@ async fn other(
     }
     let found = health::answer(api, asked)
         .or_else(|| metrics::answer(api, asked))
+        .or_else(|| pages::answer(api, asked))
         .or_else(|| discovery::answer(api, asked))
         .or_else(|| flow::dump::answer(&api.flow, &asked.path));
     found.ok_or_else(Status::no_such_path)
@@ -247,8 +254,12 @@ async fn resource(
         return aggregate::proxy::serve(api, &extension, &asked.user, request).await;
     }
     let kind = registry::kind(api, &target)?;
-    asked.warnings.extend(api.customs.deprecation(kind));
-    asked.warnings.extend((!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned()));
+    let lasting = (!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned());
+    if let Some(warning) = api.customs.deprecation(kind).or(lasting) {
+        asked.warnings.extend([warning]);
+        api.metrics.deprecated(kind, &target.subresource);
+        audit::annotate("k8s.io/deprecated", "true");
+    }
     act(api, &asked, kind, &target, verb, request).await
 }
 

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::body::{self, RequestBody, ResponseBody};
+use crate::guarded::Session;
 
 /// Something that bytes flow through.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -85,11 +86,14 @@ pub(crate) async fn forward(
     let mut response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(incoming)) = (response.status(), incoming) {
         let outgoing = hyper::upgrade::on(&mut response);
+        let session = Session::default();
+        response.extensions_mut().insert(session.clone());
         tokio::spawn(async move {
             if let (Ok(near), Ok(far)) = tokio::join!(incoming, outgoing) {
                 // Either side may hang up at any time; that ends the other.
                 let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
             }
+            drop(session);
         });
     }
     Ok(response.map(|body| body.map_err(|error| body::Error::new(&error)).boxed_unsync()))

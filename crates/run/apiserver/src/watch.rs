@@ -11,13 +11,13 @@ use http::{HeaderValue, Response};
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Entry, Event, EventKind, Revision, StoreError, Watch, WatchItem};
-use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{self, ResponseBody};
 use crate::collection;
 use crate::frame::{Presenter, Stage};
 use crate::list_options::{ListOptions, Start, WatchOptions};
+use crate::metrics::Events as Sent;
 use crate::negotiate::{Form, Media};
 use crate::query::Query;
 use crate::registry::{self, Selection};
@@ -82,7 +82,7 @@ struct Stream {
     last: Instant,
     bookmarks: bool,
     /// How many events were sent, to whomever.
-    sent: Counter,
+    sent: Sent,
     /// Rings for the next bookmark, and at the end.
     alarm: Pin<Box<Sleep>>,
     end: Instant,
@@ -208,8 +208,10 @@ impl Stream {
             (true, true) => Stage::Modified,
             (true, false) => Stage::Deleted,
         };
-        self.sent.inc();
-        self.presenter.event(stage, event, &mut self.waiting).await
+        let before = self.waiting.len();
+        let written = self.presenter.event(stage, event, &mut self.waiting).await;
+        self.sent.sent(self.waiting.len() - before);
+        written
     }
 
     fn check(&mut self, written: Result<(), Status>) {

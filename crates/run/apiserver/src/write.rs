@@ -4,6 +4,7 @@
 //! Everything else: read → change → the same, again from the start when someone else was quicker.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
 use crate::document::Duplicates;
 use crate::encode;
+use crate::metrics::Stored;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
 use crate::present;
 use crate::query::Query;
@@ -179,7 +181,7 @@ impl Write<'_> {
         if !errors.is_empty() {
             return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
         }
-        self.warnings.extend(self.kind.strategy.warnings(&object));
+        self.warnings.extend(self.kind.warnings(&object, None));
         chain::validate(self, Operation::Create, &object, None).await?;
         if !self.kind.is_stored() {
             return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, Verb::Create.name()));
@@ -298,7 +300,9 @@ impl Write<'_> {
             return Err(Status::invalid(self.kind.group, self.kind.kind, self.name, &errors));
         }
         chain::validate(self, Operation::Update, &new, Some(old)).await?;
-        self.warnings.extend(self.kind.strategy.warnings(&new));
+        if self.subresource.is_none() {
+            self.warnings.extend(self.kind.warnings(&new, Some(old)));
+        }
         // What lies on disk in an outdated form is written again though nothing changed.
         if new == *old && !self.lies_outdated(key, current)? {
             let bytes = present::bytes(self.api, self.kind, current).await?;
@@ -501,7 +505,12 @@ impl Write<'_> {
     ) -> Result<Arc<Entry>, Refused> {
         let ttl = (self.kind.kind == "Event" && !self.kind.is_custom()).then_some(EVENT_TTL);
         let value = encode::halves(&present::stored(self.api, self.kind, object).await?).with_ttl(ttl);
-        quota::commit(self, target, Change::Put(value), &quota::Written { old, new: Some(object) }).await
+        let since = Instant::now();
+        let access = if old.is_some() { Stored::Update } else { Stored::Create };
+        let written = quota::Written { old, new: Some(object) };
+        let outcome = quota::commit(self, target, Change::Put(value), &written).await;
+        self.api.metrics.storage.done(self.kind, access, since);
+        outcome
     }
 
     /// Removes the object `old`; `object` is the last state that watchers see.
@@ -513,7 +522,10 @@ impl Write<'_> {
     ) -> Result<Arc<Entry>, Refused> {
         let last = encode::halves(&present::stored(self.api, self.kind, object).await?);
         let written = quota::Written { old: Some(old), new: None };
-        let entry = quota::commit(self, target, Change::Delete(last), &written).await?;
+        let since = Instant::now();
+        let outcome = quota::commit(self, target, Change::Delete(last), &written).await;
+        self.api.metrics.storage.done(self.kind, Stored::Delete, since);
+        let entry = outcome?;
         self.api.addresses.release(self.kind, object);
         Ok(entry)
     }

@@ -11,6 +11,7 @@ use crate::names::{self, NameRule};
 use crate::object_meta;
 use crate::strategy::{Plain, Strategy};
 use crate::verbs::{Verb, Verbs};
+use crate::warnings;
 
 /// Everything that the generic API path knows about one kind of one group version.
 #[derive(Clone, Copy)]
@@ -142,6 +143,15 @@ impl Kind {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// What clients should know about an object that is accepted, new or in place of `old`.
+    pub fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut told = self.strategy.warnings(object);
+        if !self.is_custom() {
+            told.extend(warnings::of(self, object, old));
+        }
+        told
     }
 
     /// Name of the list kind.

@@ -49,6 +49,7 @@ mod rows;
 mod scheduling;
 mod storage;
 mod strategy;
+mod warnings;
 mod webhook;
 
 pub use column::Column;

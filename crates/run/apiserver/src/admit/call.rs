@@ -1,17 +1,21 @@
 //! One call of a webhook.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, Request};
 use plimsoll_admission::matching::Attributes;
 use plimsoll_admission::webhook::{
-    Asker, Failure, Mutation, Review, SideEffects, Verdict, Versioned, no_dry_run, server_answer,
+    Asker, Failure, FailurePolicy, Mutation, Review, SideEffects, Verdict, Versioned, no_dry_run,
+    server_answer,
 };
 use plimsoll_meta::status::Status;
 
 use super::hooks::Ready;
 use super::subject::Subject;
 use crate::audit;
+use crate::metrics::{Fault, Step, Webhook};
 
 /// Why a webhook has no verdict.
 #[derive(Debug)]
@@ -58,6 +62,27 @@ pub(crate) async fn ask(
     subject.warnings.extend(verdict.warnings.iter().cloned());
     verdict.annotations.iter().for_each(|(key, value)| audit::annotate(key, value));
     Ok(verdict)
+}
+
+/// Notes how long a webhook took and what came of it.
+pub(super) fn count(
+    ready: &Ready,
+    subject: &Subject<'_>,
+    step: Step,
+    since: Instant,
+    answer: &Result<Verdict, Trouble>,
+) {
+    let metrics = &subject.api.metrics.admission;
+    let asked = Webhook { name: &ready.hook.name, step, operation: subject.operation, took: since.elapsed() };
+    match answer {
+        Ok(Verdict { patch: Ok(_), .. }) => metrics.accepted(&asked),
+        Ok(Verdict { patch: Err(status), .. }) => metrics.refused(&asked, Fault::None, status.code),
+        Err(Trouble::Refused(status)) => metrics.refused(&asked, Fault::Server, status.code),
+        Err(Trouble::Failed(_)) if ready.hook.failure_policy == FailurePolicy::Ignore => {
+            metrics.failed_open(&asked);
+        }
+        Err(Trouble::Failed(_)) => metrics.refused(&asked, Fault::Call, 0),
+    }
 }
 
 async fn post(ready: &Ready, body: Bytes) -> Result<Bytes, String> {

@@ -4,6 +4,8 @@
 //! it, all of them get a second look, as far as they want one. What only says yes or no, after validation:
 //! built-in plugins, then policies, then webhooks.
 
+use std::time::Instant;
+
 use plimsoll_admission::matching::Operation;
 use plimsoll_admission::webhook::Reinvocation;
 use plimsoll_catalogue::Kind;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use super::subject::{Subject, options};
 use super::{mutating, mutating_policies, validating, validating_policies};
 use crate::delete;
+use crate::metrics::Step;
 use crate::server::Api;
 use crate::stages::Asked;
 use crate::target::ResourcePath;
@@ -27,6 +30,18 @@ pub(crate) enum Round {
 
 /// Brings the object of a write into the form that the cluster wants, or refuses it.
 pub(crate) async fn mutate(
+    write: &mut Write<'_>,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let (api, since) = (write.api, Instant::now());
+    let outcome = mutate_all(write, operation, object, old).await;
+    api.metrics.admission.step(Step::Admit, operation, outcome.is_ok(), since.elapsed());
+    outcome
+}
+
+async fn mutate_all(
     write: &mut Write<'_>,
     operation: Operation,
     object: &mut Value,
@@ -76,18 +91,48 @@ async fn dynamic(
     round: Round,
     rounds: &mut Reinvocation,
 ) -> Result<bool, Status> {
-    let by_policy = mutating_policies::mutate(subject, object, old, round, rounds).await?;
-    let by_webhook = mutating::mutate(subject, object, old, round, rounds).await?;
+    let policies = mutating_policies::mutate(subject, object, old, round, rounds);
+    let by_policy = timed(subject, Step::Admit, "MutatingAdmissionPolicy", policies).await?;
+    let webhooks = mutating::mutate(subject, object, old, round, rounds);
+    let by_webhook = timed(subject, Step::Admit, "MutatingAdmissionWebhook", webhooks).await?;
     Ok(by_policy || by_webhook)
 }
 
 async fn check(subject: &Subject<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
-    validating_policies::validate(subject, object, old).await?;
-    validating::validate(subject, object, old).await
+    let policies = validating_policies::validate(subject, object, old);
+    timed(subject, Step::Validate, "ValidatingAdmissionPolicy", policies).await?;
+    let webhooks = validating::validate(subject, object, old);
+    timed(subject, Step::Validate, "ValidatingAdmissionWebhook", webhooks).await
+}
+
+/// Runs a plugin and notes how long it took.
+async fn timed<T>(
+    subject: &Subject<'_>,
+    step: Step,
+    name: &str,
+    plugin: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let since = Instant::now();
+    let outcome = plugin.await;
+    let metrics = &subject.api.metrics.admission;
+    metrics.controller(name, step, subject.operation, outcome.is_ok(), since.elapsed());
+    outcome
 }
 
 /// Has the last word about a write that is otherwise valid.
 pub(crate) async fn validate(
+    write: &mut Write<'_>,
+    operation: Operation,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let (api, since) = (write.api, Instant::now());
+    let outcome = validate_all(write, operation, object, old).await;
+    api.metrics.admission.step(Step::Validate, operation, outcome.is_ok(), since.elapsed());
+    outcome
+}
+
+async fn validate_all(
     write: &mut Write<'_>,
     operation: Operation,
     object: &Value,
@@ -118,6 +163,13 @@ pub(crate) async fn delete(
     old: &Value,
     asked: &delete::Options,
 ) -> Result<(), Status> {
+    let (api, since) = (write.api, Instant::now());
+    let outcome = judge_deletion(write, old, asked).await;
+    api.metrics.admission.step(Step::Validate, Operation::Delete, outcome.is_ok(), since.elapsed());
+    outcome
+}
+
+async fn judge_deletion(write: &mut Write<'_>, old: &Value, asked: &delete::Options) -> Result<(), Status> {
     super::delete(write, old).await?;
     if matches!(write.judged, Judged::Before) || !awake(write.api) {
         return Ok(());
@@ -135,11 +187,17 @@ pub(crate) async fn action(
     operation: Operation,
     body: &mut Value,
 ) -> Result<(), Status> {
-    super::action(api, asked, path, operation, body).await?;
-    if !awake(api) {
-        return Ok(());
-    }
-    judge(&Subject::of_action(api, asked, kind, path, operation)?, body, None).await
+    let since = Instant::now();
+    let outcome = async {
+        super::action(api, asked, path, operation, body).await?;
+        match awake(api) {
+            true => judge(&Subject::of_action(api, asked, kind, path, operation)?, body, None).await,
+            false => Ok(()),
+        }
+    };
+    let outcome = outcome.await;
+    api.metrics.admission.step(Step::Validate, operation, outcome.is_ok(), since.elapsed());
+    outcome
 }
 
 /// Is there anybody who may change objects?

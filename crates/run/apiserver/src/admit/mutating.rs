@@ -1,14 +1,17 @@
 //! Mutating webhooks, one after the other.
 
+use std::time::Instant;
+
 use plimsoll_admission::webhook::{FailurePolicy, Mutation, Reinvocation, Versioned};
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 
-use super::call::{Trouble, ask};
+use super::call::{Trouble, ask, count};
 use super::chain::Round;
 use super::hooks::Ready;
 use super::seen::Seen;
 use super::subject::Subject;
+use crate::metrics::{Step, waiting};
 
 /// Lets each webhook that wants the request change its object; tells whether one did.
 pub(crate) async fn mutate(
@@ -57,7 +60,10 @@ async fn call(
     let before = seen.show_present(subject, old).await?;
     let versioned = Versioned { target: seen.target, object: shown.as_deref(), old: before.as_deref() };
     let attributes = subject.attributes(present(object), old);
-    let patch = match ask(ready, subject, &attributes, versioned, Mutation::Allowed).await {
+    let since = Instant::now();
+    let answer = waiting(ask(ready, subject, &attributes, versioned, Mutation::Allowed)).await;
+    count(ready, subject, Step::Admit, since, &answer);
+    let patch = match answer {
         Ok(verdict) => verdict.patch?,
         Err(Trouble::Refused(status)) => return Err(status),
         Err(Trouble::Failed(failure)) if ready.hook.failure_policy == FailurePolicy::Ignore => {

@@ -1,14 +1,17 @@
 //! Validating webhooks, all at once.
 
+use std::time::Instant;
+
 use futures::future::join_all;
 use plimsoll_admission::webhook::{FailurePolicy, Mutation, Versioned};
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 
-use super::call::{Trouble, ask};
+use super::call::{Trouble, ask, count};
 use super::hooks::Ready;
 use super::seen::Seen;
 use super::subject::Subject;
+use crate::metrics::{Step, waiting};
 
 /// Asks each webhook that wants the request; the first refusal counts.
 pub(crate) async fn validate(
@@ -34,7 +37,8 @@ pub(crate) async fn validate(
         }
     }
     let calls = wanted.iter().map(|(ready, seen)| call(ready, subject, seen, object, old));
-    join_all(calls).await.into_iter().collect()
+    // All of them at once: the request waits for the slowest.
+    waiting(join_all(calls)).await.into_iter().collect()
 }
 
 async fn call(
@@ -48,7 +52,10 @@ async fn call(
     let before = seen.show_present(subject, old).await?;
     let versioned = Versioned { target: seen.target, object: shown.as_deref(), old: before.as_deref() };
     let attributes = subject.attributes(object, old);
-    match ask(ready, subject, &attributes, versioned, Mutation::Forbidden).await {
+    let since = Instant::now();
+    let answer = ask(ready, subject, &attributes, versioned, Mutation::Forbidden).await;
+    count(ready, subject, Step::Validate, since, &answer);
+    match answer {
         Ok(verdict) => verdict.patch.map(drop),
         Err(Trouble::Refused(status)) => Err(status),
         Err(Trouble::Failed(failure)) if ready.hook.failure_policy == FailurePolicy::Ignore => {

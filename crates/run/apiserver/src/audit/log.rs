@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::queue::{Entry, Sink};
 use super::{AuditLog, Compression};
+use crate::metrics::Audits;
 use crate::safeguards::wrong;
 use crate::server::StartError;
 
@@ -22,13 +23,14 @@ const GROUP: usize = 256;
 const SIZE: u64 = 100;
 
 /// Opens the file and starts the thread that writes it.
-pub(super) fn start(options: &AuditLog) -> Result<Sink, StartError> {
+pub(super) fn start(options: &AuditLog, metrics: &Audits) -> Result<Sink, StartError> {
     let failed = |error: io::Error| wrong(&options.path, error);
     let mut output: Box<dyn Output> = match options.path.as_os_str() == "-" {
         true => Box::new(io::stdout()),
         false => Box::new(Rotating::open(options).map_err(failed)?),
     };
-    let (sink, entries) = Sink::new("log", options.mode, options.buffer);
+    let (sink, entries) =
+        Sink::new("log", options.mode, options.buffer, options.truncation, metrics.errors("log"));
     let work = move || run(&mut *output, entries);
     thread::Builder::new().name("audit-log".to_owned()).spawn(work).map_err(failed)?;
     Ok(sink)
@@ -218,6 +220,7 @@ mod tests {
             max_age: 0,
             max_backups: 0,
             compression: Compression::None,
+            truncation: None,
         }
     }
 

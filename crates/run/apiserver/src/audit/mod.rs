@@ -26,13 +26,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{RequestBody, ResponseBody};
+use crate::metrics::Audits;
 use crate::safeguards::{document, wrong};
 use crate::server::StartError;
 use crate::stages::Asked;
 use crate::target::Target;
 use crate::user::User;
 
-pub use options::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression};
+pub use options::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, Truncation};
 use queue::Sink;
 use record::Record;
 
@@ -48,6 +49,7 @@ pub(crate) struct Source(pub(crate) SocketAddr);
 #[derive(Debug)]
 pub(crate) struct Auditor {
     policy: Policy,
+    metrics: Audits,
     sinks: Vec<Sink>,
 }
 
@@ -55,34 +57,44 @@ impl Auditor {
     /// Reads the policy and opens the places; none when nothing is recorded.
     pub(crate) fn start(
         options: &AuditOptions,
+        metrics: &Audits,
         shutdown: &CancellationToken,
     ) -> Result<Option<Arc<Self>>, StartError> {
         let Some(path) = &options.policy else { return Ok(None) };
         let policy = Policy::read(&document(path)?).map_err(|error| wrong(path, error))?;
         let mut sinks = Vec::new();
         if let Some(options) = &options.log {
-            sinks.push(log::start(options)?);
+            sinks.push(log::start(options, metrics)?);
         }
         if let Some(options) = &options.webhook {
-            sinks.push(webhook::start(options, shutdown.clone())?);
+            sinks.push(webhook::start(options, metrics, shutdown.clone())?);
         }
-        Ok((!sinks.is_empty()).then(|| Arc::new(Self { policy, sinks })))
+        Ok((!sinks.is_empty()).then(|| Arc::new(Self { policy, metrics: metrics.clone(), sinks })))
     }
 
     /// Hands an event to every place; false when one that must have it does not.
     async fn write(&self, event: &Event) -> bool {
+        self.metrics.event();
         let line = encoded(event);
         let mut kept = true;
         for sink in &self.sinks {
-            kept &= sink.send(line.clone()).await;
+            kept &= match sink.fitting(event, &line) {
+                Some(line) => sink.send(line).await,
+                None => sink.is_lenient(),
+            };
         }
         kept
     }
 
     /// Hands an event on without waiting for anything.
     fn offer(&self, event: &Event) {
+        self.metrics.event();
         let line = encoded(event);
-        self.sinks.iter().for_each(|sink| sink.offer(line.clone()));
+        for sink in &self.sinks {
+            if let Some(line) = sink.fitting(event, &line) {
+                sink.offer(line);
+            }
+        }
     }
 }
 
@@ -121,7 +133,10 @@ pub(crate) async fn received(asked: &Asked, target: &Target) -> Result<(), Statu
     record.open(asked, target);
     match record.emit(Stage::RequestReceived).await {
         true => Ok(()),
-        false => Err(Status::internal("failed to store audit event")),
+        false => {
+            record.rejected();
+            Err(Status::internal("failed to store audit event"))
+        }
     }
 }
 

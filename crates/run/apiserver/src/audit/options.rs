@@ -35,6 +35,15 @@ pub enum Compression {
     Gzip,
 }
 
+/// What becomes of events that are large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// Bytes of an event; one that is larger loses the bodies, and is lost if it is larger still.
+    pub event: usize,
+    /// Bytes of events that are sent together.
+    pub batch: usize,
+}
+
 /// Events as lines of JSON in a file.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
@@ -52,6 +61,8 @@ pub struct AuditLog {
     pub max_backups: usize,
     /// Whether old files are compressed.
     pub compression: Compression,
+    /// Nothing: events are as large as they are.
+    pub truncation: Option<Truncation>,
 }
 
 /// Events for a server.
@@ -69,4 +80,8 @@ pub struct AuditWebhook {
     pub batch_wait: Duration,
     /// How long to wait before the second attempt; later waits are longer by half.
     pub initial_backoff: Duration,
+    /// Lists in a second on average, and at once after a pause; nothing: as many as there are.
+    pub throttle: Option<(f64, f64)>,
+    /// Nothing: events are as large as they are.
+    pub truncation: Option<Truncation>,
 }

@@ -69,6 +69,11 @@ impl Record {
         }
     }
 
+    /// The request is not served because its event cannot be kept.
+    pub(super) fn rejected(&self) {
+        self.auditor.metrics.rejected();
+    }
+
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -96,6 +101,7 @@ impl Record {
 
     fn begin(&self, asked: &Asked, target: &Target, verb: String, course: Course) {
         let decision = self.auditor.policy.decide(&describe::attributes(asked, target, &verb));
+        self.auditor.metrics.level(decision.level);
         if decision.level == Level::None {
             return;
         }

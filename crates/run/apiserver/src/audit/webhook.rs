@@ -14,23 +14,25 @@ use tokio_util::sync::CancellationToken;
 use super::place::Place;
 use super::queue::{Entry, Sink};
 use super::{AuditMode, AuditWebhook};
+use crate::metrics::Audits;
 use crate::safeguards::wrong;
 use crate::server::StartError;
 
 /// How often a list is sent at most.
 const ATTEMPTS: u32 = 5;
-/// Lists in a second on average, and at once after a pause.
-const RATE: f64 = 10.0;
-const BURST: f64 = 15.0;
-
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How much of an answer is read.
 const ANSWER: usize = 64 << 10;
 
 /// Reads where the server is and starts the task that sends.
-pub(super) fn start(options: &AuditWebhook, shutdown: CancellationToken) -> Result<Sink, StartError> {
-    let (sink, entries) = Sink::new("webhook", options.mode, options.buffer);
+pub(super) fn start(
+    options: &AuditWebhook,
+    metrics: &Audits,
+    shutdown: CancellationToken,
+) -> Result<Sink, StartError> {
+    let errors = metrics.errors("webhook");
+    let (sink, entries) = Sink::new("webhook", options.mode, options.buffer, options.truncation, errors);
     let place = Place::read(&options.configuration)?;
     let tls = client_tls(&place.authorities, place.identity.as_ref())
         .map_err(|error| wrong(&options.configuration, error))?;
@@ -59,10 +61,20 @@ impl Sender {
             // Requests wait for these.
             AuditMode::Blocking | AuditMode::BlockingStrict => (1, Duration::ZERO),
         };
-        let mut tokens = Tokens { left: BURST, at: Instant::now() };
-        while let Some(first) = entries.recv().await {
-            let group = gather(first, &mut entries, size, wait, &shutdown).await;
-            if options.mode == AuditMode::Batch {
+        let bytes = options.truncation.map_or(usize::MAX, |limit| limit.batch);
+        let now = Instant::now();
+        let mut tokens = options.throttle.map(|(rate, burst)| Tokens { left: burst, rate, burst, at: now });
+        let mut kept_back = None;
+        loop {
+            let next = match kept_back.take() {
+                Some(entry) => Some(entry),
+                None => entries.recv().await,
+            };
+            let Some(first) = next else { return };
+            let bounds = Bounds { size, bytes, wait };
+            let (group, rest) = gather(first, &mut entries, bounds, &shutdown).await;
+            kept_back = rest;
+            if let (AuditMode::Batch, Some(tokens)) = (options.mode, &mut tokens) {
                 tokens.take().await;
             }
             let kept = self.deliver(list(&group)).await;
@@ -111,25 +123,37 @@ fn again(code: StatusCode) -> bool {
     code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Waits for company, for as long as a list may wait.
+/// How large a list may be, and how long an event waits for company.
+#[derive(Clone, Copy)]
+struct Bounds {
+    size: usize,
+    bytes: usize,
+    wait: Duration,
+}
+
+/// Waits for company, for as long as a list may wait. The second is an event that was too much.
 async fn gather(
     first: Entry,
     entries: &mut mpsc::Receiver<Entry>,
-    size: usize,
-    wait: Duration,
+    bounds: Bounds,
     shutdown: &CancellationToken,
-) -> Vec<Entry> {
-    let until = Instant::now() + wait;
+) -> (Vec<Entry>, Option<Entry>) {
+    let until = Instant::now() + bounds.wait;
+    let mut bytes = first.line.len();
     let mut group = vec![first];
-    while group.len() < size {
+    while group.len() < bounds.size {
         let next = tokio::select! {
             next = timeout_at(until, entries.recv()) => next.ok().flatten(),
             () = shutdown.cancelled() => entries.try_recv().ok(),
         };
         let Some(next) = next else { break };
+        bytes = bytes.saturating_add(next.line.len());
+        if bytes > bounds.bytes {
+            return (group, Some(next));
+        }
         group.push(next);
     }
-    group
+    (group, None)
 }
 
 /// An `EventList` of events that are JSON already.
@@ -149,16 +173,18 @@ fn list(group: &[Entry]) -> Bytes {
 /// Lists that may be sent now.
 struct Tokens {
     left: f64,
+    rate: f64,
+    burst: f64,
     at: Instant,
 }
 
 impl Tokens {
     async fn take(&mut self) {
         let now = Instant::now();
-        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * RATE).min(BURST);
+        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * self.rate).min(self.burst);
         self.at = now;
         if self.left < 1.0 {
-            let missing = Duration::from_secs_f64((1.0 - self.left) / RATE);
+            let missing = Duration::from_secs_f64((1.0 - self.left) / self.rate);
             sleep_until(now + missing).await;
             self.at = now + missing;
             self.left = 1.0;
@@ -183,7 +209,8 @@ mod tests {
         }
         let shutdown = CancellationToken::new();
         let wait = Duration::from_secs(30);
-        let group = gather(entry("1"), &mut entries, 3, wait, &shutdown).await;
+        let bounds = Bounds { size: 3, bytes: usize::MAX, wait };
+        let (group, _) = gather(entry("1"), &mut entries, bounds, &shutdown).await;
         let text = list(&group);
         assert_eq!(
             text,
@@ -191,16 +218,20 @@ mod tests {
         );
         let begun = Instant::now();
         let first = entries.recv().await.expect("one");
-        assert_eq!(gather(first, &mut entries, 3, wait, &shutdown).await.len(), 1);
+        assert_eq!(gather(first, &mut entries, bounds, &shutdown).await.0.len(), 1);
         assert_eq!(begun.elapsed(), wait);
         shutdown.cancel();
-        assert_eq!(gather(entry("5"), &mut entries, 3, wait, &shutdown).await.len(), 1);
+        assert_eq!(gather(entry("5"), &mut entries, bounds, &shutdown).await.0.len(), 1);
         assert_eq!(begun.elapsed(), wait, "nobody waits at the end");
+        queue.try_send(entry("67")).expect("room");
+        let narrow = Bounds { bytes: 2, ..bounds };
+        let (group, rest) = gather(entry("6"), &mut entries, narrow, &shutdown).await;
+        assert_eq!((group.len(), rest.expect("too much").line), (1, Bytes::from_static(b"67")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn lists_keep_to_the_rate() {
-        let mut tokens = Tokens { left: BURST, at: Instant::now() };
+        let mut tokens = Tokens { left: 15.0, rate: 10.0, burst: 15.0, at: Instant::now() };
         let begun = Instant::now();
         for _ in 0..25 {
             tokens.take().await;

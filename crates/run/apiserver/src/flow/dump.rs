@@ -1,8 +1,10 @@
 //! `/debug/api_priority_and_fairness/…`: what levels and queues are doing, for people.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
+use jiff::Timestamp;
 use plimsoll_flow::LevelKind;
 
 use super::Flow;
@@ -122,12 +124,32 @@ fn requests(flow: &Flow) -> Rows {
                 ticket.arrived.to_string(),
                 ticket.width.seats.to_string(),
                 ticket.width.after.to_string(),
-                format!("{}ms", ticket.width.lasting.as_millis()),
+                duration(ticket.width.lasting),
                 "0001-01-01T00:00:00Z".to_owned(),
+            ]);
+        }
+        for row in running.runs.rows() {
+            let time = |since: Instant| (Timestamp::now() - since.elapsed()).to_string();
+            rows.push(vec![
+                level.name.clone(),
+                row.schema,
+                "-1".to_owned(),
+                "-1".to_owned(),
+                row.flow,
+                time(row.arrived),
+                row.width.seats.to_string(),
+                row.width.after.to_string(),
+                duration(row.width.lasting),
+                time(row.started),
             ]);
         }
     }
     rows
+}
+
+/// As Go writes it.
+fn duration(time: Duration) -> String {
+    if time.is_zero() { "0s".to_owned() } else { format!("{}ms", time.as_millis()) }
 }
 
 /// Columns that end with a comma and are filled up to at least eight characters, the last one left alone.

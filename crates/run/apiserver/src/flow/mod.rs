@@ -8,6 +8,7 @@ pub(crate) mod dump;
 pub(crate) mod keep;
 mod permit;
 mod plan;
+mod runs;
 pub(crate) mod tell;
 
 use std::collections::HashMap;
@@ -243,7 +244,7 @@ pub(crate) async fn enter(
         Lasting::Answer | Lasting::Connection => Stretch::Whole,
     };
     if matched.is_exempt() {
-        return Ok(Permit::exempt(&matched, stretch));
+        return Ok(Permit::exempt(&matched, matched.schema.flow(&digest), stretch));
     }
     flow.wake();
     let width = wide(api, asked, verb, path, &matched);
@@ -256,7 +257,9 @@ pub(crate) async fn enter(
         width,
     };
     let key = hash(&matched.schema.name, distinguisher);
-    permit::wait(flow, &matched, key, (width, stretch), ticket).await.map_err(|Refused| turned_away())
+    permit::wait(flow, &matched, (key, distinguisher), (width, stretch), ticket)
+        .await
+        .map_err(|Refused| turned_away())
 }
 
 /// How many seats a request takes.

@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 
 use super::Flow;
 use super::plan::{Matched, Running};
+use super::runs::Row;
+use crate::metrics::waiting as waiting_for;
 
 /// There is no room.
 #[derive(Debug)]
@@ -31,21 +33,31 @@ struct Run {
     seats: i64,
     since: Instant,
     stretch: Stretch,
+    number: u64,
 }
 
 impl Run {
-    fn begin(matched: &Arc<Matched>, seats: u32, stretch: Stretch) -> Self {
-        let metrics = &matched.metrics;
+    fn begin(
+        matched: &Arc<Matched>,
+        flow: &str,
+        arrived: Instant,
+        (width, stretch): (Width, Stretch),
+    ) -> Self {
+        let (metrics, since) = (&matched.metrics, Instant::now());
+        let seats = width.seats.max(width.after);
+        let (schema, flow) = (matched.schema.name.clone(), flow.to_owned());
+        let number = matched.level.runs.begin(Row { schema, flow, width, arrived, started: since });
         metrics.dispatched.inc();
         metrics.executing.inc();
         metrics.executing_seats.inc_by(i64::from(seats));
-        Self { matched: Arc::clone(matched), seats: i64::from(seats), since: Instant::now(), stretch }
+        Self { matched: Arc::clone(matched), seats: i64::from(seats), since, stretch, number }
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
         let metrics = &self.matched.metrics;
+        self.matched.level.runs.end(self.number);
         metrics.executing.dec();
         metrics.executing_seats.dec_by(self.seats);
         let took = match self.stretch {
@@ -93,11 +105,14 @@ impl Permit {
         Self { held: Held::Nothing, run: None }
     }
 
-    pub(super) fn exempt(matched: &Arc<Matched>, stretch: Stretch) -> Self {
+    pub(super) fn exempt(matched: &Arc<Matched>, flow: &str, stretch: Stretch) -> Self {
         let level = Arc::clone(&matched.level);
         level.exempt.fetch_add(1, Ordering::Relaxed);
         level.dispatched.fetch_add(1, Ordering::Relaxed);
-        Self { held: Held::Exempt(level), run: Some(Run::begin(matched, 1, stretch)) }
+        Self {
+            held: Held::Exempt(level),
+            run: Some(Run::begin(matched, flow, Instant::now(), (Width::ONE, stretch))),
+        }
     }
 
     /// What a number has been increased for.
@@ -147,16 +162,16 @@ impl Drop for Permit {
 pub(super) async fn wait(
     flow: &Flow,
     matched: &Arc<Matched>,
-    key: u64,
+    (key, distinguisher): (u64, &str),
     (width, stretch): (Width, Stretch),
     ticket: impl FnOnce(oneshot::Sender<Seat>) -> Ticket,
 ) -> Result<Permit, Refused> {
     let (level, metrics) = (&matched.level, &matched.metrics);
-    let seats = width.seats.max(width.after);
+    let (seats, arrived) = (width.seats.max(width.after), Instant::now());
     metrics.seats.observe(f64::from(seats));
     let held = |seat| Permit {
         held: Held::Seat { level: Arc::clone(level), seat, width, start: flow.start },
-        run: Some(Run::begin(matched, seats, stretch)),
+        run: Some(Run::begin(matched, distinguisher, arrived, (width, stretch))),
     };
     let mut turn = None;
     let arrival = level.lock().arrive(flow.now(), key, seats, || {
@@ -178,7 +193,7 @@ pub(super) async fn wait(
     let Some(turn) = turn else { return Err(Refused) };
     let mut waiting = Waiting::begin(matched, id, turn, seats, flow.start);
     let ended = match &mut waiting.turn {
-        Some(turn) => tokio::time::timeout(flow.patience(), turn).await,
+        Some(turn) => waiting_for(tokio::time::timeout(flow.patience(), turn)).await,
         None => return Err(Refused),
     };
     match ended {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Known;
 use super::permit::{Ticket, drain};
+use super::runs::Runs;
 use crate::metrics::{FlowMetrics, SchemaMetrics};
 
 /// The mandatory schema that comes last.
@@ -49,6 +50,8 @@ pub(super) struct Running {
     /// Requests of an exempt level.
     pub(super) exempt: AtomicUsize,
     pub(super) dispatched: AtomicU64,
+    /// Those that run, for people who want to look at them.
+    pub(super) runs: Runs,
 }
 
 impl Running {
@@ -121,6 +124,7 @@ fn running(before: Option<&Plan>, level: &Level, seats: Seats, now: Duration) ->
             queues: Mutex::new(Queues::new(response, seats.nominal, now)),
             exempt: AtomicUsize::new(0),
             dispatched: AtomicU64::new(0),
+            runs: Runs::default(),
         });
     };
     let mut queues = running.lock();

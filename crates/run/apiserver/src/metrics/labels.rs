@@ -24,56 +24,56 @@ pub(super) struct Call {
     scope: &'static str,
 }
 
+/// Names a call without reading its words.
+pub(super) type Key = [(usize, usize); 7];
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Request {
-    verb: &'static str,
+    code: u16,
+    component: &'static str,
     dry_run: &'static str,
     group: &'static str,
-    version: &'static str,
     resource: &'static str,
-    subresource: &'static str,
     scope: &'static str,
-    component: &'static str,
-    code: u16,
+    subresource: &'static str,
+    verb: &'static str,
+    version: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Duration {
-    verb: &'static str,
+    component: &'static str,
     dry_run: &'static str,
     group: &'static str,
-    version: &'static str,
     resource: &'static str,
-    subresource: &'static str,
     scope: &'static str,
-    component: &'static str,
+    subresource: &'static str,
+    verb: &'static str,
+    version: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Long {
-    verb: &'static str,
-    group: &'static str,
-    version: &'static str,
-    resource: &'static str,
-    subresource: &'static str,
-    scope: &'static str,
     component: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    scope: &'static str,
+    subresource: &'static str,
+    verb: &'static str,
+    version: &'static str,
 }
-
-/// Labels of response sizes and of requests that were ended.
-pub(super) type Size = Long;
 
 /// Labels of `apiserver_request_terminations_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Reason {
-    verb: &'static str,
-    group: &'static str,
-    version: &'static str,
-    resource: &'static str,
-    subresource: &'static str,
-    scope: &'static str,
-    component: &'static str,
     code: u16,
+    component: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    scope: &'static str,
+    subresource: &'static str,
+    verb: &'static str,
+    version: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -84,13 +84,22 @@ pub(super) struct InFlight {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Watched {
     pub(super) group: &'static str,
-    pub(super) version: &'static str,
     pub(super) resource: &'static str,
+    pub(super) version: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Outcome {
-    pub(super) result: &'static str,
+pub(super) struct Deprecated {
+    pub(super) group: &'static str,
+    pub(super) removed_release: &'static str,
+    pub(super) resource: &'static str,
+    pub(super) subresource: &'static str,
+    pub(super) version: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Cluster {
+    pub(super) storage_cluster_id: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -106,9 +115,9 @@ pub(super) struct Object {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Build {
+    git_version: &'static str,
     major: &'static str,
     minor: &'static str,
-    git_version: &'static str,
     platform: String,
 }
 
@@ -166,6 +175,14 @@ impl Call {
         }
     }
 
+    /// The same for calls with the same words. Words are compared by their place in memory, which is quicker; in the
+    /// worst case a call has two keys.
+    pub(super) fn key(&self) -> Key {
+        let Self { verb, dry_run, group, version, resource, subresource, scope } = *self;
+        [verb, dry_run, group, version, resource, subresource, scope]
+            .map(|word| (word.as_ptr() as usize, word.len()))
+    }
+
     /// Runs as long as the client likes.
     pub(super) fn is_long_running(&self) -> bool {
         matches!(self.verb, "WATCH" | "CONNECT") || self.subresource == "log"
@@ -177,6 +194,11 @@ impl Call {
             "GET" | "LIST" | "HEAD" => Some(InFlight { request_kind: "readOnly" }),
             _ => Some(InFlight { request_kind: "mutating" }),
         }
+    }
+
+    /// Is its answer's size of interest? Upstream measures what is read.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.verb, "GET" | "LIST") && !self.resource.is_empty()
     }
 
     pub(super) fn request(&self, code: u16) -> Request {
@@ -194,7 +216,8 @@ impl Call {
         Long { verb, group, version, resource, subresource, scope, component: COMPONENT }
     }
 
-    pub(super) fn size(&self) -> Size {
+    /// What objectives and sizes are told apart by.
+    pub(super) fn objective(&self) -> Long {
         self.long()
     }
 

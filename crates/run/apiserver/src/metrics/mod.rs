@@ -1,16 +1,25 @@
 //! What the server tells Prometheus, under upstream's names.
 //!
-//! What enters are requests as they begin and end, and, when it is asked for, the store and the process. What
-//! leaves is the text of `/metrics`. A request costs some atomic additions; nothing is computed unless asked.
+//! What enters are requests as they begin and end, and, when it is asked for, the store, the levels and the
+//! process. What leaves is the text of `/metrics`. A request costs some atomic additions: the handles of its
+//! series are found once for each kind of request, and reading the map of them takes no lock. Nothing is
+//! computed unless asked.
 
+mod access;
+mod admission;
+mod audit;
 mod exposition;
 mod fairness;
 mod histogram;
 mod labels;
 mod process;
+mod series;
+mod slis;
+mod storage;
+mod waits;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -28,34 +37,33 @@ use crate::server::Api;
 use crate::stages::Asked;
 use crate::target::Target;
 
+pub(crate) use access::{Access, Decisions};
+pub(crate) use admission::{Admissions, Asked as Webhook, Fault, Step};
+pub(crate) use audit::Audits;
 pub(crate) use fairness::{FlowMetrics, SchemaMetrics};
-use histogram::Histogram;
-pub(crate) use histogram::Told;
-use labels::{Build, Call, Duration, InFlight, Long, Object, Outcome, Reason, Request, Watched};
+pub(crate) use histogram::{Histogram, Told};
+use labels::{Build, Call, Deprecated, Object, Watched};
+use series::{Requests, Series};
+use slis::Checks;
+pub(crate) use storage::{Access as Stored, Storage};
+pub(crate) use waits::{measured, waiting};
 
-/// Seconds; upstream's buckets of `apiserver_request_duration_seconds`.
-const SECONDS: &[f64] = &[
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
-    20.0, 30.0, 45.0, 60.0,
-];
-/// Bytes; upstream's buckets of `apiserver_response_sizes`.
-const BYTES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-
-type Timing = Family<Duration, Histogram, fn() -> Histogram>;
+/// Bytes of events; upstream's buckets of `apiserver_watch_events_sizes`.
+const EVENT_BYTES: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
 
 /// The metrics that requests move.
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) flow: FlowMetrics,
-    requests: Family<Request, Counter>,
-    durations: Timing,
-    objectives: Timing,
-    sizes: Family<labels::Size, Histogram, fn() -> Histogram>,
-    in_flight: Family<InFlight, Gauge>,
-    long_running: Family<Long, Gauge>,
-    terminations: Family<Reason, Counter>,
+    pub(crate) access: Access,
+    pub(crate) admission: Admissions,
+    pub(crate) storage: Storage,
+    pub(crate) audit: Audits,
+    pub(crate) checks: Checks,
+    requests: Requests,
+    deprecated: Family<Deprecated, Gauge>,
     watch_events: Family<Watched, Counter>,
-    attempts: Family<Outcome, Counter>,
+    watch_sizes: Family<Watched, Histogram, fn() -> Histogram>,
     tls_errors: Counter,
 }
 
@@ -65,79 +73,49 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-fn seconds() -> Histogram {
-    Histogram::new(SECONDS)
-}
-
-fn bytes() -> Histogram {
-    Histogram::new(BYTES)
-}
-
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
         let mut this = Self {
+            requests: Requests::register(&mut registry),
             flow: FlowMetrics::register(&mut registry),
+            access: Access::register(&mut registry),
+            admission: Admissions::register(&mut registry),
+            storage: Storage::register(&mut registry),
+            audit: Audits::register(&mut registry),
+            checks: Checks::new(),
             registry,
-            requests: Family::default(),
-            durations: Family::new_with_constructor(seconds),
-            objectives: Family::new_with_constructor(seconds),
-            sizes: Family::new_with_constructor(bytes),
-            in_flight: Family::default(),
-            long_running: Family::default(),
-            terminations: Family::default(),
+            deprecated: Family::default(),
             watch_events: Family::default(),
-            attempts: Family::default(),
+            watch_sizes: Family::new_with_constructor(|| Histogram::new(EVENT_BYTES)),
             tls_errors: Counter::default(),
         };
         let all = &mut this.registry;
         all.register(
-            "apiserver_request",
-            "Counter of apiserver requests broken out for each verb, group, version, resource, scope and code",
-            this.requests.clone(),
-        );
-        all.register(
-            "apiserver_request_duration_seconds",
-            "Response latency distribution in seconds",
-            this.durations.clone(),
-        );
-        all.register(
-            "apiserver_request_sli_duration_seconds",
-            "Response latency distribution in seconds of requests that count for service level objectives",
-            this.objectives.clone(),
-        );
-        all.register("apiserver_response_sizes", "Response size distribution in bytes", this.sizes.clone());
-        all.register(
-            "apiserver_current_inflight_requests",
-            "Number of requests that are served now, by kind",
-            this.in_flight.clone(),
-        );
-        all.register(
-            "apiserver_longrunning_requests",
-            "Number of long-running requests that are served now",
-            this.long_running.clone(),
-        );
-        all.register(
-            "apiserver_request_terminations",
-            "Number of requests that the server ended in self-defense",
-            this.terminations.clone(),
+            "apiserver_requested_deprecated_apis",
+            "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+            this.deprecated.clone(),
         );
         all.register(
             "apiserver_watch_events",
-            "Number of events sent to watch clients",
+            "[ALPHA] Number of events sent in watch clients",
             this.watch_events.clone(),
         );
-        all.register("authentication_attempts", "Counter of authentication attempts", this.attempts.clone());
+        all.register(
+            "apiserver_watch_events_sizes",
+            "[ALPHA] Watch event size distribution in bytes",
+            this.watch_sizes.clone(),
+        );
         all.register(
             "apiserver_tls_handshake_errors",
-            "Number of connections whose TLS handshake failed",
+            "[ALPHA] Number of requests dropped with 'TLS handshake error from' error",
             this.tls_errors.clone(),
         );
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build::default()).set(1);
         all.register(
             "kubernetes_build_info",
-            "A metric with a constant 1 value that tells the version",
+            "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version and platform on which it is running.",
             build,
         );
         this
@@ -151,12 +129,11 @@ impl Metrics {
         (path, target): (&str, &Target),
         query: &Query,
     ) -> Begun {
-        let call = Call::of(api, method, target, query).at(path);
-        let kind = call.in_flight();
-        if let Some(kind) = &kind {
-            self.in_flight.get_or_create(kind).inc();
+        let series = self.requests.series(&Call::of(api, method, target, query).at(path));
+        if let Some(gauge) = &series.in_flight {
+            gauge.inc();
         }
-        Begun { metrics: Arc::clone(self), call, kind, since: Instant::now() }
+        Begun { metrics: Arc::clone(self), series, since: Instant::now() }
     }
 
     /// Counts a handshake that failed.
@@ -164,31 +141,53 @@ impl Metrics {
         self.tls_errors.inc();
     }
 
-    /// Counts whether a client could be recognized.
-    pub(crate) fn authenticated(&self, success: bool) {
-        let result = if success { "success" } else { "failure" };
-        self.attempts.get_or_create(&Outcome { result }).inc();
+    /// Notes that a deprecated API is in use; upstream says when it goes, as far as that is known.
+    pub(crate) fn deprecated(&self, kind: &plimsoll_catalogue::Kind, subresource: &str) {
+        let labels = Deprecated {
+            group: kind.group,
+            removed_release: "",
+            resource: kind.plural,
+            subresource: kind.subresource(subresource).map_or("", |sub| sub.name),
+            version: kind.version,
+        };
+        self.deprecated.get_or_create(&labels).set(1);
     }
 
-    /// The counter of events that watches of a kind send.
-    pub(crate) fn events(&self, kind: &plimsoll_catalogue::Kind) -> Counter {
-        let labels = Watched { group: kind.group, version: kind.version, resource: kind.plural };
-        self.watch_events.get_or_create(&labels).clone()
+    /// The counters of events that watches of a kind send.
+    pub(crate) fn events(&self, kind: &plimsoll_catalogue::Kind) -> Events {
+        let labels = Watched { group: kind.group, resource: kind.plural, version: kind.version };
+        Events {
+            count: self.watch_events.get_or_create_owned(&labels),
+            sizes: self.watch_sizes.get_or_create_owned(&labels),
+        }
+    }
+}
+
+/// The events of a kind's watches.
+pub(crate) struct Events {
+    count: Counter,
+    sizes: Histogram,
+}
+
+impl Events {
+    /// An event of this many bytes is sent.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.count.inc();
+        self.sizes.observe(bytes as f64);
     }
 }
 
 /// A request on its way; not on its way any more when this is dropped.
 pub(crate) struct Begun {
     metrics: Arc<Metrics>,
-    call: Call,
-    kind: Option<InFlight>,
+    series: Arc<Series>,
     since: Instant,
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        if let Some(kind) = &self.kind {
-            self.metrics.in_flight.get_or_create(kind).dec();
+        if let Some(gauge) = &self.series.in_flight {
+            gauge.dec();
         }
     }
 }
@@ -196,59 +195,66 @@ impl Drop for Begun {
 impl Begun {
     /// Does it take as long as its client likes?
     pub(crate) fn is_long_running(&self) -> bool {
-        self.call.is_long_running()
+        self.series.long_running.is_some()
     }
 
-    /// Counts the answer; one that runs long is counted until its body ends.
-    pub(crate) fn end(self, response: Response<ResponseBody>) -> Response<ResponseBody> {
-        let (metrics, call) = (&self.metrics, &self.call);
-        metrics.requests.get_or_create(&call.request(response.status().as_u16())).inc();
-        if call.is_long_running() {
-            let gauge = metrics.long_running.get_or_create(&call.long()).clone();
-            return guarded::until_end(response, Running::new(gauge));
+    /// Counts the answer; one that runs long is counted when its body ends. `waited` is what others made the
+    /// request wait.
+    pub(crate) fn end(self, response: Response<ResponseBody>, waited: Duration) -> Response<ResponseBody> {
+        let code = response.status().as_u16();
+        let waited = waited.as_secs_f64();
+        if self.is_long_running() {
+            return guarded::until_end(response, Lasting::new(self, code, waited));
         }
-        let elapsed = self.since.elapsed().as_secs_f64();
-        let labels = call.duration();
-        metrics.durations.get_or_create(&labels).observe(elapsed);
-        metrics.objectives.get_or_create(&labels).observe(elapsed);
-        if let Some(size) = response.body().size_hint().exact() {
-            metrics.sizes.get_or_create(&call.size()).observe(size as f64);
-        }
-        if response.status() == StatusCode::GATEWAY_TIMEOUT {
-            metrics.terminations.get_or_create(&call.termination()).inc();
-        }
+        let size = response.body().size_hint().exact();
+        self.metrics.requests.ended(&self.series, code, self.since.elapsed().as_secs_f64(), waited, size);
         response
     }
 }
 
 /// One of the long-running requests.
-struct Running(Gauge);
+struct Lasting {
+    begun: Begun,
+    code: u16,
+    waited: f64,
+}
 
-impl Running {
-    fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
+impl Lasting {
+    fn new(begun: Begun, code: u16, waited: f64) -> Self {
+        if let Some(gauge) = &begun.series.long_running {
+            gauge.inc();
+        }
+        Self { begun, code, waited }
     }
 }
 
-impl Drop for Running {
+impl Drop for Lasting {
     fn drop(&mut self) {
-        self.0.dec();
+        let Begun { metrics, series, since } = &self.begun;
+        if let Some(gauge) = &series.long_running {
+            gauge.dec();
+        }
+        metrics.requests.ended(series, self.code, since.elapsed().as_secs_f64(), self.waited, None);
     }
 }
 
 /// Answers `/metrics`, or `None`.
 pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
-    if asked.path != "/metrics" {
-        return None;
+    let accept = asked.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+    let tell = |registries: &[&Registry]| {
+        let (media_type, text) = exposition::write(registries, accept.unwrap_or_default());
+        Some(body::encoded(StatusCode::OK, media_type, text))
+    };
+    match asked.path.as_str() {
+        "/metrics" => {}
+        "/metrics/slis" => return tell(&[&api.metrics.checks.registry]),
+        _ => return None,
     }
     let mut now = Registry::default();
     objects(api, &mut now);
     flow::tell::register(&api.flow, &mut now);
     process::register(&mut now);
-    let accept = asked.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
-    let (media_type, text) = exposition::write(&[&api.metrics.registry, &now], accept.unwrap_or_default());
-    Some(body::encoded(StatusCode::OK, media_type, text))
+    tell(&[&api.metrics.registry, &now])
 }
 
 /// How many objects of each kind there are.
@@ -261,10 +267,22 @@ fn objects(api: &Api, registry: &mut Registry) {
         old.get_or_create(&labels::Stored { resource }).set(count);
         new.get_or_create(&Object { group: kind.group, resource: kind.plural }).set(count);
     }
-    registry.register("apiserver_storage_objects", "Number of stored objects by kind", old);
-    registry.register("apiserver_resource_objects", "Number of stored objects by group and resource", new);
+    registry.register(
+        "apiserver_storage_objects",
+        "[STABLE] [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+        old,
+    );
+    registry.register(
+        "apiserver_resource_objects",
+        "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+        new,
+    );
     let size = i64::try_from(api.store.disk_space().unwrap_or(0)).unwrap_or(i64::MAX);
-    let storage: Gauge = Gauge::default();
-    storage.set(size);
-    registry.register("apiserver_storage_size_bytes", "Size of the store's files in bytes", storage);
+    let storage: Family<labels::Cluster, Gauge> = Family::default();
+    storage.get_or_create(&labels::Cluster { storage_cluster_id: "etcd-0" }).set(size);
+    registry.register(
+        "apiserver_storage_size_bytes",
+        "[STABLE] Size of the storage database file physically allocated in bytes.",
+        storage,
+    );
 }

@@ -31,6 +31,7 @@ async fn recording(rules: &str) -> (Cluster, TempDir) {
         max_age: 0,
         max_backups: 0,
         compression: Compression::None,
+        truncation: None,
     };
     let policy = policy(scratch.path(), rules);
     let cluster = Cluster::start_with(|config| {
@@ -174,6 +175,8 @@ async fn a_webhook_gets_lists_of_events() {
         batch_size: 2,
         batch_wait: Duration::from_secs(30),
         initial_backoff: Duration::from_millis(1),
+        throttle: Some((10.0, 15.0)),
+        truncation: None,
     };
     let policy = policy(scratch.path(), "- {level: Metadata, verbs: [delete]}\n");
     let cluster = Cluster::start_with(|config| {

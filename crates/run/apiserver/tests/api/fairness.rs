@@ -78,6 +78,12 @@ async fn first_objects_are_kept_and_answers_name_them() {
     let text = String::from_utf8_lossy(&dump.body).into_owned();
     assert!(text.starts_with("PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, "), "{text}");
     assert!(text.contains("\nworkload-low, "), "{text}");
+    // The request that asks is one of those that run.
+    let dump = cluster.get("/debug/api_priority_and_fairness/dump_requests").await;
+    let text = String::from_utf8_lossy(&dump.body).into_owned();
+    let row: Vec<&str> = text.lines().nth(1).unwrap_or_default().split(',').map(str::trim).collect();
+    assert_eq!(row[..5], ["exempt", "exempt", "-1", "-1", ""], "{text}");
+    assert_eq!(row[6..9], ["1", "0", "0s"], "{text}");
 }
 
 /// Somebody who may do everything but is no exception.
@@ -168,4 +174,30 @@ async fn who_waits_too_long_is_turned_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_limits_hold_without_levels() {
     refused(Gate::Off).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_count_for_no_limit_without_levels() {
+    let cluster = Cluster::start_with(|config| {
+        config.limits.max_requests_inflight = 1;
+        config.limits.priority_and_fairness = Gate::Off;
+    })
+    .await;
+    let user = worker(&cluster).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let watch = cluster.open(user.clone(), Method::GET, &format!("{maps}?watch=true"), &[], None).await;
+    assert_eq!(watch.status(), 200);
+    assert_eq!(cluster.ask_as(user, Method::GET, maps, &[], None).await.code, 200);
+    drop(watch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_in_no_group_belongs_to_the_last_schema() {
+    let cluster = Cluster::start().await;
+    let stranger = User { name: "stranger".to_owned(), ..User::default() };
+    let answer = cluster.ask_as(stranger, Method::GET, "/api/v1/nodes", &[], None).await;
+    assert_eq!(answer.code, 403);
+    let last = cluster.get(&format!("{GROUP}/flowschemas/catch-all")).await.json();
+    let uid = last["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    assert_eq!(answer.headers["x-kubernetes-pf-flowschema-uid"], *uid);
 }

@@ -99,6 +99,7 @@ impl Cluster {
         let gated = config.limits.priority_and_fairness == Gate::On && !quiet;
         let shutdown = CancellationToken::new();
         let server = Server::start(config, shutdown.clone()).await.expect("the server starts");
+        server.describe(vec![("goaway-chance".to_owned(), "0".to_owned())]);
         let cluster = Self { server, folder, authority, shutdown };
         if gated {
             cluster.settled().await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use plimsoll_meta::field::FieldError;
+use plimsoll_meta::field::{FieldError, Path};
 
 use super::{service_change, service_rules, stored};
 use crate::access::{Access, Fill};
@@ -13,6 +13,7 @@ use crate::kind::{Kind, Subresource};
 use crate::names;
 use crate::report::Report;
 use crate::strategy::Strategy;
+use crate::warnings;
 
 pub(super) const SERVICE: Kind = Kind {
     kind: "Service",
@@ -104,14 +105,23 @@ impl Strategy for Service {
 
     fn warnings(&self, service: &Value) -> Vec<String> {
         let mut warnings = Vec::new();
+        let hints = "service.kubernetes.io/topology-aware-hints";
+        if service["metadata"]["annotations"].get(hints).is_some() {
+            warnings.push(format!(
+                "annotation {hints} is deprecated, please use service.kubernetes.io/topology-mode instead"
+            ));
+        }
+        warn_of_addresses(service, &mut warnings);
         if service.text("spec.type") == "ExternalName" && !service.list("spec.externalIPs").is_empty() {
             warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
         }
-        if service.text("spec.clusterIP") == "None" && service.text("spec.sessionAffinity") == "ClientIP" {
-            warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+        if service.text("spec.type") != "ExternalName" && !service.text("spec.externalName").is_empty() {
+            warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
         }
-        if !service.text("spec.loadBalancerIP").is_empty() {
-            warnings.push("spec.loadBalancerIP is deprecated, not all load balancers honor it".to_owned());
+        if service.text("spec.trafficDistribution") == "PreferClose" {
+            warnings.push(
+                "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned(),
+            );
         }
         warnings
     }
@@ -121,6 +131,46 @@ impl Strategy for Service {
             ("spec.clusterIP", service.text("spec.clusterIP").to_owned()),
             ("spec.type", service.text("spec.type").to_owned()),
         ]
+    }
+}
+
+fn warn_of_addresses(service: &Value, told: &mut Vec<String>) {
+    let spec = Path::root("spec");
+    let texts =
+        |list: &str| service.list(list).iter().filter_map(Value::as_str).enumerate().collect::<Vec<_>>();
+    let headless = service.text("spec.type") == "ClusterIP" && service.text("spec.clusterIP") == "None";
+    let external = !service.list("spec.externalIPs").is_empty();
+    if !headless {
+        let at = spec.child("clusterIPs");
+        told.extend(
+            texts("spec.clusterIPs").iter().filter_map(|(place, ip)| warnings::ip(ip, &at.index(*place))),
+        );
+    } else {
+        if !service.text("spec.loadBalancerIP").is_empty() {
+            told.push("spec.loadBalancerIP is ignored for headless services".to_owned());
+        }
+        if external {
+            told.push("spec.externalIPs is ignored for headless services".to_owned());
+        }
+        if service.text("spec.sessionAffinity") == "ClientIP" {
+            told.push("spec.SessionAffinity is ignored for headless services".to_owned());
+        }
+    }
+    let at = spec.child("externalIPs");
+    told.extend(
+        texts("spec.externalIPs").iter().filter_map(|(place, ip)| warnings::ip(ip, &at.index(*place))),
+    );
+    if external && !headless && service.text("spec.type") != "ExternalName" {
+        told.push(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
+        );
+    }
+    if let Some(ip) = service.at("spec.loadBalancerIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()) {
+        told.extend(warnings::ip(ip, &spec.child("loadBalancerIP")));
+    }
+    let at = spec.child("loadBalancerSourceRanges");
+    for (place, range) in texts("spec.loadBalancerSourceRanges") {
+        told.extend(warnings::network(range, &at.index(place)));
     }
 }
 
