@@ -1,6 +1,7 @@
 //! A server with files of its own, and a client that sees codes and headers.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
@@ -15,7 +16,7 @@ use tower::ServiceExt;
 /// A running server; stops when it is dropped.
 pub(crate) struct Cluster {
     pub(crate) server: Server,
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
     pub(crate) authority: Authority,
     shutdown: CancellationToken,
 }
@@ -54,7 +55,12 @@ impl Cluster {
 
     /// A server whose configuration is changed by `adjust` before it starts.
     pub(crate) async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().expect("a scratch folder");
+        Self::start_in(Arc::new(tempfile::tempdir().expect("a scratch folder")), adjust).await
+    }
+
+    /// A server with the files that an earlier one left. That one must have been run by another runtime,
+    /// which is gone: what a server follows it follows to the end of its process.
+    pub(crate) async fn start_in(folder: Arc<TempDir>, adjust: impl FnOnce(&mut Config)) -> Self {
         let path = |name: &str| folder.path().join(name);
         let authority = Authority::ensure(folder.path(), "ca", "test-ca").expect("an authority");
         let request = plimsoll_pki::Request {

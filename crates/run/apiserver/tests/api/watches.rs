@@ -1,7 +1,10 @@
 //! Watches: where they begin, what they tell, how they end.
 
+use std::sync::Arc;
+
 use http::Method;
 use http_body_util::BodyExt;
+use plimsoll_store::{Options, Store};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Cluster, admin};
@@ -53,6 +56,50 @@ async fn history_is_told_from_the_version_on() {
     let old =
         format!("/api/v1/watch/namespaces/default/configmaps/a?timeoutSeconds=1&resourceVersion={version}");
     assert_eq!(seen(&events(&cluster.get(&old).await)), ["MODIFIED a"]);
+}
+
+/// Runs a server's life in a runtime of its own, and ends all of it.
+fn lifetime<T>(life: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(life)
+}
+
+#[test]
+fn a_remembered_version_outlives_the_server() {
+    let watch = |version: &str| format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={version}");
+    let (folder, version, before) = lifetime(async {
+        let cluster = Cluster::start().await;
+        let version = history(&cluster).await;
+        let before = events(&cluster.get(&watch(&version)).await);
+        (Arc::clone(&cluster.folder), version, before)
+    });
+    let again = || Cluster::start_in(Arc::clone(&folder), |_| {});
+    lifetime(async {
+        let cluster = again().await;
+        cluster.post(MAPS, json!({"metadata": {"name": "c"}})).await;
+        let after = events(&cluster.get(&watch(&version)).await);
+        assert_eq!(seen(&after), ["ADDED b", "MODIFIED a", "DELETED b", "ADDED c"]);
+        assert_eq!(after[..3], before, "the same objects at the same versions");
+        let chosen = events(&cluster.get(&format!("{}&labelSelector=x%3D1", watch(&version))).await);
+        assert_eq!(seen(&chosen), ["DELETED a"], "states before a change are remembered, too");
+    });
+    lifetime(async {
+        let store = Store::open(&folder.path().join("store"), Options::default()).expect("the store");
+        store.compact(store.revision()).await.expect("a compaction");
+    });
+    // What is compacted away is said to be gone, and a list begins anew.
+    lifetime(async {
+        let cluster = again().await;
+        let late = events(&cluster.get(&watch(&version)).await);
+        assert_eq!(seen(&late), ["ERROR "]);
+        let status = &late[0]["object"];
+        assert_eq!((&status["code"], &status["reason"]), (&json!(410), &json!("Expired")), "{status}");
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(message.starts_with(&format!("too old resource version: {version} (")), "{message}");
+        let list = cluster.get(MAPS).await.json();
+        let version = list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+        cluster.delete(&format!("{MAPS}/c")).await;
+        assert_eq!(seen(&events(&cluster.get(&watch(&version)).await)), ["DELETED c"]);
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
