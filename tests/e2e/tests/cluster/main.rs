@@ -15,6 +15,7 @@ mod kubectl;
 mod looks;
 mod network;
 mod nodes;
+mod operators;
 mod pods;
 mod refusals;
 mod restart;
@@ -61,6 +62,7 @@ macro_rules! table {
 /// Long ones first, so that the last ones to run are short.
 const CASES: &[Case<Shared>] = table! {
     restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
+    operators: they_outlive_a_restart_of_the_server;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
     charts: a_release_lives_from_install_to_uninstall;
