@@ -7,6 +7,7 @@
 mod client;
 mod connect;
 mod error;
+mod pinned;
 mod trust;
 
 pub use client::Remote;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -10,6 +11,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::RemoteError;
+use crate::pinned::Pinned;
 
 /// Who vouches for a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +47,9 @@ pub fn client_tls(
         .map_err(unusable)?;
     let builder = match authorities {
         Authorities::System => builder.with_platform_verifier().map_err(unusable)?,
-        Authorities::Bundle(pem) => builder.with_root_certificates(roots(pem)?),
+        Authorities::Bundle(pem) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned(pem, &provider)?))
+        }
         Authorities::Anybody => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
         }
@@ -63,19 +67,23 @@ fn unusable(error: impl std::fmt::Display) -> RemoteError {
     RemoteError::Unusable(error.to_string())
 }
 
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RemoteError> {
+pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RemoteError> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(unusable)
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, RemoteError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in chain(pem)? {
-        roots.add(certificate).map_err(unusable)?;
-    }
-    if roots.is_empty() {
+/// A verifier that takes a bundle's word.
+pub(crate) fn pinned(bundle: &[u8], provider: &Arc<CryptoProvider>) -> Result<Pinned, RemoteError> {
+    let certificates = chain(bundle)?;
+    if certificates.is_empty() {
         return Err(unusable("unable to load root certificates: unable to parse bytes as PEM block"));
     }
-    Ok(roots)
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(unusable)?;
+    }
+    let authorities =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    Ok(Pinned { authorities: authorities.map_err(unusable)?, certificates })
 }
 
 /// Takes any certificate, yet wants proof that its key is there.
