@@ -30,7 +30,9 @@ function text(stream) {
 const path = `/api/v1/namespaces/${namespace}/configmaps`;
 const seen = [];
 let lost = 0;
-const informer = k8s.makeInformer(config, path, () => core.listNamespacedConfigMap({ namespace }), 'by=node');
+const labelSelector = 'by=node';
+const list = () => core.listNamespacedConfigMap({ namespace, labelSelector });
+const informer = k8s.makeInformer(config, path, list, labelSelector);
 for (const verb of ['add', 'update', 'delete']) {
   informer.on(verb, (map) => seen.push(`${verb} ${map.metadata.name}`));
 }

@@ -62,5 +62,5 @@ try:
     maps.get(name="nobody", namespace=namespace)
     raise AssertionError("there is no such map")
 except dynamic.exceptions.NotFoundError as error:
-    assert error.summary().startswith("404"), error
+    assert error.status == 404, error
 print("done", flush=True)
