@@ -176,7 +176,7 @@ async fn other(
     let wanted = Attributes { verb: &verb, path: &asked.path, ..Attributes::default() };
     authorize::require(api, &asked.user, &wanted).await?;
     if let Some(extension) = extension(api, &asked.path) {
-        return aggregate::proxy::serve(api, &extension, &asked.user, request).await;
+        return Ok(aggregate::proxy::serve(api, &extension, &asked.user, request).await);
     }
     if asked.method != Method::GET && asked.method != Method::HEAD {
         return Err(Status::method_not_allowed("", "", asked.method.as_str()));
@@ -251,7 +251,7 @@ async fn resource(
     };
     authorize::require(api, &asked.user, &wanted).await?;
     if let Some(extension) = api.aggregator.find(&target.group, &target.version) {
-        return aggregate::proxy::serve(api, &extension, &asked.user, request).await;
+        return Ok(aggregate::proxy::serve(api, &extension, &asked.user, request).await);
     }
     let kind = registry::kind(api, &target)?;
     let lasting = (!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned());

@@ -11,6 +11,7 @@ use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::backends::Backends;
 use super::{Extension, discovery, proxy};
 use crate::connect::endpoints;
 use crate::object;
@@ -40,10 +41,11 @@ impl Finding {
     }
 }
 
-/// Checks all extension servers when one changes and now and then, until shutdown.
+/// Checks all extension servers when one or what is behind it changes and now and then, until shutdown.
 pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     loop {
         let extensions = api.aggregator.extensions();
+        let mut backends = Backends::watch(&api.store, &extensions);
         let mut all_good = true;
         for extension in extensions.values() {
             let finding = check(&api, extension).await;
@@ -60,6 +62,7 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
         };
         tokio::select! {
             () = api.aggregator.changed.notified() => {}
+            () = backends.changed() => {}
             () = again => {}
             () = shutdown.cancelled() => return,
         }

@@ -5,6 +5,7 @@
 //! ([`discovery`]). Every group version of this server's own has an APIService, too ([`local`]).
 
 pub(crate) mod availability;
+mod backends;
 pub(crate) mod discovery;
 pub(crate) mod local;
 pub(crate) mod proxy;

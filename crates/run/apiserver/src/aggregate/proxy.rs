@@ -1,12 +1,11 @@
 //! Requests that an extension server answers.
 
-use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Request, Response};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use plimsoll_meta::status::Status;
 
 use super::Extension;
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{self, RequestBody, ResponseBody};
 use crate::reach::service_endpoint;
 use crate::server::Api;
 use crate::tunnel::{self, Destination};
@@ -39,24 +38,42 @@ const NAME: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'}');
 
-/// Sends the request on in the name of its user.
+/// Sends the request on in the name of its user. Where nobody answers, the answer is a text as upstream's is, so
+/// that clients find their own words for it.
 pub(crate) async fn serve(
     api: &Api,
     extension: &Extension,
     user: &User,
+    request: Request<RequestBody>,
+) -> Response<ResponseBody> {
+    forwarded(api, extension, user, request).await.unwrap_or_else(|(code, why)| {
+        let mut response = Response::new(body::full(format!("{why}\n")));
+        *response.status_mut() = code;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    })
+}
+
+async fn forwarded(
+    api: &Api,
+    extension: &Extension,
+    user: &User,
     mut request: Request<RequestBody>,
-) -> Result<Response<ResponseBody>, Status> {
-    let unavailable = || Status::unavailable("service unavailable");
+) -> Result<Response<ResponseBody>, (StatusCode, String)> {
+    let unavailable = || (StatusCode::SERVICE_UNAVAILABLE, "service unavailable".to_owned());
     if !extension.available {
         return Err(unavailable());
     }
-    let reach = extension.reach.as_ref().map_err(Status::internal)?;
+    let reach = extension.reach.as_ref().map_err(|why| (StatusCode::INTERNAL_SERVER_ERROR, why.clone()))?;
     let address = service_endpoint(&api.store, &extension.namespace, &extension.service, extension.port)
         .map_err(|_| unavailable())?;
     introduce(request.headers_mut(), user);
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let destination = Destination { address, tls: Some(extension.host()), path };
-    tunnel::forward(&reach.streams, destination, request).await
+    let answer = tunnel::forward(&reach.streams, destination, request).await;
+    answer.map_err(|status| (StatusCode::SERVICE_UNAVAILABLE, status.message))
 }
 
 impl Extension {

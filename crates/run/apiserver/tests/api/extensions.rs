@@ -117,7 +117,8 @@ async fn a_group_is_served_by_another_server_once_that_answers() {
     assert_eq!(missing["message"], "service/api in \"wardle\" is not present");
     let path = "/apis/wardle.example.com/v1/namespaces/a/flunders/x?pretty=1";
     let refused = cluster.get(path).await;
-    assert_eq!((refused.code, refused.message()), (503, "service unavailable".to_owned()));
+    assert_eq!((refused.code, &refused.body[..]), (503, &b"service unavailable\n"[..]));
+    assert_eq!(refused.headers["content-type"], "text/plain; charset=utf-8");
 
     let spec =
         json!({"metadata": {"name": "api"}, "spec": {"ports": [{"port": 443, "targetPort": bound.port()}]}});
@@ -130,6 +131,8 @@ async fn a_group_is_served_by_another_server_once_that_answers() {
     let slices = "/apis/discovery.k8s.io/v1/namespaces/wardle/endpointslices";
     assert_eq!(cluster.post(slices, slice).await.code, 201);
     condition(&cluster, "v1.wardle.example.com", "Passed").await;
+    // The server follows its own verdicts.
+    cluster.until(async || cluster.get(path).await.code == 200).await;
 
     let ann = User::authenticated("ann", &["system:masters"]);
     let headers = [("x-remote-user", "eve"), ("authorization", "Bearer x")];
@@ -162,4 +165,12 @@ async fn a_group_is_served_by_another_server_once_that_answers() {
         (&version["freshness"], &version["resources"][0]["resource"]),
         (&json!("Current"), &json!("flunders"))
     );
+
+    // What is behind it is watched: nobody waits for the next round of checks, half a minute away.
+    let begun = Instant::now();
+    assert_eq!(cluster.delete(&format!("{slices}/api-1")).await.code, 200);
+    let gone = condition(&cluster, "v1.wardle.example.com", "MissingEndpoints").await;
+    assert_eq!(gone["status"], "False");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    cluster.until(async || cluster.get(path).await.code == 503).await;
 }
