@@ -9,6 +9,7 @@ mod changes;
 mod charts;
 mod clients;
 mod customs;
+mod extensions;
 mod images;
 mod instance;
 mod kubectl;
@@ -63,6 +64,7 @@ macro_rules! table {
 const CASES: &[Case<Shared>] = table! {
     restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
     operators: they_outlive_a_restart_of_the_server;
+    extensions: an_extension_server_serves_its_group;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
     charts: a_release_lives_from_install_to_uninstall;
