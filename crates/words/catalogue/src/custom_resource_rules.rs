@@ -7,7 +7,7 @@ use plimsoll_meta::field::Path;
 use plimsoll_meta::name;
 
 use crate::access::Access;
-use crate::report::{IMMUTABLE, Report, names_of};
+use crate::report::{Report, names_of};
 use crate::webhook;
 
 pub(crate) fn check(object: &Value, report: &mut Report) {
@@ -270,11 +270,7 @@ pub(crate) fn check_update(new: &Value, old: &Value, report: &mut Report) {
     }
     fields.push("names.plural");
     for field in fields {
-        let path = format!("spec.{field}");
-        if new.at(&path) != old.at(&path) {
-            let value = new.at(&path).cloned().unwrap_or(Value::Null);
-            report.invalid(&crate::report::dotted(&path), value, IMMUTABLE);
-        }
+        report.immutable(new, old, &format!("spec.{field}"));
     }
     let state = |object: &Value| object.map("metadata.annotations").get(APPROVAL).cloned();
     if state(new) != state(old) {

@@ -143,8 +143,9 @@ impl Report {
     /// A field may not differ from what it was.
     pub(crate) fn immutable(&mut self, new: &Value, old: &Value, path: &str) {
         if new.at(path) != old.at(path) {
-            let value = new.at(path).cloned().unwrap_or(Value::Null);
-            self.invalid(&dotted(path), value, IMMUTABLE);
+            // Text that is gone is empty text.
+            let gone = if old.at(path).is_some_and(Value::is_string) { "".into() } else { Value::Null };
+            self.invalid(&dotted(path), new.at(path).cloned().unwrap_or(gone), IMMUTABLE);
         }
     }
 }

@@ -113,6 +113,25 @@ impl Strategy for Secret {
     fn fields(&self, secret: &Value) -> Vec<(&'static str, String)> {
         vec![("type", secret.text("type").to_owned())]
     }
+
+    fn warnings(&self, secret: &Value) -> Vec<String> {
+        match secret.text("type") {
+            "kubernetes.io/tls" => missing_pem(secret).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Certificate and key are PEM, or TLS will not work with them.
+fn missing_pem(secret: &Value) -> Option<String> {
+    let has_block = |key: &str| {
+        let text = secret.map("data").get(key).and_then(Value::as_str).unwrap_or("");
+        let bytes = STANDARD.decode(text).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains("-----BEGIN ")
+    };
+    let missing =
+        [("tls.crt", "certificate"), ("tls.key", "key")].into_iter().find(|(key, _)| !has_block(key));
+    missing.map(|(_, noun)| format!("tls: failed to find any PEM data in {noun} input"))
 }
 
 /// All values of an object together.

@@ -286,3 +286,19 @@ fn pods_keep_their_priority_and_namespaces_their_phase() {
         ["status.Phase: Invalid value: \"Odd\": may only be 'Active' if `deletionTimestamp` is empty"]
     );
 }
+
+#[test]
+fn text_that_is_gone_is_shown_as_empty() {
+    let class = json!({"metadata": {"namespace": null}, "spec": {"controller": "a.b/c"}});
+    let (_, errors) =
+        update("networking.k8s.io", "ingressclasses", &class, &json!({"spec": {"controller": null}}), None);
+    assert_eq!(errors[0], "spec.controller: Invalid value: \"\": field is immutable");
+}
+
+#[test]
+fn secrets_without_pem_are_warned_of() {
+    let secret = |certificate: &str| json!({"type": "kubernetes.io/tls", "data": {"tls.crt": certificate, "tls.key": ""}});
+    let warnings = |certificate: &str| kind("", "secrets").strategy.warnings(&secret(certificate));
+    assert_eq!(warnings("YQ=="), ["tls: failed to find any PEM data in certificate input"]);
+    assert_eq!(warnings("LS0tLS1CRUdJTiBYLS0tLS0="), ["tls: failed to find any PEM data in key input"]);
+}
