@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 use plimsoll_meta::field::FieldError;
 
 use crate::access::{Access, Fill};
-use crate::admission_rules;
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
 use crate::report::Report;
 use crate::strategy::Strategy;
 use crate::webhook;
+use crate::{admission_policy_rules, admission_rules};
 
 /// The rows in the order of discovery.
 pub(crate) const KINDS: &[Kind] = &[
@@ -49,7 +49,7 @@ const MUTATING_POLICY: Kind = Kind {
         column::AGE,
     ],
     generation: Generation::Spec,
-    strategy: &Policy,
+    strategy: &Policy { mutating: true },
     ..BASE
 };
 
@@ -61,7 +61,7 @@ const MUTATING_POLICY_BINDING: Kind = Kind {
     storage: stored("/registry/mutatingadmissionpolicybindings"),
     columns: BINDING_COLUMNS,
     generation: Generation::Spec,
-    strategy: &Binding,
+    strategy: &Binding { mutating: true },
     ..BASE
 };
 
@@ -93,7 +93,7 @@ const VALIDATING_POLICY: Kind = Kind {
         column::AGE,
     ],
     generation: Generation::Spec,
-    strategy: &Policy,
+    strategy: &Policy { mutating: false },
     ..BASE
 };
 
@@ -105,7 +105,7 @@ const VALIDATING_POLICY_BINDING: Kind = Kind {
     storage: stored("/registry/validatingadmissionpolicybindings"),
     columns: BINDING_COLUMNS,
     generation: Generation::Spec,
-    strategy: &Binding,
+    strategy: &Binding { mutating: false },
     ..BASE
 };
 
@@ -168,12 +168,31 @@ impl Strategy for Webhooks {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
-        admission_rules::check_webhooks(object, self.mutating, &mut report);
+        admission_rules::check_webhooks(object, None, self.mutating, &mut report);
+        report.into_errors()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        admission_rules::check_webhooks(new, Some(old), self.mutating, &mut report);
         report.into_errors()
     }
 }
 
-struct Policy;
+struct Policy {
+    mutating: bool,
+}
+
+impl Policy {
+    fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut report = Report::new();
+        match self.mutating {
+            true => admission_policy_rules::check_mutating(object, old, &mut report),
+            false => admission_policy_rules::check_validating(object, old, &mut report),
+        }
+        report.into_errors()
+    }
+}
 
 impl Strategy for Policy {
     fn default(&self, object: &mut Value) {
@@ -185,13 +204,20 @@ impl Strategy for Policy {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut report = Report::new();
-        admission_rules::check_policy(object, &mut report);
-        report.into_errors()
+        self.check(object, None)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        match subresource {
+            None => self.check(new, Some(old)),
+            Some(_) => admission_policy_rules::check_status(new),
+        }
     }
 }
 
-struct Binding;
+struct Binding {
+    mutating: bool,
+}
 
 impl Strategy for Binding {
     fn default(&self, object: &mut Value) {
@@ -203,7 +229,7 @@ impl Strategy for Binding {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
-        admission_rules::check_binding(object, &mut report);
+        admission_policy_rules::check_binding(object, self.mutating, &mut report);
         report.into_errors()
     }
 }

@@ -1,5 +1,5 @@
-//! What is wrong with webhook configurations and admission policies (upstream:
-//! `pkg/apis/admissionregistration/validation`). Whether CEL expressions compile is not seen here.
+//! What is wrong with webhook configurations (upstream: `pkg/apis/admissionregistration/validation`), and what
+//! policies share with them. Whether CEL expressions compile is not seen here.
 
 use std::collections::BTreeSet;
 
@@ -13,32 +13,77 @@ use crate::label_selector;
 use crate::report::{Report, names_of};
 use crate::webhook;
 
-/// All webhooks of a configuration.
-pub(crate) fn check_webhooks(object: &Value, mutating: bool, report: &mut Report) {
-    let hooks = object.list("webhooks");
-    for (at, hook) in hooks.iter().enumerate() {
-        let path = Path::root("webhooks").index(at);
-        check_webhook(hook, mutating, &path, report);
-        let name = hook.text("name");
-        if !name.is_empty() && names_of(&hooks[..at]).any(|other| other == name) {
-            report.duplicate(&path.child("name"), name);
+/// What a configuration may go on doing, because it did it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tolerance {
+    /// Side effects that dry runs cannot avoid.
+    effects: bool,
+    /// Reviews in versions that are not known here.
+    versions: bool,
+    /// Names that several webhooks have.
+    names: bool,
+    /// Selectors with values that no label can have.
+    values: bool,
+    /// Conditions as they are.
+    conditions: bool,
+}
+
+const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
+
+impl Tolerance {
+    fn of(object: &Value, old: Option<&Value>) -> Self {
+        let hooks = old.map(|old| old.list("webhooks")).unwrap_or_default();
+        let conditions = |object: &Value| -> Vec<Value> {
+            object.list("webhooks").iter().map(|hook| hook["matchConditions"].clone()).collect()
+        };
+        Self {
+            effects: hooks.iter().any(|hook| !EFFECTS[..2].contains(&hook.text("sideEffects"))),
+            versions: hooks.iter().any(|hook| {
+                let versions = hook.texts("admissionReviewVersions");
+                !versions.is_empty() && !versions.iter().any(|version| ["v1", "v1beta1"].contains(version))
+            }),
+            names: (0..hooks.len()).any(|at| is_repeated(hooks, at)),
+            values: hooks.iter().flat_map(selectors).any(|(_, selector)| !label_selector::is_valid(selector)),
+            conditions: old.is_some_and(|old| conditions(old) == conditions(object)),
         }
     }
 }
 
-fn check_webhook(hook: &Value, mutating: bool, path: &Path, report: &mut Report) {
+fn is_repeated(hooks: &[Value], at: usize) -> bool {
+    let name = hooks[at].text("name");
+    !name.is_empty() && names_of(&hooks[..at]).any(|other| other == name)
+}
+
+fn selectors(hook: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    ["namespaceSelector", "objectSelector"].into_iter().filter_map(|field| Some((field, hook.at(field)?)))
+}
+
+/// All webhooks of a configuration; `old` is its state before an update.
+pub(crate) fn check_webhooks(object: &Value, old: Option<&Value>, mutating: bool, report: &mut Report) {
+    let hooks = object.list("webhooks");
+    let tolerance = Tolerance::of(object, old);
+    for (at, hook) in hooks.iter().enumerate() {
+        let path = Path::root("webhooks").index(at);
+        check_webhook(hook, tolerance, mutating, &path, report);
+        if !tolerance.names && is_repeated(hooks, at) {
+            report.duplicate(&path.child("name"), hook.text("name"));
+        }
+    }
+}
+
+fn check_webhook(hook: &Value, tolerance: Tolerance, mutating: bool, path: &Path, report: &mut Report) {
     check_qualified(hook.text("name"), &path.child("name"), report);
     for (at, rule) in hook.list("rules").iter().enumerate() {
         check_rule(rule, &path.child("rules").index(at), report);
     }
     report.choice_if_set(hook, "failurePolicy", path, &["Fail", "Ignore"]);
     report.choice_if_set(hook, "matchPolicy", path, &["Equivalent", "Exact"]);
-    let effects = ["None", "NoneOnDryRun"];
+    let effects = if tolerance.effects { &EFFECTS[..] } else { &EFFECTS[..2] };
     match hook.at("sideEffects") {
         None => {
             report.required(&path.child("sideEffects"), format!("must specify one of {}", effects.join(", ")))
         }
-        Some(_) => report.choice_if_set(hook, "sideEffects", path, &effects),
+        Some(_) => report.choice_if_set(hook, "sideEffects", path, effects),
     }
     if let Some(seconds) = hook.int("timeoutSeconds")
         && !(1..=30).contains(&seconds)
@@ -46,10 +91,13 @@ fn check_webhook(hook: &Value, mutating: bool, path: &Path, report: &mut Report)
         let message = "the timeout value must be between 1 and 30 seconds";
         report.invalid(&path.child("timeoutSeconds"), seconds, message);
     }
-    for field in ["namespaceSelector", "objectSelector"] {
-        if let Some(selector) = hook.at(field) {
-            label_selector::check(selector, &path.child(field), report);
-        }
+    for (field, selector) in selectors(hook) {
+        let mut found = Report::new();
+        label_selector::check(selector, &path.child(field), &mut found);
+        let is_value = |field: &str| field.contains("].values[");
+        report.extend(
+            found.into_errors().into_iter().filter(|error| !tolerance.values || !is_value(&error.field)),
+        );
     }
     if mutating {
         report.choice_if_set(hook, "reinvocationPolicy", path, &["IfNeeded", "Never"]);
@@ -59,9 +107,16 @@ fn check_webhook(hook: &Value, mutating: bool, path: &Path, report: &mut Report)
         &path.child("clientConfig"),
         report,
     );
-    check_conditions(hook.list("matchConditions"), &path.child("matchConditions"), report);
+    if !tolerance.conditions {
+        check_conditions(hook.list("matchConditions"), &path.child("matchConditions"), report);
+    }
     let versions = hook.list("admissionReviewVersions");
-    webhook::check_review_versions(versions, &path.child("admissionReviewVersions"), report);
+    webhook::check_review_versions(
+        versions,
+        !tolerance.versions,
+        &path.child("admissionReviewVersions"),
+        report,
+    );
 }
 
 /// A name with three segments at least.
@@ -80,7 +135,7 @@ fn check_qualified(text: &str, path: &Path, report: &mut Report) {
 }
 
 /// Which requests: operations, groups, versions, resources, scope.
-fn check_rule(rule: &Value, path: &Path, report: &mut Report) {
+pub(crate) fn check_rule(rule: &Value, path: &Path, report: &mut Report) {
     const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
     let operations = rule.texts("operations");
     report.need(rule, "operations", path);
@@ -119,6 +174,7 @@ fn check_resources(rule: &Value, path: &Path, report: &mut Report) {
     for (at, text) in resources.iter().enumerate() {
         if text.is_empty() {
             report.required(&path.index(at), "");
+            continue;
         }
         let Some((resource, sub)) = text.split_once('/') else { continue };
         if all_below.contains(resource) {
@@ -148,7 +204,8 @@ fn check_resources(rule: &Value, path: &Path, report: &mut Report) {
     }
 }
 
-fn check_conditions(conditions: &[Value], path: &Path, report: &mut Report) {
+/// Expressions that all must hold, by name.
+pub(crate) fn check_conditions(conditions: &[Value], path: &Path, report: &mut Report) {
     if conditions.len() > 64 {
         report.push(FieldError::too_many(path, conditions.len(), 64));
     }
@@ -165,139 +222,4 @@ fn check_conditions(conditions: &[Value], path: &Path, report: &mut Report) {
             }
         }
     }
-}
-
-/// A validating or mutating policy.
-pub(crate) fn check_policy(object: &Value, report: &mut Report) {
-    let null = Value::Null;
-    let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-    report.choice_if_set(spec, "failurePolicy", &path, &["Fail", "Ignore"]);
-    if let Some(kind) = spec.at("paramKind") {
-        report.need(kind, "apiVersion", &path.child("paramKind"));
-        report.need(kind, "kind", &path.child("paramKind"));
-    }
-    let constraints = path.child("matchConstraints");
-    match spec.at("matchConstraints") {
-        None => report.required(&constraints, ""),
-        Some(found) => {
-            check_match_resources(found, &constraints, report);
-            if found.list("resourceRules").is_empty() {
-                report.required(&constraints.child("resourceRules"), "");
-            }
-        }
-    }
-    check_conditions(spec.list("matchConditions"), &path.child("matchConditions"), report);
-    for (list, field) in
-        [("validations", "expression"), ("variables", "expression"), ("auditAnnotations", "valueExpression")]
-    {
-        for (at, entry) in spec.list(list).iter().enumerate() {
-            if entry.text(field).trim().is_empty() {
-                report
-                    .required(&path.child(list).index(at).child(field), format!("{field} is not specified"));
-            }
-        }
-    }
-    if object.text("kind") == "ValidatingAdmissionPolicy"
-        && spec.list("validations").is_empty()
-        && spec.list("auditAnnotations").is_empty()
-    {
-        let message = "validations or auditAnnotations must contain at least one item";
-        report.required(&path.child("validations"), message);
-        report.required(&path.child("auditAnnotations"), message);
-    }
-    if object.text("kind") == "MutatingAdmissionPolicy" {
-        check_mutations(spec, &path, report);
-    }
-}
-
-fn check_mutations(spec: &Value, path: &Path, report: &mut Report) {
-    report.choice(&path.child("reinvocationPolicy"), spec.text("reinvocationPolicy"), &["IfNeeded", "Never"]);
-    let mutations = spec.list("mutations");
-    if mutations.is_empty() {
-        report.required(&path.child("mutations"), "mutations must contain at least one item");
-    }
-    for (at, mutation) in mutations.iter().enumerate() {
-        let path = path.child("mutations").index(at);
-        let (kind, field) = match mutation.text("patchType") {
-            "" => {
-                report.required(&path.child("patchType"), "");
-                continue;
-            }
-            "ApplyConfiguration" => ("ApplyConfiguration", "applyConfiguration"),
-            "JSONPatch" => ("JSONPatch", "jsonPatch"),
-            other => {
-                report.not_supported(&path.child("patchType"), other, &["ApplyConfiguration", "JSONPatch"]);
-                continue;
-            }
-        };
-        if !mutation.has(field) {
-            report.required(&path.child(field), format!("must be specified when patchType is {kind}"));
-        }
-    }
-}
-
-fn check_match_resources(resources: &Value, path: &Path, report: &mut Report) {
-    report.choice_if_set(resources, "matchPolicy", path, &["Equivalent", "Exact"]);
-    for field in ["namespaceSelector", "objectSelector"] {
-        match resources.at(field) {
-            None => report.required(&path.child(field), ""),
-            Some(selector) => label_selector::check(selector, &path.child(field), report),
-        }
-    }
-    for list in ["resourceRules", "excludeResourceRules"] {
-        for (at, rule) in resources.list(list).iter().enumerate() {
-            check_rule(rule, &path.child(list).index(at), report);
-        }
-    }
-}
-
-/// What puts a policy into force.
-pub(crate) fn check_binding(object: &Value, report: &mut Report) {
-    let null = Value::Null;
-    let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
-    let policy = spec.text("policyName");
-    match policy {
-        "" => report.required(&path.child("policyName"), ""),
-        _ => report.rule(&path.child("policyName"), policy, name::is_dns1123_subdomain(policy)),
-    }
-    if let Some(reference) = spec.at("paramRef") {
-        check_param_ref(reference, &path.child("paramRef"), report);
-    }
-    if let Some(resources) = spec.at("matchResources") {
-        check_match_resources(resources, &path.child("matchResources"), report);
-    }
-    if object.text("kind") != "ValidatingAdmissionPolicyBinding" {
-        return;
-    }
-    let (actions, path) = (spec.texts("validationActions"), path.child("validationActions"));
-    if actions.is_empty() {
-        report.required(&path, "at least one validation action is required");
-    }
-    for (at, action) in actions.iter().enumerate() {
-        if !["Audit", "Deny", "Warn"].contains(action) {
-            report.not_supported(&path.index(at), *action, &["Audit", "Deny", "Warn"]);
-        }
-        if actions[..at].contains(action) {
-            report.duplicate(&path.index(at), *action);
-        }
-    }
-    if actions.contains(&"Deny") && actions.contains(&"Warn") {
-        let message = "must not contain both Deny and Warn (repeating the same validation failure information in the API \
-                       response and headers serves no purpose)";
-        report.invalid(&path, actions, message);
-    }
-}
-
-fn check_param_ref(reference: &Value, path: &Path, report: &mut Report) {
-    match (reference.text("name"), reference.at("selector")) {
-        ("", None) => report.required(path, "one of name or selector must be specified"),
-        ("", Some(selector)) => label_selector::check(selector, &path.child("selector"), report),
-        (name, None) => report.rule(&path.child("name"), name, name::is_path_segment(name)),
-        (_, Some(_)) => report.forbidden(&path.child("name"), "name and selector are mutually exclusive"),
-    }
-    report.choice(
-        &path.child("parameterNotFoundAction"),
-        reference.text("parameterNotFoundAction"),
-        &["Allow", "Deny"],
-    );
 }

@@ -222,16 +222,19 @@ fn check_given_names(names: &Value, path: &Path, report: &mut Report) {
             _ => label(field, text, report),
         }
     }
-    for list in ["shortNames", "categories"] {
-        for (at, text) in names.texts(list).iter().enumerate() {
-            if let Err(messages) = name::is_dns1035_label(text) {
-                report.invalid(&path.child(list).index(at), *text, messages.join(","));
-            }
-        }
-    }
+    check_labels(names, "shortNames", path, report);
     let (kind, list) = (names.text("kind"), names.text("listKind"));
     if !kind.is_empty() && kind == list {
         report.invalid(&path.child("listKind"), list, "kind and listKind may not be the same");
+    }
+    check_labels(names, "categories", path, report);
+}
+
+fn check_labels(names: &Value, list: &str, path: &Path, report: &mut Report) {
+    for (at, text) in names.texts(list).iter().enumerate() {
+        if let Err(messages) = name::is_dns1035_label(text) {
+            report.invalid(&path.child(list).index(at), *text, messages.join(","));
+        }
     }
 }
 
@@ -250,7 +253,7 @@ fn check_conversion(conversion: &Value, path: &Path, report: &mut Report) {
     if strategy == "Webhook" && reviews.is_empty() {
         report.required(&versions, "");
     } else if strategy == "Webhook" {
-        webhook::check_review_versions(reviews, &versions, report);
+        webhook::check_review_versions(reviews, true, &versions, report);
     } else if !reviews.is_empty() {
         report.forbidden(&versions, NOT_WEBHOOK);
     }
@@ -260,12 +263,8 @@ const NOT_WEBHOOK: &str = "should not be set when strategy is not set to Webhook
 
 /// Established definitions keep their names, and stored versions stay listed.
 pub(crate) fn check_update(new: &Value, old: &Value, report: &mut Report) {
-    let is_established = old
-        .list("status.conditions")
-        .iter()
-        .any(|condition| condition.text("type") == "Established" && condition.text("status") == "True");
     let mut fields = vec!["group"];
-    if is_established {
+    if is_established(old) {
         fields.extend(["scope", "names.kind"]);
     }
     fields.push("names.plural");
@@ -273,10 +272,33 @@ pub(crate) fn check_update(new: &Value, old: &Value, report: &mut Report) {
         report.immutable(new, old, &format!("spec.{field}"));
     }
     let state = |object: &Value| object.map("metadata.annotations").get(APPROVAL).cloned();
+    check_new_authorities(new, old, report);
     if state(new) != state(old) {
         check_approval(new, report);
     }
     check_stored_versions(new, report);
+}
+
+/// Once a definition is established, who converts its objects must be reachable with what is trusted.
+fn check_new_authorities(new: &Value, old: &Value, report: &mut Report) {
+    let bundle = |object: &Value| object.text("spec.conversion.webhook.clientConfig.caBundle").to_owned();
+    let (now, before) = (bundle(new), bundle(old));
+    let was_broken = !before.is_empty() && !webhook::has_authorities(&before);
+    if new.text("spec.conversion.strategy") == "Webhook"
+        && !now.is_empty()
+        && is_established(old)
+        && !was_broken
+    {
+        let path = Path::root("spec").child("conversion").child("webhookClientConfig").child("caBundle");
+        webhook::check_authorities(&now, &path, report);
+    }
+}
+
+fn is_established(object: &Value) -> bool {
+    object
+        .list("status.conditions")
+        .iter()
+        .any(|condition| condition.text("type") == "Established" && condition.text("status") == "True")
 }
 
 /// The part that other writers than users have.

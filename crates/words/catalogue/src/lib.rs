@@ -15,6 +15,7 @@ pub mod object_meta;
 pub mod verbs;
 
 mod addresses;
+mod admission_policy_rules;
 mod admission_registration;
 mod admission_rules;
 mod api_extensions;

@@ -1,5 +1,6 @@
 //! What the rows do, seen through the public interface, as tables.
 
+mod admission;
 mod columns;
 mod defaults;
 mod messages;
