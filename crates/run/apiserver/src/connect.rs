@@ -30,46 +30,66 @@ pub(crate) async fn serve(
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
+    let mut options = connection::options(kind, target, &asked.query);
     if target.subresource != "log" {
-        let mut options = connection::options(kind, target, &asked.query);
+        // What admission makes of the options is what happens.
         chain::action(api, asked, kind, target, Operation::Connect, &mut options).await?;
     }
+    let path = rest(options["path"].as_str().unwrap_or_default(), request.uri().query());
     let destination = match (kind.kind, target.subresource.as_str()) {
-        ("Node", "proxy") => node(api, target, &request)?,
-        ("Pod", "proxy") => pod(api, target, &request)?,
-        ("Service", "proxy") => service(api, target, &request)?,
-        ("Pod", action) => running(api, asked, kind, target, action).await?,
+        ("Node", "proxy") => node(api, target, path)?,
+        ("Pod", "proxy") => pod(api, target, path)?,
+        ("Service", "proxy") => service(api, target, path)?,
+        ("Pod", "log") => logs_of(api, asked, kind, target).await?,
+        ("Pod", action) => running(api, kind, target, action, &options).await?,
         _ => return Err(Status::no_such_path()),
     };
     tunnel::forward(&api.agents, destination, request).await
 }
 
-/// The agent of the pod's node, asked for one of its streams.
-async fn running(
+/// What the agent of the pod's node has of a container's output.
+async fn logs_of(
     api: &Api,
     asked: &Asked,
     kind: &'static Kind,
     target: &ResourcePath,
-    action: &str,
 ) -> Result<Destination, Status> {
+    let (pod, agent) = placed(api, kind, target).await?;
+    let container = container(&pod, asked.query.get("container"), &target.name)?;
+    let (namespace, name) = (&target.namespace, &target.name);
+    tunnel::agent(&agent, format!("/containerLogs/{namespace}/{name}/{container}{}", logs(asked)))
+}
+
+/// The agent of the pod's node, asked for one of its streams.
+async fn running(
+    api: &Api,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    action: &str,
+    options: &Value,
+) -> Result<Destination, Status> {
+    let (pod, agent) = placed(api, kind, target).await?;
+    let (namespace, name) = (&target.namespace, &target.name);
+    let path = match action {
+        "exec" | "attach" => {
+            let wanted = options["container"].as_str().unwrap_or_default();
+            let container = container(&pod, wanted, &target.name)?;
+            format!("/{action}/{namespace}/{name}/{container}{}", streams(options))
+        }
+        _ => format!("/portForward/{namespace}/{name}{}", ports(options)),
+    };
+    tunnel::agent(&agent, path)
+}
+
+/// A pod and the node that it is on.
+async fn placed(api: &Api, kind: &'static Kind, target: &ResourcePath) -> Result<(Value, Value), Status> {
     let pod = subresource::parent(api, kind, target).await?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)));
     }
     let agent = stored(api, "nodes", "", node).ok_or_else(|| Status::not_found("", "nodes", node))?;
-    let (namespace, name) = (&target.namespace, &target.name);
-    let container = || container(&pod, asked.query.get("container"), &target.name);
-    let path = match action {
-        "log" => format!("/containerLogs/{namespace}/{name}/{}{}", container()?, logs(asked)),
-        "exec" => format!("/exec/{namespace}/{name}/{}{}", container()?, streams(asked)),
-        "attach" => format!("/attach/{namespace}/{name}/{}{}", container()?, streams(asked)),
-        _ => format!(
-            "/portForward/{namespace}/{name}{}",
-            query(asked.query.all("ports").map(|port| ("port", port)))
-        ),
-    };
-    tunnel::agent(&agent, path)
+    Ok((pod, agent))
 }
 
 /// The container that is meant: named, annotated, or the only one.
@@ -131,10 +151,18 @@ fn logs(asked: &Asked) -> String {
 }
 
 /// PodExecOptions in the words of the agent's API.
-fn streams(asked: &Asked) -> String {
+fn streams(options: &Value) -> String {
     let flags = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
-    let flags = flags.into_iter().filter(|(name, _)| asked.query.flag(name)).map(|(_, theirs)| (theirs, "1"));
-    query(asked.query.all("command").map(|part| ("command", part)).chain(flags))
+    let flags = flags.into_iter().filter(|(name, _)| options[*name] == true).map(|(_, theirs)| (theirs, "1"));
+    let command = options["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    query(command.map(|part| ("command", part)).chain(flags))
+}
+
+/// PodPortForwardOptions in the same.
+fn ports(options: &Value) -> String {
+    let ports: Vec<String> =
+        options["ports"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+    query(ports.iter().map(|port| ("port", port.as_str())))
 }
 
 fn query<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
@@ -143,23 +171,22 @@ fn query<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
 }
 
-/// The rest of the path and the query, as the client sent them.
-fn rest(target: &ResourcePath, request: &Request<RequestBody>) -> String {
-    let path = if target.rest.is_empty() {
-        "/".to_owned()
-    } else {
-        utf8_percent_encode(&target.rest, PLAIN).to_string()
+/// A path behind a proxy, and the query as the client sent it.
+fn rest(path: &str, query: Option<&str>) -> String {
+    let path = match path.strip_prefix('/') {
+        Some(_) => utf8_percent_encode(path, PLAIN).to_string(),
+        None => format!("/{}", utf8_percent_encode(path, PLAIN)),
     };
-    match request.uri().query() {
+    match query {
         Some(query) => format!("{path}?{query}"),
         None => path,
     }
 }
 
-fn node(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> Result<Destination, Status> {
+fn node(api: &Api, target: &ResourcePath, path: String) -> Result<Destination, Status> {
     let name = target.name.split(':').next().unwrap_or_default();
     let node = stored(api, "nodes", "", name).ok_or_else(|| Status::not_found("", "nodes", name))?;
-    tunnel::agent(&node, rest(target, request))
+    tunnel::agent(&node, path)
 }
 
 /// `[SCHEME:]NAME[:PORT]`.
@@ -172,7 +199,7 @@ fn parts(name: &str) -> Option<(&str, &str, &str)> {
     }
 }
 
-fn pod(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> Result<Destination, Status> {
+fn pod(api: &Api, target: &ResourcePath, path: String) -> Result<Destination, Status> {
     let invalid = || Status::bad_request(format!("invalid pod request {:?}", target.name));
     let (scheme, name, port) = parts(&target.name).ok_or_else(invalid)?;
     let pod =
@@ -193,11 +220,7 @@ fn pod(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> Resu
             .and_then(|one| number(&one["containerPort"]))
             .ok_or_else(invalid)?,
     };
-    Ok(Destination {
-        address: SocketAddr::new(address, port),
-        tls: tls(scheme, address),
-        path: rest(target, request),
-    })
+    Ok(Destination { address: SocketAddr::new(address, port), tls: tls(scheme, address), path })
 }
 
 fn tls(scheme: &str, address: IpAddr) -> Option<String> {
@@ -208,7 +231,7 @@ fn number(value: &Value) -> Option<u16> {
     value.as_u64().and_then(|number| u16::try_from(number).ok())
 }
 
-fn service(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> Result<Destination, Status> {
+fn service(api: &Api, target: &ResourcePath, path: String) -> Result<Destination, Status> {
     let invalid = || Status::bad_request(format!("invalid service request {:?}", target.name));
     let (scheme, name, port) = parts(&target.name).ok_or_else(invalid)?;
     let service = stored(api, "services", &target.namespace, name)
@@ -232,7 +255,7 @@ fn service(api: &Api, target: &ResourcePath, request: &Request<RequestBody>) -> 
     let none = || Status::unavailable(format!("no endpoints available for service {:?}", target.name));
     let ends = endpoints(&api.store, &target.namespace, name, wanted["name"].as_str().unwrap_or_default())?;
     let chosen = if ends.is_empty() { return Err(none()) } else { ends[rand::random_range(0..ends.len())] };
-    Ok(Destination { address: chosen, tls: tls(scheme, chosen.ip()), path: rest(target, request) })
+    Ok(Destination { address: chosen, tls: tls(scheme, chosen.ip()), path })
 }
 
 /// Ready endpoints of a Service's port.
@@ -299,6 +322,18 @@ mod tests {
         ] {
             let found = container(&pod, wanted, "p").map_err(|status| status.message);
             assert_eq!(found.as_deref().map_err(String::as_str), expected);
+        }
+    }
+
+    #[test]
+    fn what_happens_is_what_the_options_say() {
+        let exec = json!({"command": ["sh", "-c", "a b"], "stdin": true, "stdout": false, "tty": true});
+        assert_eq!(streams(&exec), "?command=sh&command=-c&command=a%20b&input=1&tty=1");
+        assert_eq!(ports(&json!({"ports": [80, 81]})), "?port=80&port=81");
+        for (path, query, expected) in
+            [("/a b", Some("q=1"), "/a%20b?q=1"), ("", None, "/"), ("status", None, "/status")]
+        {
+            assert_eq!(rest(path, query), expected);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::address::Addresses;
 use crate::admit::Admission;
 use crate::admit::hooks::Hooks;
 use crate::admit::policies::Policies;
+use crate::admit::type_checking;
 use crate::aggregate::{Aggregator, availability};
 use crate::audit::Auditor;
 use crate::authenticators::Authenticators;
@@ -177,6 +178,7 @@ impl Server {
         let server = Self { api: Arc::new(api) };
         bootstrap::ensure(&server.api, &config).await?;
         lifecycle::start(&server.api, shutdown.clone());
+        type_checking::start(&server.api, shutdown.clone());
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::{self, ResponseBody};
 use crate::collection;
+use crate::custom::Present;
 use crate::frame::{Presenter, Stage};
 use crate::list_options::{ListOptions, Start, WatchOptions};
 use crate::metrics::Events as Sent;
@@ -31,6 +32,8 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A watch without `timeoutSeconds` ends after this time at the earliest, twice this at the latest.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(1800);
+/// A watch of objects whose definition changes tells what happened before during this time, and ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What waits is sent in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
 /// About what sending a piece costs. Events that come faster than all who watch them can be sent
@@ -83,6 +86,8 @@ struct Stream {
     bookmarks: bool,
     /// How many events were sent, to whomever.
     sent: Sent,
+    /// What defines the objects, if users do.
+    definition: Option<Present>,
     /// Rings for the next bookmark, and at the end.
     alarm: Pin<Box<Sleep>>,
     end: Instant,
@@ -130,7 +135,21 @@ impl Stream {
         let (present, bookmarks) = (present.into_iter(), options.bookmarks);
         let sent = presenter.api().metrics.events(kind);
         let last = now;
-        Ok(Self { presenter, selection, present, marked, watch, waiting, last, bookmarks, sent, alarm, end })
+        let definition = Present::of(&presenter.api().customs, kind);
+        Ok(Self {
+            presenter,
+            selection,
+            present,
+            marked,
+            watch,
+            waiting,
+            last,
+            bookmarks,
+            sent,
+            definition,
+            alarm,
+            end,
+        })
     }
 
     /// The next piece of the body; `None` ends it.
@@ -158,6 +177,11 @@ impl Stream {
                     }
                 },
                 () = shutdown.cancelled() => return None,
+                () = past(&mut self.definition) => {
+                    self.definition = None;
+                    self.end = self.end.min(Instant::now() + LAST_WORDS);
+                    self.alarm.as_mut().reset(self.end);
+                }
                 () = &mut self.alarm => {
                     let (now, revision) = (Instant::now(), watch.progress());
                     if now >= self.end {
@@ -231,6 +255,14 @@ fn pause(since: Duration, company: usize) -> Option<Duration> {
     let due = SENDING.saturating_mul(u32::try_from(company).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
     let left = due.saturating_sub(since);
     (left >= LEAST_PAUSE).then_some(left)
+}
+
+/// Returns when the objects are defined in another way, or not any more.
+async fn past(definition: &mut Option<Present>) {
+    match definition {
+        Some(definition) => definition.is_past().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// When to wake up next: for a bookmark, or to end.

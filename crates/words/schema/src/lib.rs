@@ -9,10 +9,12 @@ mod base64;
 mod builtin;
 mod decode;
 mod facts;
+mod props;
 mod time;
 
 pub use builtin::{builtin, definitions};
 pub use decode::{Decoded, Misfit, check, fit};
+pub use props::props;
 
 use std::collections::HashMap;
 

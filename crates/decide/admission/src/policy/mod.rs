@@ -14,6 +14,7 @@ mod expression;
 mod json;
 mod mutate;
 mod refusal;
+mod type_check;
 mod validate;
 
 #[cfg(test)]
@@ -26,4 +27,5 @@ pub use definition::{AuditAnnotation, Mutation, ParamKind, Policy, Validation};
 pub use expression::Expression;
 pub use mutate::{Mutator, PatchForm, matches, mutate};
 pub use refusal::{Denial, forbidden_by_mutating, forbidden_by_validating};
+pub use type_check::{MAX_TYPES, Typed, named_resources, type_check};
 pub use validate::{Decision, Judgement, judge};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Tolerance;
 use crate::prune::META_FIELDS;
 use crate::schema::Schema;
-use crate::{embedded, prune, validate};
+use crate::{embedded, prune, rules, validate};
 
 pub(super) fn check(path: &Path, schema: &Schema, tolerance: Tolerance) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -17,6 +17,20 @@ pub(super) fn check(path: &Path, schema: &Schema, tolerance: Tolerance) -> Vec<F
         tolerance,
         &mut errors,
     );
+    errors
+}
+
+/// What the rules of a schema have against the defaults in it.
+pub(super) fn hold_rules(path: &Path, props: &Value, is_root: bool) -> Vec<FieldError> {
+    let mut errors = rules::check_default(path, props, is_root);
+    for key in ["items", "additionalProperties"] {
+        if props[key].is_object() {
+            errors.extend(hold_rules(&path.child(key), &props[key], false));
+        }
+    }
+    for (name, property) in props["properties"].as_object().into_iter().flatten() {
+        errors.extend(hold_rules(&path.child("properties").key(name), property, false));
+    }
     errors
 }
 

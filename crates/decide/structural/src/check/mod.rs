@@ -111,7 +111,10 @@ fn version_schema(props: &Value, has_status: bool, tolerance: Tolerance, path: &
     } else {
         let found = structural(props, &at);
         if found.is_empty() {
-            let found = defaults::check(&at, &Schema::read(props), tolerance);
+            let mut found = defaults::check(&at, &Schema::read(props), tolerance);
+            if found.is_empty() {
+                found = defaults::hold_rules(&at, props, true);
+            }
             is_structural = found.is_empty();
             errors.extend(found);
         } else {

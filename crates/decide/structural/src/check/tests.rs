@@ -68,6 +68,15 @@ fn schemas_are_checked_with_upstreams_words() {
             vec![r#".properties[spec].default: Invalid value: {"a":1}: must not have unknown fields"#],
         ),
         (
+            spec(json!({"type": "string", "default": "y", "x-kubernetes-validations": [
+                {"rule": "self.size() > 1"}, {"rule": "self == oldSelf"}, {"rule": "self != oldSelf"},
+            ]})),
+            vec![
+                r#".properties[spec].default: Invalid value: "string": failed rule: self.size() > 1"#,
+                r#".properties[spec].default: Invalid value: "string": failed rule: self != oldSelf"#,
+            ],
+        ),
+        (
             json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
             vec![
                 ".properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",

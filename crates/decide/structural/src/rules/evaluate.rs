@@ -22,6 +22,13 @@ pub(super) fn check(node: &Node, path: &Path, value: &Value, old: Option<&Value>
     run.errors
 }
 
+/// What is wrong with a default, held against itself.
+pub(super) fn check_default(node: &Node, path: &Path, default: &Value) -> Vec<FieldError> {
+    let mut run = Run { budget: Budget::new(), errors: Vec::new() };
+    let _ended = run.node(node, path, Place { value: default, old: Some(default), past: None });
+    run.errors
+}
+
 /// No further rules are run.
 struct Ended;
 

@@ -57,6 +57,16 @@ impl Rules {
     }
 }
 
+/// What the rules of a schema find wrong with its own default, which counts as its predecessor, too; `path`
+/// is the place of the schema.
+pub(crate) fn check_default(path: &Path, props: &Value, is_root: bool) -> Vec<FieldError> {
+    let default = &props["default"];
+    match Node::of(props, is_root) {
+        Some(node) if !default.is_null() => evaluate::check_default(&node, &path.child("default"), default),
+        _ => Vec::new(),
+    }
+}
+
 impl Node {
     fn of(props: &Value, is_root: bool) -> Option<Self> {
         if !props.is_object() {

@@ -10,6 +10,7 @@ use plimsoll_admission::webhook::{
     Asker, Failure, FailurePolicy, Mutation, Review, SideEffects, Verdict, Versioned, no_dry_run,
     server_answer,
 };
+use plimsoll_audit::Level;
 use plimsoll_meta::status::Status;
 
 use super::hooks::Ready;
@@ -60,7 +61,7 @@ pub(crate) async fn ask(
     let answer = post(ready, review.encode(version).into()).await.map_err(failed)?;
     let verdict = Verdict::read(hook, version, &uid, mutation, &answer).map_err(failed)?;
     subject.warnings.extend(verdict.warnings.iter().cloned());
-    verdict.annotations.iter().for_each(|(key, value)| audit::annotate(key, value));
+    verdict.annotations.iter().for_each(|(key, value)| audit::note(key, value, Level::Metadata));
     Ok(verdict)
 }
 

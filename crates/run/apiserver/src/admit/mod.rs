@@ -15,11 +15,13 @@ pub(crate) mod hooks;
 mod mutating;
 mod mutating_policies;
 mod node_restriction;
+mod notes;
 mod params;
 mod pod_security;
 pub(crate) mod policies;
 mod seen;
 mod subject;
+pub(crate) mod type_checking;
 mod validating;
 mod validating_policies;
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::call::{Trouble, ask, count};
 use super::chain::Round;
 use super::hooks::Ready;
+use super::notes::Notes;
 use super::seen::Seen;
 use super::subject::Subject;
 use crate::metrics::{Step, waiting};
@@ -26,7 +27,7 @@ pub(crate) async fn mutate(
     if hooks.is_empty() || subject.attributes(present(object), old).is_exempt() {
         return Ok(any);
     }
-    for ready in hooks.iter() {
+    for (at, ready) in hooks.iter().enumerate() {
         let attributes = subject.attributes(present(object), old);
         let Some(target) = ready.hook.criteria.target(&attributes, subject)? else { continue };
         let seen = Seen::new(subject, &target)?;
@@ -36,7 +37,10 @@ pub(crate) async fn mutate(
         if !ready.wants(subject, &seen, present(object), old).await? {
             continue;
         }
-        if let Some(changed) = call(ready, subject, &seen, object, old).await? {
+        let notes = Notes::new(&ready.hook, round, at);
+        let outcome = call(ready, subject, &seen, object, old, &notes).await;
+        notes.mutated(matches!(outcome, Ok(Some(_))));
+        if let Some(changed) = outcome? {
             *object = changed;
             any = true;
             rounds.changed();
@@ -55,6 +59,7 @@ async fn call(
     seen: &Seen,
     object: &Value,
     old: Option<&Value>,
+    notes: &Notes<'_>,
 ) -> Result<Option<Value>, Status> {
     let shown = seen.show_present(subject, present(object)).await?;
     let before = seen.show_present(subject, old).await?;
@@ -68,6 +73,7 @@ async fn call(
         Err(Trouble::Refused(status)) => return Err(status),
         Err(Trouble::Failed(failure)) if ready.hook.failure_policy == FailurePolicy::Ignore => {
             tracing::warn!(%failure, "failing open");
+            notes.failed_open();
             return Ok(None);
         }
         Err(Trouble::Failed(failure)) => return Err(failure.into()),
@@ -81,9 +87,11 @@ async fn call(
             ready.hook.name
         )));
     };
-    let patched = plimsoll_merge::json_patch(shown.into_owned(), &Value::Array(patch))
+    let patch = Value::Array(patch);
+    let patched = plimsoll_merge::json_patch(shown.into_owned(), &patch)
         .map_err(|error| Status::internal(error.to_string()))?;
     let changed = seen.back(subject, seen.settle(subject, patched)?).await?;
+    notes.patched(&patch);
     Ok((changed != *object).then_some(changed))
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::call::{Trouble, ask, count};
 use super::hooks::Ready;
+use super::notes;
 use super::seen::Seen;
 use super::subject::Subject;
 use crate::metrics::{Step, waiting};
@@ -36,13 +37,14 @@ pub(crate) async fn validate(
             }
         }
     }
-    let calls = wanted.iter().map(|(ready, seen)| call(ready, subject, seen, object, old));
+    let calls =
+        wanted.iter().enumerate().map(|(at, (ready, seen))| call((at, ready), subject, seen, object, old));
     // All of them at once: the request waits for the slowest.
     waiting(join_all(calls)).await.into_iter().collect()
 }
 
 async fn call(
-    ready: &Ready,
+    (at, ready): (usize, &Ready),
     subject: &Subject<'_>,
     seen: &Seen,
     object: Option<&Value>,
@@ -60,6 +62,7 @@ async fn call(
         Err(Trouble::Refused(status)) => Err(status),
         Err(Trouble::Failed(failure)) if ready.hook.failure_policy == FailurePolicy::Ignore => {
             tracing::warn!(%failure, "failing open");
+            notes::validating_failed_open(&ready.hook, at);
             Ok(())
         }
         Err(Trouble::Failed(failure)) => Err(failure.into()),

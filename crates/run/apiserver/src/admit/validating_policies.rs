@@ -4,6 +4,7 @@ use plimsoll_admission::policy::{
     Action, Binding, Decision, Denial, Judgement, Policy, forbidden_by_validating, judge,
 };
 use plimsoll_admission::webhook::FailurePolicy;
+use plimsoll_audit::Level;
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
@@ -140,7 +141,8 @@ fn note_failure(policy: &Policy, binding: &Binding, decision: &Decision) {
         "message": decision.message, "policy": policy.name, "binding": binding.name,
         "expressionIndex": decision.index, "validationActions": actions,
     }]);
-    audit::annotate("validation.policy.admission.k8s.io/validation_failure", failure.to_string());
+    let key = "validation.policy.admission.k8s.io/validation_failure";
+    audit::note(key, failure.to_string(), Level::Metadata);
 }
 
 /// Several values of one key stand beside each other, each once.
@@ -154,6 +156,6 @@ fn publish(policy: &str, notes: Vec<(String, String)>) {
         }
     }
     for (key, values) in told {
-        audit::annotate(format!("{policy}/{key}"), values.join(", "));
+        audit::note(format!("{policy}/{key}"), values.join(", "), Level::Metadata);
     }
 }

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{Request, Response};
-use plimsoll_audit::{Event, Policy, Stage};
+use plimsoll_audit::{Event, Level, Policy, Stage};
+use plimsoll_meta::name;
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -163,6 +164,23 @@ pub(crate) fn request_patch(bytes: &[u8]) {
 /// A note in the events of the request that this task serves.
 pub(crate) fn annotate(key: impl Into<String>, value: impl Into<String>) {
     with(|record| record.change(|event| drop(event.annotations.insert(key.into(), value.into()))));
+}
+
+/// What admission notes, in events of at least `level`. Keys are qualified names with a prefix; what was noted
+/// first stays.
+pub(crate) fn note(key: impl Into<String>, value: impl Into<String>, level: Level) {
+    let key = key.into();
+    if !key.contains('/') || name::is_qualified_name(&key).is_err() {
+        tracing::warn!(key, "admission notes under a key that is no qualified name");
+        return;
+    }
+    with(|record| {
+        record.change(|event| {
+            if event.level >= level {
+                event.annotations.entry(key).or_insert_with(|| value.into());
+            }
+        });
+    });
 }
 
 /// The answer, before it is put into the form that the client reads.

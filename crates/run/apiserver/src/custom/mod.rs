@@ -8,6 +8,7 @@
 mod convert;
 mod definition;
 pub(crate) mod lifecycle;
+mod present;
 mod row;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,10 +19,11 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::Store;
 use plimsoll_structural::{compare_versions, status};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use convert::{convert, is_outdated, presented, stored};
 pub(crate) use definition::{Definition, Scale};
+pub(crate) use present::Present;
 
 use crate::follow::{Follower, follow};
 use crate::object::meta;
@@ -36,6 +38,8 @@ struct Inner {
     known: Mutex<Known>,
     /// Woken when a definition changes.
     changed: Notify,
+    /// The same, for all that want to know.
+    turned: watch::Sender<()>,
 }
 
 /// All definitions as they are stored, and what was made of them.
@@ -62,6 +66,7 @@ impl Customs {
             served: RwLock::default(),
             known: Mutex::default(),
             changed: Notify::new(),
+            turned: watch::Sender::new(()),
         };
         let customs = Self(Arc::new(inner));
         if let Some(kind) = definitions_kind() {
@@ -147,6 +152,7 @@ impl Customs {
         *self.0.served.write().unwrap_or_else(PoisonError::into_inner) = served;
         drop(known);
         self.0.changed.notify_one();
+        self.0.turned.send_replace(());
     }
 }
 

@@ -21,7 +21,7 @@ fn policy(folder: &Path, rules: &str) -> PathBuf {
 }
 
 /// A server that records into a file of its folder.
-async fn recording(rules: &str) -> (Cluster, TempDir) {
+pub(crate) async fn recording(rules: &str) -> (Cluster, TempDir) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let log = AuditLog {
         path: scratch.path().join("audit.log"),
@@ -41,7 +41,7 @@ async fn recording(rules: &str) -> (Cluster, TempDir) {
     (cluster, scratch)
 }
 
-fn events(scratch: &TempDir) -> Vec<Value> {
+pub(crate) fn events(scratch: &TempDir) -> Vec<Value> {
     let text = std::fs::read_to_string(scratch.path().join("audit.log")).expect("a log");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }

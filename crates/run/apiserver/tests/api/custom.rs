@@ -374,3 +374,34 @@ async fn rules_that_do_not_compile_are_refused() {
         assert!(refused.message().contains(part), "{refused:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_end_when_their_definition_changes_or_goes() {
+    let cluster = serving(definition()).await;
+    let path = format!("{DEFINITIONS}/things.example.com");
+    let version = cluster.get(THINGS).await.json()["metadata"]["resourceVersion"].clone();
+    let version = version.as_str().expect("a version");
+    let watch = format!("{THINGS}?watch=1&timeoutSeconds=300&resourceVersion={version}");
+    let told = |answer: &Answer| -> Vec<String> {
+        let events = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Value>();
+        events.map(|event| event.expect("an event")["type"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let change = async {
+        let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+        assert_eq!(cluster.patch(&path, MERGE, labelled).await.code, 200);
+        assert_eq!(cluster.post(THINGS, thing("a", json!({"size": 1}))).await.code, 201);
+        let named = json!({"spec": {"names": {"shortNames": ["tg"]}}});
+        assert_eq!(cluster.patch(&path, MERGE, named).await.code, 200);
+    };
+    let (ended, ()) =
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(cluster.get(&watch), change) })
+            .await
+            .expect("the watch ends");
+    assert_eq!(told(&ended), ["ADDED"]);
+    let end = async { assert_eq!(cluster.delete(&path).await.code, 200) };
+    let (ended, ()) =
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(cluster.get(&watch), end) })
+            .await
+            .expect("the watch ends");
+    assert_eq!(told(&ended), ["ADDED", "DELETED"]);
+}

@@ -203,3 +203,55 @@ async fn expressions_that_do_not_compile_are_refused() {
         "ValidatingWebhookConfiguration.admissionregistration.k8s.io \"h\" is invalid: webhooks[0].matchConditions[0].expression: Invalid value: \"object.kind\": must evaluate to bool but got dyn"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_are_held_against_the_types_they_are_about() {
+    let cluster = Cluster::start().await;
+    let definition = json!({"metadata": {"name": "ships.sea.io"}, "spec": {
+        "group": "sea.io", "scope": "Namespaced", "names": {"plural": "ships", "kind": "Ship"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"spec": {"type": "object", "properties": {"masts": {"type": "integer"}}}},
+        }}}],
+    }});
+    let answer = cluster.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
+    assert_eq!(answer.code, 201, "{answer:?}");
+    until(async || cluster.get("/apis/sea.io/v1/ships").await, |answer| answer.code == 200).await;
+    let rule = |group: &str, resource: &str| json!({"operations": ["*"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource]});
+    let policies = format!("{GROUP}/validatingadmissionpolicies");
+    let policy = json!({"metadata": {"name": "typed"}, "spec": {
+        "matchConstraints": {"resourceRules": [rule("apps", "deployments"), rule("sea.io", "ships")]},
+        "variables": [{"name": "size", "expression": "has(object.spec.replicas) ? object.spec.replicas : 0"}],
+        "validations": [
+            {"expression": "object.metadata.labels['a'] == 'b' && object.spec.masts > 1"},
+            {"expression": "object.metadata.generation > 1", "messageExpression": "string(object.spec.replicas)"},
+        ],
+    }});
+    let answer = cluster.post(&policies, policy.clone()).await;
+    assert_eq!(answer.code, 201, "{answer:?}");
+    let path = format!("{policies}/typed");
+    let observed =
+        |generation: i64| move |answer: &Answer| answer.json()["status"]["observedGeneration"] == generation;
+    let answer = until(async || cluster.get(&path).await, observed(1)).await;
+    let missing = |kind: &str, at: usize, field: &str, expression: &str| {
+        let (line, dots) = (expression, ".".repeat(at - 1));
+        format!(
+            "{kind}: compilation failed: ERROR: <input>:1:{at}: undefined field '{field}'\n | {line}\n | {dots}^\n"
+        )
+    };
+    let (first, second) =
+        ("object.metadata.labels['a'] == 'b' && object.spec.masts > 1", "string(object.spec.replicas)");
+    assert_eq!(
+        answer.json()["status"]["typeChecking"],
+        json!({"expressionWarnings": [
+            {"fieldRef": "spec.validations[0].expression", "warning": missing("apps/v1, Kind=Deployment", 50, "masts", first)},
+            {"fieldRef": "spec.validations[1].messageExpression", "warning": missing("sea.io/v1, Kind=Ship", 19, "replicas", second)},
+        ]}),
+    );
+    let mut right = answer.json();
+    right["spec"]["matchConstraints"]["resourceRules"] = json!([rule("sea.io", "ships")]);
+    right["spec"]["validations"] = json!([{"expression": first}]);
+    let answer = cluster.put(&path, right).await;
+    assert_eq!(answer.code, 200, "{answer:?}");
+    let answer = until(async || cluster.get(&path).await, observed(2)).await;
+    assert_eq!(answer.json()["status"]["typeChecking"], json!({}));
+}

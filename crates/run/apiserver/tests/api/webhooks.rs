@@ -292,3 +292,63 @@ async fn configurations_are_never_judged_and_other_versions_are_equivalent() {
         .await
         .expect("it is gone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_told_what_webhooks_did() {
+    let rules_of_audit = "- {level: Request, verbs: [create], resources: [{resources: [configmaps]}], namespaces: [default]}\n";
+    let (cluster, scratch) = crate::audit::recording(rules_of_audit).await;
+    let server = WebhookServer::start(
+        cluster.folder.path(),
+        &[
+            (
+                "change",
+                Behaviour::Respond(|request| {
+                    let mut answer = match request["object"]["data"]["new"].is_null() {
+                        true => patched(json!([{"op": "add", "path": "/data/new", "value": "x"}])),
+                        false => json!({"allowed": true}),
+                    };
+                    answer["auditAnnotations"] = json!({"seen": request["name"], "not a key": "x"});
+                    answer
+                }),
+            ),
+            ("broken", Behaviour::Fail(500)),
+        ],
+    )
+    .await;
+    let rules = || rules(&["CREATE"], "", "configmaps");
+    let mut change = hook(&server, "change", "change", rules());
+    change["reinvocationPolicy"] = json!("IfNeeded");
+    let mut broken = hook(&server, "broken", "broken", rules());
+    broken["failurePolicy"] = json!("Ignore");
+    let mut more = hook(&server, "more", "change", rules());
+    more["objectSelector"] = json!({"matchLabels": {"none": "x"}});
+    register(&cluster, &server, "mutatingwebhookconfigurations", "m", json!([more, change, broken.clone()]))
+        .await;
+    register(&cluster, &server, "validatingwebhookconfigurations", "v", json!([broken])).await;
+    let made = cluster.post(MAPS, map("noted")).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let events = crate::audit::events(&scratch);
+    let of = |name: &str| {
+        events
+            .iter()
+            .find(|event| event["objectRef"]["name"] == name && event["stage"] == "ResponseComplete")
+            .map(|event| event["annotations"].clone())
+            .unwrap_or_default()
+    };
+    assert_eq!(
+        of("noted"),
+        json!({
+            "authorization.k8s.io/decision": "allow",
+            "authorization.k8s.io/reason": "",
+            "change.example.com/seen": "noted",
+            "mutation.webhook.admission.k8s.io/round_0_index_1":
+                r#"{"configuration":"m","webhook":"change.example.com","mutated":true}"#,
+            "patch.webhook.admission.k8s.io/round_0_index_1":
+                r#"{"configuration":"m","webhook":"change.example.com","patch":[{"op":"add","path":"/data/new","value":"x"}],"patchType":"JSONPatch"}"#,
+            "mutation.webhook.admission.k8s.io/round_0_index_2":
+                r#"{"configuration":"m","webhook":"broken.example.com","mutated":false}"#,
+            "failed-open.mutation.webhook.admission.k8s.io/round_0_index_2": "broken.example.com",
+            "failed-open.validating.webhook.admission.k8s.io/round_0_index_0": "broken.example.com",
+        }),
+    );
+}
