@@ -81,7 +81,8 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let begun = api.metrics.begin(api, request.method(), (&path, &target), &query);
     let (answered, waited) = match transcode::request(request, api.features).await {
         Ok(request) => {
-            let answer = answer(api, peer, (path, target), request, (&warnings, &marks));
+            // In one piece of memory of its own: what wraps it from here on is small.
+            let answer = Box::pin(answer(api, peer, (path, target), request, (&warnings, &marks)));
             metrics::measured(async {
                 match begun.is_long_running() {
                     true => answer.await,

@@ -92,17 +92,17 @@ async fn dynamic(
     rounds: &mut Reinvocation,
 ) -> Result<bool, Status> {
     let policies = mutating_policies::mutate(subject, object, old, round, rounds);
-    let by_policy = timed(subject, Step::Admit, "MutatingAdmissionPolicy", policies).await?;
+    let by_policy = timed(subject, Step::Admit, "MutatingAdmissionPolicy", Box::pin(policies)).await?;
     let webhooks = mutating::mutate(subject, object, old, round, rounds);
-    let by_webhook = timed(subject, Step::Admit, "MutatingAdmissionWebhook", webhooks).await?;
+    let by_webhook = timed(subject, Step::Admit, "MutatingAdmissionWebhook", Box::pin(webhooks)).await?;
     Ok(by_policy || by_webhook)
 }
 
 async fn check(subject: &Subject<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
     let policies = validating_policies::validate(subject, object, old);
-    timed(subject, Step::Validate, "ValidatingAdmissionPolicy", policies).await?;
+    timed(subject, Step::Validate, "ValidatingAdmissionPolicy", Box::pin(policies)).await?;
     let webhooks = validating::validate(subject, object, old);
-    timed(subject, Step::Validate, "ValidatingAdmissionWebhook", webhooks).await
+    timed(subject, Step::Validate, "ValidatingAdmissionWebhook", Box::pin(webhooks)).await
 }
 
 /// Runs a plugin and notes how long it took.
@@ -164,7 +164,7 @@ pub(crate) async fn delete(
     asked: &delete::Options,
 ) -> Result<(), Status> {
     let (api, since) = (write.api, Instant::now());
-    let outcome = judge_deletion(write, old, asked).await;
+    let outcome = Box::pin(judge_deletion(write, old, asked)).await;
     api.metrics.admission.step(Step::Validate, Operation::Delete, outcome.is_ok(), since.elapsed());
     outcome
 }
@@ -188,13 +188,13 @@ pub(crate) async fn action(
     body: &mut Value,
 ) -> Result<(), Status> {
     let since = Instant::now();
-    let outcome = async {
+    let outcome = Box::pin(async {
         super::action(api, asked, path, operation, body).await?;
         match awake(api) {
             true => judge(&Subject::of_action(api, asked, kind, path, operation)?, body, None).await,
             false => Ok(()),
         }
-    };
+    });
     let outcome = outcome.await;
     api.metrics.admission.step(Step::Validate, operation, outcome.is_ok(), since.elapsed());
     outcome

@@ -27,7 +27,9 @@ pub(crate) fn ip(text: &str, at: &Path) -> Option<String> {
 
 /// A range that validation has let pass.
 pub(crate) fn network(text: &str, at: &Path) -> Vec<String> {
-    let strict: Option<IpNet> = text.parse().ok();
+    let strict = text
+        .split_once('/')
+        .and_then(|(address, length)| IpNet::new(address.parse().ok()?, length.parse().ok()?).ok());
     let Some(given) = strict.or_else(|| sloppy_network(text)) else { return Vec::new() };
     let mut told = Vec::new();
     let whole = given.trunc();
