@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "base64",
     "bytes",
     "cbc",
+    "ciborium",
     "crypto_secretbox",
     "hickory-proto",
     "ipnet",

@@ -47,3 +47,4 @@ pub use outcome::Outcome;
 pub use pipe::{StreamReader, StreamWriter};
 pub use query::{CommandStreams, QueryError, command, ports};
 pub use resize::{Resizes, TerminalSize};
+pub use spdy::{Frame, FrameReader, SpdyError};

@@ -8,4 +8,6 @@ mod frame;
 mod headers;
 mod session;
 
+pub use frame::{Frame, FrameReader, SpdyError};
+
 pub(crate) use session::{Opened, serve};

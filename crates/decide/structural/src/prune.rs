@@ -24,10 +24,15 @@ pub(crate) fn prune_value(value: &mut Value, schema: &Schema) -> Vec<String> {
     pruner.unknown
 }
 
+/// How many bytes of paths are noted.
+const MOST: usize = 1 << 20;
+
 #[derive(Default)]
 struct Pruner {
     path: String,
     unknown: Vec<String>,
+    /// Bytes of all that is unknown.
+    told: usize,
 }
 
 impl Pruner {
@@ -50,7 +55,7 @@ impl Pruner {
                         None if keeps => {}
                         None => {
                             if !is_meta || !self.path.is_empty() {
-                                self.unknown.push(format!("{}{}", self.path, field(&self.path, key)));
+                                self.tell(key);
                             }
                             gone.push(key.clone());
                         }
@@ -72,6 +77,16 @@ impl Pruner {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes an unknown field, unless what was noted is more than anybody reads: paths can be much longer
+    /// than the fields that they end with.
+    fn tell(&mut self, key: &str) {
+        if self.told < MOST {
+            let path = format!("{}{}", self.path, field(&self.path, key));
+            self.told += path.len();
+            self.unknown.push(path);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use http::{Response, StatusCode};
 use plimsoll_catalogue::Kind;
+use plimsoll_meta::page_token::PageToken;
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Entry, Page, Revision, Store, StoreError};
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use crate::body::{self, ResponseBody};
 use crate::list_options::ListOptions;
 use crate::metrics::Stored;
 use crate::negotiate::{Form, Media};
-use crate::page_token::PageToken;
 use crate::query::Query;
 use crate::registry::{self, Selection};
 use crate::server::Api;
@@ -85,7 +85,7 @@ pub(crate) async fn list(
     let listed = listed?;
     let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
     if let (true, Some(last)) = (listed.more, listed.entries.last()) {
-        metadata["continue"] = json!(PageToken::behind(&last.key, &prefix, listed.revision).encode());
+        metadata["continue"] = json!(PageToken::behind(&last.key, &prefix, listed.revision.0).encode());
         if let Some(remaining) = listed.remaining {
             metadata["remainingItemCount"] = json!(remaining);
         }
@@ -194,7 +194,7 @@ mod tests {
             .map_err(|status| (status.clone(), with_fresh_token(&status, &query)))?;
         let name = |entry: &Arc<Entry>| entry.key.rsplit('/').next().unwrap_or_default().to_owned();
         let last = listed.entries.last().filter(|_| listed.more);
-        let token = last.map(|last| PageToken::behind(&last.key, PREFIX, listed.revision).encode());
+        let token = last.map(|last| PageToken::behind(&last.key, PREFIX, listed.revision.0).encode());
         let names = listed.entries.iter().map(name).collect();
         Ok(Seen { names, remaining: listed.remaining, token: token.unwrap_or_default() })
     }

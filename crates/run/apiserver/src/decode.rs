@@ -7,9 +7,9 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::custom::Definition;
-use crate::document::{Document, Duplicates};
 use crate::query::Query;
 use crate::shape::Shape;
+use plimsoll_document::{Document, Duplicates};
 
 /// Media types of objects that are read.
 const READABLE: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";

@@ -11,8 +11,8 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::Revision;
 use serde_json::json;
 
-use crate::page_token::PageToken;
 use crate::query::Query;
+use plimsoll_meta::page_token::PageToken;
 
 const EXACT: &str = "Exact";
 const NOT_OLDER: &str = "NotOlderThan";
@@ -42,7 +42,7 @@ impl ListOptions {
                 let message = "specifying resource version is not allowed when using continue";
                 return Err(Status::bad_request(message));
             }
-            return Ok(Self { limit, after: Some(token.after(prefix)), at: token.revision() });
+            return Ok(Self { limit, after: Some(token.after(prefix)), at: token.revision().map(Revision) });
         }
         let Some(wanted) = revision(version)? else { return Ok(Self { limit, ..Self::default() }) };
         if wanted > current {
@@ -215,14 +215,14 @@ mod tests {
             let expected = ListOptions { limit, after: None, at: at.map(Revision) };
             assert_eq!(list(query), Ok(expected), "{query}");
         }
-        let token = PageToken::behind("/p/a", "/p/", Revision(9)).encode();
+        let token = PageToken::behind("/p/a", "/p/", 9).encode();
         let expected = ListOptions { limit: Some(2), after: Some("/p/a".into()), at: Some(Revision(9)) };
         assert_eq!(list(&format!("limit=2&continue={token}")), Ok(expected));
     }
 
     #[test]
     fn lists_refuse_what_cannot_be_meant() {
-        let token = PageToken::behind("/p/a", "/p/", Revision(9)).encode();
+        let token = PageToken::behind("/p/a", "/p/", 9).encode();
         for (query, code, message) in [
             ("limit=x".to_owned(), 400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned()),
             (

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::audit;
 use crate::decode::{self, FieldValidation};
-use crate::document::Document;
 use crate::object::{meta, metadata_mut};
 use crate::shape::Shape;
 use crate::stages::Asked;
 use crate::write::{Ownership, Proposal, WHATEVER, Write};
+use plimsoll_document::Document;
 
 /// A patch that was read.
 pub(crate) struct Patch {

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::custom::{Definition, Scale};
 use crate::decode::{self, Expected};
-use crate::document::Document;
 use crate::object::{meta, metadata_mut};
 use crate::patch::{self, Patch};
 use crate::server::Api;
@@ -21,6 +20,7 @@ use crate::stages::{self, Asked};
 use crate::subresource;
 use crate::target::ResourcePath;
 use crate::write::{Judged, Ownership, Proposal, View, Write};
+use plimsoll_document::Document;
 
 const VERSION: &str = "autoscaling/v1";
 const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";

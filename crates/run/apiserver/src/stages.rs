@@ -23,7 +23,6 @@ use crate::authenticate;
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode;
 use crate::delete::{self, Deleted, Options};
-use crate::document::{Document, Duplicates};
 use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
 use crate::options::WriteOptions;
@@ -44,6 +43,7 @@ use crate::{
     aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
     impersonate, metrics, openapi, pages, review, subresource, table, watch,
 };
+use plimsoll_document::{Document, Duplicates};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 

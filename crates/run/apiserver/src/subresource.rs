@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::connect;
 use crate::decode::{self, Expected};
-use crate::document::Document;
 use crate::object::meta;
 use crate::options::WriteOptions;
 use crate::query::Query;
@@ -18,6 +17,7 @@ use crate::stages::{self, Asked};
 use crate::target::ResourcePath;
 use crate::write::{Ownership, Proposal, WHATEVER, Write};
 use crate::{binding, collection, eviction, negotiate, present, scale, token};
+use plimsoll_document::Document;
 
 /// Serves a request below an object.
 pub(crate) async fn serve(

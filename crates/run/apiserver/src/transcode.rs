@@ -13,8 +13,8 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use crate::body::{self, Document, Error, RequestBody, ResponseBody};
-use crate::cbor;
 use crate::features::{Features, Gate};
+use plimsoll_document::cbor;
 
 const YAML: &str = "application/yaml";
 

@@ -19,7 +19,6 @@ use crate::admit::Operation;
 use crate::admit::chain;
 use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
-use crate::document::Duplicates;
 use crate::encode;
 use crate::metrics::Stored;
 use crate::object::{self, deleting, finished, meta, metadata_mut};
@@ -30,6 +29,7 @@ use crate::server::Api;
 use crate::shape::Shape;
 use crate::user::User;
 use crate::warning::Warnings;
+use plimsoll_document::Duplicates;
 
 /// How often a write that meets another write is tried again.
 const ATTEMPTS: usize = 10;

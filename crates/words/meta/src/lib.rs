@@ -8,6 +8,7 @@ pub mod duration;
 pub mod field;
 pub mod json_path;
 pub mod name;
+pub mod page_token;
 pub mod quantity;
 pub mod selector;
 pub mod status;

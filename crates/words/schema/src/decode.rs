@@ -12,9 +12,12 @@ use crate::{Field, Node, NodeId, Schemas, Struct};
 /// What [`check`] found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// `unknown field "spec.foo"`, one for each field that was removed.
+    /// `unknown field "spec.foo"`, one for each field that was removed, of the first 100.
     pub unknown: Vec<String>,
 }
+
+/// How many unknown fields are told, as upstream does.
+const MOST: usize = 100;
 
 /// A value of a wrong type, in the two wordings that upstream has for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +121,9 @@ impl<'a> Walk<'a> {
         for key in unknown {
             object.remove(&key);
             self.path.push(Step::Key(key));
-            self.found.unknown.push(format!("unknown field \"{}\"", self.place()));
+            if self.found.unknown.len() < MOST {
+                self.found.unknown.push(format!("unknown field \"{}\"", self.place()));
+            }
             self.path.pop();
         }
         self.owner = outer;

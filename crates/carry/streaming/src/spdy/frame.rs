@@ -23,41 +23,58 @@ const REFUSED_STREAM: u32 = 3;
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SpdyError {
+pub enum SpdyError {
+    /// Something is longer than anybody needs.
     #[error("{0} are too long")]
     TooLong(&'static str),
+    /// Something cannot be taken apart.
     #[error("{0} are malformed")]
     Malformed(&'static str),
+    /// Headers are not compressed as they should be.
     #[error("headers cannot be decompressed")]
     Compression,
+    /// Another version of the protocol.
     #[error("version {0} is not SPDY/3")]
     Version(u16),
+    /// The connection broke.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 /// What a client sends, as far as it matters to us.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub enum Frame {
+    /// A stream begins.
     Open {
+        /// Its number.
         stream: StreamId,
+        /// Names in lower case, and their values.
         headers: Headers,
+        /// Nothing more will come from the client.
         fin: bool,
     },
+    /// Bytes of a stream.
     Data {
+        /// Its number.
         stream: StreamId,
+        /// The bytes.
         bytes: Bytes,
+        /// Nothing more will come from the client.
         fin: bool,
     },
+    /// A stream is broken off.
     Reset(StreamId),
+    /// A question whether we are there.
     Ping(u32),
+    /// The connection ends.
     GoAway,
     /// Settings, windows, replies to streams we never open, and what is unknown.
     Other,
 }
 
 /// Reads frames. Long data frames come in parts, as they arrive.
-pub(super) struct FrameReader {
+#[derive(Default)]
+pub struct FrameReader {
     headers: HeaderReader,
     /// A data frame of which a part is missing.
     data: Option<Data>,
@@ -70,9 +87,9 @@ struct Data {
     fin: bool,
 }
 
-impl FrameReader {
-    pub(super) fn new() -> Self {
-        Self { headers: HeaderReader::new(), data: None }
+impl std::fmt::Debug for FrameReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameReader").finish_non_exhaustive()
     }
 }
 
@@ -216,7 +233,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<Frame>, SpdyError> {
-        let (mut reader, mut from, mut frames) = (FrameReader::new(), BytesMut::from(bytes), Vec::new());
+        let (mut reader, mut from, mut frames) = (FrameReader::default(), BytesMut::from(bytes), Vec::new());
         while let Some(frame) = reader.decode(&mut from)? {
             frames.push(frame);
         }
@@ -249,7 +266,8 @@ mod tests {
     fn frames_come_in_any_pieces() {
         let stream =
             [open(1), vec![0, 0, 0, 1, 1, 0, 0, 5], b"hello".to_vec(), frame(PING, 0, &[0, 0, 0, 7])];
-        let (mut reader, mut from, mut seen, mut text) = (FrameReader::new(), BytesMut::new(), 0, Vec::new());
+        let (mut reader, mut from, mut seen, mut text) =
+            (FrameReader::default(), BytesMut::new(), 0, Vec::new());
         for byte in stream.concat() {
             from.extend_from_slice(&[byte]);
             while let Some(frame) = reader.decode(&mut from).unwrap() {

@@ -11,18 +11,20 @@ const LONGEST: usize = 16 << 10;
 const MOST: u32 = 64;
 
 /// Names in lower case, and their values.
-pub(crate) type Headers = Vec<(String, String)>;
+pub(super) type Headers = Vec<(String, String)>;
 
 /// Reads the header blocks of one connection, which are one zlib stream.
 pub(super) struct HeaderReader {
     zlib: Decompress,
 }
 
-impl HeaderReader {
-    pub(super) fn new() -> Self {
+impl Default for HeaderReader {
+    fn default() -> Self {
         Self { zlib: Decompress::new(true) }
     }
+}
 
+impl HeaderReader {
     pub(super) fn read(&mut self, block: &[u8]) -> Result<Headers, SpdyError> {
         parse(&self.inflate(block)?)
     }
@@ -140,7 +142,7 @@ pub(super) mod tests {
 
     #[test]
     fn blocks_of_one_connection_read_as_written() {
-        let (mut writer, mut reader) = (HeaderWriter::new(), HeaderReader::new());
+        let (mut writer, mut reader) = (HeaderWriter::new(), HeaderReader::default());
         for headers in [&[("streamtype", "error"), ("port", "80")][..], &[("streamtype", "data")], &[]] {
             let read = reader.read(&writer.write(headers)).unwrap();
             assert!(read.iter().map(|(name, value)| (&**name, &**value)).eq(headers.iter().copied()));
@@ -149,7 +151,7 @@ pub(super) mod tests {
 
     #[test]
     fn our_empty_blocks_are_zlib() {
-        let (mut writer, mut reader) = (EmptyHeaders::default(), HeaderReader::new());
+        let (mut writer, mut reader) = (EmptyHeaders::default(), HeaderReader::default());
         for _ in 0..3 {
             let mut block = Vec::new();
             writer.write(&mut block);
@@ -175,13 +177,13 @@ pub(super) mod tests {
             ("nothing", vec![]),
         ] {
             let compressed = HeaderWriter::new().compress(&block);
-            assert!(HeaderReader::new().read(&compressed).is_err(), "{what}");
+            assert!(HeaderReader::default().read(&compressed).is_err(), "{what}");
         }
-        assert!(HeaderReader::new().read(&[0xff; 40]).is_err(), "not zlib");
+        assert!(HeaderReader::default().read(&[0xff; 40]).is_err(), "not zlib");
         let mut other = Compress::new(Compression::best(), true);
         other.set_dictionary(b"another dictionary").unwrap();
         let mut block = Vec::with_capacity(64);
         other.compress_vec(&[0; 4], &mut block, FlushCompress::Sync).unwrap();
-        assert!(HeaderReader::new().read(&block).is_err(), "another dictionary");
+        assert!(HeaderReader::default().read(&block).is_err(), "another dictionary");
     }
 }

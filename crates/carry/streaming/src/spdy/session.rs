@@ -101,7 +101,7 @@ struct Stream {
 
 impl Incoming {
     async fn run(mut self, read: impl AsyncRead + Unpin) -> Result<(), SpdyError> {
-        let mut frames = FramedRead::with_capacity(read, FrameReader::new(), 32 << 10);
+        let mut frames = FramedRead::with_capacity(read, FrameReader::default(), 32 << 10);
         while let Some(frame) = frames.next().await {
             self.handle(frame?).await;
         }

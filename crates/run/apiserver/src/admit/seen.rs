@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::subject::{Subject, target};
 use crate::custom;
 use crate::decode::{self, Expected, FieldValidation};
-use crate::document::Duplicates;
 use crate::shape::Shape;
+use plimsoll_document::Duplicates;
 
 /// How one judge sees the objects of a request.
 pub(crate) struct Seen {

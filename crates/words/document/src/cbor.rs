@@ -9,11 +9,11 @@ use ciborium::Value as Item;
 use serde_json::{Map, Number, Value};
 
 /// The media type of a document.
-pub(crate) const MEDIA_TYPE: &str = "application/cbor";
+pub const MEDIA_TYPE: &str = "application/cbor";
 /// The media type of watches.
-pub(crate) const SEQUENCE_MEDIA_TYPE: &str = "application/cbor-seq";
+pub const SEQUENCE_MEDIA_TYPE: &str = "application/cbor-seq";
 /// The media type of server-side apply.
-pub(crate) const APPLY_MEDIA_TYPE: &str = "application/apply-patch+cbor";
+pub const APPLY_MEDIA_TYPE: &str = "application/apply-patch+cbor";
 
 const SELF_DESCRIBED: u64 = 55799;
 /// Tags of RFC 8949, 3.4.5.2: how bytes look in JSON.
@@ -24,7 +24,7 @@ const BASE16: u64 = 23;
 const DEPTH: usize = 128;
 
 /// Writes a document.
-pub(crate) fn encode(value: &Value) -> Vec<u8> {
+pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     ciborium::into_writer(&Item::Tag(SELF_DESCRIBED, Box::new(item(value))), &mut out)
         .expect("writing to memory does not fail");
@@ -32,7 +32,7 @@ pub(crate) fn encode(value: &Value) -> Vec<u8> {
 }
 
 /// Writes an event of a watch: the object in it is a document, too.
-pub(crate) fn encode_event(event: &Value) -> Vec<u8> {
+pub fn encode_event(event: &Value) -> Vec<u8> {
     let object = Item::Tag(SELF_DESCRIBED, Box::new(item(&event["object"])));
     let entries = vec![(text("type"), item(&event["type"])), (text("object"), object)];
     let mut out = Vec::with_capacity(512);
@@ -61,7 +61,10 @@ fn text(text: &str) -> Item {
 }
 
 /// Reads a document.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, String> {
+///
+/// # Errors
+/// What is wrong with the bytes, in the form `cbor: …`.
+pub fn decode(bytes: &[u8]) -> Result<Value, String> {
     let mut rest = bytes;
     let item: Item = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH)
         .map_err(|error| format!("cbor: {error}"))?;

@@ -1,38 +1,52 @@
 //! JSON and YAML text as values, with the fields that it gives twice.
 //!
-//! The last of them counts, as in Go; strict clients are told (see [`crate::decode`]).
+//! The last of them counts, as in Go; strict clients are told.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// What a text says.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Document {
-    pub(crate) value: Value,
+pub struct Document {
+    /// The value.
+    pub value: Value,
     /// Fields that were given more than once.
-    pub(crate) duplicates: Duplicates,
+    pub duplicates: Duplicates,
 }
 
-/// Fields that a text gives more than once.
+/// Fields that a text gives more than once: the first [`MOST`] of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Duplicates {
+pub struct Duplicates {
     /// Paths of what was given again.
-    pub(crate) paths: Vec<String>,
-    /// Paths of all fields as the text gives them; only where there are duplicates.
-    order: Vec<String>,
+    pub paths: Vec<String>,
+    /// All fields as the text gives them; only where there are duplicates.
+    order: Vec<Mark>,
+}
+
+/// How many duplicates are told, as upstream does.
+const MOST: usize = 100;
+
+/// A field of a text. Texts whose every path is long are cheap to write, so paths are kept as hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    path: u64,
+    /// The part of the path behind its last dot.
+    key: u64,
 }
 
 impl Duplicates {
-    /// `duplicate field "…"` for each.
-    pub(crate) fn told(&self) -> impl Iterator<Item = String> {
-        self.paths.iter().map(|path| format!("duplicate field \"{path}\""))
+    /// `duplicate field "…"` for each path, once.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        let first = |(at, path): (usize, &String)| !self.paths[..at].contains(path);
+        let told = self.paths.iter().enumerate().filter(move |one| first(*one));
+        told.map(|(_, path)| format!("duplicate field \"{path}\""))
     }
 
     /// The line of YAML (from 1) of each; none where the text is not written line by line.
-    pub(crate) fn lines(&self, text: &str) -> Vec<Option<usize>> {
-        let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    pub fn lines(&self, text: &str) -> Vec<Option<usize>> {
         let mut lines = Vec::new();
         for (at, path) in self.paths.iter().enumerate() {
             let before = self.paths[..at].iter().filter(|one| *one == path).count();
@@ -40,12 +54,11 @@ impl Duplicates {
                 lines.push(None);
                 continue;
             };
-            let key = key(path);
-            let same = |one: &&String| one.rsplit('.').next() == Some(key.as_str());
-            let nth = self.order[..place].iter().filter(same).count();
+            let (key, hashed) = (last(path), hash(last(path)));
+            let nth = self.order[..place].iter().filter(|mark| mark.key == hashed).count();
             let is_of_key = |line: &str| {
                 let line = line.trim_start_matches([' ', '-']);
-                line.strip_prefix(key.as_str()).is_some_and(|rest| rest.trim_start().starts_with(':'))
+                line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
             };
             let mut found = text.lines().enumerate().filter(|(_, line)| is_of_key(line));
             lines.push(found.nth(nth).map(|(line, _)| line + 1));
@@ -55,73 +68,89 @@ impl Duplicates {
 
     /// Where the text gives a path for the nth time (from 0).
     fn place(&self, path: &str, nth: usize) -> Option<usize> {
-        self.order.iter().enumerate().filter(|(_, one)| *one == path).nth(nth).map(|(place, _)| place)
+        let hashed = hash(path);
+        self.order.iter().enumerate().filter(|(_, mark)| mark.path == hashed).nth(nth).map(|(place, _)| place)
     }
 
     /// `duplicate field "…"` and what is `unknown` (`unknown field "…"`), in the order of the text.
-    pub(crate) fn with_unknown(self, unknown: Vec<String>) -> Vec<String> {
+    pub fn with_unknown(self, unknown: Vec<String>) -> Vec<String> {
         if self.paths.is_empty() {
             return unknown;
         }
         let place = |path: &str, nth: usize| self.place(path, nth).unwrap_or(usize::MAX);
-        let mut all: Vec<(usize, String)> = Vec::new();
-        for (at, (path, text)) in self.paths.iter().zip(self.told()).enumerate() {
-            let before = self.paths[..at].iter().filter(|one| *one == path).count();
-            all.push((place(path, before + 1), text));
-        }
-        all.extend(unknown.into_iter().map(|text| {
-            let path = text.split('"').nth(1).unwrap_or_default().to_owned();
-            (place(&path, 0), text)
-        }));
+        let path = |text: &str| text.split('"').nth(1).unwrap_or_default().to_owned();
+        let again = self.told().map(|text| (place(&path(&text), 1), text));
+        let mut all: Vec<(usize, String)> = again.collect();
+        all.extend(unknown.into_iter().map(|text| (place(&path(&text), 0), text)));
         all.sort_by_key(|(place, _)| *place);
         all.into_iter().map(|(_, text)| text).collect()
     }
 }
 
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or_default()
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
 impl Document {
     /// Reads JSON; nesting is bounded by the parser.
-    pub(crate) fn json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+    ///
+    /// # Errors
+    /// When the bytes are no JSON.
+    pub fn json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let (value, paths) = read(&mut reader, Told::Again)?;
+        let (value, paths) = read(&mut reader)?;
         reader.end()?;
         let order = match paths.is_empty() {
             true => Vec::new(),
-            false => read(&mut serde_json::Deserializer::from_slice(bytes), Told::All)?.1,
+            false => marks(&mut serde_json::Deserializer::from_slice(bytes))?,
         };
         Ok(Self { value, duplicates: Duplicates { paths, order } })
     }
 
     /// Reads YAML; nesting, aliases and sizes are bounded by the parser's usual budget.
-    pub(crate) fn yaml(text: &str) -> Result<Self, serde_saphyr::Error> {
+    ///
+    /// # Errors
+    /// When the text is no YAML, or is too much of it.
+    pub fn yaml(text: &str) -> Result<Self, serde_saphyr::Error> {
         let mut options = serde_saphyr::Options::default();
         options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
-        let told = |options: serde_saphyr::Options, told| {
-            serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| read(reader, told))
+        let (value, paths) =
+            serde_saphyr::with_deserializer_from_str_with_options(text, options.clone(), |reader| {
+                read(reader)
+            })?;
+        let order = match paths.is_empty() {
+            true => Vec::new(),
+            false => {
+                serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| marks(reader))?
+            }
         };
-        let (value, paths) = told(options.clone(), Told::Again)?;
-        let order = if paths.is_empty() { Vec::new() } else { told(options, Told::All)?.1 };
         Ok(Self { value, duplicates: Duplicates { paths, order } })
     }
 }
 
-/// Which fields a reading tells.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// Those that are there already.
-    Again,
-    All,
+/// A value, and the paths of what it gives again.
+fn read<'de, D: Deserializer<'de>>(reader: D) -> Result<(Value, Vec<String>), D::Error> {
+    let mut found = Vec::new();
+    let value = Reader { found: &mut found }.deserialize(reader)?;
+    Ok((value, found))
 }
 
-fn read<'de, D: Deserializer<'de>>(reader: D, told: Told) -> Result<(Value, Vec<String>), D::Error> {
+/// All fields, as the text gives them.
+fn marks<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Mark>, D::Error> {
     let mut found = Vec::new();
-    let value = Reader { found: &mut found, told }.deserialize(reader)?;
-    Ok((value, found))
+    Marker { found: &mut found, outer: None }.deserialize(reader)?;
+    Ok(found)
 }
 
 /// Builds a value. Paths grow from the inside out, so that they cost nothing where nothing is found.
 struct Reader<'a> {
     found: &'a mut Vec<String>,
-    told: Told,
 }
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
@@ -178,7 +207,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         let mut known = self.found.len();
-        while let Some(item) = items.next_element_seed(Reader { found: self.found, told: self.told })? {
+        while let Some(item) = items.next_element_seed(Reader { found: self.found })? {
             self.found[known..]
                 .iter_mut()
                 .for_each(|path| *path = joined(&format!("[{}]", list.len()), path));
@@ -192,15 +221,96 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut map = Map::new();
         let mut known = self.found.len();
         while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Reader { found: self.found, told: self.told })?;
+            let value = entries.next_value_seed(Reader { found: self.found })?;
             self.found[known..].iter_mut().for_each(|path| *path = joined(&key, path));
-            if self.told == Told::All || map.contains_key(&key) {
+            if self.found.len() < MOST && map.contains_key(&key) {
                 self.found.push(key.clone());
             }
             known = self.found.len();
             map.insert(key, value);
         }
         Ok(Value::Object(map))
+    }
+}
+
+/// Marks the fields below the path that `outer` has seen.
+struct Marker<'a> {
+    found: &'a mut Vec<Mark>,
+    outer: Option<DefaultHasher>,
+}
+
+impl<'de> DeserializeSeed<'de> for Marker<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Marker<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        for at in 0.. {
+            let mut path = self.outer.clone().unwrap_or_default();
+            path.write(format!("[{at}]").as_bytes());
+            let item = Marker { found: self.found, outer: Some(path) };
+            if items.next_element_seed(item)?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(key) = entries.next_key::<String>()? {
+            let mut path = self.outer.clone().unwrap_or_default();
+            if self.outer.is_some() {
+                path.write(b".");
+            }
+            path.write(key.as_bytes());
+            let mark = Mark { path: path.finish(), key: hash(last(&key)) };
+            entries.next_value_seed(Marker { found: self.found, outer: Some(path) })?;
+            // Behind what is in it, as paths that grow from the inside out have it.
+            self.found.push(mark);
+        }
+        Ok(())
     }
 }
 
@@ -237,6 +347,18 @@ mod tests {
         );
         let once = Document::json(b"{}").expect("JSON").duplicates;
         assert_eq!(once.with_unknown(unknown.to_vec()), unknown);
+    }
+
+    #[test]
+    fn many_duplicates_below_long_paths_cost_little() {
+        // 100 levels of long keys, and 100,000 fields below them that are all the same.
+        let deep = format!("{{\"{}\":", "k".repeat(10_000)).repeat(100);
+        let text = format!("{deep}{{{}\"a\":1}}{}", "\"a\":1,".repeat(100_000), "}".repeat(100));
+        let begun = std::time::Instant::now();
+        let duplicates = Document::json(text.as_bytes()).expect("JSON").duplicates;
+        assert_eq!((duplicates.paths.len(), duplicates.told().count()), (MOST, 1));
+        assert_eq!(duplicates.with_unknown(vec!["unknown field \"x\"".to_owned(); 100]).len(), 101);
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 
     #[test]

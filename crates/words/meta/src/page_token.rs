@@ -6,7 +6,6 @@
 use base64::DecodeError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use plimsoll_store::Revision;
 use serde::{Deserialize, Serialize};
 
 const VERSION: &str = "meta.k8s.io/v1";
@@ -15,7 +14,7 @@ const INVALID: &str = "continue key is not valid";
 /// A token, read or to be given out.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default)]
-pub(crate) struct PageToken {
+pub struct PageToken {
     v: String,
     rv: i64,
     start: String,
@@ -23,13 +22,16 @@ pub(crate) struct PageToken {
 
 impl PageToken {
     /// The token of a page whose last key is `last`.
-    pub(crate) fn behind(last: &str, prefix: &str, revision: Revision) -> Self {
+    pub fn behind(last: &str, prefix: &str, revision: i64) -> Self {
         let start = format!("{}\0", last.strip_prefix(prefix).unwrap_or(last));
-        Self { v: VERSION.to_owned(), rv: revision.0, start }
+        Self { v: VERSION.to_owned(), rv: revision, start }
     }
 
-    /// Reads what a client sends; the error is worded as upstream words it.
-    pub(crate) fn read(text: &str) -> Result<Self, String> {
+    /// Reads what a client sends.
+    ///
+    /// # Errors
+    /// What is wrong with it, as upstream words it.
+    pub fn read(text: &str) -> Result<Self, String> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
             let at = match error {
                 DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol { offset: at, .. } => at,
@@ -56,23 +58,23 @@ impl PageToken {
     }
 
     /// The text that clients send back.
-    pub(crate) fn encode(&self) -> String {
+    pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).expect("three plain fields"))
     }
 
     /// The key behind which the page begins.
-    pub(crate) fn after(&self, prefix: &str) -> String {
+    pub fn after(&self, prefix: &str) -> String {
         let start = self.start.strip_prefix('/').unwrap_or(&self.start);
         format!("{prefix}{}", start.trim_end_matches('\0'))
     }
 
     /// The revision of the list; none for the newest.
-    pub(crate) fn revision(&self) -> Option<Revision> {
-        (self.rv > 0).then_some(Revision(self.rv))
+    pub fn revision(&self) -> Option<i64> {
+        (self.rv > 0).then_some(self.rv)
     }
 
     /// The token that goes on at the newest revision, wherever that leads.
-    pub(crate) fn inconsistent(self) -> Self {
+    pub fn inconsistent(self) -> Self {
         Self { rv: -1, ..self }
     }
 }
@@ -83,11 +85,11 @@ mod tests {
 
     #[test]
     fn tokens_come_back() {
-        let token = PageToken::behind("/registry/pods/a/web", "/registry/pods/", Revision(7));
+        let token = PageToken::behind("/registry/pods/a/web", "/registry/pods/", 7);
         let read = PageToken::read(&token.encode()).expect("a token");
         assert_eq!(read, token);
         assert_eq!(read.after("/registry/pods/"), "/registry/pods/a/web");
-        assert_eq!(read.revision(), Some(Revision(7)));
+        assert_eq!(read.revision(), Some(7));
         let late = PageToken::read(&read.inconsistent().encode()).expect("a token");
         assert_eq!((late.revision(), late.after("/x/")), (None, "/x/a/web".to_owned()));
     }
