@@ -36,6 +36,9 @@ pub struct CompileError {
 /// Longer lines are not shown (cel-go: common/error.go).
 const MAX_SNIPPET: usize = 16_384;
 
+/// More issues are only counted (cel-go: common/errors.go).
+const MOST: usize = 100;
+
 impl CompileError {
     pub(crate) fn new(text: &str, mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.at);
@@ -66,13 +69,16 @@ impl CompileError {
 
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, issue) in self.issues.iter().enumerate() {
+        for (i, issue) in self.issues.iter().take(MOST).enumerate() {
             if i > 0 {
                 f.write_str("\n")?;
             }
             self.write_issue(issue, f)?;
         }
-        Ok(())
+        match self.issues.len().saturating_sub(MOST) {
+            0 => Ok(()),
+            more => write!(f, "\n{more} more errors were truncated"),
+        }
     }
 }
 

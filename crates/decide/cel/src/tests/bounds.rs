@@ -41,6 +41,13 @@ fn too_deep_says_so() {
     assert_eq!(run(&text), Err("ERROR: <input>:-1:0: expression recursion limit exceeded: 250".to_owned()));
 }
 
+#[test]
+fn many_mistakes_are_counted() {
+    let shown = run(&"'\n".repeat(20_000)).expect_err("no expression");
+    assert_eq!(shown.matches("ERROR: ").count(), 100);
+    assert!(shown.ends_with("more errors were truncated"), "{}", &shown[shown.len() - 60..]);
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_does_not_panic(text in "\\PC{0,40}") {

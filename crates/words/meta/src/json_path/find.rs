@@ -9,15 +9,24 @@ use super::{Filter, Slice, Step};
 
 type Found<'v> = Vec<Cow<'v, Value>>;
 
+/// How many values a path may come by: some double what they lead to with each step.
+const MOST: usize = 1_000_000;
+
 /// Takes all steps from these values.
-pub(super) fn walk<'v>(steps: &[Step], mut values: Found<'v>) -> Result<Found<'v>, String> {
+pub(super) fn walk<'v>(steps: &[Step], values: Found<'v>) -> Result<Found<'v>, String> {
+    let mut room = MOST;
+    walk_within(steps, values, &mut room)
+}
+
+/// [`walk`] that may come by `room` values, and leaves what it did not need of them.
+fn walk_within<'v>(steps: &[Step], mut values: Found<'v>, room: &mut usize) -> Result<Found<'v>, String> {
     for step in steps {
-        values = take(step, values)?;
+        values = take(step, values, room)?;
     }
     Ok(values)
 }
 
-fn take<'v>(step: &Step, values: Found<'v>) -> Result<Found<'v>, String> {
+fn take<'v>(step: &Step, values: Found<'v>, room: &mut usize) -> Result<Found<'v>, String> {
     let mut found = Vec::new();
     for value in values {
         match step {
@@ -28,10 +37,14 @@ fn take<'v>(step: &Step, values: Found<'v>) -> Result<Found<'v>, String> {
             Step::Slice(slice) => found.extend(sliced(*slice, &value)?),
             Step::Union(parts) => {
                 for part in parts {
-                    found.extend(walk(part, vec![value.clone()])?);
+                    found.extend(walk_within(part, vec![value.clone()], room)?);
                 }
             }
-            Step::Filter(filter) => filtered(filter, value, &mut found)?,
+            Step::Filter(filter) => filtered(filter, value, room, &mut found)?,
+        }
+        *room = room.checked_sub(1).filter(|left| found.len() <= *left).unwrap_or(0);
+        if *room == 0 {
+            return Err("the path leads to too many values".to_owned());
         }
     }
     Ok(found)
@@ -83,7 +96,7 @@ fn sliced<'v>(slice: Slice, value: &Cow<'v, Value>) -> Result<Found<'v>, String>
     let from_end = |at: i64| if at < 0 { at + length } else { at };
     let start = from_end(slice.start.unwrap_or(0));
     let end = match slice.one {
-        true if slice.start.is_some() => start + 1,
+        true if slice.start.is_some() => start.wrapping_add(1),
         _ => from_end(slice.end.unwrap_or(length)),
     };
     if start == end {
@@ -106,19 +119,24 @@ fn sliced<'v>(slice: Slice, value: &Cow<'v, Value>) -> Result<Found<'v>, String>
     Ok(items.into_iter().skip(place(start)).take(place(end - start)).step_by(step).collect())
 }
 
-fn filtered<'v>(filter: &Filter, value: Cow<'v, Value>, found: &mut Found<'v>) -> Result<(), String> {
+fn filtered<'v>(
+    filter: &Filter,
+    value: Cow<'v, Value>,
+    room: &mut usize,
+    found: &mut Found<'v>,
+) -> Result<(), String> {
     if !value.is_array() {
         return Err(format!("{} is not array or slice and cannot be filtered", name(&value)));
     }
     for item in children(&value) {
-        let left = walk(&filter.left, vec![item.clone()]);
+        let left = walk_within(&filter.left, vec![item.clone()], room);
         if filter.operator.is_empty() {
             if left.is_ok_and(|left| !left.is_empty()) {
                 found.push(item);
             }
             continue;
         }
-        let right = walk(&filter.right, vec![item.clone()])?;
+        let right = walk_within(&filter.right, vec![item.clone()], room)?;
         match (&left?[..], &right[..]) {
             ([], _) | (_, []) => {}
             ([left], [right]) => {

@@ -96,6 +96,17 @@ mod tests {
     }
 
     #[test]
+    fn paths_that_double_what_they_lead_to_end() {
+        let deep = (0..60).fold(json!(1), |inner, _| json!({"a": inner}));
+        for path in ["['a','a']".repeat(60), "..*".repeat(60), ".a[9223372036854775807]".to_owned()] {
+            let Ok(path) = JsonPath::parse(&path) else { continue };
+            assert!(path.find(&deep).is_err());
+        }
+        let last = JsonPath::parse("[9223372036854775807]").expect("a path");
+        assert!(last.find(&json!([1])).is_err());
+    }
+
+    #[test]
     fn odd_paths_are_refused() {
         for path in
             [".spec[", ".spec[?(@.a]", ".spec[x]", "range", ".a..", ".spec.list[a:b]", "'open", "....a"]
