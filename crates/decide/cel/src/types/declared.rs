@@ -109,6 +109,13 @@ impl ObjectType {
         Self { name: name.into(), fields, reachable }
     }
 
+    /// An object type of the API server's own, whose fields have no other names than their own, such as
+    /// `request.namespace`.
+    pub fn plain(name: impl Into<String>, fields: BTreeMap<String, Field>) -> Self {
+        let reachable = fields.keys().map(|name| (name.clone(), name.clone())).collect();
+        Self { name: name.into(), fields, reachable }
+    }
+
     /// The field under its escaped name.
     pub fn field(&self, escaped: &str) -> Option<&Field> {
         self.fields.get(self.reachable.get(escaped)?)
@@ -137,7 +144,7 @@ impl Declared {
             .into_iter()
             .map(|(name, declared)| (name, Field { declared: Arc::new(declared), exposed: true }))
             .collect();
-        Self { min_size: 2, ..Self::new(Shape::Object(Arc::new(ObjectType::new(name, fields)))) }
+        Self { min_size: 2, ..Self::new(Shape::Object(Arc::new(ObjectType::plain(name, fields)))) }
     }
 
     /// A list of these.

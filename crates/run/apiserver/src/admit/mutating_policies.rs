@@ -67,6 +67,10 @@ async fn ask(
             return Ok(false);
         }
     };
+    if let Err(cause) = params::known(subject, policy) {
+        deny(None, format!("failed to configure policy: {cause}"), "");
+        return Ok(false);
+    }
     let seen = Seen::new(subject, &target)?;
     let namespace = attributes.namespace.to_owned();
     let mut any = false;

@@ -52,6 +52,22 @@ pub(crate) async fn collect(
     Ok(found)
 }
 
+/// Whether the kind of a policy's parameters is served.
+///
+/// # Errors
+/// What the policy is refused with, whatever its bindings say.
+pub(crate) fn known(subject: &Subject<'_>, policy: &Policy) -> Result<(), String> {
+    let Some(wanted) = &policy.param_kind else { return Ok(()) };
+    match find(subject, wanted) {
+        Some(_) => Ok(()),
+        None => {
+            let (group, version) = wanted.api_version.split_once('/').unwrap_or(("", &wanted.api_version));
+            let kind = &wanted.kind;
+            Err(format!("failed to find resource referenced by paramKind: '{group}/{version}, Kind={kind}'"))
+        }
+    }
+}
+
 /// The row of a kind of parameters.
 pub(crate) fn find(subject: &Subject<'_>, wanted: &ParamKind) -> Option<&'static Kind> {
     registry::kinds(subject.api)

@@ -73,6 +73,10 @@ async fn ask(
             return Ok(());
         }
     };
+    if let Err(cause) = params::known(subject, policy) {
+        outcome.misconfigured(policy, None, &cause);
+        return Ok(());
+    }
     let seen = Seen::new(subject, &target)?;
     let (shown, before) = (seen.show_present(subject, object).await?, seen.show_present(subject, old).await?);
     for binding in &active.bindings {

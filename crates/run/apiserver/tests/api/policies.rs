@@ -255,3 +255,29 @@ async fn expressions_are_held_against_the_types_they_are_about() {
     let answer = until(async || cluster.get(&path).await, observed(2)).await;
     assert_eq!(answer.json()["status"]["typeChecking"], json!({}));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_read_the_request_and_parameters_must_be_of_a_kind() {
+    let cluster = Cluster::start().await;
+    let spec = json!({
+        "matchConstraints": constraints(&["CREATE"], "", "configmaps"),
+        "validations": [{"expression": "request.name != 'asked'",
+            "messageExpression": "request.operation + ' ' + request.namespace + '/' + request.name + ' by ' + request.userInfo.username"}],
+    });
+    enforce(&cluster, "validating", "asks", spec, json!({"validationActions": ["Deny"]})).await;
+    let ask = async || cluster.post(&dry(MAPS), json!({"metadata": {"name": "asked"}})).await;
+    let refused = until(ask, |answer| answer.code == 422).await;
+    assert!(refused.message().ends_with("denied request: CREATE default/asked by admin"), "{refused:?}");
+    let spec = json!({
+        "paramKind": {"apiVersion": "x.y/v1", "kind": "Foo"},
+        "matchConstraints": constraints(&["CREATE"], "", "configmaps"), "validations": [{"expression": "true"}],
+    });
+    let binding =
+        json!({"validationActions": ["Deny"], "paramRef": {"name": "a", "parameterNotFoundAction": "Allow"}});
+    enforce(&cluster, "validating", "unknown", spec, binding).await;
+    let ask = async || cluster.post(&dry(MAPS), json!({"metadata": {"name": "other"}})).await;
+    let refused = until(ask, |answer| answer.code == 422).await;
+    let cause = "ValidatingAdmissionPolicy 'unknown' denied request: failed to configure policy: failed to find resource \
+                 referenced by paramKind: 'x.y/v1, Kind=Foo'";
+    assert!(refused.message().ends_with(cause), "{refused:?}");
+}
