@@ -118,7 +118,11 @@ impl<'s> Fields<'s> {
     /// Whether upstream's Go type has the field even in an empty object, so that creating the
     /// object does not count as adding it: structs by value and lists without `omitempty`.
     pub(crate) fn always_there(self, key: &str) -> bool {
-        let (Fields::Struct(schemas, _), Some(field)) = (self, self.declared(key)) else { return false };
+        let (Fields::Struct(schemas, parent), Some(field)) = (self, self.declared(key)) else { return false };
+        // Custom resources have no Go type.
+        if parent.name.is_empty() {
+            return false;
+        }
         match schemas.node(field.node) {
             Node::Struct(kind) if kind.kind == MapKind::Granular => field.required || BY_VALUE.contains(&key),
             Node::List { kind, .. } => field.required && *kind != ListKind::Atomic,

@@ -88,7 +88,7 @@ pub fn check_finalizer_names(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (at, finalizer) in object.texts("metadata.finalizers").iter().enumerate() {
         let known = finalizer.contains('/') || STANDARD.contains(finalizer);
-        if !known && !ANY_FINALIZER.contains(&kind.group) {
+        if !known && !kind.is_custom() && !ANY_FINALIZER.contains(&kind.group) {
             errors.push(FieldError::invalid(&path.index(at), &(*finalizer).into(), MESSAGE));
         }
     }

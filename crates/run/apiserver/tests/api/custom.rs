@@ -405,3 +405,21 @@ async fn watches_end_when_their_definition_changes_or_goes() {
             .expect("the watch ends");
     assert_eq!(told(&ended), ["ADDED", "DELETED"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn makers_own_the_whole_of_new_objects() {
+    let cluster = serving(definition()).await;
+    let mut object = thing("a", json!({"size": 1, "list": [{"k": "a"}]}));
+    object["metadata"]["finalizers"] = json!(["plain"]);
+    object["metadata"]["labels"] = json!({"l": "1"});
+    let made = cluster.post(&format!("{THINGS}?fieldManager=maker"), object).await;
+    assert_eq!((made.code, made.headers.get("warning")), (201, None), "{made:?}");
+    assert_eq!(
+        made.json()["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({
+            "f:metadata": {"f:finalizers": {".": {}, "v:\"plain\"": {}}, "f:labels": {".": {}, "f:l": {}}},
+            "f:spec": {".": {}, "f:color": {}, "f:size": {},
+                "f:list": {".": {}, "k:{\"k\":\"a\"}": {".": {}, "f:k": {}}}},
+        })
+    );
+}
