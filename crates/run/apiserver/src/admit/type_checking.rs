@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decode::FieldValidation;
 use crate::follow::{Follower, follow};
-use crate::object::{meta, metadata_mut};
+use crate::object::meta;
 use crate::registry;
 use crate::server::Api;
 use crate::shape::Shape;
@@ -110,7 +110,6 @@ impl Keeper {
         };
         let change = |_: &mut Write<'_>, old: &Value| {
             let mut object = old.clone();
-            metadata_mut(&mut object).remove("resourceVersion");
             if !is_observed(old) {
                 self.tell(&mut object);
             }
