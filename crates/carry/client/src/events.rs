@@ -6,6 +6,7 @@
 
 mod correlate;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -50,6 +51,7 @@ pub(crate) struct Occurrence {
     pub(crate) kind: EventType,
     pub(crate) reason: String,
     pub(crate) message: String,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// Posts events in the name of one component. Clones share the queue.
@@ -75,8 +77,20 @@ impl EventRecorder {
 
     /// Tells that something happened to `object`. Returns at once; under a flood the event is dropped.
     pub fn event(&self, object: &ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
+        self.annotated(object, kind, reason, message, BTreeMap::new());
+    }
+
+    /// As [`Self::event`], with facts for programs in the annotations of the event.
+    pub fn annotated(
+        &self,
+        object: &ObjectReference,
+        kind: EventType,
+        reason: &str,
+        message: impl Into<String>,
+        annotations: BTreeMap<String, String>,
+    ) {
         let (reason, message) = (reason.to_owned(), message.into());
-        let occurrence = Occurrence { object: object.clone(), kind, reason, message };
+        let occurrence = Occurrence { object: object.clone(), kind, reason, message, annotations };
         if self.sender.try_send((Timestamp::now(), occurrence)).is_err() {
             tracing::debug!(object = ?object.name, "event dropped: too many are waiting");
         }
@@ -134,12 +148,13 @@ async fn count(
 }
 
 fn event(source: &EventSource, namespace: &str, outcome: &Outcome, at: Timestamp) -> Event {
-    let Occurrence { object, kind, reason, .. } = &outcome.occurrence;
+    let Occurrence { object, kind, reason, annotations, .. } = &outcome.occurrence;
     let unique = format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), at.as_nanosecond());
     Event {
         metadata: ObjectMeta {
             name: Some(unique),
             namespace: Some(namespace.to_owned()),
+            annotations: Some(annotations.clone()).filter(|all| !all.is_empty()),
             ..ObjectMeta::default()
         },
         involved_object: object.clone(),

@@ -9,6 +9,17 @@ use crate::spec::{Role, is_sidecar, pod_spec, specs};
 const OWNED: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// The condition of pods that end for a reason that is not their own.
+pub(crate) const DISRUPTION: &str = "DisruptionTarget";
+
+/// Says that the node ends the pod.
+pub(crate) fn disruption(pod: &Pod, message: &str, last: &PodStatus, now: Timestamp) -> PodCondition {
+    let before = last.conditions.iter().flatten().find(|it| it.type_ == DISRUPTION).cloned();
+    let value = TrueBecause("TerminationByKubelet");
+    let condition = condition(DISRUPTION, value, before, pod.metadata.generation, now);
+    PodCondition { message: Some(message.to_owned()), ..condition }
+}
+
 /// All conditions: those of others as the API has them, and the node's own.
 ///
 /// A condition that stays as it was in `last` (or in the API) keeps its time.

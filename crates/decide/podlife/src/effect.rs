@@ -94,14 +94,22 @@ pub enum Input {
     /// [`Effect::Release`] ended.
     Released(Result<(), String>),
     /// The node decided that the pod must end.
-    Evict {
-        /// One word for the pod's status.
-        reason: String,
-        /// A sentence for the pod's status.
-        message: String,
-    },
+    Evict(Verdict),
     /// Time has passed.
     Tick,
+}
+
+/// Why the node ends a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// One word for the pod's status.
+    pub reason: String,
+    /// A sentence for the pod's status.
+    pub message: String,
+    /// Seconds that the containers get; the pod's own grace period when absent.
+    pub grace: Option<i64>,
+    /// Whether the pod could go on elsewhere: it gets the condition `DisruptionTarget`.
+    pub disrupts: bool,
 }
 
 /// Something has to be done. Effects of one list are begun in order; none waits for the one before.

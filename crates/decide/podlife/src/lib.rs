@@ -5,12 +5,13 @@
 //! next ([`Effect`]) and the status to show ([`Life::status`]). The node agent carries both to and fro.
 //!
 //! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
-//! values ([`cgroup`]), node pressure and eviction ([`eviction`]), environment ([`env`]), names ([`names`]), files of volumes ([`projection`]),
+//! values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]), environment ([`env`]), names ([`names`]), files of volumes ([`projection`]),
 //! security ([`security`]), restarts ([`restart`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
 pub mod cgroup;
+pub mod collection;
 mod conditions;
 mod effect;
 pub mod env;
@@ -34,7 +35,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use effect::{Effect, Event, ImageError, Input, StartError};
+pub use effect::{Effect, Event, ImageError, Input, StartError, Verdict};
 pub use hash::hash;
 pub use life::{Life, Node};
 pub use patch::status_patch;

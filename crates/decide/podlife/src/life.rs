@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use crate::effect::{Alarm, Effect, Event, ImageError, Input, StartError};
+use crate::effect::{Alarm, Effect, Event, ImageError, Input, StartError, Verdict};
 use crate::observed::{Container, Sandbox};
 use crate::probe::{Counter, Outcome, ProbeKind, Target};
 use crate::restart::Backoff;
@@ -112,13 +112,6 @@ pub(crate) enum Stage {
     Over,
     /// Those are removed too.
     Finished,
-}
-
-/// Why the node ended a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) reason: String,
-    pub(crate) message: String,
 }
 
 /// What is under way for one container.
@@ -348,8 +341,8 @@ impl Life {
             Input::Stopped { id, result } => self.stop_ended(&id, result, now, out),
             Input::Probed { id, kind, outcome } => self.probed(&id, kind, outcome, out),
             Input::Released(result) => self.release.end(&result, now),
-            Input::Evict { reason, message } => {
-                self.verdict.get_or_insert(Verdict { reason, message });
+            Input::Evict(verdict) => {
+                self.verdict.get_or_insert(verdict);
             }
             Input::Tick => {}
         }

@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
-use crate::effect::{Effect, Event};
+use crate::effect::{Effect, Event, Verdict};
 use crate::hash::hash;
-use crate::life::{Life, Op, Slot, Stage, Step, Verdict, Waiting};
+use crate::life::{Life, Op, Slot, Stage, Step, Waiting};
 use crate::observed::{Container, Exit, State};
 use crate::probe::ProbeKind;
 use crate::restart::{go_duration, should_restart};
@@ -78,6 +78,7 @@ impl Life {
             self.verdict.get_or_insert_with(|| Verdict {
                 reason: "DeadlineExceeded".into(),
                 message: "Pod was active on the node longer than the specified deadline".into(),
+                ..Verdict::default()
             });
         }
     }
@@ -96,7 +97,8 @@ impl Life {
         let own = pod_spec(&self.pod).termination_grace_period_seconds.unwrap_or(GRACE);
         let deletion =
             self.pod.metadata.deletion_grace_period_seconds.filter(|_| self.deleted()).unwrap_or(own);
-        deletion.max(0)
+        let verdict = self.verdict.as_ref().and_then(|verdict| verdict.grace);
+        verdict.map_or(deletion, |verdict| verdict.min(deletion)).max(0)
     }
 
     /// Whether every container has ended for good, or an init container has failed for good.

@@ -46,8 +46,12 @@ impl Life {
             ..api
         };
         self.set_addresses(&mut status);
-        status.conditions =
-            Some(conditions::of(&self.pod, &status, self.sandbox().is_some(), &self.last, now));
+        let mut conditions = conditions::of(&self.pod, &status, self.sandbox().is_some(), &self.last, now);
+        if let Some(verdict) = self.verdict.as_ref().filter(|verdict| verdict.disrupts) {
+            conditions.retain(|condition| condition.type_ != conditions::DISRUPTION);
+            conditions.push(conditions::disruption(&self.pod, &verdict.message, &self.last, now));
+        }
+        status.conditions = Some(conditions);
         self.last = status.clone();
         status
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::observed::{Container, Exit, Sandbox, State};
 use crate::probe::{Outcome, ProbeKind};
-use crate::{Effect, ImageError, Input, Life, Node, StartError, hash};
+use crate::{Effect, ImageError, Input, Life, Node, StartError, Verdict, hash};
 
 /// A node on which everything works at once, unless told otherwise.
 struct World {
@@ -734,6 +734,22 @@ fn a_deadline_fails_a_pod() {
     world.release("stop");
     assert_eq!(world.look(), "Failed Error(143)");
     assert_eq!(world.status().reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[test]
+fn an_evicted_pod_ends_fast_and_says_why() {
+    let mut spec = one();
+    spec["terminationGracePeriodSeconds"] = json!(30);
+    let mut world = World::running(spec);
+    let (reason, message) = ("Evicted".to_owned(), "The node was low on resource: memory. ".to_owned());
+    world.send(Input::Evict(Verdict { reason, message, grace: Some(1), disrupts: true }));
+    assert!(world.log.contains(&"stop c 1".to_owned()), "{:?}", world.log);
+    let status = world.life.status(world.now);
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+    let conditions = status.conditions.unwrap();
+    let target = conditions.iter().find(|it| it.type_ == "DisruptionTarget").unwrap();
+    assert_eq!((target.status.as_str(), target.reason.as_deref()), ("True", Some("TerminationByKubelet")));
+    assert_eq!(target.message, status.message);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use plimsoll_client::{EventRecorder, EventType, Informer, Informers};
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::names::{Resolver, parse_resolver};
 use plimsoll_podlife::{Event, Node};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
@@ -29,6 +30,8 @@ pub(crate) struct Agent {
     /// The engine's name and version, as nodes show them.
     pub(crate) runtime_version: String,
     pub(crate) allocatable: BTreeMap<String, Quantity>,
+    /// What the node says of itself while it is short of something.
+    pub(crate) pressure: watch::Receiver<Vec<Condition>>,
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
 }
@@ -36,6 +39,11 @@ pub(crate) struct Agent {
 impl Agent {
     /// Tells users about a pod.
     pub(crate) fn tell(&self, pod: &Pod, event: &Event) {
+        self.tell_annotated(pod, event, BTreeMap::new());
+    }
+
+    /// Tells users about a pod, and programs some facts.
+    pub(crate) fn tell_annotated(&self, pod: &Pod, event: &Event, annotations: BTreeMap<String, String>) {
         let kind = if event.warning { EventType::Warning } else { EventType::Normal };
         let meta = &pod.metadata;
         let object = ObjectReference {
@@ -47,18 +55,26 @@ impl Agent {
             resource_version: meta.resource_version.clone(),
             field_path: event.field_path.clone(),
         };
-        self.recorder.event(&object, kind, event.reason, event.message.clone());
+        self.recorder.annotated(&object, kind, event.reason, event.message.clone(), annotations);
     }
 
     /// Tells users about the node.
     pub(crate) fn tell_node(&self, reason: &str, message: String) {
-        let object = ObjectReference {
+        self.recorder.event(&self.node_reference(), EventType::Normal, reason, message);
+    }
+
+    /// Tells users about trouble of the node.
+    pub(crate) fn warn_node(&self, reason: &str, message: String) {
+        self.recorder.event(&self.node_reference(), EventType::Warning, reason, message);
+    }
+
+    fn node_reference(&self) -> ObjectReference {
+        ObjectReference {
             kind: Some("Node".into()),
             name: Some(self.config.node_name.clone()),
             uid: Some(self.config.node_name.clone()),
             ..ObjectReference::default()
-        };
-        self.recorder.event(&object, EventType::Normal, reason, message);
+        }
     }
 
     /// The node's resolver, read anew because users and DHCP clients change it.

@@ -57,6 +57,11 @@ impl Cgroups {
         self.hierarchy.group(&self.path(spec, uid))
     }
 
+    /// The group of all pods.
+    pub(crate) fn pods(&self) -> Cgroup {
+        self.hierarchy.group(&self.root)
+    }
+
     /// The group of the whole machine.
     pub(crate) fn machine(&self) -> Cgroup {
         self.hierarchy.group("/")

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::collection::Policy;
+use plimsoll_podlife::eviction::threshold::{self, Settings};
 
 /// The settings of a node agent.
 #[derive(Clone)]
@@ -46,6 +49,19 @@ pub struct Config {
     pub kube_reserved: BTreeMap<String, Quantity>,
     /// Resources that are kept for the rest of the system.
     pub system_reserved: BTreeMap<String, Quantity>,
+    /// When the node is short of something, in the words of a KubeletConfiguration.
+    pub eviction: Settings,
+    /// Seconds that pods get when a soft threshold is crossed.
+    pub eviction_max_pod_grace: i64,
+    /// How often it is looked whether the node is short of something; the kernel's alarm comes in between.
+    pub pressure_period: Duration,
+    /// How long the node says that it is short of something after it was.
+    pub pressure_transition: Duration,
+    /// When unused images are removed.
+    pub image_gc: Policy,
+    /// Processors and bytes of memory that the node claims to have instead of those of the machine. Memory
+    /// counts as used by pods only, then.
+    pub pretended: Option<(i64, i64)>,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
 }
@@ -77,6 +93,16 @@ impl Config {
             taints: Vec::new(),
             kube_reserved: BTreeMap::new(),
             system_reserved: BTreeMap::new(),
+            eviction: Settings {
+                hard: threshold::defaults(),
+                enforce_allocatable: true,
+                ..Settings::default()
+            },
+            eviction_max_pod_grace: 0,
+            pressure_period: Duration::from_secs(10),
+            pressure_transition: Duration::from_secs(300),
+            image_gc: Policy::default(),
+            pretended: None,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
         }
     }

@@ -195,6 +195,21 @@ impl Engine {
         Ok(self.images().pull_image(request).await?.into_inner().image_ref)
     }
 
+    pub(crate) async fn remove_image(&self, id: &str) -> Result<(), tonic::Status> {
+        let image = v1::ImageSpec { image: id.to_owned(), ..v1::ImageSpec::default() };
+        let request = v1::RemoveImageRequest { image: Some(image) };
+        gone_is_fine(self.images().remove_image(soon(request)).await.map(drop))
+    }
+
+    pub(crate) async fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse, tonic::Status> {
+        Ok(self.images().image_fs_info(soon(v1::ImageFsInfoRequest {})).await?.into_inner())
+    }
+
+    pub(crate) async fn container_stats(&self) -> Result<Vec<v1::ContainerStats>, tonic::Status> {
+        let request = v1::ListContainerStatsRequest::default();
+        Ok(self.runtime().list_container_stats(soon(request)).await?.into_inner().stats)
+    }
+
     pub(crate) async fn set_pod_range(&self, range: &str) -> Result<(), tonic::Status> {
         let network = v1::NetworkConfig { pod_cidr: range.to_owned() };
         let runtime_config = v1::RuntimeConfig { network_config: Some(network) };

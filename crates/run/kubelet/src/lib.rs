@@ -20,6 +20,7 @@ mod machine;
 mod node;
 mod pod;
 mod pods;
+mod pressure;
 mod prober;
 mod references;
 mod sandbox;
@@ -38,7 +39,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Service;
 use plimsoll_client::{Backoff, EventRecorder, Informers};
 use plimsoll_podlife::Node;
-use tokio::sync::broadcast;
+use plimsoll_podlife::eviction::Condition;
+use plimsoll_podlife::eviction::threshold::Threshold;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +66,12 @@ pub enum Error {
     /// The control groups of pods cannot be made.
     #[error("control groups of pods: {0}")]
     Cgroups(#[from] plimsoll_kernel::cgroup::Error),
+    /// The settings of node pressure make no sense.
+    #[error("{0}")]
+    Eviction(#[from] plimsoll_podlife::eviction::threshold::Refused),
+    /// The settings of image collection make no sense.
+    #[error("{0}")]
+    Images(#[from] plimsoll_podlife::collection::Refused),
     /// Its server cannot listen.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -87,11 +96,14 @@ pub async fn run(
     informers: Informers,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let thresholds = config.eviction.thresholds()?;
+    config.image_gc.check()?;
     for path in [config.data_dir.join("pods"), config.log_dir.clone()] {
         std::fs::create_dir_all(&path).map_err(|source| Error::Data { path, source })?;
     }
-    let machine = Machine::detect(&config.data_dir);
-    let allocatable = machine.allocatable(config.max_pods, &[&config.kube_reserved, &config.system_reserved]);
+    let machine = Machine::detect(&config.data_dir, config.pretended);
+    let reserved = [&config.kube_reserved, &config.system_reserved];
+    let allocatable = machine.allocatable(config.max_pods, &reserved, &thresholds);
     let (cpu, memory) = pod_share(&config, &machine);
     let cgroups = Cgroups::new(&config.cgroup_root, config.pod_pids, cpu, memory)?;
     let engine = Engine::connect(&config.cri_socket);
@@ -100,12 +112,14 @@ pub async fn run(
         version = runtime(&engine) => version,
     };
     let addresses = config.node_ips.iter().map(ToString::to_string).collect();
+    let (conditions, pressure) = watch::channel(Vec::new());
     let agent = Arc::new(Agent {
         recorder: EventRecorder::new(client.clone(), "kubelet", Some(&config.node_name)),
         services: informers.informer::<Service>(),
         node: Arc::new(Node { addresses, runtime: runtime.0.clone() }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,
+        pressure,
         config,
         client,
         informers,
@@ -114,11 +128,16 @@ pub async fn run(
         machine,
         allocatable,
     });
-    serve(agent, shutdown).await
+    serve(agent, thresholds, conditions, shutdown).await
 }
 
 /// Joins the parts and waits for the end.
-async fn serve(agent: Arc<Agent>, shutdown: CancellationToken) -> Result<(), Error> {
+async fn serve(
+    agent: Arc<Agent>,
+    thresholds: Vec<Threshold>,
+    conditions: watch::Sender<Vec<Condition>>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let pods = pods::informer(&agent);
     let mut parts = JoinSet::new();
     let mut port = None;
@@ -130,7 +149,10 @@ async fn serve(agent: Arc<Agent>, shutdown: CancellationToken) -> Result<(), Err
         parts.spawn(server.run(listener, tls, shutdown.clone()));
     }
     parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
-    parts.spawn(pods::run(agent, pods, shutdown));
+    let (orders, ordered) = mpsc::unbounded_channel();
+    let outlets = pressure::Outlets { orders, conditions };
+    parts.spawn(pressure::run(agent.clone(), pods.clone(), thresholds, outlets, shutdown.clone()));
+    parts.spawn(pods::run(agent, pods, ordered, shutdown));
     while let Some(ended) = parts.join_next().await {
         ended.expect("the agent's parts do not panic");
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::eviction::Signal;
+use plimsoll_podlife::eviction::threshold::Threshold;
 
 /// Facts about the machine that stay while it runs.
 #[derive(Clone, Debug)]
@@ -23,21 +25,24 @@ pub(crate) struct Machine {
     pub(crate) os_image: String,
     /// Go's name of the architecture.
     pub(crate) architecture: &'static str,
+    /// Whether processors and memory are those of a configuration and not the machine's.
+    pub(crate) is_pretended: bool,
 }
 
-/// Memory that is kept free: at less, pods are evicted (kubelet's default `memory.available<100Mi`).
-const KEPT: i64 = 100 << 20;
-
 impl Machine {
-    /// Looks around. `data` is where pods' data lies.
-    pub(crate) fn detect(data: &Path) -> Self {
+    /// Looks around. `data` is where pods' data lies; `pretended` are processors and bytes of memory that
+    /// count instead of what there is.
+    pub(crate) fn detect(data: &Path, pretended: Option<(i64, i64)>) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let disk = nix::sys::statvfs::statvfs(data)
             .map_or(0, |it| i64::try_from(it.blocks() * it.fragment_size()).unwrap_or(i64::MAX));
         let first = |paths: &[&str]| paths.iter().map(|path| read(path)).find(|text| !text.is_empty());
         Self {
-            cpus: i64::from(online_cpus(&read("/sys/devices/system/cpu/online"))),
-            memory: kibibytes(&read("/proc/meminfo"), "MemTotal:") * 1024,
+            cpus: pretended
+                .map_or_else(|| i64::from(online_cpus(&read("/sys/devices/system/cpu/online"))), |it| it.0),
+            memory: pretended
+                .map_or_else(|| kibibytes(&read("/proc/meminfo"), "MemTotal:") * 1024, |it| it.1),
+            is_pretended: pretended.is_some(),
             disk,
             huge_pages: huge_pages(),
             machine_id: first(&["/etc/machine-id", "/var/lib/dbus/machine-id"]).unwrap_or_default(),
@@ -72,6 +77,7 @@ impl Machine {
         &self,
         pods: u32,
         reserved: &[&BTreeMap<String, Quantity>],
+        thresholds: &[Threshold],
     ) -> BTreeMap<String, Quantity> {
         let mut all = self.capacity(pods);
         let pages: i64 = self.huge_pages.values().sum();
@@ -80,8 +86,8 @@ impl Machine {
                 *amount -= list.get(name).copied().unwrap_or_default();
             }
             let kept = match name.as_str() {
-                "memory" => KEPT + pages,
-                "ephemeral-storage" => self.disk / 10,
+                "memory" => kept(thresholds, Signal::MemoryAvailable, self.memory) + pages,
+                "ephemeral-storage" => kept(thresholds, Signal::NodeFsAvailable, self.disk),
                 _ => 0,
             };
             *amount -= Quantity::from_bytes(kept);
@@ -91,6 +97,12 @@ impl Machine {
         }
         all
     }
+}
+
+/// What is kept free because pods are evicted when there is less.
+fn kept(thresholds: &[Threshold], signal: Signal, capacity: i64) -> i64 {
+    let hard = thresholds.iter().find(|it| it.signal == signal && it.is_hard());
+    hard.map_or(0, |it| it.least.of(capacity))
 }
 
 fn online_cpus(text: &str) -> u32 {
@@ -132,8 +144,20 @@ pub(crate) fn available_memory() -> i64 {
     kibibytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:") * 1024
 }
 
+/// How many tasks there are, and how many there can be.
+pub(crate) fn processes() -> Option<(i64, i64)> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let most = |path: &str| read(path)?.trim().parse::<i64>().ok();
+    let most = most("/proc/sys/kernel/pid_max")?.min(most("/proc/sys/kernel/threads-max")?);
+    let load = read("/proc/loadavg")?;
+    let tasks = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
+    Some((tasks, most))
+}
+
 #[cfg(test)]
 mod tests {
+    use plimsoll_podlife::eviction::threshold::Settings;
+
     use super::*;
 
     #[test]
@@ -156,10 +180,13 @@ mod tests {
             kernel: String::new(),
             os_image: String::new(),
             architecture: "amd64",
+            is_pretended: false,
         };
         let reserved = BTreeMap::from([("cpu".to_owned(), Quantity::from_milli(500))]);
         let system = BTreeMap::from([("memory".to_owned(), Quantity::from_bytes(1 << 30))]);
-        let left = machine.allocatable(110, &[&reserved, &system]);
+        let hard = plimsoll_podlife::eviction::threshold::defaults();
+        let thresholds = Settings { hard, ..Settings::default() }.thresholds().expect("defaults make sense");
+        let left = machine.allocatable(110, &[&reserved, &system], &thresholds);
         assert_eq!(left["cpu"].to_string(), "3500m");
         assert_eq!(left["memory"].to_string(), "7004Mi");
         assert_eq!(left["ephemeral-storage"].to_string(), "90Gi");

@@ -12,7 +12,7 @@ use plimsoll_client::Backoff;
 use plimsoll_podlife::observed::{Container, Sandbox};
 use plimsoll_podlife::probe::ProbeKind;
 use plimsoll_podlife::projection::projection;
-use plimsoll_podlife::{Effect, Input, Life, status_patch};
+use plimsoll_podlife::{Effect, Input, Life, Verdict, status_patch};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -34,6 +34,8 @@ pub(crate) enum Message {
     Seen(Vec<Sandbox>, Vec<Container>),
     /// The engine removed a container.
     Removed(String),
+    /// The node ends it.
+    Evict(Verdict),
     /// Everything the engine has, by id, and whether it is ready or running.
     Check(Arc<Listing>),
 }
@@ -185,6 +187,7 @@ impl Task {
             }
             Message::Seen(sandboxes, containers) => self.take(Input::Seen { sandboxes, containers }),
             Message::Removed(id) => self.take(Input::Removed { id }),
+            Message::Evict(verdict) => self.take(Input::Evict(verdict)),
             Message::Check(listing) => {
                 if self.life.is_idle() && !self.agrees(&listing) {
                     let input = self.look().await;

@@ -7,7 +7,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use plimsoll_client::{Backoff, Delta, Filter, Informer};
 use plimsoll_cri::v1;
+use plimsoll_podlife::Verdict;
 use plimsoll_podlife::cgroup::burstable_shares;
+use plimsoll_podlife::eviction::REASON;
+use plimsoll_podlife::eviction::admission::refusal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::engine::{container, sandbox};
 use crate::pod::{Listed, Listing, Message, live};
+use crate::pressure::Order;
 use crate::volume;
 
 /// How often everything is compared, should an event have been lost.
@@ -41,7 +45,12 @@ struct Pods {
 }
 
 /// Runs every pod of the node until `stop`; then the tasks end and containers go on.
-pub(crate) async fn run(agent: Arc<Agent>, informer: Informer<Pod>, stop: CancellationToken) {
+pub(crate) async fn run(
+    agent: Arc<Agent>,
+    informer: Informer<Pod>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    stop: CancellationToken,
+) {
     let found = Arc::new(list(&agent).await);
     let mut pods = Pods {
         agent: agent.clone(),
@@ -64,6 +73,7 @@ pub(crate) async fn run(agent: Arc<Agent>, informer: Informer<Pod>, stop: Cancel
             () = stop.cancelled() => return,
             Some(delta) = deltas.recv() => pods.change(delta),
             Some(event) = events.recv() => pods.event(event).await,
+            Some(order) = orders.recv() => pods.send(&order.uid, Message::Evict(order.verdict)),
             Some(ended) = pods.running.join_next() => pods.ended(&ended.expect("pod tasks do not panic")),
             _ = compare.tick() => pods.compare().await,
         }
@@ -157,11 +167,22 @@ impl Pods {
         let (sender, inbox) = mpsc::unbounded_channel();
         self.tasks.insert(uid.clone(), sender);
         let seen = !self.synced && self.found.pods.contains_key(&uid);
+        if !seen && let Some(refused) = self.refused(&pod) {
+            self.send(&uid, Message::Evict(refused));
+        }
         let agent = self.agent.clone();
         self.running.spawn(async move {
             live(agent, pod, seen, inbox).await;
             uid
         });
+    }
+
+    /// Why a pod that is new here is not taken by a node that is short of something.
+    fn refused(&self, pod: &Pod) -> Option<Verdict> {
+        let is_new = pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
+        let message = refusal(pod, &self.agent.pressure.borrow()).filter(|_| is_new)?;
+        self.agent.tell(pod, &plimsoll_podlife::Event::warning(REASON, message.clone(), None));
+        Some(Verdict { reason: REASON.to_owned(), message, ..Verdict::default() })
     }
 
     fn send(&self, uid: &str, message: Message) {

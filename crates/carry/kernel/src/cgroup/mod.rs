@@ -6,15 +6,15 @@
 
 mod device;
 mod limits;
-mod oom;
 mod stats;
 mod v1;
 mod v2;
+mod watch;
 
 pub use device::DeviceRule;
 pub use limits::{Limits, cpu_weight};
-pub use oom::OomWatch;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidStats, Stats};
+pub use watch::MemoryWatch;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -290,8 +290,17 @@ impl Cgroup {
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub fn watch_oom(&self) -> Result<OomWatch> {
-        OomWatch::new(self)
+    pub fn watch_oom(&self) -> Result<MemoryWatch> {
+        MemoryWatch::out_of_memory(self)
+    }
+
+    /// Something to poll that becomes readable when the group's usage crosses a number of bytes; none where
+    /// the kernel has no such thing (version 2).
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn watch_usage(&self, bytes: u64) -> Result<Option<MemoryWatch>> {
+        MemoryWatch::usage(self, bytes)
     }
 
     /// The folders of the group, one for each mount.

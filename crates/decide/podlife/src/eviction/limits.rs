@@ -19,6 +19,15 @@ pub struct Beyond {
     pub message: String,
 }
 
+/// Whether a pod has any limit of this kind: only then its use of the disk has to be known.
+#[must_use]
+pub fn has_any(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let mut volumes = spec.volumes.iter().flatten();
+    volumes.any(|it| it.empty_dir.as_ref().is_some_and(|it| it.size_limit.is_some()))
+        || limit_total(spec, "ephemeral-storage").is_some()
+}
+
 /// The first limit that a pod went beyond: of a volume, of the whole pod, of a container.
 #[must_use]
 pub fn beyond(pod: &Pod, usage: &PodUse, layout: Layout) -> Option<Beyond> {

@@ -119,12 +119,17 @@ fn pod_range(node: &Node) -> String {
 
 /// Reports the node's status: at once when it becomes ready, later in rounds.
 async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
+    let mut pressure = agent.pressure.clone();
     let mut reporter = Reporter::new(agent, &node, port);
     let mut eager = 0;
     loop {
         let ready = reporter.round().await;
         let wait = if ready || eager >= PATIENCE { ROUND } else { EAGER };
         eager = if ready { 0 } else { eager.saturating_add(1) };
-        tokio::time::sleep(wait).await;
+        // Pressure is told at once, so that the scheduler sends nothing more.
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = pressure.changed() => {}
+        }
     }
 }

@@ -11,6 +11,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use plimsoll_cri::v1;
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::eviction::Condition;
 use serde_json::{Value, json};
 
 use super::VERSION;
@@ -114,7 +115,7 @@ impl Reporter {
             "runtimeHandlers": handlers.collect::<Vec<_>>(),
             "features": {"supplementalGroupsPolicy": features.supplemental_groups_policy},
             // Stands for the conditions while statuses are compared.
-            "conditions": trouble,
+            "conditions": [trouble, self.agent.pressure.borrow().iter().map(|it| it.as_str()).collect::<Vec<_>>()],
         });
         if let Some(port) = self.port {
             status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
@@ -125,15 +126,27 @@ impl Reporter {
     fn conditions(&mut self, trouble: Option<String>, now: Timestamp) -> Value {
         let ready = trouble.is_none();
         let message = trouble.unwrap_or_else(|| "kubelet is posting ready status".into());
+        let pressure = self.agent.pressure.borrow().clone();
+        let state = |condition, reasons: [&'static str; 2], messages: [&'static str; 2]| {
+            let is = pressure.contains(&condition);
+            (condition.as_str(), is, reasons[usize::from(is)], messages[usize::from(is)])
+        };
         let list = [
-            (
-                "MemoryPressure",
-                false,
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
+            state(
+                Condition::MemoryPressure,
+                ["KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"],
+                ["kubelet has sufficient memory available", "kubelet has insufficient memory available"],
             ),
-            ("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            state(
+                Condition::DiskPressure,
+                ["KubeletHasNoDiskPressure", "KubeletHasDiskPressure"],
+                ["kubelet has no disk pressure", "kubelet has disk pressure"],
+            ),
+            state(
+                Condition::PidPressure,
+                ["KubeletHasSufficientPID", "KubeletHasInsufficientPID"],
+                ["kubelet has sufficient PID available", "kubelet has insufficient PID available"],
+            ),
             ("Ready", ready, if ready { "KubeletReady" } else { "KubeletNotReady" }, message.as_str()),
         ];
         let conditions = list.map(|(name, is, reason, message)| {

@@ -96,12 +96,11 @@ impl Server {
     }
 
     async fn by_pod(&self) -> Result<ByPod, Box<Response<Body>>> {
-        let request = v1::ListContainerStatsRequest::default();
-        let stats = self.agent.engine.runtime().list_container_stats(request).await.map_err(|status| {
+        let stats = self.agent.engine.container_stats().await.map_err(|status| {
             Box::new(plain(StatusCode::INTERNAL_SERVER_ERROR, crate::engine::text(&status)))
         })?;
         let mut pods = ByPod::new();
-        for it in stats.into_inner().stats {
+        for it in stats {
             let Some(labels) = it.attributes.as_ref().map(|it| it.labels.clone()) else { continue };
             let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
             let key = (

@@ -60,10 +60,16 @@ impl FakeApi {
     }
 
     pub(super) fn node_is_ready(&self) -> bool {
+        self.node_condition("Ready") == "True"
+    }
+
+    /// The status of one of the node's conditions.
+    pub(super) fn node_condition(&self, name: &str) -> String {
         let state = self.state.lock().unwrap();
         let node = state.objects.get(&("nodes".into(), "n1".into()));
         let conditions = node.and_then(|node| node["status"]["conditions"].as_array());
-        conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
+        let found = conditions.into_iter().flatten().find(|it| it["type"] == name);
+        found.and_then(|it| it["status"].as_str()).unwrap_or_default().to_owned()
     }
 
     pub(super) fn reasons(&self) -> Vec<String> {

@@ -3,6 +3,7 @@
 
 mod api;
 mod engine;
+mod pressure;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,15 @@ struct Rig {
     stop: CancellationToken,
     agent: Option<tokio::task::JoinHandle<()>>,
     root: String,
+    configure: fn(&mut crate::Config),
 }
 
 impl Rig {
     async fn new(name: &str) -> Option<Self> {
+        Self::with(name, |_| {}).await
+    }
+
+    async fn with(name: &str, configure: fn(&mut crate::Config)) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("skipped: control groups need root");
             return None;
@@ -34,7 +40,7 @@ impl Rig {
         let engine = FakeEngine::serve(&temp.path().join("cri.sock"));
         let root = format!("/plimsoll-kubelet-test-{name}-{}", std::process::id());
         let (api, stop) = (FakeApi::default(), CancellationToken::new());
-        let mut rig = Self { temp, api, engine, stop, agent: None, root };
+        let mut rig = Self { temp, api, engine, stop, agent: None, root, configure };
         rig.start().await;
         Some(rig)
     }
@@ -44,6 +50,7 @@ impl Rig {
         let mut config = crate::Config::new("n1", data, socket, "192.0.2.1".parse().unwrap());
         config.cgroup_root.clone_from(&self.root);
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
+        (self.configure)(&mut config);
         let client = self.api.client();
         let informers = Informers::new(client.clone());
         self.stop = CancellationToken::new();
@@ -58,10 +65,11 @@ impl Rig {
         self.agent.take().unwrap().await.unwrap();
     }
 
-    async fn end(mut self) {
+    async fn end(mut self) -> tempfile::TempDir {
         self.stop().await;
         let hierarchy = plimsoll_kernel::cgroup::Hierarchy::detect().unwrap();
         hierarchy.group(&self.root).remove().unwrap();
+        self.temp
     }
 }
 

@@ -118,7 +118,7 @@ fn make_folders(agent: &Agent, pod: &Pod) -> Result<(), String> {
 }
 
 /// Upstream's folder of a volume; tools that look into nodes know it.
-fn folder(agent: &Agent, pod: &Pod, volume: &Volume) -> PathBuf {
+pub(crate) fn folder(agent: &Agent, pod: &Pod, volume: &Volume) -> PathBuf {
     let plugin = if volume.config_map.is_some() {
         "configmap"
     } else if volume.secret.is_some() {
