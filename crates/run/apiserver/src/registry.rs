@@ -23,6 +23,15 @@ pub(crate) fn kind(api: &Api, path: &ResourcePath) -> Result<&'static Kind, Stat
         .ok_or_else(Status::no_such_path)
 }
 
+/// [`kind`] for somebody who may know more of definitions than has come to this server's picture of them.
+pub(crate) async fn kind_in_time(api: &Api, path: &ResourcePath) -> Result<&'static Kind, Status> {
+    if let Ok(kind) = kind(api, path) {
+        return Ok(kind);
+    }
+    let custom = api.customs.find_in_time(&path.group, &path.version, &path.resource);
+    custom.await.ok_or_else(Status::no_such_path)
+}
+
 /// Every kind that is served now, group by group in the order of discovery.
 pub(crate) fn kinds(api: &Api) -> Vec<&'static Kind> {
     plimsoll_catalogue::kinds().iter().chain(api.customs.kinds()).collect()

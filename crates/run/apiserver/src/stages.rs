@@ -254,7 +254,7 @@ async fn resource(
     if let Some(extension) = api.aggregator.find(&target.group, &target.version) {
         return Ok(aggregate::proxy::serve(api, &extension, &asked.user, request).await);
     }
-    let kind = registry::kind(api, &target)?;
+    let kind = registry::kind_in_time(api, &target).await?;
     let lasting = (!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned());
     if let Some(warning) = api.customs.deprecation(kind).or(lasting) {
         asked.warnings.extend([warning]);

@@ -13,6 +13,7 @@ mod row;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use plimsoll_catalogue::Kind;
 use plimsoll_meta::status::Status;
@@ -20,6 +21,7 @@ use plimsoll_store::Store;
 use plimsoll_structural::{compare_versions, status};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 pub(crate) use convert::{convert, is_outdated, presented, stored};
 pub(crate) use definition::{Definition, Scale};
@@ -27,6 +29,10 @@ pub(crate) use present::Present;
 
 use crate::follow::{Follower, follow};
 use crate::object::meta;
+use crate::registry;
+
+/// How long a request waits for a definition that is established in the store and not served yet.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// The custom kinds that are served now.
 #[derive(Clone)]
@@ -82,6 +88,35 @@ impl Customs {
     /// The row of a resource path.
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
         self.served().definitions.get(&(group, version, plural)).map(|(kind, _)| *kind)
+    }
+
+    /// [`Customs::find`] for a request: whoever saw that a definition is established finds its kind, even
+    /// where this server has yet to hear of it.
+    pub(crate) async fn find_in_time(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+    ) -> Option<&'static Kind> {
+        let found = self.find(group, version, plural);
+        if found.is_some() || !self.is_about_to_serve(group, version, plural) {
+            return found;
+        }
+        let mut turns = self.0.turned.subscribe();
+        let turned = turns.wait_for(|()| self.find(group, version, plural).is_some());
+        drop(timeout(CATCH_UP, turned).await);
+        self.find(group, version, plural)
+    }
+
+    fn is_about_to_serve(&self, group: &str, version: &str, plural: &str) -> bool {
+        let Some(kind) = definitions_kind() else { return false };
+        let key = kind.key("", &format!("{plural}.{group}"));
+        let Some(entry) = key.and_then(|key| self.0.store.get(&key)) else { return false };
+        registry::stored(&entry).is_ok_and(|definition| {
+            let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+            let mut served = versions.filter(|one| one["served"] == true);
+            status::holds(&definition, "Established") && served.any(|one| one["name"] == version)
+        })
     }
 
     /// All rows, those of a group together and its preferred version first.
