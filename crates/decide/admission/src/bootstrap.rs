@@ -8,7 +8,7 @@ use crate::rbac::Rule;
 /// Label of everything made here.
 const LABEL: &str = "kubernetes.io/bootstrapping";
 /// Objects with this annotation are brought up to date at each start.
-const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+pub(crate) const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// All default Roles, ClusterRoles, RoleBindings and ClusterRoleBindings.
@@ -187,5 +187,156 @@ mod tests {
         ] {
             assert_eq!(policy.allows(Who { name, groups }, &wanted).is_some(), expected, "{name} {wanted:?}");
         }
+    }
+
+    /// What v1.28 did not have and v1.37 has (`+`), or the other way round (`-`), and why.
+    const LATER: &[(&str, &[&str])] = &[
+        (
+            "dynamic resource allocation is stable (v1.34)",
+            &[
+                "system:aggregate-to-edit + create,delete,deletecollection,patch,update resource.k8s.io resourceclaims,resourceclaimtemplates",
+                "system:aggregate-to-view + get,list,watch resource.k8s.io resourceclaims,resourceclaims/status,resourceclaimtemplates",
+                "system:kube-scheduler + get,list,watch resource.k8s.io deviceclasses",
+                "system:kube-scheduler + get,list,patch,update,watch resource.k8s.io resourceclaims",
+                "system:kube-scheduler + get,list,patch,update,watch resource.k8s.io resourceclaims/status",
+                "system:kube-scheduler + get,list,patch,update,watch core pods/finalizers",
+                "system:kube-scheduler + get,list,watch resource.k8s.io resourceslices",
+                "system:node + get resource.k8s.io resourceclaims",
+                "system:node + deletecollection resource.k8s.io resourceslices",
+            ],
+        ),
+        (
+            "the scheduler counts attached volumes",
+            &["system:kube-scheduler + get,list,watch storage.k8s.io volumeattachments"],
+        ),
+        (
+            "parts of the agent's API have subresources of their own (v1.33)",
+            &["system:kubelet-api-admin + * core nodes/configz,nodes/healthz,nodes/pods"],
+        ),
+        (
+            "agents read service accounts for providers of image pull credentials (v1.34)",
+            &["system:node + get core serviceaccounts"],
+        ),
+        (
+            "ServiceCIDRs are stable (v1.33), ClusterCIDRs are gone (v1.29)",
+            &[
+                "system:node-proxier + list,watch networking.k8s.io servicecidrs",
+                "system:controller:node-controller - create,get,list,update networking.k8s.io clustercidrs",
+            ],
+        ),
+        (
+            "controllers that list also watch (v1.30)",
+            &[
+                "system:controller:endpoint-controller - create,delete,get,list,update core endpoints",
+                "system:controller:endpoint-controller + create,delete,get,list,update,watch core endpoints",
+                "system:controller:endpointslice-controller - create,delete,get,list,update discovery.k8s.io endpointslices",
+                "system:controller:endpointslice-controller + create,delete,get,list,update,watch discovery.k8s.io endpointslices",
+                "system:controller:endpointslicemirroring-controller - create,delete,get,list,update discovery.k8s.io endpointslices",
+                "system:controller:endpointslicemirroring-controller + create,delete,get,list,update,watch discovery.k8s.io endpointslices",
+                "system:controller:namespace-controller - delete,deletecollection,get,list * *",
+                "system:controller:namespace-controller + delete,deletecollection,get,list,watch * *",
+                "system:controller:node-controller - delete,get,list,patch,update core nodes",
+                "system:controller:node-controller + delete,get,list,patch,update,watch core nodes",
+                "system:controller:node-controller - delete,list core pods",
+                "system:controller:node-controller - get core pods",
+                "system:controller:node-controller + delete,get,list,watch core pods",
+                "system:controller:pod-garbage-collector - get,list core nodes",
+                "system:controller:pod-garbage-collector + get,list,watch core nodes",
+            ],
+        ),
+        (
+            "volume plugins that needed more are gone (v1.31)",
+            &[
+                "system:controller:expand-controller - get,list,watch storage.k8s.io storageclasses",
+                "system:controller:expand-controller - get core endpoints,services",
+                "system:controller:expand-controller + get core services",
+                "system:controller:expand-controller - get core secrets",
+                "system:controller:persistent-volume-binder - create,delete,get,update core endpoints",
+                "system:controller:persistent-volume-binder - create,delete,get core services",
+                "system:controller:persistent-volume-binder + get core services",
+                "system:controller:persistent-volume-binder - get core secrets",
+                "system:controller:persistent-volume-binder - get,list core nodes",
+                "system:controller:persistent-volume-binder + list,watch core nodes",
+            ],
+        ),
+        (
+            "claims of StatefulSets can be owned by their pods (v1.32)",
+            &[
+                "system:controller:statefulset-controller - create,get core persistentvolumeclaims",
+                "system:controller:statefulset-controller + create,get,list,watch core persistentvolumeclaims",
+                "system:controller:statefulset-controller + update core pods/finalizers",
+            ],
+        ),
+    ];
+    /// Controllers that have come since.
+    const NEW: &[&str] = &[
+        "legacy-service-account-token-cleaner",
+        "resource-claim-controller",
+        "selinux-warning-controller",
+        "service-cidrs-controller",
+        "validatingadmissionpolicy-status-controller",
+        "volumeattributesclass-protection-controller",
+    ];
+
+    /// A rule as rows have it.
+    fn row(rule: &Value) -> String {
+        let words = |field: &str| -> Option<String> {
+            let words: Vec<&str> = rule[field].as_array()?.iter().filter_map(Value::as_str).collect();
+            Some(
+                words
+                    .iter()
+                    .map(|word| if word.is_empty() { "core" } else { word })
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )
+        };
+        let parts = ["verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs"];
+        parts.iter().filter_map(|field| words(field)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Everything about an object that is compared; the rules of aggregated roles are their parts'.
+    fn lines(object: &Value) -> Vec<String> {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let mut lines: Vec<String> = Vec::new();
+        if object["aggregationRule"].is_null() {
+            lines.extend(object["rules"].as_array().into_iter().flatten().map(row));
+        }
+        lines.extend(object["subjects"].as_array().into_iter().flatten().map(ToString::to_string));
+        for field in ["aggregationRule", "roleRef"] {
+            lines.extend((!object[field].is_null()).then(|| object[field].to_string()));
+        }
+        let metadata = &object["metadata"];
+        lines.push(format!("{} {}", metadata["labels"], metadata["annotations"]));
+        lines.into_iter().map(|line| format!("{name} {} {line}", metadata["namespace"])).collect()
+    }
+
+    /// Compares with the roles that v1.28 published where they lie beside the project.
+    #[test]
+    fn the_roles_are_upstreams() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared/reference/rbac-bootstrap-1.28");
+        let Ok(files) = std::fs::read_dir(folder) else { return };
+        let mut published: Vec<String> = Vec::new();
+        for file in files {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("readable");
+            let list: Value = serde_saphyr::from_str(&text).expect("YAML");
+            published.extend(list["items"].as_array().expect("items").iter().flat_map(lines));
+        }
+        let new = |one: &Value| {
+            let name =
+                one["metadata"]["name"].as_str().and_then(|name| name.strip_prefix("system:controller:"));
+            name.is_some_and(|name| NEW.contains(&name))
+        };
+        let own: Vec<String> = objects().iter().filter(|one| !new(one)).flat_map(lines).collect();
+        let only = |some: &[String], others: &[String], sign: &str| -> Vec<String> {
+            let missing = some.iter().filter(|line| !others.contains(line));
+            missing.map(|line| line.replacen(" null ", &format!(" {sign} "), 1)).collect()
+        };
+        let mut differences = [only(&own, &published, "+"), only(&published, &own, "-")].concat();
+        let mut known: Vec<String> =
+            LATER.iter().flat_map(|(_, lines)| lines.iter().map(|line| (*line).to_owned())).collect();
+        differences.sort();
+        known.sort();
+        assert_eq!(differences, known);
+        assert_eq!(objects().iter().filter(|one| new(one)).count(), 2 * NEW.len());
     }
 }

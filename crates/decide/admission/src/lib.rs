@@ -16,6 +16,7 @@ pub mod policy;
 pub mod priority;
 pub mod quota;
 pub mod rbac;
+pub mod reconciliation;
 pub mod runtime_class;
 pub mod service_account;
 pub mod strict;

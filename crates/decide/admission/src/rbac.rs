@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use plimsoll_meta::selector::{FieldRequirement, Requirement};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +77,22 @@ impl Rule {
         }
     }
 
+    /// The rule as roles have it.
+    pub fn to_value(&self) -> Value {
+        let mut rule = json!({"verbs": self.verbs});
+        for (field, values) in [
+            ("apiGroups", &self.groups),
+            ("resources", &self.resources),
+            ("resourceNames", &self.names),
+            ("nonResourceURLs", &self.paths),
+        ] {
+            if !values.is_empty() {
+                rule[field] = json!(values);
+            }
+        }
+        rule
+    }
+
     /// The rules of a Role or ClusterRole.
     pub fn read_all(role: &Value) -> Vec<Self> {
         role["rules"].as_array().into_iter().flatten().map(Self::read).collect()
@@ -146,15 +162,16 @@ impl Rule {
 
 /// The wanted rules that the owned ones do not cover, as upstream writes them in its refusal.
 pub fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Vec<String> {
-    let mut missing: Vec<String> = wanted
-        .iter()
-        .flat_map(Rule::split)
-        .filter(|part| !owned.iter().any(|rule| rule.covers(part)))
-        .map(|part| written(&part))
-        .collect();
+    let mut missing: Vec<String> = missing(owned, wanted).iter().map(written).collect();
     missing.sort();
     missing.dedup();
     missing
+}
+
+/// The wanted rules that the owned ones do not cover, each for one verb of one thing.
+pub fn missing(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
+    let covered = |part: &Rule| owned.iter().any(|rule| rule.covers(part));
+    wanted.iter().flat_map(Rule::split).filter(|part| !covered(part)).collect()
 }
 
 fn written(rule: &Rule) -> String {

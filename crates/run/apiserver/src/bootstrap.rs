@@ -3,11 +3,13 @@
 use futures::future::BoxFuture;
 use plimsoll_admission::bootstrap as roles;
 use plimsoll_admission::priority::SYSTEM_CLASSES;
+use plimsoll_admission::reconciliation::{Reconciled, reconcile};
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
 use crate::aggregate::local;
 use crate::config::Config;
+use crate::delete::Options;
 use crate::object::{meta, metadata_mut};
 use crate::server::Api;
 use crate::user::User;
@@ -65,10 +67,11 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
             _ => Ok(()),
         };
     }
+    if kind.group == "rbac.authorization.k8s.io" {
+        return bring_up_to_date(&mut write, object).await;
+    }
     // Of existing objects only what can have changed with the release or the configuration is written.
     let fields: &[&str] = match kind.kind {
-        "ClusterRole" | "Role" => &["rules", "aggregationRule"],
-        "ClusterRoleBinding" | "RoleBinding" => &["subjects"],
         "ConfigMap" => &["data"],
         "Endpoints" => &["subsets"],
         "EndpointSlice" => &["endpoints", "ports"],
@@ -77,8 +80,7 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
     let change = |_: &mut Write<'_>, old: &Value| {
         let mut new = old.clone();
         metadata_mut(&mut new).remove("resourceVersion");
-        let kept = old["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] == "false";
-        for field in fields.iter().filter(|_| !kept) {
+        for field in fields {
             if !object[*field].is_null() {
                 new[*field] = object[*field].clone();
             }
@@ -86,6 +88,26 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
         Ok(Proposal { object: new, ownership: Ownership::Track })
     };
     write.update(change, None).await.map(drop)
+}
+
+/// A default role or binding that is there already.
+async fn bring_up_to_date(write: &mut Write<'_>, default: &Value) -> Result<(), Status> {
+    let mut outcome = Reconciled::Kept;
+    let change = |_: &mut Write<'_>, old: &Value| {
+        outcome = reconcile(old, default);
+        let mut new = match &outcome {
+            Reconciled::Updated(new) => new.clone(),
+            Reconciled::Kept | Reconciled::Replaced => old.clone(),
+        };
+        metadata_mut(&mut new).remove("resourceVersion");
+        Ok(Proposal { object: new, ownership: Ownership::Track })
+    };
+    write.update(change, None).await?;
+    if outcome == Reconciled::Replaced {
+        write.delete(&Options::default()).await?;
+        write.create(default.clone()).await?;
+    }
+    Ok(())
 }
 
 /// Tells extension servers whose certificates and which proxies to believe.

@@ -27,6 +27,10 @@ pub fn authorize(graph: &Graph, rules: &[Rule], user: &User, wanted: &Attributes
         ("", "persistentvolumes") => asked.get(Vertex::Volume),
         ("resource.k8s.io", "resourceclaims") => asked.get(Vertex::ResourceClaim),
         ("storage.k8s.io", "volumeattachments") => asked.get(Vertex::Attachment),
+        // For providers of image pull credentials.
+        ("", "serviceaccounts") if wanted.verb == "get" && wanted.subresource.is_empty() => {
+            asked.get(Vertex::ServiceAccount)
+        }
         ("", "serviceaccounts") => asked.create_token(),
         ("coordination.k8s.io", "leases") => asked.lease(),
         ("storage.k8s.io", "csinodes") => asked.csi_node(),
@@ -231,7 +235,8 @@ mod tests {
             ("get -/persistentvolumeclaims/status a c", Some("can only get/update/patch this type")),
             ("create -/serviceaccounts/token a sa", None),
             ("create -/serviceaccounts/token a other", Some(none)),
-            ("get -/serviceaccounts a sa", Some("can only create tokens for individual service accounts")),
+            ("get -/serviceaccounts a sa", None),
+            ("list -/serviceaccounts a sa", Some("can only create tokens for individual service accounts")),
             ("update coordination.k8s.io/leases kube-node-lease n", None),
             (
                 "update coordination.k8s.io/leases kube-node-lease m",
