@@ -1,9 +1,14 @@
 //! `AuthenticationConfiguration` (apiserver.config.k8s.io), the file of `--authentication-config`.
 
+use plimsoll_meta::field::{FieldError, Path};
 use serde_json::Value;
 
-use crate::document::{list, text, texts, unknown};
-use crate::issuer::{ALGORITHMS, Issuer, Mapping};
+use crate::document::{aggregate, known_only, list, text};
+use crate::issuer::Issuer;
+use crate::jwt_authenticator;
+
+/// Most issuers of one file.
+const MOST_ISSUERS: usize = 64;
 
 /// Who may ask without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +43,7 @@ pub struct AuthenticationConfig {
 
 impl AuthenticationConfig {
     /// Reads a document. `own_issuers` are those of service account tokens, which no other issuer may
-    /// pose as.
+    /// pose as. The refusal tells of all that is wrong.
     pub fn read(document: &Value, own_issuers: &[String]) -> Result<Self, String> {
         let version = document["apiVersion"].as_str().unwrap_or_default();
         let known = ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1"];
@@ -49,30 +54,34 @@ impl AuthenticationConfig {
             ));
         }
         known_only(document, "", &["apiVersion", "kind", "jwt", "anonymous"])?;
-        let mut issuers: Vec<Issuer> = Vec::new();
-        for (at, entry) in list(document, "jwt").iter().enumerate() {
-            let issuer = issuer(entry, &format!("jwt[{at}]"))?;
-            let path = format!("jwt[{at}].issuer.url");
+        let anonymous = anonymous(&document["anonymous"])?;
+        let entries = list(document, "jwt");
+        let root = Path::root("jwt");
+        if entries.len() > MOST_ISSUERS {
+            return Err(FieldError::too_many(&root, entries.len(), MOST_ISSUERS).to_string());
+        }
+        let (mut issuers, mut errors): (Vec<Issuer>, Vec<FieldError>) = (Vec::new(), Vec::new());
+        let mut discovered: Vec<String> = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            let path = root.index(at);
+            let issuer = jwt_authenticator::read(entry, &path, own_issuers, &mut errors)?;
             if issuers.iter().any(|one| one.url == issuer.url) {
-                return Err(format!("{path}: Duplicate value: {:?}", issuer.url));
+                let at = path.child("issuer").child("url");
+                errors.push(FieldError::duplicate(&at, &issuer.url.as_str().into()));
             }
-            if own_issuers.contains(&issuer.url) {
-                return Err(format!(
-                    "{path}: Invalid value: {:?}: URL must not overlap with disallowed issuers: {own_issuers:?}",
-                    issuer.url
-                ));
+            if let Some(url) = &issuer.discovery_url {
+                if discovered.contains(url) {
+                    let at = path.child("issuer").child("discoveryURL");
+                    errors.push(FieldError::duplicate(&at, &url.as_str().into()));
+                }
+                discovered.push(url.clone());
             }
             issuers.push(issuer);
         }
-        Ok(Self { issuers, anonymous: anonymous(&document["anonymous"])? })
-    }
-}
-
-fn known_only(value: &Value, path: &str, fields: &[&str]) -> Result<(), String> {
-    match unknown(value, fields) {
-        Some(field) if path.is_empty() => Err(format!("unknown field {field:?}")),
-        Some(field) => Err(format!("unknown field \"{path}.{field}\"")),
-        None => Ok(()),
+        match errors.is_empty() {
+            true => Ok(Self { issuers, anonymous }),
+            false => Err(aggregate(&errors)),
+        }
     }
 }
 
@@ -94,103 +103,10 @@ fn anonymous(value: &Value) -> Result<Option<Anonymous>, String> {
     }
 }
 
-fn issuer(entry: &Value, path: &str) -> Result<Issuer, String> {
-    known_only(entry, path, &["issuer", "claimValidationRules", "claimMappings", "userValidationRules"])?;
-    let (from, at) = (&entry["issuer"], format!("{path}.issuer"));
-    let fields = [
-        "url",
-        "discoveryURL",
-        "certificateAuthority",
-        "audiences",
-        "audienceMatchPolicy",
-        "egressSelectorType",
-    ];
-    known_only(from, &at, &fields)?;
-    let url = text(from, "url").ok_or(format!("{at}.url: Required value: URL is required"))?;
-    if !url.starts_with("https://") {
-        return Err(format!("{at}.url: Invalid value: {url:?}: URL scheme must be https"));
-    }
-    if url.contains('?') {
-        return Err(format!("{at}.url: Invalid value: {url:?}: URL must not contain a query"));
-    }
-    let discovery_url = text(from, "discoveryURL");
-    if let Some(bad) = discovery_url.as_ref().filter(|url| !url.starts_with("https://")) {
-        return Err(format!("{at}.discoveryURL: Invalid value: {bad:?}: URL scheme must be https"));
-    }
-    let audiences = texts(&from["audiences"]);
-    if audiences.is_empty() {
-        return Err(format!("{at}.audiences: Required value: at least one {at}.audiences is required"));
-    }
-    if audiences.len() > 1 && from["audienceMatchPolicy"] != "MatchAny" {
-        return Err(format!(
-            "{at}.audienceMatchPolicy: Invalid value: {}: audienceMatchPolicy must be MatchAny for multiple audiences",
-            from["audienceMatchPolicy"].as_str().map_or("\"\"".to_owned(), |text| format!("{text:?}"))
-        ));
-    }
-    let (mappings, at) = (&entry["claimMappings"], format!("{path}.claimMappings"));
-    known_only(mappings, &at, &["username", "groups", "uid", "extra"])?;
-    no_expressions(&mappings["extra"], &format!("{at}.extra"))?;
-    no_expressions(&entry["userValidationRules"], &format!("{path}.userValidationRules"))?;
-    Ok(Issuer {
-        url,
-        discovery_url,
-        authority: text(from, "certificateAuthority"),
-        audiences,
-        algorithms: ALGORITHMS.iter().map(|one| (*one).to_owned()).collect(),
-        username: mapping(&mappings["username"], &format!("{at}.username"))?
-            .ok_or(format!("{at}.username: Required value: claim or expression is required"))?,
-        groups: mapping(&mappings["groups"], &format!("{at}.groups"))?,
-        uid: mapping(&mappings["uid"], &format!("{at}.uid"))?.map(|mapping| mapping.claim),
-        required: required(&entry["claimValidationRules"], &format!("{path}.claimValidationRules"))?,
-    })
-}
-
-fn mapping(value: &Value, path: &str) -> Result<Option<Mapping>, String> {
-    known_only(value, path, &["claim", "prefix", "expression"])?;
-    no_expressions(&value["expression"], &format!("{path}.expression"))?;
-    let Some(claim) = text(value, "claim") else { return Ok(None) };
-    if !path.ends_with(".uid") && value["prefix"].is_null() {
-        return Err(format!(
-            "{path}.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing"
-        ));
-    }
-    Ok(Some(Mapping { claim, prefix: text(value, "prefix").unwrap_or_default() }))
-}
-
-fn required(rules: &Value, path: &str) -> Result<Vec<(String, String)>, String> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    for (at, rule) in rules.as_array().into_iter().flatten().enumerate() {
-        let path = format!("{path}[{at}]");
-        known_only(rule, &path, &["claim", "requiredValue", "expression", "message"])?;
-        no_expressions(&rule["expression"], &format!("{path}.expression"))?;
-        let claim =
-            text(rule, "claim").ok_or(format!("{path}: Required value: claim or expression is required"))?;
-        if found.iter().any(|(known, _)| *known == claim) {
-            return Err(format!("{path}.claim: Duplicate value: {claim:?}"));
-        }
-        found.push((claim, text(rule, "requiredValue").unwrap_or_default()));
-    }
-    Ok(found)
-}
-
-/// Expressions would decide about access: without an evaluator the file is refused, not read in part.
-fn no_expressions(value: &Value, path: &str) -> Result<(), String> {
-    let empty = match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(all) => all.is_empty(),
-        _ => false,
-    };
-    if empty {
-        Ok(())
-    } else {
-        Err(format!("{path}: Forbidden: expressions are not available in this release"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::issuer::Source;
     use serde_json::json;
 
     fn read(jwt: Value, anonymous: Value) -> Result<AuthenticationConfig, String> {
@@ -205,22 +121,49 @@ mod tests {
             "claimValidationRules": [{"claim": "hd", "requiredValue": "x"}]})
     }
 
+    /// The usual entry with other values at JSON pointers.
+    fn with(changes: &[(&str, Value)]) -> Value {
+        let mut entry = entry("https://id");
+        entry["userValidationRules"] = json!([]);
+        for (pointer, value) in changes {
+            let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+            entry.pointer_mut(parent).expect("a parent")[key] = value.clone();
+        }
+        entry
+    }
+
     #[test]
-    fn issuers_are_read_or_refused_with_the_field() {
+    fn issuers_are_read() {
         let good = read(json!([entry("https://id")]), json!(null)).expect("good");
         let issuer = &good.issuers[0];
-        assert_eq!((issuer.username.claim.as_str(), issuer.required.len()), ("sub", 1));
-        assert_eq!(issuer.groups.as_ref().map(|mapping| mapping.prefix.as_str()), Some("p:"));
-        let mut without_prefix = entry("https://id");
-        without_prefix["claimMappings"]["username"] = json!({"claim": "sub"});
-        let mut two = entry("https://id");
-        two["issuer"]["audiences"] = json!(["a", "b"]);
-        let mut expression = entry("https://id");
-        expression["claimMappings"]["username"] = json!({"expression": "claims.sub"});
-        let mut misspelt = entry("https://id");
-        misspelt["issuer"]["uri"] = json!("x");
+        let Source::Claim(username) = &issuer.username else { panic!("{issuer:?}") };
+        assert_eq!((username.claim.as_str(), issuer.required.len()), ("sub", 1));
+        let Some(Source::Claim(groups)) = &issuer.groups else { panic!("{issuer:?}") };
+        assert_eq!(groups.prefix, "p:");
+        let expressions = with(&[
+            ("/claimMappings/username", json!({"expression": "claims.email"})),
+            ("/claimMappings/uid", json!({"expression": "claims.sub"})),
+            ("/claimMappings/extra", json!([{"key": "example.com/team", "valueExpression": "claims.team"}])),
+            (
+                "/claimValidationRules",
+                json!([{"expression": "claims.email_verified == true", "message": "unverified"}]),
+            ),
+            ("/userValidationRules", json!([{"expression": "!user.username.startsWith('system:')"}])),
+        ]);
+        let good = read(json!([expressions]), json!(null)).expect("good");
+        let issuer = &good.issuers[0];
+        assert!(matches!(
+            (&issuer.username, &issuer.uid),
+            (Source::Expression(_), Some(Source::Expression(_)))
+        ));
+        assert_eq!((issuer.extra.len(), issuer.claim_rules.len(), issuer.user_rules.len()), (1, 1, 1));
+        assert_eq!(issuer.claim_rules[0].message, "unverified");
+    }
+
+    #[test]
+    fn files_are_refused_with_every_field() {
         for (jwt, expected) in [
-            (json!([entry("")]), "jwt[0].issuer.url: Required value: URL is required"),
+            (json!([entry("")]), "jwt[0].issuer.url: Required value"),
             (
                 json!([entry("http://id")]),
                 "jwt[0].issuer.url: Invalid value: \"http://id\": URL scheme must be https",
@@ -231,21 +174,54 @@ mod tests {
             ),
             (
                 json!([entry("https://own")]),
-                "jwt[0].issuer.url: Invalid value: \"https://own\": URL must not overlap with disallowed issuers: [\"https://own\"]",
+                "jwt[0].issuer.url: Invalid value: \"https://own\": URL must not overlap with disallowed issuers: [https://own]",
             ),
             (
-                json!([without_prefix]),
+                json!([with(&[("/claimMappings/username", json!({"claim": "sub"}))])]),
                 "jwt[0].claimMappings.username.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing",
             ),
             (
-                json!([two]),
+                json!([with(&[("/claimMappings/username", json!({})), ("/issuer/audiences", json!([]))])]),
+                "[jwt[0].issuer.audiences: Required value: at least one jwt[0].issuer.audiences is required, jwt[0].claimMappings.username: Required value: claim or expression is required]",
+            ),
+            (
+                json!([with(&[("/issuer/audiences", json!(["a", "b"]))])]),
                 "jwt[0].issuer.audienceMatchPolicy: Invalid value: \"\": audienceMatchPolicy must be MatchAny for multiple audiences",
             ),
             (
-                json!([expression]),
-                "jwt[0].claimMappings.username.expression: Forbidden: expressions are not available in this release",
+                json!([with(&[("/claimMappings/username", json!({"expression": "claims."}))])]),
+                "jwt[0].claimMappings.username.expression: Invalid value: \"claims.\": compilation failed: ERROR: <input>:1:8: Syntax error: mismatched input '<EOF>' expecting {'?', IDENTIFIER, ESC_IDENTIFIER}\n | claims.\n | .......^",
             ),
-            (json!([misspelt]), "unknown field \"jwt[0].issuer.uri\""),
+            (
+                json!([with(&[("/claimMappings/username", json!({"expression": "claims.email"}))])]),
+                "jwt[0].claimMappings.username.expression: Invalid value: \"claims.email\": claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression",
+            ),
+            (
+                json!([with(&[(
+                    "/claimMappings/extra",
+                    json!([{"key": "a.k8s.io/b", "valueExpression": "claims.x"}])
+                )])]),
+                "jwt[0].claimMappings.extra[0].key: Invalid value: \"a.k8s.io/b\": k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use",
+            ),
+            (
+                json!([with(&[(
+                    "/claimMappings/extra",
+                    json!([{"key": "foo", "valueExpression": "claims.x"}])
+                )])]),
+                "jwt[0].claimMappings.extra[0].key: Invalid value: \"foo\": must be a domain-prefixed path (such as \"acme.io/foo\")",
+            ),
+            (
+                json!([with(&[("/claimValidationRules", json!([{"expression": "claims.a"}]))])]),
+                "jwt[0].claimValidationRules[0].expression: Invalid value: \"claims.a\": must evaluate to bool",
+            ),
+            (
+                json!([with(&[(
+                    "/userValidationRules",
+                    json!([{"expression": "true"}, {"expression": "true"}])
+                )])]),
+                "jwt[0].userValidationRules[1].expression: Duplicate value: \"true\"",
+            ),
+            (json!([with(&[("/issuer/uri", json!("x"))])]), "unknown field \"jwt[0].issuer.uri\""),
         ] {
             assert_eq!(read(jwt, json!(null)).expect_err(expected), expected);
         }

@@ -1,9 +1,11 @@
 //! Which authorizers decide, in which order: `--authorization-mode`, or an
 //! `AuthorizationConfiguration` (apiserver.config.k8s.io) in the file of `--authorization-config`.
 
-use serde_json::Value;
+use plimsoll_meta::field::{FieldError, Path};
+use serde_json::{Map, Value, json};
 
-use crate::document::{list, seconds, text, unknown};
+use crate::document::{aggregate, known_only, list, seconds, text};
+use crate::expression::{Expression, Given, Gives, Subject};
 
 /// Authorizers in the order in which they are asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +39,68 @@ pub struct Webhook {
     pub timeout: f64,
     /// What holds when there is no answer.
     pub on_failure: OnFailure,
+    /// It is asked only if all of these hold.
+    pub conditions: Vec<Expression>,
+}
+
+/// Whether a webhook is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is.
+    Asked,
+    /// A condition does not hold.
+    Passed,
+    /// It is not known; why.
+    Failed(String),
+}
+
+impl Webhook {
+    /// Whether it is asked about a review with this specification
+    /// (apiserver: pkg/authorization/cel/matcher.go, v1.37).
+    pub fn matches(&self, spec: &Value) -> Match {
+        if self.conditions.is_empty() {
+            return Match::Asked;
+        }
+        let (request, mut errors) = (filled(spec), Vec::new());
+        for condition in &self.conditions {
+            match condition.evaluate(&request) {
+                Ok(Given::Verdict(true)) => {}
+                Ok(Given::Verdict(false)) => return Match::Passed,
+                Ok(_) => errors.push(format!(
+                    "cel evaluation error: expression '{}' eval result type should be bool",
+                    condition.text()
+                )),
+                Err(error) => errors.push(format!("cel evaluation error: {error}")),
+            }
+        }
+        match &errors[..] {
+            [] => Match::Asked,
+            [one] => Match::Failed(one.clone()),
+            all => Match::Failed(format!("[{}]", all.join(", "))),
+        }
+    }
+}
+
+/// The specification with all its texts, also the empty ones.
+fn filled(spec: &Value) -> Value {
+    let or_empty = |value: &Value, empty: Value| if value.is_null() { empty } else { value.clone() };
+    let mut all = Map::new();
+    for field in ["user", "uid"] {
+        all.insert(field.to_owned(), or_empty(&spec[field], json!("")));
+    }
+    all.insert("groups".to_owned(), or_empty(&spec["groups"], json!([])));
+    all.insert("extra".to_owned(), or_empty(&spec["extra"], json!({})));
+    if spec["resourceAttributes"].is_object() {
+        let mut resource = spec["resourceAttributes"].clone();
+        for field in ["namespace", "verb", "group", "version", "resource", "subresource", "name"] {
+            resource[field] = or_empty(&resource[field], json!(""));
+        }
+        all.insert("resourceAttributes".to_owned(), resource);
+    }
+    if spec["nonResourceAttributes"].is_object() {
+        all.insert("nonResourceAttributes".to_owned(), spec["nonResourceAttributes"].clone());
+    }
+    Value::Object(all)
 }
 
 /// What holds when a webhook does not answer.
@@ -80,6 +144,20 @@ impl AuthorizationConfig {
         match found.is_empty() {
             true => Err("at least one authorization-mode must be passed".to_owned()),
             false => Ok(Self(found)),
+        }
+    }
+
+    /// What is wrong with taking the place of `old` in a running server: nobody but webhooks may leave
+    /// (pkg/kubeapiserver/authorizer/reload.go).
+    pub fn replaces(&self, old: &Self) -> Result<(), String> {
+        let missing: Vec<&str> = [("Node", Authorizer::Node), ("RBAC", Authorizer::Rbac)]
+            .into_iter()
+            .filter(|(_, one)| old.0.contains(one) && !self.0.contains(one))
+            .map(|(name, _)| name)
+            .collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!("missing required types: [{}]", missing.join(" "))),
         }
     }
 
@@ -137,14 +215,6 @@ impl AuthorizationConfig {
             found.push(authorizer);
         }
         Ok(Self(found))
-    }
-}
-
-fn known_only(value: &Value, path: &str, fields: &[&str]) -> Result<(), String> {
-    match unknown(value, fields) {
-        Some(field) if path.is_empty() => Err(format!("unknown field {field:?}")),
-        Some(field) => Err(format!("unknown field \"{path}.{field}\"")),
-        None => Ok(()),
     }
 }
 
@@ -208,11 +278,7 @@ fn webhook(value: &Value, name: &str, path: &str) -> Result<Webhook, String> {
         }
         None => return Err(format!("{path}.connectionInfo.type: Required value")),
     };
-    if !list(value, "matchConditions").is_empty() {
-        return Err(format!(
-            "{path}.matchConditions: Forbidden: expressions are not available in this release"
-        ));
-    }
+    let conditions = conditions(value, path)?;
     let kept = |field: &str| value[field] != false;
     let (authorized, unauthorized) =
         (duration("authorizedTTL", Some(300.0))?, duration("unauthorizedTTL", Some(30.0))?);
@@ -227,7 +293,56 @@ fn webhook(value: &Value, name: &str, path: &str) -> Result<Webhook, String> {
             "Deny" => OnFailure::Deny,
             _ => OnFailure::NoOpinion,
         },
+        conditions,
     })
+}
+
+/// Most conditions of one webhook.
+const MOST_CONDITIONS: usize = 64;
+
+fn conditions(value: &Value, path: &str) -> Result<Vec<Expression>, String> {
+    let found = list(value, "matchConditions");
+    let at = Path::root(path).child("matchConditions");
+    if found.len() > MOST_CONDITIONS {
+        return Err(FieldError::too_many(&at, found.len(), MOST_CONDITIONS).to_string());
+    }
+    match text(value, "matchConditionSubjectAccessReviewVersion").as_deref() {
+        Some("v1") => {}
+        None if found.is_empty() => {}
+        None => {
+            return Err(format!(
+                "{path}.matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are specified"
+            ));
+        }
+        Some(other) => {
+            return Err(format!(
+                "{path}.matchConditionSubjectAccessReviewVersion: Unsupported value: {other:?}: supported values: \"v1\""
+            ));
+        }
+    }
+    let (mut compiled, mut errors): (Vec<Expression>, Vec<FieldError>) = (Vec::new(), Vec::new());
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, condition) in found.iter().enumerate() {
+        let at = at.index(index);
+        known_only(condition, &at.to_string(), &["expression"])?;
+        let at = at.child("expression");
+        let text = condition["expression"].as_str().unwrap_or_default();
+        if text.trim().is_empty() {
+            errors.push(FieldError::required(&at, ""));
+        } else if seen.contains(&text) {
+            errors.push(FieldError::duplicate(&at, &json!(text)));
+        } else {
+            seen.push(text);
+            match Expression::compile(text, Subject::Request, Gives::Verdict, &at) {
+                Ok(expression) => compiled.push(expression),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(compiled),
+        false => Err(aggregate(&errors)),
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +376,10 @@ mod tests {
         assert_eq!(webhook.unauthorized_ttl, None);
         assert_eq!(webhook.on_failure, OnFailure::Deny);
         assert_eq!(all[1..], [Authorizer::Node, Authorizer::Rbac]);
+        let without = read(json!([hook(&[])])).expect("good");
+        let usual = AuthorizationConfig::default();
+        assert_eq!(without.replaces(&usual), Err("missing required types: [Node RBAC]".to_owned()));
+        assert_eq!(usual.replaces(&without), Ok(()));
     }
 
     #[test]
@@ -291,10 +410,56 @@ mod tests {
                 json!([hook(&[("connectionInfo", json!({}))])]),
                 "authorizers[0].webhook.connectionInfo.type: Required value",
             ),
+            (
+                json!([hook(&[("matchConditions", json!([{"expression": "true"}]))])]),
+                "authorizers[0].webhook.matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are specified",
+            ),
+            (
+                json!([hook(&[
+                    ("matchConditionSubjectAccessReviewVersion", json!("v1")),
+                    ("matchConditions", json!([{"expression": " "}, {"expression": "request.user"}]))
+                ])]),
+                "[authorizers[0].webhook.matchConditions[0].expression: Required value, authorizers[0].webhook.matchConditions[1].expression: Invalid value: \"request.user\": must evaluate to bool but got string]",
+            ),
             (json!([hook(&[("tiemout", json!(1))])]), "unknown field \"authorizers[0].webhook.tiemout\""),
         ] {
             assert_eq!(read(authorizers).expect_err(expected), expected);
         }
+    }
+
+    #[test]
+    fn webhooks_are_asked_about_what_their_conditions_say() {
+        let asked = |conditions: &[&str], spec: Value| {
+            let conditions: Vec<Value> = conditions.iter().map(|one| json!({"expression": one})).collect();
+            let config = read(json!([hook(&[
+                ("matchConditionSubjectAccessReviewVersion", json!("v1")),
+                ("matchConditions", json!(conditions)),
+            ])]));
+            let AuthorizationConfig(all) = config.expect("good");
+            let Authorizer::Webhook(webhook) = &all[0] else { panic!("{all:?}") };
+            webhook.matches(&spec)
+        };
+        let resource = json!({"user": "ann", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "a"}});
+        let path = json!({"user": "ann", "nonResourceAttributes": {"verb": "get", "path": "/x"}});
+        let in_a = "request.resourceAttributes.namespace == 'a'";
+        assert_eq!(asked(&[], path.clone()), Match::Asked);
+        assert_eq!(asked(&[in_a, "!('system:masters' in request.groups)"], resource.clone()), Match::Asked);
+        assert_eq!(asked(&["has(request.resourceAttributes)"], path.clone()), Match::Passed);
+        assert_eq!(
+            asked(&["request.uid == '' && request.resourceAttributes.subresource == ''"], resource),
+            Match::Asked
+        );
+        assert_eq!(
+            asked(&[in_a], path.clone()),
+            Match::Failed(format!(
+                "cel evaluation error: expression '{in_a}' resulted in error: no such key: resourceAttributes"
+            ))
+        );
+        assert_eq!(
+            asked(&[in_a, "request.user == 'bob'"], path),
+            Match::Passed,
+            "what does not hold decides"
+        );
     }
 
     #[test]

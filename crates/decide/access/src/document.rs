@@ -1,5 +1,6 @@
 //! Reading configuration documents and reviews.
 
+use plimsoll_meta::field::FieldError;
 use serde_json::Value;
 
 /// The texts of a list; nothing for anything else.
@@ -20,6 +21,29 @@ pub(crate) fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
 /// The first key that is none of the known ones.
 pub(crate) fn unknown<'a>(value: &'a Value, known: &[&str]) -> Option<&'a str> {
     value.as_object()?.keys().map(String::as_str).find(|key| !known.contains(key))
+}
+
+/// Refuses fields that nobody knows; `path` is where the value stands, empty for the document.
+pub(crate) fn known_only(value: &Value, path: &str, fields: &[&str]) -> Result<(), String> {
+    match unknown(value, fields) {
+        Some(field) if path.is_empty() => Err(format!("unknown field {field:?}")),
+        Some(field) => Err(format!("unknown field \"{path}.{field}\"")),
+        None => Ok(()),
+    }
+}
+
+/// Errors as Go prints several of them.
+pub(crate) fn aggregate(errors: &[FieldError]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for text in errors.iter().map(ToString::to_string) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    match &texts[..] {
+        [one] => one.clone(),
+        all => format!("[{}]", all.join(", ")),
+    }
 }
 
 /// Seconds of a duration such as `5m`, `30s` or `1h30m`; `None` when it is no duration.

@@ -1,10 +1,13 @@
 //! Issuers of identity tokens (OpenID Connect): from verified claims to a user
 //! (apiserver: plugin/pkg/authenticator/token/oidc, v1.37).
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use crate::User;
 use crate::document::texts;
+use crate::expression::{Expression, Given};
 
 /// Signature algorithms that issuers may use.
 pub const ALGORITHMS: &[&str] =
@@ -25,14 +28,44 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// Accepted signature algorithms.
     pub algorithms: Vec<String>,
-    /// The claim with the user's name.
-    pub username: Mapping,
-    /// The claim with groups.
-    pub groups: Option<Mapping>,
-    /// The claim with the user's id.
-    pub uid: Option<String>,
+    /// Where the user's name is from.
+    pub username: Source,
+    /// Where groups are from.
+    pub groups: Option<Source>,
+    /// Where the user's id is from.
+    pub uid: Option<Source>,
+    /// What else is told of the user, and where it is from.
+    pub extra: Vec<(String, Expression)>,
     /// Claims that must be there, and their values.
     pub required: Vec<(String, String)>,
+    /// What must hold of the claims.
+    pub claim_rules: Vec<Rule>,
+    /// What must hold of the user.
+    pub user_rules: Vec<Rule>,
+}
+
+/// Where a part of the user is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A claim.
+    Claim(Mapping),
+    /// An expression over all claims.
+    Expression(Expression),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Claim(Mapping::default())
+    }
+}
+
+/// What must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// When it holds.
+    pub expression: Expression,
+    /// What is said when it does not.
+    pub message: String,
 }
 
 /// A claim and what its values are prefixed with.
@@ -81,37 +114,17 @@ impl Issuer {
     /// The user that claims with a good signature tell of, at `now` (seconds since 1970).
     pub fn user(&self, claims: &Value, now: f64) -> Result<User, String> {
         self.check(claims, now)?;
-        let name = claims[&self.username.claim].as_str();
-        let absent = || format!("oidc: parse username claims {:?}: claim not present", self.username.claim);
-        let name = name.ok_or_else(absent)?;
-        if self.username.claim == "email" && !claims["email_verified"].is_null() {
-            let verified = claims["email_verified"].as_bool();
-            let verified =
-                verified.ok_or("oidc: parse 'email_verified' claim: it is no boolean".to_owned())?;
-            if !verified {
-                return Err("oidc: email not verified".to_owned());
-            }
-        }
-        for (claim, wanted) in &self.required {
-            if claims[claim].is_null() {
-                return Err(format!("oidc: required claim {claim} not present in ID token"));
-            }
-            match claims[claim].as_str() {
-                Some(found) if found == wanted => {}
-                found => {
-                    return Err(format!(
-                        "oidc: required claim {claim} value does not match. Got = {}, want = {wanted}",
-                        found.unwrap_or_default()
-                    ));
-                }
-            }
-        }
         let user = User {
-            name: format!("{}{name}", self.username.prefix),
-            uid: self.uid_of(claims)?,
+            name: self.name_of(claims)?,
             groups: self.groups_of(claims)?,
-            ..User::default()
+            uid: self.uid_of(claims)?,
+            extra: self.extra_of(claims)?,
         };
+        self.check_required(claims)?;
+        hold(&self.claim_rules, claims)
+            .map_err(|error| format!("oidc: error evaluating claim validation expression: {error}"))?;
+        hold(&self.user_rules, &whole(&user))
+            .map_err(|error| format!("oidc: error evaluating user info validation rule: {error}"))?;
         match user.name.is_empty() {
             true => Err("oidc: empty username".to_owned()),
             false => Ok(user.known()),
@@ -151,8 +164,35 @@ impl Issuer {
         }
     }
 
+    fn name_of(&self, claims: &Value) -> Result<String, String> {
+        let Mapping { claim, prefix } = match &self.username {
+            Source::Claim(mapping) => mapping,
+            Source::Expression(expression) => return text_of(expression, claims, "username"),
+        };
+        let name = claims[claim].as_str();
+        let name = name.ok_or_else(|| format!("oidc: parse username claims {claim:?}: claim not present"))?;
+        if claim == "email" && !claims["email_verified"].is_null() {
+            let verified = claims["email_verified"].as_bool();
+            let verified =
+                verified.ok_or("oidc: parse 'email_verified' claim: it is no boolean".to_owned())?;
+            if !verified {
+                return Err("oidc: email not verified".to_owned());
+            }
+        }
+        Ok(format!("{prefix}{name}"))
+    }
+
     fn groups_of(&self, claims: &Value) -> Result<Vec<String>, String> {
-        let Some(Mapping { claim, prefix }) = &self.groups else { return Ok(Vec::new()) };
+        let Mapping { claim, prefix } = match &self.groups {
+            None => return Ok(Vec::new()),
+            Some(Source::Claim(mapping)) => mapping,
+            Some(Source::Expression(expression)) => {
+                let failed =
+                    |error: String| format!("oidc: error evaluating group claim expression: {error}");
+                let given = expression.evaluate(claims).map_err(failed)?;
+                return given.texts().map_err(|error| failed(error.to_owned()));
+            }
+        };
         let groups = match &claims[claim] {
             Value::Null => Vec::new(),
             Value::String(one) => vec![one.clone()],
@@ -167,10 +207,78 @@ impl Issuer {
     }
 
     fn uid_of(&self, claims: &Value) -> Result<String, String> {
-        let Some(claim) = &self.uid else { return Ok(String::new()) };
-        let found = claims[claim].as_str().map(str::to_owned);
-        found.ok_or_else(|| format!("oidc: parse uid claim {claim:?}: claim not present"))
+        match &self.uid {
+            None => Ok(String::new()),
+            Some(Source::Claim(Mapping { claim, .. })) => {
+                let found = claims[claim].as_str().map(str::to_owned);
+                found.ok_or_else(|| format!("oidc: parse uid claim {claim:?}: claim not present"))
+            }
+            Some(Source::Expression(expression)) => text_of(expression, claims, "uid"),
+        }
     }
+
+    fn extra_of(&self, claims: &Value) -> Result<BTreeMap<String, Vec<String>>, String> {
+        let mut extra = BTreeMap::new();
+        for (key, expression) in &self.extra {
+            let values = expression.evaluate(claims)?.texts().map_err(|error| {
+                format!("oidc: error evaluating extra claim expression: {}: {error}", expression.text())
+            })?;
+            if !values.is_empty() {
+                extra.insert(key.clone(), values);
+            }
+        }
+        Ok(extra)
+    }
+
+    fn check_required(&self, claims: &Value) -> Result<(), String> {
+        for (claim, wanted) in &self.required {
+            match &claims[claim] {
+                Value::Null => return Err(format!("oidc: required claim {claim} not present in ID token")),
+                Value::String(found) if found == wanted => {}
+                found => {
+                    return Err(format!(
+                        "oidc: required claim {claim} value does not match. Got = {}, want = {wanted}",
+                        found.as_str().unwrap_or_default()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text that an expression must give.
+fn text_of(expression: &Expression, claims: &Value, part: &str) -> Result<String, String> {
+    let failed = |error: String| format!("oidc: error evaluating {part} claim expression: {error}");
+    match expression.evaluate(claims).map_err(failed)? {
+        Given::Text(text) => Ok(text),
+        _ => Err(failed(format!("{part} claim expression must return a string"))),
+    }
+}
+
+/// Whether all rules hold; all are evaluated before the first that does not is told.
+fn hold(rules: &[Rule], value: &Value) -> Result<(), String> {
+    let given: Vec<Given> =
+        rules.iter().map(|rule| rule.expression.evaluate(value)).collect::<Result<_, _>>()?;
+    for (rule, given) in rules.iter().zip(given) {
+        match given {
+            Given::Verdict(true) => {}
+            Given::Verdict(false) => {
+                return Err(format!(
+                    "validation expression '{}' failed: {}",
+                    rule.expression.text(),
+                    rule.message
+                ));
+            }
+            _ => return Err("validation expression must return a boolean".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// The user with all fields, as rules expect them.
+fn whole(user: &User) -> Value {
+    json!({"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra})
 }
 
 /// The audiences of a token: a text or a list of them.
@@ -184,11 +292,13 @@ pub fn audiences(claims: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::expression::{Gives, Subject};
+    use plimsoll_meta::field::Path;
 
     fn issuer() -> Issuer {
-        let mapping =
-            |claim: &str, prefix: &str| Mapping { claim: claim.to_owned(), prefix: prefix.to_owned() };
+        let mapping = |claim: &str, prefix: &str| {
+            Source::Claim(Mapping { claim: claim.to_owned(), prefix: prefix.to_owned() })
+        };
         Issuer {
             url: "https://id.example.com".to_owned(),
             audiences: vec!["me".to_owned()],
@@ -240,6 +350,60 @@ mod tests {
         }
         assert!(told(&with(json!({"iss": "https://evil.example.com"}))).is_err());
         assert!(told(&with(json!({"nbf": 401}))).is_err());
+    }
+
+    #[test]
+    fn expressions_make_the_user_and_rules_check_it() {
+        let compile = |text: &str, subject, gives| {
+            Expression::compile(text, subject, gives, &Path::root("f")).expect("compiles")
+        };
+        let claim = |text: &str| compile(text, Subject::Claims, Gives::Anything);
+        let rule = |text: &str, subject, message: &str| Rule {
+            expression: compile(text, subject, Gives::Verdict),
+            message: message.to_owned(),
+        };
+        let issuer = Issuer {
+            username: Source::Expression(claim("claims.name + '@' + claims.org")),
+            groups: Some(Source::Expression(claim("claims.roles.map(r, 'g:' + r)"))),
+            uid: Some(Source::Expression(claim("claims.sub"))),
+            extra: vec![
+                ("example.com/team".to_owned(), claim("claims.team")),
+                ("example.com/none".to_owned(), claim("claims.?none.orValue('')")),
+            ],
+            required: Vec::new(),
+            claim_rules: vec![rule("claims.exp - claims.iat <= 100", Subject::Claims, "lives too long")],
+            user_rules: vec![rule(
+                "!user.username.startsWith('system:')",
+                Subject::User,
+                "not a system user",
+            )],
+            ..issuer()
+        };
+        let claims = |name: &str, iat: u64| {
+            json!({"iss": "https://id.example.com", "aud": "me", "exp": 200, "iat": iat, "sub": "u1",
+                "name": name, "org": "x", "roles": ["dev"], "team": ["a", "b"]})
+        };
+        let ann = issuer.user(&claims("ann", 100), 100.0).expect("a user");
+        assert_eq!(
+            (ann.name.as_str(), ann.uid.as_str(), &ann.groups[..]),
+            ("ann@x", "u1", &["g:dev".to_owned(), crate::AUTHENTICATED.to_owned()][..])
+        );
+        assert_eq!(
+            ann.extra,
+            BTreeMap::from([("example.com/team".to_owned(), vec!["a".to_owned(), "b".to_owned()])])
+        );
+        assert_eq!(
+            issuer.user(&claims("ann", 50), 100.0).expect_err("old"),
+            "oidc: error evaluating claim validation expression: validation expression 'claims.exp - claims.iat <= 100' failed: lives too long"
+        );
+        assert_eq!(
+            issuer.user(&claims("system:eve", 100), 100.0).expect_err("system"),
+            "oidc: error evaluating user info validation rule: validation expression '!user.username.startsWith('system:')' failed: not a system user"
+        );
+        let mut nameless = claims("ann", 100);
+        nameless["name"] = Value::Null;
+        let error = issuer.user(&nameless, 100.0).expect_err("nameless");
+        assert!(error.starts_with("oidc: error evaluating username claim expression: expression 'claims.name + '@' + claims.org' resulted in error: "), "{error}");
     }
 
     #[test]

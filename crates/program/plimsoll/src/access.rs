@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use plimsoll_access::authentication_config::{Anonymous, AuthenticationConfig};
 use plimsoll_access::authorization_config::{AuthorizationConfig, OnFailure, Webhook};
 use plimsoll_access::front_proxy::FrontProxy;
-use plimsoll_access::issuer::{ALGORITHMS, Issuer, Mapping, username_prefix};
+use plimsoll_access::issuer::{ALGORITHMS, Issuer, Mapping, Source, username_prefix};
 use plimsoll_apiserver::{Authentication, Proxies, ServiceAccounts, TokenWebhook};
 use serde_json::Value;
 
@@ -164,6 +164,7 @@ impl AccessArgs {
                 cache_ttl: self.authentication_token_webhook_cache_ttl,
             }),
             issuers,
+            file: self.authentication_config.clone(),
             anonymous,
             front_proxy: Some(Proxies {
                 authority: self.requestheader_client_ca_file.clone().unwrap_or(proxy_authority),
@@ -224,18 +225,23 @@ impl AccessArgs {
             authority: authority.transpose()?,
             audiences: vec![client],
             algorithms: self.oidc_signing_algs.clone(),
-            username: Mapping {
+            username: Source::Claim(Mapping {
                 claim: self.oidc_username_claim.clone(),
                 prefix: username_prefix(&self.oidc_username_prefix, &self.oidc_username_claim, &url),
-            },
+            }),
             groups: self
                 .oidc_groups_claim
                 .clone()
-                .map(|claim| Mapping { claim, prefix: self.oidc_groups_prefix.clone() }),
+                .map(|claim| Source::Claim(Mapping { claim, prefix: self.oidc_groups_prefix.clone() })),
             required: required.collect::<anyhow::Result<_>>()?,
             url,
             ..Issuer::default()
         }))
+    }
+
+    /// The file that says who decides, if there is one.
+    pub(crate) fn authorization_file(&self) -> Option<PathBuf> {
+        self.authorization_config.clone()
     }
 
     /// Who decides what somebody may do.
@@ -252,6 +258,7 @@ impl AccessArgs {
             unauthorized_ttl: Some(self.authorization_webhook_cache_unauthorized_ttl.as_secs_f64()),
             timeout: 30.0,
             on_failure: OnFailure::NoOpinion,
+            conditions: Vec::new(),
         });
         match (self.authorization_mode.is_empty(), webhook) {
             (true, None) => Ok(AuthorizationConfig::default()),

@@ -61,6 +61,7 @@ impl ControlPlane {
             limits: options.limits.limits(),
             authentication: options.access.authentication(folder.join("front-proxy-ca.crt"))?,
             authorization: options.access.authorization()?,
+            authorization_file: options.access.authorization_file(),
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         server.describe(crate::cli::flags());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_access::access_review::{answer, is_worth_keeping, review, specification};
-use plimsoll_access::authorization_config::{OnFailure, Webhook};
+use plimsoll_access::authorization_config::{Match, OnFailure, Webhook};
 use plimsoll_access::{Decision, User};
 use plimsoll_admission::rbac::Attributes;
 use plimsoll_client::Endpoint;
@@ -38,6 +38,11 @@ impl AccessWebhook {
     /// What the server says, and what went wrong if it said nothing.
     pub(crate) async fn decide(&self, user: &User, wanted: &Attributes<'_>) -> (Decision, Option<String>) {
         let spec = specification(user, wanted);
+        match self.rules.matches(&spec) {
+            Match::Asked => {}
+            Match::Passed => return (Decision::NoOpinion(String::new()), None),
+            Match::Failed(error) => return (self.without_answer(), Some(error)),
+        }
         let key = spec.to_string();
         if let Some(said) = self.kept.get(&key) {
             return (said, None);
@@ -59,14 +64,17 @@ impl AccessWebhook {
             }
             Err(error) => {
                 tracing::error!(webhook = self.rules.name, %error, "an authorization webhook does not answer");
-                let decision = match self.rules.on_failure {
-                    OnFailure::Deny => Decision::Deny(String::new()),
-                    OnFailure::NoOpinion => {
-                        self.metrics.access.failed_open(&self.rules.name);
-                        Decision::NoOpinion(String::new())
-                    }
-                };
-                (decision, Some(error.to_string()))
+                (self.without_answer(), Some(error.to_string()))
+            }
+        }
+    }
+
+    fn without_answer(&self) -> Decision {
+        match self.rules.on_failure {
+            OnFailure::Deny => Decision::Deny(String::new()),
+            OnFailure::NoOpinion => {
+                self.metrics.access.failed_open(&self.rules.name);
+                Decision::NoOpinion(String::new())
             }
         }
     }

@@ -1,8 +1,11 @@
 //! What proves who somebody is beside certificates: tokens of all kinds, in upstream's order.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use plimsoll_access::authentication_config::Anonymous;
 use plimsoll_access::bootstrap_token::{self, BootstrapToken};
 use plimsoll_access::front_proxy::FrontProxy;
+use plimsoll_access::issuer::Issuer;
 use plimsoll_access::token_file::TokenFile;
 use plimsoll_pki::Jwt;
 
@@ -20,7 +23,7 @@ pub(crate) struct Authenticators {
     pub(crate) anonymous: Anonymous,
     pub(crate) front_proxy: Option<FrontProxy>,
     file: TokenFile,
-    providers: Vec<Provider>,
+    providers: RwLock<Vec<Arc<Provider>>>,
     webhook: Option<TokenWebhook>,
 }
 
@@ -45,9 +48,26 @@ impl Authenticators {
             anonymous: config.anonymous.clone(),
             front_proxy: config.front_proxy.as_ref().map(|proxy| proxy.rules.clone()),
             file,
-            providers: config.issuers.iter().cloned().map(Provider::new).collect(),
+            providers: RwLock::new(
+                config.issuers.iter().cloned().map(|issuer| Arc::new(Provider::new(issuer))).collect(),
+            ),
             webhook,
         })
+    }
+
+    /// Trusts these issuers from now on; the keys of those that stay as they are stay known.
+    pub(crate) fn trust(&self, issuers: Vec<Issuer>) {
+        let mut providers = self.providers.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = |issuer: Issuer| match providers.iter().find(|known| known.issuer == issuer) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Provider::new(issuer)),
+        };
+        *providers = issuers.into_iter().map(kept).collect();
+    }
+
+    fn providers(&self, url: &str) -> Vec<Arc<Provider>> {
+        let providers = self.providers.read().unwrap_or_else(PoisonError::into_inner);
+        providers.iter().filter(|one| one.issuer.url == url).cloned().collect()
     }
 
     /// The user of a token and the audiences it is good for; no wanted audience means the API's.
@@ -78,7 +98,7 @@ impl Authenticators {
             return Ok(Some(found));
         }
         if let Some(jwt) = &parsed {
-            for provider in self.providers.iter().filter(|one| one.issuer.url == jwt.issuer()) {
+            for provider in self.providers(jwt.issuer()) {
                 match provider.user(jwt).await {
                     Ok(user) => {
                         if let Some(found) = plain(user) {

@@ -32,12 +32,13 @@ const LEADING: [(&str, &str); 4] = [
 const NEWS: Duration = Duration::from_millis(50);
 
 /// All authorizers of the configuration.
-pub(crate) struct Authorizers(Vec<(One, Decisions)>);
+pub(crate) struct Authorizers(RwLock<Arc<[(One, Decisions)]>>);
 
+#[derive(Clone)]
 enum One {
     Node(Nodes),
     Rbac(Rbac),
-    Webhook(Box<AccessWebhook>),
+    Webhook(Arc<AccessWebhook>),
 }
 
 /// What came of asking all of them.
@@ -61,19 +62,24 @@ impl Authorizers {
         rbac: &Rbac,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        let mut all = Vec::new();
-        for authorizer in &config.0 {
-            let decisions = |r#type, name: &str| metrics.access.decisions(r#type, name);
-            all.push(match authorizer {
-                Authorizer::Node => (One::Node(Nodes::follow(store)), decisions("Node", "node")),
-                Authorizer::Rbac => (One::Rbac(rbac.clone()), decisions("RBAC", "rbac")),
-                Authorizer::Webhook(rules) => {
-                    let webhook = AccessWebhook::read(rules, metrics).await?;
-                    (One::Webhook(Box::new(webhook)), decisions("Webhook", &rules.name))
-                }
-            });
-        }
-        Ok(Self(all))
+        Ok(Self(RwLock::new(build(config, store, rbac, metrics, &[]).await?)))
+    }
+
+    /// Asks these from now on.
+    pub(crate) async fn replace(
+        &self,
+        config: &AuthorizationConfig,
+        store: &Store,
+        rbac: &Rbac,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(), StartError> {
+        let all = build(config, store, rbac, metrics, &self.now()).await?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+        Ok(())
+    }
+
+    fn now(&self) -> Arc<[(One, Decisions)]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks one after the other until one allows or denies.
@@ -82,7 +88,7 @@ impl Authorizers {
         if user.groups.iter().any(|group| group == MASTERS) {
             return Verdict { decision: Decision::Allow(String::new()), errors };
         }
-        for (one, decisions) in &self.0 {
+        for (one, decisions) in self.now().iter() {
             let decision = match one {
                 One::Node(nodes) => nodes.decide(user, wanted).await,
                 One::Rbac(rbac) => rbac.decide(user, wanted),
@@ -111,7 +117,7 @@ impl Authorizers {
             rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
             rules.push(Rule { verbs: all(), paths: all(), ..Rule::default() });
         }
-        for (one, _) in &self.0 {
+        for (one, _) in self.now().iter() {
             match one {
                 One::Node(_) if identify(user) == Identity::Other => {}
                 One::Node(_) => missing.push("node authorizer does not support user rule resolution"),
@@ -125,6 +131,33 @@ impl Authorizers {
         }
         (rules, missing)
     }
+}
+
+/// What the configuration lists; what follows the store is taken from `known` if it is there.
+async fn build(
+    config: &AuthorizationConfig,
+    store: &Store,
+    rbac: &Rbac,
+    metrics: &Arc<Metrics>,
+    known: &[(One, Decisions)],
+) -> Result<Arc<[(One, Decisions)]>, StartError> {
+    let mut all = Vec::new();
+    for authorizer in &config.0 {
+        let decisions = |r#type, name: &str| metrics.access.decisions(r#type, name);
+        all.push(match authorizer {
+            Authorizer::Node => {
+                let followed = known.iter().map(|(one, _)| one).find(|one| matches!(one, One::Node(_)));
+                let nodes = followed.cloned().unwrap_or_else(|| One::Node(Nodes::follow(store)));
+                (nodes, decisions("Node", "node"))
+            }
+            Authorizer::Rbac => (One::Rbac(rbac.clone()), decisions("RBAC", "rbac")),
+            Authorizer::Webhook(rules) => {
+                let webhook = AccessWebhook::read(rules, metrics).await?;
+                (One::Webhook(Arc::new(webhook)), decisions("Webhook", &rules.name))
+            }
+        });
+    }
+    Ok(all.into())
 }
 
 /// What leads to which node, as of now.

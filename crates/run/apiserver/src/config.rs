@@ -41,6 +41,8 @@ pub struct Config {
     pub authentication: Authentication,
     /// Who decides what somebody may do.
     pub authorization: AuthorizationConfig,
+    /// The file that says so; its changes count at once.
+    pub authorization_file: Option<PathBuf>,
 }
 
 /// What proves who somebody is, beside certificates of the authority of clients.
@@ -52,6 +54,8 @@ pub struct Authentication {
     pub webhook: Option<TokenWebhook>,
     /// Issuers of identity tokens.
     pub issuers: Vec<Issuer>,
+    /// The file that tells of the issuers; its changes count at once.
+    pub file: Option<PathBuf>,
     /// Who may ask without credentials.
     pub anonymous: Anonymous,
     /// Proxies that tell who asks.
@@ -66,6 +70,7 @@ impl Default for Authentication {
             token_file: None,
             webhook: None,
             issuers: Vec::new(),
+            file: None,
             anonymous: Anonymous::Allowed,
             front_proxy: None,
             accounts: ServiceAccounts::default(),

@@ -4,19 +4,15 @@
 //! and so everything that is served, are never encrypted.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use plimsoll_catalogue::Storage;
 use plimsoll_encryption::Rules;
 use plimsoll_store::{Opened, Transform};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
+use crate::file_changes::Changes;
 use crate::safeguards::{EncryptionOptions, Reload, document, wrong};
 use crate::server::StartError;
 
@@ -109,24 +105,6 @@ fn built_in() -> HashMap<&'static str, (&'static str, &'static str)> {
         _ => None,
     });
     stored.collect()
-}
-
-/// Changes of a file, also when another one takes its name.
-struct Changes(pipe::Receiver);
-
-impl Changes {
-    fn of(file: &std::path::Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(folder.unwrap_or(std::path::Path::new(".")), flags)?;
-        Ok(Self(pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(inotify))?))
-    }
-
-    async fn next(&mut self) -> io::Result<()> {
-        let mut events = [0; 4096];
-        self.0.read(&mut events).await.map(drop)
-    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ use crate::pages::Start;
 use crate::peer::{Peer, Verifiers};
 use crate::tunnel::Agents;
 use crate::user::User;
-use crate::{bootstrap, listen, quota, stages};
+use crate::{bootstrap, listen, quota, reload, stages};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -177,6 +177,7 @@ impl Server {
         };
         let server = Self { api: Arc::new(api) };
         bootstrap::ensure(&server.api, &config).await?;
+        reload::follow(&server.api, &config, &shutdown)?;
         lifecycle::start(&server.api, shutdown.clone());
         type_checking::start(&server.api, shutdown.clone());
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));

@@ -142,5 +142,6 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         limits: plimsoll_apiserver::Limits::default(),
         authentication: Default::default(),
         authorization: Default::default(),
+        authorization_file: None,
     })
 }

@@ -53,6 +53,11 @@ pub(super) struct Duration {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Reload {
+    pub(super) status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Long {
     component: &'static str,
     group: &'static str,

@@ -42,7 +42,7 @@ pub(crate) use admission::{Admissions, Asked as Webhook, Fault, Step};
 pub(crate) use audit::Audits;
 pub(crate) use fairness::{FlowMetrics, SchemaMetrics};
 pub(crate) use histogram::{Histogram, Told};
-use labels::{Build, Call, Deprecated, Object, Watched};
+use labels::{Build, Call, Deprecated, Object, Reload, Watched};
 use series::{Requests, Series};
 use slis::Checks;
 pub(crate) use storage::{Access as Stored, Storage};
@@ -65,6 +65,39 @@ pub(crate) struct Metrics {
     watch_events: Family<Watched, Counter>,
     watch_sizes: Family<Watched, Histogram, fn() -> Histogram>,
     tls_errors: Counter,
+    reloads: [Reloads; 2],
+}
+
+/// A configuration file that is followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ConfigFile {
+    /// That of `--authentication-config`.
+    Authentication,
+    /// That of `--authorization-config`.
+    Authorization,
+}
+
+/// How often a file was read again, and when.
+#[derive(Default)]
+struct Reloads {
+    total: Family<Reload, Counter>,
+    last: Family<Reload, Gauge>,
+}
+
+impl Reloads {
+    fn register(&self, registry: &mut Registry, name: &str) {
+        let what = format!("apiserver_{name}_config_controller_automatic_reload");
+        registry.register(
+            format!("{what}s"),
+            format!("Number of times that the {name} configuration was read again, by status"),
+            self.total.clone(),
+        );
+        registry.register(
+            format!("{what}_last_timestamp_seconds"),
+            format!("When the {name} configuration was last read again, by status"),
+            self.last.clone(),
+        );
+    }
 }
 
 impl std::fmt::Debug for Metrics {
@@ -89,8 +122,12 @@ impl Metrics {
             watch_events: Family::default(),
             watch_sizes: Family::new_with_constructor(|| Histogram::new(EVENT_BYTES)),
             tls_errors: Counter::default(),
+            reloads: Default::default(),
         };
         let all = &mut this.registry;
+        for (reloads, name) in this.reloads.iter().zip(["authentication", "authorization"]) {
+            reloads.register(all, name);
+        }
         all.register(
             "apiserver_requested_deprecated_apis",
             "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
@@ -151,6 +188,14 @@ impl Metrics {
             version: kind.version,
         };
         self.deprecated.get_or_create(&labels).set(1);
+    }
+
+    /// Counts that a configuration file was read again.
+    pub(crate) fn reloaded(&self, file: ConfigFile, success: bool) {
+        let labels = Reload { status: if success { "success" } else { "failure" } };
+        let Reloads { total, last } = &self.reloads[file as usize];
+        total.get_or_create(&labels).inc();
+        last.get_or_create(&labels).set(jiff::Timestamp::now().as_second());
     }
 
     /// The counters of events that watches of a kind send.

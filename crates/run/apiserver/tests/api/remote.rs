@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request};
 use plimsoll_access::authorization_config::{AuthorizationConfig, Authorizer, OnFailure, Webhook};
 use plimsoll_access::front_proxy::FrontProxy;
-use plimsoll_access::issuer::{Issuer, Mapping};
+use plimsoll_access::issuer::{Issuer, Mapping, Source};
 use plimsoll_apiserver::{Proxies, TokenWebhook};
 use plimsoll_pki::{Authority, Purpose, Tokens};
 use serde_json::{Value, json};
@@ -190,7 +190,9 @@ async fn identity_tokens_are_checked_with_their_issuers_keys() {
     let url = format!("https://localhost:{}", provider.address.port());
     *document.lock().expect("document") = json!({"issuer": url, "jwks_uri": format!("{url}/keys")});
     let port = free_port();
-    let mapping = |claim: &str, prefix: &str| Mapping { claim: claim.to_owned(), prefix: prefix.to_owned() };
+    let mapping = |claim: &str, prefix: &str| {
+        Source::Claim(Mapping { claim: claim.to_owned(), prefix: prefix.to_owned() })
+    };
     let issuer = Issuer {
         url: url.clone(),
         authority: Some(provider.authority.clone()),
@@ -273,6 +275,7 @@ async fn webhooks_decide_what_roles_do_not() {
         unauthorized_ttl: Some(30.0),
         timeout: 5.0,
         on_failure: OnFailure::NoOpinion,
+        conditions: Vec::new(),
     };
     let cluster = Cluster::start_with(|config| {
         config.authorization =
@@ -293,4 +296,85 @@ async fn webhooks_decide_what_roles_do_not() {
         "pods is forbidden: User \"ann\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\": do not know"
     );
     assert_eq!(get("/version").await.code, 200, "roles decide where the webhook has no opinion");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_issuers_and_authorizers_count_when_they_change() {
+    let webhook = Elsewhere::start(|_, _| {
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "status": {"allowed": true}})
+    })
+    .await;
+    let keys = tempfile::tempdir().expect("a folder");
+    let signer = Tokens::ensure(&keys.path().join("key"), &[]).expect("a key");
+    let (set, document) = (signer.key_set(), Arc::new(Mutex::new(json!({}))));
+    let told = Arc::clone(&document);
+    let provider = Elsewhere::start(move |path, _| match path {
+        "/keys" => set.clone(),
+        _ => told.lock().expect("document").clone(),
+    })
+    .await;
+    let url = format!("https://localhost:{}", provider.address.port());
+    *document.lock().expect("document") = json!({"issuer": url, "jwks_uri": format!("{url}/keys")});
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    // A file is put in its place whole, as editors and ConfigMap volumes do it.
+    let put = |name: &str, document: &Value| {
+        std::fs::write(file("new"), document.to_string()).expect("written");
+        std::fs::rename(file("new"), file(name)).expect("renamed");
+    };
+    let issuers = |jwt: Value| json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": jwt});
+    let decided = |authorizers: Value| json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration", "authorizers": authorizers});
+    let usual = [json!({"type": "Node", "name": "node"}), json!({"type": "RBAC", "name": "rbac"})];
+    put("authentication", &issuers(json!([])));
+    put("authorization", &decided(json!(usual)));
+    let port = free_port();
+    let cluster = Cluster::start_with(|config| {
+        config.listen = vec![port];
+        config.authentication.file = Some(file("authentication"));
+        config.authorization_file = Some(file("authorization"));
+    })
+    .await;
+    let until =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time").as_secs() + 600;
+    let token =
+        signer.sign(&json!({"iss": url, "aud": "cluster", "exp": until, "sub": "ann", "team": ["a"]}));
+    let token = token.expect("signed");
+    let ask = async || who(&cluster, port, json!({"token": token}), &[]).await;
+    assert_eq!(ask().await, Err(401));
+    put("authentication", &json!({"kind": "Nonsense"}));
+    let entry = json!({"issuer": {"url": url, "audiences": ["cluster"], "certificateAuthority": provider.authority},
+        "claimMappings": {"username": {"expression": "'oidc:' + claims.sub"},
+            "extra": [{"key": "example.com/team", "valueExpression": "claims.team"}]},
+        "userValidationRules": [{"expression": "user.username != 'oidc:eve'"}]});
+    put("authentication", &issuers(json!([entry])));
+    let ann = json!({"username": "oidc:ann", "groups": ["system:authenticated"], "extra": {"example.com/team": ["a"]}});
+    cluster.until(async || ask().await == Ok(ann.clone())).await;
+
+    let bob = plimsoll_apiserver::User::authenticated("bob", &[]);
+    let get = async |path: &str| cluster.ask_as(bob.clone(), Method::GET, path, &[], None).await.code;
+    assert_eq!(get("/api/v1/namespaces/default/configmaps").await, 403);
+    let hook = json!({"type": "Webhook", "name": "w", "webhook": {"timeout": "3s", "authorizedTTL": "5m",
+        "unauthorizedTTL": "5m", "subjectAccessReviewVersion": "v1", "failurePolicy": "Deny",
+        "matchConditionSubjectAccessReviewVersion": "v1", "matchConditions": [
+            {"expression": "has(request.resourceAttributes)"},
+            {"expression": "request.resourceAttributes.namespace == 'default'"}],
+        "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": webhook.file(folder.path(), "/authorize")}}});
+    // Roles must stay: this file changes nothing.
+    put("authorization", &decided(json!([hook])));
+    let reloads =
+        async |line: &str| String::from_utf8_lossy(&cluster.get("/metrics").await.body).contains(line);
+    cluster
+        .until(async || {
+            reloads("apiserver_authorization_config_controller_automatic_reloads_total{status=\"failure\"} 1")
+                .await
+        })
+        .await;
+    assert_eq!(get("/api/v1/namespaces/default/configmaps").await, 403);
+    put("authorization", &decided(json!([usual[0], usual[1], hook])));
+    cluster.until(async || get("/api/v1/namespaces/default/configmaps").await == 200).await;
+    assert_eq!(get("/api/v1/namespaces/kube-system/configmaps").await, 403, "no condition lets it ask");
+    assert!(
+        reloads("apiserver_authorization_config_controller_automatic_reloads_total{status=\"success\"} 1")
+            .await
+    );
 }

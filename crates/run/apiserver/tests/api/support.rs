@@ -98,6 +98,7 @@ impl Cluster {
             limits: plimsoll_apiserver::Limits::default(),
             authentication: Default::default(),
             authorization: Default::default(),
+            authorization_file: None,
         };
         adjust(&mut config);
         // Tests of the audit read all that is asked, so nothing is asked for them here.
