@@ -304,7 +304,8 @@ mod tests {
         .expect("good");
         assert_eq!(authentication.anonymous, Anonymous::Refused);
         let issuer = &authentication.issuers[0];
-        assert_eq!(issuer.username.prefix, "https://id.example.com#");
+        let Source::Claim(username) = &issuer.username else { panic!("{issuer:?}") };
+        assert_eq!(username.prefix, "https://id.example.com#");
         assert_eq!(issuer.required, [("hd".to_owned(), "example.com".to_owned())]);
         assert_eq!(authentication.accounts.issuers, ["https://new", "https://old"]);
         assert!(authentication.front_proxy.expect("there").rules.allowed_names.is_empty());
