@@ -1,14 +1,17 @@
 //! What the API offers: the plain documents and the aggregated one.
 
-use http::header::ACCEPT;
-use http::{Response, StatusCode};
-use plimsoll_catalogue::{Group, Kind, Subresource, Verbs};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::{HeaderValue, Response, StatusCode};
+use plimsoll_catalogue::{Group, Kind, Storage, Subresource, Verbs};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::body::{self, ResponseBody};
-use crate::registry;
 use crate::server::Api;
 use crate::stages::Asked;
+use crate::{conditional, openapi, registry};
 
 /// Answers a discovery path, or `None`.
 pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
@@ -19,23 +22,34 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
         [""] => paths(&kinds),
         ["api"] | ["apis"] => {
             if let Some(version) = aggregated {
-                let media =
-                    format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-                let mut response =
-                    body::json(StatusCode::OK, &aggregate(api, &kinds, parts[0] == "api", version));
-                if let Ok(value) = media.parse() {
-                    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
-                }
-                return Some(response);
+                return Some(aggregated_answer(api, asked, parts[0] == "api", version));
             }
-            if parts[0] == "api" { core_versions() } else { group_list(api, &kinds) }
+            if parts[0] == "api" { core_versions(api) } else { group_list(api, &kinds) }
         }
-        ["api", version] => resources(&kinds, "", version)?,
+        ["api", version] => resources(api, &kinds, "", version)?,
         ["apis", group] => group_document(api, &kinds, group)?,
-        ["apis", group, version] => resources(&kinds, group, version)?,
+        ["apis", group, version] => resources(api, &kinds, group, version)?,
         _ => return None,
     };
     Some(body::json(StatusCode::OK, &document))
+}
+
+/// All groups in one document, under a tag that changes with it.
+fn aggregated_answer(api: &Api, asked: &Asked, core: bool, version: &str) -> Response<ResponseBody> {
+    let kinds = registry::kinds(api);
+    let document = aggregate(api, &kinds, core, version).to_string();
+    let tag = openapi::tag(document.as_bytes());
+    let mut response = conditional::unless_known(&asked.headers, &tag, || {
+        let mut response = body::encoded(StatusCode::OK, "application/json", document);
+        let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+        if let Ok(media) = HeaderValue::from_str(&media) {
+            response.headers_mut().insert(CONTENT_TYPE, media);
+        }
+        response
+    });
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
 }
 
 /// The version of the aggregated document that the client asks for first.
@@ -91,8 +105,9 @@ fn paths(kinds: &[&'static Kind]) -> Value {
     json!({"paths": paths})
 }
 
-fn core_versions() -> Value {
-    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+fn core_versions(api: &Api) -> Value {
+    let address = json!({"clientCIDR": "0.0.0.0/0", "serverAddress": api.advertise.to_string()});
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]})
 }
 
 fn group_list(api: &Api, kinds: &[&'static Kind]) -> Value {
@@ -125,20 +140,24 @@ fn verbs(verbs: Verbs) -> Vec<&'static str> {
     verbs.iter().map(plimsoll_catalogue::Verb::name).collect()
 }
 
-fn resources(kinds: &[&'static Kind], group: &str, version: &str) -> Option<Value> {
+fn resources(api: &Api, kinds: &[&'static Kind], group: &str, version: &str) -> Option<Value> {
     let kinds = kinds_of(kinds, group, version);
     let first = kinds.first()?;
     let mut list = Vec::new();
     for kind in &kinds {
-        list.push(resource(kind));
+        list.push(resource(api, kind));
         list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
     }
-    Some(
-        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": list}),
-    )
+    let mut document =
+        json!({"kind": "APIResourceList", "groupVersion": first.api_version(), "resources": list});
+    // Clients of the first days know the core group without.
+    if !group.is_empty() {
+        document["apiVersion"] = json!("v1");
+    }
+    Some(document)
 }
 
-fn resource(kind: &Kind) -> Value {
+fn resource(api: &Api, kind: &Kind) -> Value {
     let mut value = json!({
         "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
         "verbs": verbs(kind.verbs),
@@ -149,7 +168,19 @@ fn resource(kind: &Kind) -> Value {
     if !kind.categories.is_empty() {
         value["categories"] = json!(kind.categories);
     }
+    if let Some(hash) = storage_version_hash(api, kind) {
+        value["storageVersionHash"] = json!(hash);
+    }
     value
+}
+
+/// What changes when objects of a kind are kept in another version (upstream:
+/// `k8s.io/apiserver/pkg/endpoints/discovery`, `StorageVersionHash`).
+fn storage_version_hash(api: &Api, kind: &Kind) -> Option<String> {
+    let Storage::Stored { group, version, .. } = kind.storage else { return None };
+    let definition = if kind.is_custom() { api.customs.definition(kind) } else { None };
+    let version = definition.as_ref().map_or(version, |definition| &definition.family.storage);
+    Some(STANDARD.encode(&Sha256::digest(format!("{group}/{version}/{}", kind.kind))[..8]))
 }
 
 fn subresource(kind: &Kind, sub: &Subresource) -> Value {

@@ -21,7 +21,7 @@ use crate::admit::Admission;
 use crate::admit::hooks::Hooks;
 use crate::admit::policies::Policies;
 use crate::admit::type_checking;
-use crate::aggregate::{Aggregator, availability};
+use crate::aggregate::{self, Aggregator, availability};
 use crate::audit::Auditor;
 use crate::authenticators::Authenticators;
 use crate::authorize::Rbac;
@@ -181,6 +181,7 @@ impl Server {
         lifecycle::start(&server.api, shutdown.clone());
         type_checking::start(&server.api, shutdown.clone());
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
+        tokio::spawn(aggregate::openapi::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
         for address in &config.listen {

@@ -195,6 +195,9 @@ async fn other(
 
 /// Who else describes the group version that a path names.
 fn extension(api: &Api, path: &str) -> Option<Arc<aggregate::Extension>> {
+    if let Some(place) = path.strip_prefix("/openapi/v3/") {
+        return api.aggregator.publisher(place);
+    }
     let (group, version) = path.trim_end_matches('/').strip_prefix("/apis/")?.split_once('/')?;
     api.aggregator.find(group, version)
 }

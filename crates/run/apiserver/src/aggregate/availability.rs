@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use futures::future::join_all;
 use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::backends::Backends;
-use super::{Extension, discovery, proxy};
+use super::{Extension, discovery, inquiry};
 use crate::connect::endpoints;
 use crate::object;
 use crate::reach::service;
@@ -24,8 +24,6 @@ use crate::write::{Ownership, Proposal, WHATEVER, Write};
 const GOOD: Duration = Duration::from_secs(30);
 /// How soon a server that did not answer is asked again.
 const BAD: Duration = Duration::from_secs(1);
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +44,8 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     loop {
         let extensions = api.aggregator.extensions();
         let mut backends = Backends::watch(&api.store, &extensions);
-        let mut all_good = true;
-        for extension in extensions.values() {
-            let finding = check(&api, extension).await;
-            all_good &= finding.available;
-            if let Err(status) = report(&api, extension, &finding).await {
-                tracing::warn!(name = extension.name, error = status.message, "availability not recorded");
-            }
-        }
+        let looks = extensions.values().map(|extension| look(&api, extension));
+        let all_good = join_all(looks).await.into_iter().all(|available| available);
         let again = async {
             match extensions.is_empty() {
                 true => std::future::pending().await,
@@ -67,6 +59,15 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Checks one server and writes down what came of it.
+async fn look(api: &Api, extension: &Extension) -> bool {
+    let finding = check(api, extension).await;
+    if let Err(status) = report(api, extension, &finding).await {
+        tracing::warn!(name = extension.name, error = status.message, "availability not recorded");
+    }
+    finding.available
 }
 
 /// Asks a server; what it offers is remembered for discovery.
@@ -121,19 +122,9 @@ impl Extension {
 
 /// GET of a document, asked as the aggregator.
 async fn ask(extension: &Extension, path: &str) -> Result<Bytes, String> {
-    let reach = extension.reach.as_ref().map_err(Clone::clone)?;
-    let url = format!("https://{}:{}{path}", extension.host(), extension.port);
-    let mut request = Request::get(&url)
-        .header(http::header::ACCEPT, "application/json")
-        .body(Bytes::new())
-        .map_err(|error| error.to_string())?;
     let user = User::authenticated("system:kube-aggregator", &[plimsoll_admission::MASTERS]);
-    proxy::introduce(request.headers_mut(), &user);
-    let answer = reach
-        .documents
-        .send(request, PATIENCE)
-        .await
-        .map_err(|error| format!("failing or missing response from {url}: Get {url:?}: {error}"))?;
+    let answer = inquiry::get(extension, path, &user, None).await?;
+    let url = format!("https://{}:{}{path}", extension.host(), extension.port);
     match answer.status().as_u16() {
         200..=299 => Ok(answer.into_body()),
         code => Err(format!("failing or missing response from {url}: bad status from {url}: {code}")),

@@ -2,12 +2,14 @@
 //!
 //! What enters are APIServices; those that name a Service take the requests of their group version
 //! ([`proxy`]), are asked now and then whether they answer ([`availability`]), and appear in discovery
-//! ([`discovery`]). Every group version of this server's own has an APIService, too ([`local`]).
+//! ([`discovery`]) and documents ([`openapi`]). Every group version of this server's own has an APIService, too ([`local`]).
 
 pub(crate) mod availability;
 mod backends;
 pub(crate) mod discovery;
+mod inquiry;
 pub(crate) mod local;
+pub(crate) mod openapi;
 pub(crate) mod proxy;
 
 use std::collections::BTreeMap;
@@ -35,9 +37,13 @@ pub(crate) struct Aggregator {
     extensions: RwLock<Arc<BTreeMap<String, Arc<Extension>>>>,
     /// What they last said of themselves, by the name of the APIService.
     documents: Mutex<BTreeMap<String, Value>>,
+    /// What they last published of their kinds, by the same name.
+    published: Mutex<BTreeMap<String, openapi::Published>>,
     identity: Identity,
     names: Arc<dyn Resolve>,
     changed: Notify,
+    /// Woken when one becomes available, or another server serves it.
+    came: Notify,
 }
 
 /// An APIService that names a Service.
@@ -77,9 +83,11 @@ impl Aggregator {
         let aggregator = Arc::new(Self {
             extensions: RwLock::default(),
             documents: Mutex::default(),
+            published: Mutex::default(),
             identity,
             names: Arc::new(ServiceNames(store.clone())),
             changed: Notify::new(),
+            came: Notify::new(),
         });
         if let Some(kind) = plimsoll_catalogue::find("apiregistration.k8s.io", "v1", "apiservices") {
             follow(store, kind, Arc::clone(&aggregator) as Arc<dyn Follower>);
@@ -154,13 +162,27 @@ impl Aggregator {
         let known = self.extensions().get(name).cloned();
         let next = self.extension(object, known.as_deref());
         let changed = known.as_ref().map(|known| &known.spec) != next.as_ref().map(|next| &next.spec);
+        let was_there = known.as_ref().is_some_and(|known| known.available) && !changed;
+        let comes = next.as_ref().is_some_and(|next| next.available) && !was_there;
+        if next.is_none() {
+            self.forget(name);
+        }
         if known.is_some() || next.is_some() {
             self.change(|all| match next {
                 Some(next) => drop(all.insert(name.to_owned(), Arc::new(next))),
                 None => drop(all.remove(name)),
             });
         }
+        if comes {
+            self.came.notify_one();
+        }
         changed
+    }
+
+    /// Nobody serves what this APIService named.
+    fn forget(&self, name: &str) {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
@@ -183,6 +205,6 @@ impl Follower for Aggregator {
     fn remove(&self, _kind: &'static Kind, object: &Value) {
         let name = meta(object, "name");
         self.change(|all| drop(all.remove(name)));
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.forget(name);
     }
 }

@@ -29,12 +29,33 @@ pub(crate) struct Documents {
 struct Kept {
     builtin: Arc<Places>,
     custom: BTreeMap<String, (Seen, Arc<Packed>)>,
-    whole: Option<(Seen, Arc<Packed>)>,
+    whole: Option<(SeenWhole, Arc<Packed>)>,
+}
+
+/// What documents are made of, beside the built-in kinds.
+struct Inputs {
+    customs: Vec<Custom>,
+    extensions: Vec<Arc<Packed>>,
 }
 
 /// The definitions that a document was made of.
 #[derive(Clone, Debug)]
 struct Seen(Vec<(&'static Kind, Weak<Definition>)>);
+
+/// The definitions and parts of extension servers that the document of version 2 was made of.
+#[derive(Clone, Debug)]
+struct SeenWhole(Seen, Vec<Weak<Packed>>);
+
+impl SeenWhole {
+    /// Are these the inputs?
+    fn is(&self, inputs: &Inputs) -> bool {
+        let Self(customs, extensions) = self;
+        let same = |(seen, now): (&Weak<Packed>, &Arc<Packed>)| std::ptr::eq(seen.as_ptr(), Arc::as_ptr(now));
+        customs.is(&inputs.customs)
+            && extensions.len() == inputs.extensions.len()
+            && extensions.iter().zip(&inputs.extensions).all(same)
+    }
+}
 
 impl Seen {
     fn of(customs: &[Custom]) -> Self {
@@ -57,7 +78,7 @@ impl Documents {
 
     /// The documents of version 3, of every place.
     pub(super) async fn places(self: &Arc<Self>, customs: Vec<Custom>) -> Places {
-        self.find(customs, Kept::places, Kept::renew).await
+        self.find(Inputs { customs, extensions: Vec::new() }, Kept::places, Kept::renew).await
     }
 
     /// The document of version 3 of a place.
@@ -74,18 +95,22 @@ impl Documents {
     }
 
     /// The document of version 2.
-    pub(super) async fn whole(self: &Arc<Self>, customs: Vec<Custom>) -> Arc<Packed> {
-        self.find(customs, Kept::whole, Kept::renew_whole).await
+    pub(super) async fn whole(
+        self: &Arc<Self>,
+        customs: Vec<Custom>,
+        extensions: Vec<Arc<Packed>>,
+    ) -> Arc<Packed> {
+        self.find(Inputs { customs, extensions }, Kept::whole, Kept::renew_whole).await
     }
 
     /// What is kept, or what is kept after it has been made.
     async fn find<T: Send + 'static>(
         self: &Arc<Self>,
-        customs: Vec<Custom>,
-        find: fn(&Kept, &[Custom]) -> Option<T>,
-        renew: fn(&mut Kept, &[Custom]),
+        inputs: Inputs,
+        find: fn(&Kept, &Inputs) -> Option<T>,
+        renew: fn(&mut Kept, &Inputs),
     ) -> T {
-        if let Some(found) = find(&self.now(), &customs) {
+        if let Some(found) = find(&self.now(), &inputs) {
             return found;
         }
         let documents = Arc::clone(self);
@@ -93,30 +118,30 @@ impl Documents {
             let _turn = documents.turn.lock().unwrap_or_else(PoisonError::into_inner);
             let mut next = Kept::clone(&documents.now());
             // Somebody else may have made it while this thread waited.
-            if find(&next, &customs).is_none() {
-                renew(&mut next, &customs);
+            if find(&next, &inputs).is_none() {
+                renew(&mut next, &inputs);
                 *documents.kept.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next.clone());
             }
-            find(&next, &customs).expect("it has just been made")
+            find(&next, &inputs).expect("it has just been made")
         };
         tokio::task::spawn_blocking(make).await.expect("making documents does not panic")
     }
 }
 
 impl Kept {
-    fn places(&self, customs: &[Custom]) -> Option<Places> {
+    fn places(&self, inputs: &Inputs) -> Option<Places> {
         if self.builtin.is_empty() {
             return None;
         }
         let mut all = Places::clone(&self.builtin);
-        for (place, family) in families(customs) {
+        for (place, family) in families(&inputs.customs) {
             let (seen, packed) = self.custom.get(&place)?;
             all.insert(place, seen.is(&family).then(|| Arc::clone(packed))?);
         }
         Some(all)
     }
 
-    fn renew(&mut self, customs: &[Custom]) {
+    fn renew(&mut self, inputs: &Inputs) {
         let made = Timestamp::now();
         if self.builtin.is_empty() {
             let mut all = Places::new();
@@ -125,7 +150,7 @@ impl Kept {
             });
             self.builtin = Arc::new(all);
         }
-        let families = families(customs);
+        let families = families(&inputs.customs);
         self.custom.retain(|place, _| families.contains_key(place));
         let stale = |place: &String, family: &Vec<Custom>| {
             !self.custom.get(place).is_some_and(|(seen, _)| seen.is(family))
@@ -138,14 +163,16 @@ impl Kept {
         });
     }
 
-    fn whole(&self, customs: &[Custom]) -> Option<Arc<Packed>> {
-        self.whole.as_ref().filter(|(seen, _)| seen.is(customs)).map(|(_, packed)| Arc::clone(packed))
+    fn whole(&self, inputs: &Inputs) -> Option<Arc<Packed>> {
+        self.whole.as_ref().filter(|(seen, _)| seen.is(inputs)).map(|(_, packed)| Arc::clone(packed))
     }
 
-    fn renew_whole(&mut self, customs: &[Custom]) {
-        let json = documents::v2(customs).to_string();
+    fn renew_whole(&mut self, inputs: &Inputs) {
+        let Inputs { customs, extensions } = inputs;
+        let json = documents::v2(customs, extensions).to_string();
         let packed = Packed::new(Style::V2, json.as_bytes(), Timestamp::now());
-        self.whole = Some((Seen::of(customs), Arc::new(packed)));
+        let seen = SeenWhole(Seen::of(customs), extensions.iter().map(Arc::downgrade).collect());
+        self.whole = Some((seen, Arc::new(packed)));
     }
 }
 

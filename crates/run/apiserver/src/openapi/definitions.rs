@@ -196,7 +196,7 @@ fn complete(definition: &mut Value, shape: Option<&Struct>, schemas: &Schemas, s
 }
 
 /// Rewrites every reference below.
-fn refer(value: &mut Value, style: Style) {
+pub(super) fn refer(value: &mut Value, style: Style) {
     match value {
         Value::Object(map) => {
             if let Some(target) = map.get("$ref").and_then(Value::as_str) {

@@ -1,14 +1,16 @@
 //! Whole documents, encoded: one for everything in version 2, one for each place in version 3.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plimsoll_catalogue::Kind;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::definitions::{self, Custom, references};
+use super::packed::{Encoding, Packed, unpack};
 use super::pages::pages;
-use super::{Style, operations, place};
+use super::{Style, merge, operations, place};
 use crate::version::VERSION;
 
 /// A document of version 3, which borrows the definitions that it shares with others.
@@ -55,8 +57,8 @@ pub(super) fn custom_v3(families: &[Vec<Custom>], mut keep: impl FnMut(usize, Ve
     }
 }
 
-/// The document of version 2.
-pub(super) fn v2(customs: &[Custom]) -> Value {
+/// The document of version 2, with the parts of extension servers.
+pub(super) fn v2(customs: &[Custom], extensions: &[Arc<Packed>]) -> Value {
     let mut kinds: Vec<&Kind> = plimsoll_catalogue::kinds().iter().collect();
     kinds.extend(customs.iter().map(|(kind, _)| *kind));
     let mut paths = operations::paths(&kinds, Style::V2);
@@ -64,10 +66,15 @@ pub(super) fn v2(customs: &[Custom]) -> Value {
     let (all, own) = (definitions::builtin(Style::V2), definitions::custom(customs, Style::V2));
     let used: Map<String, Value> =
         used(&paths, &[&own, &all]).into_iter().map(|(name, schema)| (name, schema.clone())).collect();
-    json!({
+    let mut document = json!({
         "swagger": "2.0", "info": {"title": "Kubernetes", "version": VERSION},
         "paths": paths, "definitions": used, "securityDefinitions": security(), "security": [{"BearerToken": []}],
-    })
+    });
+    for extension in extensions {
+        let part = serde_json::from_slice(&unpack(extension.get(Encoding::Json))).unwrap_or_default();
+        merge::merge(&mut document, part);
+    }
+    document
 }
 
 fn security() -> Value {

@@ -5,20 +5,26 @@
 //! A document is made when it is first asked for ([`cache`]) and kept compressed ([`packed`]).
 
 mod cache;
+mod convert;
 mod corrections;
 mod definitions;
 mod documents;
 mod gnostic;
+mod merge;
 mod operations;
 mod packed;
 mod pages;
 mod serve;
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 pub(crate) use cache::Documents;
-pub(crate) use packed::tag;
+pub(crate) use convert::convert;
+pub(crate) use merge::filtered;
+pub(crate) use packed::{Packed, tag};
 
 use crate::body::{self, ResponseBody};
 use crate::server::Api;
@@ -54,33 +60,37 @@ pub(crate) async fn answer(api: &Api, asked: &Asked) -> Option<Response<Response
     let path = asked.path.strip_prefix("/openapi/")?;
     let documents = &api.documents;
     match path.split_once('/').unwrap_or((path, "")) {
-        ("v2", "") => {
-            let wanted = serve::encoding(&asked.headers, Style::V2);
-            Some(match wanted {
-                Some(encoding) => {
-                    let document = documents.whole(api.customs.all()).await;
-                    serve::document(asked, &document, encoding).await
-                }
-                None => serve::not_acceptable(),
-            })
-        }
+        ("v2", "") => Some(match serve::encoding(&asked.headers, Style::V2) {
+            Some(encoding) => {
+                let document = documents.whole(api.customs.all(), api.aggregator.wholes()).await;
+                serve::document(asked, &document, encoding).await
+            }
+            None => serve::not_acceptable(),
+        }),
         ("v3", "") => Some(index(api, asked).await),
         ("v3", place) => {
-            let Some(document) = documents.place(|| api.customs.all(), place).await else {
-                return Some(serve::empty(StatusCode::NOT_FOUND));
+            let document = match documents.place(|| api.customs.all(), place).await {
+                None => api.aggregator.converted().remove(place),
+                found => found,
             };
-            Some(match serve::encoding(&asked.headers, Style::V3) {
-                None => serve::not_acceptable(),
-                Some(encoding) => match asked.query.get("hash") {
-                    "" => serve::document(asked, &document, encoding).await,
-                    hash if hash == document.tag => {
-                        serve::lasting(serve::document(asked, &document, encoding).await)
-                    }
-                    _ => serve::moved(&location(place, &document.tag), &document, encoding),
-                },
+            Some(match document {
+                Some(document) => single(asked, place, &document).await,
+                None => serve::empty(StatusCode::NOT_FOUND),
             })
         }
         _ => None,
+    }
+}
+
+/// The document of one place.
+async fn single(asked: &Asked, place: &str, document: &Arc<Packed>) -> Response<ResponseBody> {
+    let Some(encoding) = serve::encoding(&asked.headers, Style::V3) else {
+        return serve::not_acceptable();
+    };
+    match asked.query.get("hash") {
+        "" => serve::document(asked, document, encoding).await,
+        hash if hash == document.tag => serve::lasting(serve::document(asked, document, encoding).await),
+        _ => serve::moved(&location(place, &document.tag), document, encoding),
     }
 }
 
@@ -91,13 +101,12 @@ fn location(place: &str, tag: &str) -> String {
 
 /// All places, each with where its document is now.
 async fn index(api: &Api, asked: &Asked) -> Response<ResponseBody> {
-    let places = api.documents.places(api.customs.all()).await;
-    let paths: Map<String, Value> = places
-        .iter()
-        .map(|(place, document)| {
-            (place.clone(), json!({"serverRelativeURL": location(place, &document.tag)}))
-        })
-        .collect();
+    let mut paths = api.aggregator.places();
+    let mut own = api.aggregator.converted();
+    own.extend(api.documents.places(api.customs.all()).await);
+    paths.extend(own.iter().map(|(place, document)| {
+        (place.clone(), json!({"serverRelativeURL": location(place, &document.tag)}))
+    }));
     let text = json!({"paths": paths}).to_string();
     let tag = tag(text.as_bytes());
     crate::conditional::unless_known(&asked.headers, &tag, || {

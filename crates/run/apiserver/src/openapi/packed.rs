@@ -22,17 +22,17 @@ pub(super) enum Encoding {
 
 /// A document in its encodings, the second made when somebody first asks for it.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(crate) struct Packed {
     pub(super) style: Style,
     /// Hash of the JSON text, as upstream writes it: it stands for all encodings.
-    pub(super) tag: String,
+    pub(crate) tag: String,
     pub(super) made: Timestamp,
     json: Bytes,
     protobuf: OnceLock<Bytes>,
 }
 
 impl Packed {
-    pub(super) fn new(style: Style, json: &[u8], made: Timestamp) -> Self {
+    pub(crate) fn new(style: Style, json: &[u8], made: Timestamp) -> Self {
         Self { style, tag: tag(json), made, json: compress(json), protobuf: OnceLock::new() }
     }
 

@@ -122,7 +122,9 @@ pub(super) fn empty(code: StatusCode) -> Response<ResponseBody> {
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
 }
 
 fn date(time: Timestamp) -> String {

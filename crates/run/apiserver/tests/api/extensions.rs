@@ -35,7 +35,27 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std
     let header = |name: &str| -> Vec<&str> {
         request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
     };
+    let old = request
+        .uri()
+        .host()
+        .or_else(|| header("host").first().copied())
+        .is_some_and(|host| host.starts_with("old."));
     let body = match request.uri().path() {
+        "/openapi/v3" if old => return Ok(coded(404, &json!({}))),
+        "/openapi/v3" => json!({"paths": {
+            "version": {"serverRelativeURL": "/openapi/v3/version?hash=A"},
+            "apis/wardle.example.com/v1": {"serverRelativeURL": "/openapi/v3/apis/wardle.example.com/v1?hash=B"},
+        }}),
+        "/openapi/v2" if header("if-none-match").contains(&"\"one\"") => return Ok(coded(304, &Value::Null)),
+        "/openapi/v2" => {
+            let mut response =
+                coded(200, &published(if old { "old.example.com" } else { "wardle.example.com" }));
+            response.headers_mut().insert("etag", http::HeaderValue::from_static("\"one\""));
+            return Ok(response);
+        }
+        "/apis/old.example.com/v1" => json!({
+            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "old.example.com/v1", "resources": [],
+        }),
         "/apis/wardle.example.com/v1" => json!({
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "wardle.example.com/v1",
             "resources": [{"name": "flunders", "singularName": "flunder", "namespaced": true, "kind": "Flunder", "verbs": ["get"]}],
@@ -48,13 +68,36 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std
     Ok(Response::new(Full::new(Bytes::from(body.to_string()))))
 }
 
+fn coded(code: u16, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = http::StatusCode::from_u16(code).expect("a code");
+    response
+}
+
+/// A document of version 2 whose `Status` is not this server's.
+fn published(group: &str) -> Value {
+    let schema = |name: &str| json!({"200": {"description": "OK", "schema": {"$ref": format!("#/definitions/{name}")}}});
+    json!({
+        "swagger": "2.0", "info": {"title": "wardle", "version": "1"},
+        "paths": {
+            format!("/apis/{group}/v1/flunders"): {"get": {"operationId": "listFlunder", "responses": schema("com.example.Flunder")}},
+            format!("/apis/{group}/v1/flunders/{{name}}"): {"delete": {"responses": schema("io.k8s.apimachinery.pkg.apis.meta.v1.Status")}},
+            "/version/": {"get": {"responses": schema("com.example.Other")}},
+        },
+        "definitions": {
+            "com.example.Flunder": {"type": "object", "description": "Flunders of wardle."}, "com.example.Other": {},
+            "io.k8s.apimachinery.pkg.apis.meta.v1.Status": {"type": "object", "description": "another"},
+        },
+    })
+}
+
 /// A server that only clients with a certificate of the front proxy's authority reach, and its authority.
 async fn extension(cluster: &Cluster, address: IpAddr) -> (SocketAddr, String) {
     let folder = cluster.folder.path();
     let authority = Authority::ensure(folder, "wardle-ca", "wardle").expect("an authority");
     let request = plimsoll_pki::Request {
         purpose: Purpose::Server,
-        dns_names: vec!["api.wardle.svc".to_owned()],
+        dns_names: vec!["api.wardle.svc".to_owned(), "old.wardle.svc".to_owned()],
         ..plimsoll_pki::Request::client("wardle", &[])
     };
     let files = authority.ensure_issued(folder, "wardle", &request).expect("a certificate");
@@ -173,4 +216,92 @@ async fn a_group_is_served_by_another_server_once_that_answers() {
     assert_eq!(gone["status"], "False");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     cluster.until(async || cluster.get(path).await.code == 503).await;
+}
+
+/// An APIService of the extension server under a name of its own, with all that it needs, once it answers.
+async fn register(cluster: &Cluster, (bound, bundle): &(SocketAddr, String), service: &str, group: &str) {
+    let name = format!("v1.{group}");
+    let object = json!({"metadata": {"name": name}, "spec": {
+        "group": group, "version": "v1", "groupPriorityMinimum": 2000, "versionPriority": 10,
+        "caBundle": bundle, "service": {"namespace": "wardle", "name": service},
+    }});
+    assert_eq!(cluster.post(SERVICES, object).await.code, 201);
+    let spec = json!({"metadata": {"name": service}, "spec": {"ports": [{"port": 443, "targetPort": bound.port()}]}});
+    assert_eq!(cluster.post("/api/v1/namespaces/wardle/services", spec).await.code, 201);
+    let slice = json!({
+        "metadata": {"name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}}, "addressType": "IPv4",
+        "ports": [{"name": "", "port": bound.port()}], "endpoints": [{"addresses": [bound.ip().to_string()]}],
+    });
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/wardle/endpointslices";
+    assert_eq!(cluster.post(slices, slice).await.code, 201);
+    condition(cluster, &name, "Passed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_other_servers_are_part_of_this_ones() {
+    let Some(address) = own_address() else { return };
+    let cluster = Cluster::start().await;
+    let server = extension(&cluster, address).await;
+    cluster.post("/api/v1/namespaces", json!({"metadata": {"name": "wardle"}})).await;
+    register(&cluster, &server, "api", "wardle.example.com").await;
+    register(&cluster, &server, "old", "old.example.com").await;
+    // One that never answers is no harm to the others.
+    let dead = json!({"metadata": {"name": "v1.dead.example.com"}, "spec": {"group": "dead.example.com", "version": "v1",
+        "groupPriorityMinimum": 2000, "versionPriority": 10, "insecureSkipTLSVerify": true, "service": {"namespace": "wardle", "name": "dead"}}});
+    assert_eq!(cluster.post(SERVICES, dead).await.code, 201);
+
+    let (new, old) = ("apis/wardle.example.com/v1", "apis/old.example.com/v1");
+    let index = async || cluster.get("/openapi/v3").await.json()["paths"].clone();
+    cluster
+        .until(async || {
+            let paths = index().await;
+            paths[new].is_object() && paths[old].is_object()
+        })
+        .await;
+    let paths = index().await;
+    assert_eq!(paths[new]["serverRelativeURL"], "/openapi/v3/apis/wardle.example.com/v1?hash=B");
+    assert!(paths["version"]["serverRelativeURL"].as_str().is_some_and(|address| !address.ends_with("=A")));
+    let proxied = cluster.get("/openapi/v3/apis/wardle.example.com/v1?hash=B").await.json();
+    assert_eq!(
+        (&proxied["path"], &proxied["user"]),
+        (&json!("/openapi/v3/apis/wardle.example.com/v1"), &json!(["admin"]))
+    );
+    let converted = cluster.get(paths[old]["serverRelativeURL"].as_str().expect("an address")).await.json();
+    let answer = &converted["paths"]["/apis/old.example.com/v1/flunders"]["get"]["responses"]["200"];
+    assert_eq!(answer["content"]["*/*"]["schema"]["$ref"], "#/components/schemas/com.example.Flunder");
+
+    let two = cluster.get("/openapi/v2").await.json();
+    let (definitions, status) = (&two["definitions"], "io.k8s.apimachinery.pkg.apis.meta.v1.Status");
+    assert_eq!(definitions["com.example.Flunder"]["description"], "Flunders of wardle.");
+    assert_eq!(definitions[format!("{status}_v2")]["description"], "another");
+    assert!(definitions[status]["properties"].is_object() && definitions["com.example.Other"].is_null());
+    let deletion = &two["paths"]["/apis/wardle.example.com/v1/flunders/{name}"]["delete"];
+    assert_eq!(deletion["responses"]["200"]["schema"]["$ref"], format!("#/definitions/{status}_v2"));
+
+    // What was published stays while the server is away, and goes with its APIService.
+    assert_eq!(cluster.delete("/api/v1/namespaces/wardle/services/api").await.code, 200);
+    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
+    let version = async || {
+        let all = cluster.ask_as(crate::support::admin(), Method::GET, "/apis", &accept, None).await.json();
+        let items = all["items"].as_array().cloned().unwrap_or_default();
+        items
+            .into_iter()
+            .find(|one| one["metadata"]["name"] == "wardle.example.com")
+            .map(|one| one["versions"][0].clone())
+    };
+    condition(&cluster, "v1.dead.example.com", "ServiceNotFound").await;
+    // All are checked again soon as long as one of them is not there.
+    cluster.until(async || version().await.is_some_and(|one| one["freshness"] == "Stale")).await;
+    assert_eq!(version().await.expect("the version")["resources"][0]["resource"], "flunders");
+    assert!(index().await[new].is_object());
+    for name in ["v1.wardle.example.com", "v1.old.example.com"] {
+        assert_eq!(cluster.delete(&format!("{SERVICES}/{name}")).await.code, 200);
+    }
+    cluster
+        .until(async || {
+            let paths = index().await;
+            paths[new].is_null() && paths[old].is_null()
+        })
+        .await;
+    assert!(cluster.get("/openapi/v2").await.json()["definitions"]["com.example.Flunder"].is_null());
 }

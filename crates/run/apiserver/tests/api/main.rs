@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod conversions;
 mod custom;
+mod discovery;
 mod encodings;
 mod encryption;
 mod extensions;
