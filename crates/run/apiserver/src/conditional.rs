@@ -11,20 +11,20 @@ pub(crate) fn unless_known(
     tag: &str,
     answer: impl FnOnce() -> Response<ResponseBody>,
 ) -> Response<ResponseBody> {
-    let tag = format!("\"{tag}\"");
-    let mut response = if knows(headers, &tag) {
+    let mut response = if knows(headers, tag) {
         let mut response = Response::new(body::full(""));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
         answer()
     };
-    response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));
+    response.headers_mut().extend(HeaderValue::from_str(&format!("\"{tag}\"")).ok().map(|tag| (ETAG, tag)));
     response
 }
 
 /// Whether a request names the tag among those it has (RFC 9110, compared weakly).
-fn knows(headers: &HeaderMap, tag: &str) -> bool {
+pub(crate) fn knows(headers: &HeaderMap, tag: &str) -> bool {
+    let tag = format!("\"{tag}\"");
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
         .flat_map(|value| value.split(','))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, EXPIRES, HeaderName,
     LAST_MODIFIED, LOCATION, VARY,
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Style;
 use super::packed::{Encoding, Packed, unpack};
 use crate::body::{self, ResponseBody};
-use crate::conditional::unless_known;
+use crate::conditional::{self, unless_known};
 use crate::stages::Asked;
 
 /// How long a document stays under the address that has its hash.
@@ -64,6 +65,8 @@ pub(super) async fn document(
     let accepted = asked.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let takes_gzip = accepted.unwrap_or_default().split([',', ';']).any(|one| one.trim() == "gzip");
     let bytes = match document.ready(encoding).filter(|_| takes_gzip) {
+        // Nothing is sent, so nothing needs to be made.
+        _ if conditional::knows(&asked.headers, &document.tag) => Bytes::new(),
         Some(ready) => ready.clone(),
         None => {
             let document = Arc::clone(document);
