@@ -148,7 +148,13 @@ mod tests {
 
     fn occurrence(name: &str, message: &str) -> Occurrence {
         let object = ObjectReference { name: Some(name.into()), ..ObjectReference::default() };
-        Occurrence { object, kind: EventType::Normal, reason: "Pulled".into(), message: message.into() }
+        Occurrence {
+            object,
+            kind: EventType::Normal,
+            reason: "Pulled".into(),
+            message: message.into(),
+            annotations: Default::default(),
+        }
     }
 
     #[test]
