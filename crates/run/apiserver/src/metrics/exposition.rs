@@ -57,10 +57,12 @@ fn sample(line: &str, out: &mut String) {
     let (name, labels) = series.split_at(end);
     let short = name.strip_suffix("_total").filter(|name| NAMELESS.contains(name));
     out.push_str(short.unwrap_or(name));
-    match labels.rsplit_once("le=\"") {
-        Some((before, bound)) if name.ends_with("_bucket") => {
-            let bound = bound.trim_end_matches("\"}");
-            out.push_str(&format!("{before}le=\"{}\"}}", number(bound)));
+    // The library writes the bound before all other labels, Go behind them.
+    match labels.strip_prefix("{le=\"").and_then(|rest| rest.split_once('"')) {
+        Some((bound, rest)) if name.ends_with("_bucket") => {
+            let others = rest.trim_start_matches(',').trim_end_matches('}');
+            let comma = if others.is_empty() { "" } else { "," };
+            out.push_str(&format!("{{{others}{comma}le=\"{}\"}}", number(bound)));
         }
         _ => out.push_str(labels),
     }
@@ -119,6 +121,9 @@ mod tests {
         let sizes = Histogram::new(&[0.005, 1.0, 1e6]);
         sizes.observe(2_592_000.0);
         registry.register("sizes", "Sizes", sizes);
+        let mut bucket = String::new();
+        sample("x_bucket{le=\"1.0\",verb=\"GET\"} 3", &mut bucket);
+        assert_eq!(bucket, "x_bucket{verb=\"GET\",le=\"1\"} 3\n");
         let expected = "# HELP authentication_attempts Attempts.\n# TYPE authentication_attempts counter\n\
             authentication_attempts{result=\"a le=\\\"1.0\\\"} b\"} 1\n\
             # HELP sizes Sizes\n# TYPE sizes histogram\nsizes_sum 2.592e+06\nsizes_count 1\n\
