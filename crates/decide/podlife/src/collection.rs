@@ -223,7 +223,7 @@ mod tests {
         images.observe(&there, &used(&["a"]), at(100));
         images.observe(&there, &used(&[]), at(150));
         let policy = Policy { maximum_age: Some(Duration::from_secs(60)), ..Policy::default() };
-        assert_eq!(ids(&images.outdated(&policy, at(150))), ["b", "never"]);
+        assert_eq!(ids(&images.outdated(&policy, at(150))), ["never", "b"]);
         assert_eq!(images.outdated(&Policy::default(), at(99_999)), []);
     }
 

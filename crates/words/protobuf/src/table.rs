@@ -313,7 +313,9 @@ mod tests {
     #[test]
     fn every_field_of_the_schema_has_a_number() {
         let mut missing = Vec::new();
-        for name in builtin().names() {
+        // The server's version is told in JSON only.
+        let told = builtin().names().filter(|name| !name.ends_with("version.Info"));
+        for name in told {
             let Some(shape) = structure(builtin(), short(name)) else { continue };
             let mut names = BTreeSet::new();
             match table().lookup(short(name)) {
