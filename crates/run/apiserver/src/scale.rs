@@ -59,10 +59,7 @@ pub(crate) async fn serve(
         let now = place.view(object);
         let wanted = change(&now)?;
         let version = meta(&wanted, "resourceVersion");
-        if !version.is_empty()
-            && version != meta(&now, "resourceVersion")
-            && !meta(&now, "resourceVersion").is_empty()
-        {
+        if !matches!(version, "" | "0") && version != meta(&now, "resourceVersion") {
             return Err(Status::modified(kind.group, kind.plural, &target.name));
         }
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);

@@ -15,7 +15,7 @@ use crate::server::Api;
 use crate::shape::Shape;
 use crate::stages::{self, Asked};
 use crate::target::ResourcePath;
-use crate::write::{Ownership, Proposal, WHATEVER, Write};
+use crate::write::{Ownership, Proposal, Write};
 use crate::{binding, collection, eviction, negotiate, present, scale, token};
 use plimsoll_document::Document;
 
@@ -96,8 +96,6 @@ pub(crate) async fn change(
         .update(
             |_, old| {
                 let mut object = old.clone();
-                crate::object::metadata_mut(&mut object)
-                    .insert("resourceVersion".to_owned(), WHATEVER.into());
                 make(&mut object)?;
                 Ok(Proposal { object, ownership: Ownership::Track })
             },

@@ -168,3 +168,28 @@ async fn deletions_do_what_their_options_say() {
     let negative = cluster.ask(Method::DELETE, &path, Some(json!({"gracePeriodSeconds": -5}))).await;
     assert_eq!((negative.code, cluster.get(&path).await.code), (200, 404));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scale_counts_for_the_version_it_was_read_from() {
+    let cluster = Cluster::start().await;
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let labels = json!({"app": "web"});
+    let set = json!({"metadata": {"name": "web"}, "spec": {
+        "replicas": 2, "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }});
+    assert_eq!(cluster.post(sets, set).await.code, 201);
+    let path = format!("{sets}/web/scale");
+    let scale = cluster.get(&path).await.json();
+    let replicas = |count: i64| {
+        let mut scale = scale.clone();
+        scale["spec"]["replicas"] = json!(count);
+        scale
+    };
+    let scaled = cluster.put(&path, replicas(1)).await;
+    assert_eq!((scaled.code, scaled.json()["spec"]["replicas"].clone()), (200, json!(1)), "{scaled:?}");
+    assert_eq!(cluster.put(&path, replicas(3)).await.code, 409, "the version is an old one");
+    let mut any = replicas(3);
+    any["metadata"].as_object_mut().expect("an object").remove("resourceVersion");
+    assert_eq!(cluster.put(&path, any).await.code, 200);
+}

@@ -41,6 +41,8 @@ async fn until(mut ask: impl AsyncFnMut() -> Answer, done: impl Fn(&Answer) -> b
             if done(&answer) {
                 return answer;
             }
+            // Asking in memory never waits, and the time limit needs a turn, too.
+            tokio::task::yield_now().await;
         }
     })
     .await

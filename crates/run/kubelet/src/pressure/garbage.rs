@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use nix::sys::statvfs::statvfs;
 use plimsoll_cri::v1;
 use plimsoll_podlife::collection::{Image, Images};
 use plimsoll_podlife::eviction::Signal;
 use plimsoll_podlife::eviction::rank::Layout;
 
-use super::measure::Disks;
+use super::measure::{Disks, space};
 use crate::agent::Agent;
 
 /// How often it is looked whether images must go.
@@ -94,9 +93,7 @@ impl Garbage {
             let removed = old.images;
             tracing::info!(removed, bytes = old.bytes, "removed images that were unused for too long");
         }
-        let Ok(space) = statvfs(&disks.images) else { return };
-        let bytes = |blocks: u64| i64::try_from(blocks * space.fragment_size()).unwrap_or(i64::MAX);
-        let (available, capacity) = (bytes(space.blocks_available()), bytes(space.blocks()));
+        let Some(((available, capacity), _)) = space(&disks.images) else { return };
         let Some(excess) = policy.excess(available, capacity) else {
             self.failed = false;
             return;

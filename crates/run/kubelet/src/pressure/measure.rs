@@ -89,13 +89,16 @@ fn pods_memory(agent: &Agent) -> Option<(i64, i64)> {
 
 type Left = (i64, i64);
 
-/// What is left and what there is of a file system: bytes, inodes.
-fn space(path: &Path) -> Option<(Left, Left)> {
+/// What is left and what there is of a file system: bytes, inodes. What is reserved and can never be used
+/// does not count as being there, or a disk with a large reserve would always seem full.
+pub(super) fn space(path: &Path) -> Option<(Left, Left)> {
     let all = statvfs(path).ok()?;
     let bytes = |blocks: u64| i64::try_from(blocks * all.fragment_size()).unwrap_or(i64::MAX);
     let count = |inodes: u64| i64::try_from(inodes).unwrap_or(i64::MAX);
     let inodes = (count(all.files_available()), count(all.files()));
-    Some(((bytes(all.blocks_available()), bytes(all.blocks())), inodes))
+    let used = all.blocks().saturating_sub(all.blocks_free());
+    let (available, capacity) = (all.blocks_available(), all.blocks_available() + used);
+    Some(((bytes(available), bytes(capacity)), inodes))
 }
 
 /// What pods use, by UID. Pods that cannot be measured are absent.
