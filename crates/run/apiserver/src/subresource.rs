@@ -15,7 +15,7 @@ use crate::server::Api;
 use crate::shape::Shape;
 use crate::stages::{self, Asked};
 use crate::target::ResourcePath;
-use crate::write::{Ownership, Proposal, Write};
+use crate::write::{Ownership, Proposal, WHATEVER, Write};
 use crate::{binding, collection, eviction, negotiate, present, scale, token};
 use plimsoll_document::Document;
 
@@ -97,6 +97,9 @@ pub(crate) async fn change(
             |_, old| {
                 let mut object = old.clone();
                 make(&mut object)?;
+                // Others may change the object meanwhile: then it is made anew from what they left.
+                crate::object::metadata_mut(&mut object)
+                    .insert("resourceVersion".to_owned(), WHATEVER.into());
                 Ok(Proposal { object, ownership: Ownership::Track })
             },
             None,

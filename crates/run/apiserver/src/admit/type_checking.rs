@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decode::FieldValidation;
 use crate::follow::{Follower, follow};
-use crate::object::meta;
+use crate::object::{meta, metadata_mut};
 use crate::registry;
 use crate::server::Api;
 use crate::shape::Shape;
 use crate::user::User;
-use crate::write::{Ownership, Proposal, Write};
+use crate::write::{Ownership, Proposal, WHATEVER, Write};
 
 const MANAGER: &str = "validatingadmissionpolicy-status";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -110,6 +110,7 @@ impl Keeper {
         };
         let change = |_: &mut Write<'_>, old: &Value| {
             let mut object = old.clone();
+            metadata_mut(&mut object).insert("resourceVersion".to_owned(), WHATEVER.into());
             if !is_observed(old) {
                 self.tell(&mut object);
             }
