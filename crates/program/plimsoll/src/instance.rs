@@ -3,7 +3,7 @@
 //! Names of bridges, tables and control groups are derived from the directory, so that instances
 //! side by side never meet. What was chosen at the first start is kept in `instance.json`.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -44,17 +44,19 @@ impl Instance {
         Ok(Some(Self { directory, ..found }))
     }
 
-    /// The instance that `up` shall start: the one that is there, or a new choice.
-    pub(crate) fn choose(options: &Up) -> anyhow::Result<Self> {
+    /// The instance that `up` shall start: the one that is there, or a new choice. What it chose is claimed
+    /// as long as the claim lives.
+    pub(crate) fn choose(options: &Up) -> anyhow::Result<(Self, Claim)> {
         let directory = &options.instance.data_dir;
         if let Some(found) = Self::open(directory)? {
             found.agrees(options)?;
-            return Ok(found);
+            let claim = Claim::of(found.pod_cidr).unwrap_or_default();
+            return Ok((found, claim));
         }
         let directory = std::path::absolute(directory).context("name the data directory")?;
         let id = plimsoll_network::instance_name(&directory);
         let usual = directory == Path::new(USUAL);
-        let (pods, services) = ranges(&id, usual);
+        let (pods, services, claim) = free_ranges(&id, usual);
         let chosen = Self {
             pod_cidr: options.pod_cidr.unwrap_or(pods),
             service_cidr: options.service_cidr.unwrap_or(services),
@@ -66,7 +68,7 @@ impl Instance {
             id,
         };
         chosen.check()?;
-        Ok(chosen)
+        Ok((chosen, claim))
     }
 
     /// What was chosen once cannot change under running pods.
@@ -155,31 +157,97 @@ fn nth(range: IpNet, offset: u32) -> IpAddr {
     }
 }
 
-/// Pod and Service ranges: 10.42 and 10.43 for the usual instance, else a pair derived from the id.
-fn ranges(id: &str, usual: bool) -> (IpNet, IpNet) {
+/// Holds ranges of addresses, so that instances that start at the same time choose different ones.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    _lock: Option<File>,
+}
+
+/// A locked file for each range that a running instance has.
+const CLAIMS: &str = "/run/plimsoll/ranges";
+
+impl Claim {
+    /// Claims a range; none when another running instance has it. Where nothing can be claimed, all is free.
+    fn of(range: IpNet) -> Option<Self> {
+        let file = Path::new(CLAIMS).join(range.network().to_string());
+        let open = || {
+            fs::create_dir_all(CLAIMS)?;
+            File::options().create(true).truncate(false).write(true).open(&file)
+        };
+        let Ok(lock) = open() else { return Some(Self::default()) };
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Ok(()) | Err(TryLockError::Error(_)) => Some(Self { _lock: Some(lock) }),
+        }
+    }
+}
+
+/// Pod and Service ranges that nobody on this machine has; those of the id when all are taken.
+fn free_ranges(id: &str, usual: bool) -> (IpNet, IpNet, Claim) {
+    let free = candidates(id, usual).find_map(|(pods, services)| {
+        let claim = Claim::of(pods).filter(|_| !is_local(nth(services, 10)))?;
+        Some((pods, services, claim))
+    });
+    free.unwrap_or_else(|| {
+        let (pods, services) = candidates(id, usual).next().expect("there are candidates");
+        (pods, services, Claim::default())
+    })
+}
+
+/// Whether this machine has an address. Pods of an instance that does not run keep theirs.
+fn is_local(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// Pairs of ranges: 10.42 and 10.43 for the usual instance, else those from a number derived from the id on.
+fn candidates(id: &str, usual: bool) -> impl Iterator<Item = (IpNet, IpNet)> {
     let number = u32::from_str_radix(id, 16).unwrap_or(0);
-    let second = if usual { 42 } else { 64 + (number % 64) * 2 };
+    let count = if usual { 1 } else { 64 };
     let range = |second: u32| {
         let octet = u8::try_from(second).expect("below 192");
         IpNet::V4(Ipv4Net::new(std::net::Ipv4Addr::new(10, octet, 0, 0), 16).expect("16 is a prefix length"))
     };
-    (range(second), range(second + 1))
+    (0..count).map(move |step| {
+        let second = if usual { 42 } else { 64 + ((number.wrapping_add(step)) % 64) * 2 };
+        (range(second), range(second + 1))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn first(id: &str, usual: bool) -> (IpNet, IpNet) {
+        candidates(id, usual).next().expect("a pair")
+    }
+
     #[test]
     fn ranges_of_instances_differ() {
-        let (pods, services) = ranges("000000", true);
+        let (pods, services) = first("000000", true);
         assert_eq!(
             (pods.to_string(), services.to_string()),
             ("10.42.0.0/16".to_owned(), "10.43.0.0/16".to_owned())
         );
-        let others = ["000000", "000001", "ffffff"].map(|id| ranges(id, false));
+        let others = ["000000", "000001", "ffffff"].map(|id| first(id, false));
         assert!(others.iter().all(|other| *other != (pods, services) && other.0 != other.1));
         assert_ne!(others[0], others[1]);
+    }
+
+    #[test]
+    fn each_pair_has_its_turn_once() {
+        let all: std::collections::BTreeSet<_> =
+            candidates("ffffff", false).map(|(pods, _)| pods.network()).collect();
+        assert_eq!(all.len(), 64);
+    }
+
+    #[test]
+    fn a_range_is_claimed_once() {
+        // Outside of the ranges that instances choose.
+        let range: IpNet = "10.7.0.0/16".parse().expect("range");
+        let Some(claim) = Claim::of(range).filter(|claim| claim._lock.is_some()) else { return };
+        assert!(Claim::of(range).is_none());
+        drop(claim);
+        assert!(Claim::of(range).is_some());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{detach, node, preflight};
 const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &Up) -> anyhow::Result<()> {
-    let instance = Instance::choose(options)?;
+    let (instance, claim) = Instance::choose(options)?;
     let detached = std::env::var_os(detach::MARK).is_some();
     preflight::check(options, &instance)?;
     let mut builder = fs::DirBuilder::new();
@@ -33,6 +33,8 @@ pub(crate) fn run(options: &Up) -> anyhow::Result<()> {
     };
     instance.save()?;
     if options.detach && !detached {
+        // The process that stays makes it its own.
+        drop(claim);
         return detach::detach(&instance.directory);
     }
     log(detached);
