@@ -73,21 +73,29 @@ impl Cgroups {
         group.apply(&Limits { cpu_shares: u64::try_from(shares).ok(), ..Limits::default() })
     }
 
-    /// Removes the groups of pods that nobody knows.
-    pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) {
+    /// The groups of pods that nobody knows.
+    pub(crate) fn strangers(&self, known: impl Fn(&str) -> bool) -> Vec<Cgroup> {
+        let mut strangers = Vec::new();
         for class in ["", "/burstable", "/besteffort"] {
             let parent = format!("{}{class}", self.root);
             let Some(dir) = self.hierarchy.group(&parent).dir("memory") else { continue };
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let Some(uid) = name.strip_prefix("pod") else { continue };
-                if entry.path().is_dir()
-                    && !known(uid)
-                    && let Err(error) = remove(&self.hierarchy.group(&format!("{parent}/{name}")))
-                {
-                    tracing::warn!(pod = uid, %error, "control group of a pod that is gone stays");
+                let unknown = name.strip_prefix("pod").is_some_and(|uid| !known(uid));
+                if unknown && entry.path().is_dir() {
+                    strangers.push(self.hierarchy.group(&format!("{parent}/{name}")));
                 }
             }
+        }
+        strangers
+    }
+}
+
+/// Removes groups of pods that are gone.
+pub(crate) fn sweep(groups: &[Cgroup]) {
+    for group in groups {
+        if let Err(error) = remove(group) {
+            tracing::warn!(group = group.path(), %error, "control group of a pod that is gone stays");
         }
     }
 }

@@ -250,9 +250,10 @@ impl Pods {
 
     /// Removes folders and control groups of pods that nobody knows.
     fn sweep_folders(&self) {
-        let known: HashSet<String> = self.tasks.keys().chain(&self.orphans).cloned().collect();
-        let agent = self.agent.clone();
-        tokio::task::spawn_blocking(move || agent.cgroups.sweep(|uid| known.contains(uid)));
+        // What is found now is removed later: the groups of pods that come meanwhile are not among it.
+        let is_known = |uid: &str| self.tasks.contains_key(uid) || self.orphans.contains(uid);
+        let strangers = self.agent.cgroups.strangers(is_known);
+        tokio::task::spawn_blocking(move || crate::cgroups::sweep(&strangers));
         let folder = self.agent.config.data_dir.join("pods");
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let uid = entry.file_name().to_string_lossy().into_owned();
