@@ -1,6 +1,6 @@
 //! Asking in somebody else's name (apiserver: pkg/endpoints/filters/impersonation.go, v1.37).
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use plimsoll_access::{ANONYMOUS, UNAUTHENTICATED};
 use plimsoll_admission::rbac::Attributes;
 use plimsoll_meta::status::Status;
@@ -11,15 +11,11 @@ use crate::user::{AUTHENTICATED, User};
 
 /// The user in whose name the request shall be done, if the asking one may do that.
 pub(crate) async fn impersonate(api: &Api, user: User, headers: &HeaderMap) -> Result<User, Status> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .map(str::to_owned)
-        .collect();
-    let extras = extras(headers);
-    let (name, uid) = (text("impersonate-user"), text("impersonate-uid"));
+    let one = |name: &str| headers.get(name).map_or(Ok(""), text);
+    let groups = headers.get_all("impersonate-group").iter().map(|value| text(value).map(str::to_owned));
+    let groups = groups.collect::<Result<Vec<String>, Status>>()?;
+    let extras = extras(headers)?;
+    let (name, uid) = (one("impersonate-user")?, one("impersonate-uid")?);
     if name.is_empty() {
         return match groups.is_empty() && uid.is_empty() && extras.is_empty() {
             true => Ok(user),
@@ -28,7 +24,7 @@ pub(crate) async fn impersonate(api: &Api, user: User, headers: &HeaderMap) -> R
             }
         };
     }
-    let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    let account = service_account(name);
     let base = Attributes { verb: "impersonate", version: "v1", ..Attributes::default() };
     let mut wanted = vec![match account {
         Some((namespace, name)) => Attributes { resource: "serviceaccounts", namespace, name, ..base },
@@ -74,20 +70,43 @@ fn settled(name: &str, mut groups: Vec<String>, account: Option<&str>) -> Vec<St
     groups
 }
 
-fn extras(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Namespace and name of a service account.
+fn service_account(user: &str) -> Option<(&str, &str)> {
+    let account = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    (!account.1.contains(':')).then_some(account)
+}
+
+fn extras(headers: &HeaderMap) -> Result<Vec<(String, String)>, Status> {
     let mut found = Vec::new();
     for (name, value) in headers {
-        if let (Some(key), Ok(value)) = (name.as_str().strip_prefix("impersonate-extra-"), value.to_str()) {
+        if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
             let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
-            found.push((key, value.to_owned()));
+            found.push((key, text(value)?.to_owned()));
         }
     }
-    found
+    Ok(found)
+}
+
+/// What cannot be read is refused: left out, the request would be done in the name of who asks.
+fn text(value: &HeaderValue) -> Result<&str, Status> {
+    let refused = || Status::bad_request("a header that asks for impersonation is not UTF-8");
+    std::str::from_utf8(value.as_bytes()).map_err(|_| refused())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_read_whole_or_refused() {
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).expect("a header's value");
+        assert_eq!(text(&value("jürgen".as_bytes())).ok(), Some("jürgen"));
+        assert_eq!(text(&value(b"j\xfcrgen")).map_err(|status| status.code), Err(400));
+        assert_eq!(service_account("system:serviceaccount:a:b"), Some(("a", "b")));
+        for user in ["system:serviceaccount:a", "system:serviceaccount:a:b:c", "ann"] {
+            assert_eq!(service_account(user), None, "{user}");
+        }
+    }
 
     #[test]
     fn names_come_with_their_groups() {
