@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use plimsoll_meta::expression::is_keyword;
 use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::json_path::JsonPath;
 use plimsoll_meta::name;
@@ -14,29 +15,6 @@ use crate::report::Report;
 
 const MAX_AUDIT_ANNOTATIONS: usize = 20;
 const MAX_VALUE_EXPRESSION: usize = 5 * 1024;
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// A policy that only says yes or no; `old` is its state before an update.
 pub(crate) fn check_validating(object: &Value, old: Option<&Value>, report: &mut Report) {
@@ -144,7 +122,7 @@ fn is_identifier(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|first| first == '_' || first.is_ascii_alphabetic())
         && chars.all(|char| char == '_' || char.is_ascii_alphanumeric())
-        && !RESERVED.contains(&text)
+        && !is_keyword(text)
 }
 
 /// Tells whether there is anything but blanks.

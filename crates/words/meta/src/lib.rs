@@ -5,6 +5,7 @@
 //! Nothing here does I/O, reads a clock or knows a single kind.
 
 pub mod duration;
+pub mod expression;
 pub mod field;
 pub mod json_path;
 pub mod name;

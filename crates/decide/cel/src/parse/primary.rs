@@ -1,30 +1,11 @@
 //! Members (`a.b`, `a[b]`, `a.f(b)`) and primaries: names, literals, lists, maps and objects.
 
+use plimsoll_meta::expression::RESERVED;
+
 use super::lexer::{Token, TokenKind};
 use super::parser::{OPERAND, Parser};
 use super::tree::{Entry, Expr, FieldInit, Kind, Literal};
 use crate::error::Issue;
-
-/// Words that may not name a variable (cel-go: parser/helper.go).
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 impl Parser {
     pub(super) fn member(&mut self) -> Result<Expr, Issue> {

@@ -1,36 +1,16 @@
 //! Names of fields that are not identifiers of the language (apiserver: pkg/cel/escaping.go).
 
-const KEYWORDS: [&str; 22] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-    "__never__",
-];
+use plimsoll_meta::expression::is_keyword;
+
+/// A word that no field has, escaped as keywords are.
+const NEVER: &str = "__never__";
 
 const PARTS: [(&str, &str); 4] =
     [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
 
 /// The name under which expressions reach the field `name`; none if there is no such name.
 pub fn escape(name: &str) -> Option<String> {
-    if KEYWORDS.contains(&name) {
+    if is_escaped_whole(name) {
         return Some(format!("__{name}__"));
     }
     let first = name.chars().next()?;
@@ -55,10 +35,14 @@ pub fn escape(name: &str) -> Option<String> {
     Some(escaped)
 }
 
+fn is_escaped_whole(word: &str) -> bool {
+    is_keyword(word) || word == NEVER
+}
+
 /// The field's name again; none if `escaped` is no escaped name.
 pub fn unescape(escaped: &str) -> Option<String> {
     if let Some(word) = escaped.strip_prefix("__").and_then(|e| e.strip_suffix("__"))
-        && KEYWORDS.contains(&word)
+        && is_escaped_whole(word)
     {
         return Some(word.to_owned());
     }
