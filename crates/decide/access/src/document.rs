@@ -48,29 +48,7 @@ pub(crate) fn aggregate(errors: &[FieldError]) -> String {
 
 /// Seconds of a duration such as `5m`, `30s` or `1h30m`; `None` when it is no duration.
 pub fn seconds(text: &str) -> Option<f64> {
-    if text == "0" {
-        return Some(0.0);
-    }
-    let mut rest = text;
-    let mut sum = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        sum += number
-            * match &rest[..unit] {
-                "ns" => 1e-9,
-                "us" | "µs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    (!text.is_empty()).then_some(sum)
+    plimsoll_meta::duration::parse(text).ok().map(|duration| duration.as_secs_f64())
 }
 
 #[cfg(test)]
