@@ -17,6 +17,7 @@ use crate::machine::{available_memory, processes};
 use crate::volume;
 
 /// Where things lie.
+#[derive(Clone)]
 pub(super) struct Disks {
     /// Volumes and logs.
     pub(super) node: PathBuf,
@@ -28,10 +29,16 @@ pub(super) struct Disks {
 }
 
 impl Disks {
-    /// Asks the engine where it keeps images and containers; with the node's files when it does not say.
-    pub(super) async fn find(agent: &Agent) -> Self {
+    /// Everything with the node's own files.
+    pub(super) fn together(agent: &Agent) -> Self {
         let node = agent.config.data_dir.clone();
-        let info = agent.engine.image_fs_info().await.unwrap_or_default();
+        Self { images: node.clone(), containers: node.clone(), node, layout: Layout::Together }
+    }
+
+    /// Asks the engine where it keeps images and containers; none when it does not answer.
+    pub(super) async fn find(agent: &Agent) -> Option<Self> {
+        let node = agent.config.data_dir.clone();
+        let info = agent.engine.image_fs_info().await.ok()?;
         let place = |list: Vec<v1::FilesystemUsage>| {
             list.into_iter().find_map(|it| it.fs_id).map(|id| PathBuf::from(id.mountpoint))
         };
@@ -43,7 +50,7 @@ impl Disks {
             (false, true) => Layout::OnlyImagesApart,
             (false, false) => Layout::ImagesApart,
         };
-        Self { node, images, containers, layout }
+        Some(Self { node, images, containers, layout })
     }
 }
 

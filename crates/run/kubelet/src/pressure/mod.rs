@@ -54,6 +54,8 @@ struct Keeper {
     pods: Informer<Pod>,
     pressure: Pressure,
     garbage: Garbage,
+    /// Once the engine has told where it keeps what: its answer counts every file that it has.
+    disks: Option<Disks>,
     outlets: Outlets,
 }
 
@@ -68,7 +70,7 @@ pub(crate) async fn run(
     let pressure = Pressure::new(thresholds.clone(), agent.config.pressure_transition);
     let garbage = Garbage::new(agent.clone());
     let mut alarm = notify::Alarm::new(&agent, &thresholds);
-    let mut keeper = Keeper { agent, pods, pressure, garbage, outlets };
+    let mut keeper = Keeper { agent, pods, pressure, garbage, disks: None, outlets };
     loop {
         let evicted = keeper.round().await;
         if !evicted.is_empty() {
@@ -89,7 +91,7 @@ impl Keeper {
     /// Looks at the node and does what is due; the pods that were ended.
     async fn round(&mut self) -> Vec<String> {
         let now = Timestamp::now();
-        let disks = Disks::find(&self.agent).await;
+        let disks = self.disks().await;
         self.garbage.round(&disks, now).await;
         let figures = measure::node(&self.agent, &disks, now);
         let outlook = self.pressure.observe(figures.clone(), now);
@@ -104,6 +106,13 @@ impl Keeper {
             return beyond;
         }
         self.reclaim(&pods, &disks, &outlook.crossed, &figures).await
+    }
+
+    async fn disks(&mut self) -> Disks {
+        if self.disks.is_none() {
+            self.disks = Disks::find(&self.agent).await;
+        }
+        self.disks.clone().unwrap_or_else(|| Disks::together(&self.agent))
     }
 
     fn active(&self) -> Vec<Arc<Pod>> {
@@ -147,7 +156,7 @@ impl Keeper {
             if freed.images + freed.containers > 0 {
                 self.tell_reclaimed(&freed, first, figures);
             }
-            let now = measure::node(&self.agent, &Disks::find(&self.agent).await, Timestamp::now());
+            let now = measure::node(&self.agent, disks, Timestamp::now());
             if self.pressure.is_resolved(&now) {
                 return Vec::new();
             }
