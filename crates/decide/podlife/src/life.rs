@@ -181,6 +181,14 @@ impl Life {
         life
     }
 
+    /// Whether an input may change anything. Most results of probes say what is known already: they are
+    /// no news, and need no [`Life::on`].
+    #[must_use]
+    pub fn is_news(&self, input: &Input) -> bool {
+        let Input::Probed { id, kind, outcome: Outcome::Success } = input else { return true };
+        !self.counters.get(&(id.clone(), *kind)).is_some_and(Counter::is_steady)
+    }
+
     /// Takes in what happened and says what to do.
     pub fn on(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -555,20 +563,11 @@ impl Life {
         let Some(target) = self.probes().into_iter().find(|it| it.id == id && it.kind == kind) else {
             return;
         };
-        let told = match &outcome {
-            Outcome::Success => None,
-            Outcome::Failure(message) => Some(format!("{} probe failed: {message}", kind.word())),
-            Outcome::Error(message) => Some(format!("{} probe errored: {message}", kind.word())),
-        };
-        if let Some(message) = told {
+        if let Some((reason, message)) = outcome.told(kind) {
             let path = self.field_path(&target.container);
-            out.push(Effect::Event(Event::warning("Unhealthy", message, path)));
+            out.push(Effect::Event(Event::warning(reason, message, path)));
         }
-        let success = match outcome {
-            Outcome::Success => true,
-            Outcome::Failure(_) => false,
-            Outcome::Error(_) => return,
-        };
+        let Some(success) = outcome.verdict() else { return };
         self.counters.entry((id.to_owned(), kind)).or_default().count(&target.probe, success);
     }
 
@@ -589,9 +588,11 @@ impl Life {
             })
         };
         if !self.is_started(spec, run) {
-            let living = self.stage == Stage::Living;
+            // A container that failed is asked no more: it is being stopped.
+            let failed = self.verdict_of(&run.id, ProbeKind::Startup) == Some(false);
+            let asked = self.stage == Stage::Living && !failed;
             return target(ProbeKind::Startup, &container.startup_probe)
-                .filter(|_| living)
+                .filter(|_| asked)
                 .into_iter()
                 .collect();
         }

@@ -8,7 +8,7 @@ use crate::hash::hash;
 use crate::life::{Life, Op, Slot, Stage, Step, Waiting};
 use crate::observed::{Container, Exit, State};
 use crate::probe::ProbeKind;
-use crate::restart::{go_duration, should_restart};
+use crate::restart::{go_duration, may_restart, should_restart};
 use crate::spec::{Role, Spec, pod_spec};
 
 /// A failed pull shows its error for this long before it shows that it waits.
@@ -163,7 +163,8 @@ impl Life {
             return None;
         };
         let grace = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        Some((name.to_owned(), format!("Container {name} {why}, will be restarted"), grace))
+        let again = if probe.is_none() || may_restart(&self.pod, spec) { ", will be restarted" } else { "" };
+        Some((name.to_owned(), format!("Container {name} {why}{again}"), grace))
     }
 
     /// Stops a container's newest run unless that is under way.

@@ -31,10 +31,38 @@ impl ProbeKind {
 pub enum Outcome {
     /// As it should be.
     Success,
+    /// As it should be, but users should know this.
+    Warning(String),
     /// Not as it should be, and why.
     Failure(String),
     /// The try itself failed: it counts for nothing.
     Error(String),
+}
+
+impl Outcome {
+    /// Whether it counts for or against the container; none when it counts for nothing.
+    #[must_use]
+    pub fn verdict(&self) -> Option<bool> {
+        match self {
+            Self::Success | Self::Warning(_) => Some(true),
+            Self::Failure(_) => Some(false),
+            Self::Error(_) => None,
+        }
+    }
+
+    /// The event that tells of it: its reason and its message (kubelet: pkg/kubelet/prober/prober.go).
+    #[must_use]
+    pub fn told(&self, kind: ProbeKind) -> Option<(&'static str, String)> {
+        let word = kind.word();
+        match self {
+            Self::Success => None,
+            Self::Warning(message) => Some(("ProbeWarning", format!("{word} probe warning: {message}"))),
+            Self::Failure(message) => Some(("Unhealthy", format!("{word} probe failed: {message}"))),
+            Self::Error(message) => {
+                Some(("Unhealthy", format!("{word} probe errored and resulted in unknown state: {message}")))
+            }
+        }
+    }
 }
 
 /// A probe that has to run.
@@ -80,6 +108,12 @@ impl Counter {
         reached
     }
 
+    /// Whether one more success changes nothing.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.last == Some(true) && self.verdict == Some(true)
+    }
+
     /// What the results mean so far; none before enough of them are in.
     #[must_use]
     pub fn verdict(&self) -> Option<bool> {
@@ -108,6 +142,26 @@ mod tests {
             })
             .collect();
         assert_eq!(verdicts, "?yyyyyyyynnnyy");
+    }
+
+    #[test]
+    fn what_is_told() {
+        let text = || "x".to_owned();
+        let cases = [
+            (Outcome::Success, Some(true), None),
+            (Outcome::Warning(text()), Some(true), Some(("ProbeWarning", "Liveness probe warning: x"))),
+            (Outcome::Failure(text()), Some(false), Some(("Unhealthy", "Liveness probe failed: x"))),
+            (
+                Outcome::Error(text()),
+                None,
+                Some(("Unhealthy", "Liveness probe errored and resulted in unknown state: x")),
+            ),
+        ];
+        for (outcome, verdict, told) in cases {
+            assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
+            let told = told.map(|(reason, message): (_, &str)| (reason, message.to_owned()));
+            assert_eq!(outcome.told(ProbeKind::Liveness), told, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -79,6 +79,13 @@ pub fn should_restart(pod: &Pod, spec: &Spec, code: i32) -> bool {
     }
 }
 
+/// Whether a container that is stopped for its health is meant to run again.
+#[must_use]
+pub fn may_restart(pod: &Pod, spec: &Spec) -> bool {
+    let policy = spec.container.restart_policy.as_deref();
+    policy.or(pod_spec(pod).restart_policy.as_deref()) != Some("Never")
+}
+
 fn rule_matches(container: &Container, code: i32) -> bool {
     container.restart_policy_rules.iter().flatten().any(|rule| {
         let Some(codes) = &rule.exit_codes else { return false };

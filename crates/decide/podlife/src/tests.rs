@@ -560,6 +560,62 @@ fn probes_gate_readiness_and_restart() {
 }
 
 #[test]
+fn only_results_that_may_change_something_are_news() {
+    let probe = json!({"tcpSocket": {"port": 1}, "successThreshold": 2});
+    let mut world = World::running(json!({"restartPolicy": "Always",
+        "containers": [{"name": "c", "readinessProbe": probe}]}));
+    let result = |outcome| Input::Probed { id: "c0".into(), kind: ProbeKind::Readiness, outcome };
+    for (outcome, news) in [
+        (Outcome::Success, true),
+        (Outcome::Success, true),
+        (Outcome::Success, false),
+        (Outcome::Warning("elsewhere".into()), true),
+        (Outcome::Failure("bad".into()), true),
+        (Outcome::Success, true),
+        (Outcome::Success, false),
+    ] {
+        assert_eq!(world.life.is_news(&result(outcome.clone())), news, "{outcome:?}");
+        world.send(result(outcome));
+        assert!(world.life.is_news(&Input::Tick));
+    }
+    let told = ["ProbeWarning: Readiness probe warning: elsewhere", "Unhealthy: Readiness probe failed: bad"];
+    assert_eq!(world.log(), told);
+}
+
+#[test]
+fn a_container_that_failed_a_probe_is_asked_no_more() {
+    let probe = json!({"tcpSocket": {"port": 1}, "failureThreshold": 1, "terminationGracePeriodSeconds": 3});
+    for (policy, own, message) in [
+        ("Always", None, "Container c failed startup probe, will be restarted"),
+        ("Never", None, "Container c failed startup probe"),
+        ("Never", Some("OnFailure"), "Container c failed startup probe, will be restarted"),
+    ] {
+        let mut world = World::running(json!({"restartPolicy": policy, "containers": [
+            {"name": "c", "startupProbe": probe, "restartPolicy": own}]}));
+        world.held = vec!["stop"];
+        world.probe("c0", ProbeKind::Startup, false);
+        let log =
+            ["Unhealthy: Startup probe failed: bad".into(), format!("Killing: {message}"), "stop c 3".into()];
+        assert_eq!(world.log(), log);
+        assert_eq!(world.probes(), "");
+    }
+}
+
+#[test]
+fn a_pod_that_ends_is_asked_for_its_readiness_only() {
+    let probe = json!({"tcpSocket": {"port": 1}, "failureThreshold": 1});
+    let mut world = World::running(json!({"restartPolicy": "Always",
+        "containers": [{"name": "c", "livenessProbe": probe, "readinessProbe": probe}]}));
+    world.probe("c0", ProbeKind::Readiness, true);
+    world.held = vec!["stop"];
+    world.delete(30);
+    assert_eq!(world.probes(), "c0:Readiness");
+    assert_eq!(world.look(), "Running Running+");
+    world.probe("c0", ProbeKind::Readiness, false);
+    assert_eq!(world.look(), "Running Running");
+}
+
+#[test]
 fn hooks_hold_a_start_back_and_precede_an_end() {
     let hook = json!({"exec": {"command": ["x"]}});
     let spec = json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 30,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use plimsoll_client::{EventRecorder, EventType, Informer, Informers};
 use plimsoll_meta::quantity::Quantity;
@@ -29,6 +30,8 @@ pub(crate) struct Agent {
     pub(crate) node: Arc<Node>,
     /// The engine's name and version, as nodes show them.
     pub(crate) runtime_version: String,
+    /// When this agent was started.
+    pub(crate) started: Timestamp,
     pub(crate) allocatable: BTreeMap<String, Quantity>,
     /// What the node says of itself while it is short of something.
     pub(crate) pressure: watch::Receiver<Vec<Condition>>,

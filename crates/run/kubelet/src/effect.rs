@@ -154,7 +154,7 @@ impl Scene {
     }
 
     pub(crate) async fn post_start(self, spec: Spec, id: String, hook: LifecycleHandler) -> Vec<Input> {
-        let result = hook::run(&hook, &self.place(&spec, &id), None).await;
+        let result = hook::run(&hook, &self.place(&spec, &id), &self.agent, &self.pod).await;
         vec![Input::PostStarted { id, result }]
     }
 
@@ -169,13 +169,13 @@ impl Scene {
         if let Some(pre_stop) = pre_stop.filter(|_| grace > 0) {
             let limit = Duration::from_secs(grace.unsigned_abs());
             let place = self.place(&spec, &id);
-            let ended = tokio::time::timeout(limit, hook::run(&pre_stop, &place, Some(limit))).await;
-            if !matches!(ended, Ok(Ok(()))) {
-                self.tell(&Event::warning(
-                    "FailedPreStopHook",
-                    "PreStopHook failed",
-                    Some(spec.field_path()),
-                ));
+            let hook = hook::run(&pre_stop, &place, &self.agent, &self.pod);
+            // One that does not end in time is not told of: its container is stopped under it.
+            if let Ok(Err(why)) = tokio::time::timeout(limit, hook).await {
+                tracing::info!(pod = self.pod.metadata.name, why, "a hook before the end failed");
+                // The event does not say why: the answer may hold secrets.
+                let text = "PreStopHook failed";
+                self.tell(&Event::warning("FailedPreStopHook", text, Some(spec.field_path())));
             }
         }
         let spent = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);

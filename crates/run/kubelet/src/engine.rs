@@ -40,6 +40,22 @@ fn gone_is_fine<T: Default>(result: Result<T, tonic::Status>) -> Result<T, tonic
     }
 }
 
+/// What a command in a container came to.
+pub(crate) struct Executed {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) code: i32,
+}
+
+impl Executed {
+    /// Everything it said, output before errors, cut to `limit` bytes.
+    pub(crate) fn output(mut self, limit: usize) -> String {
+        self.stdout.extend(self.stderr);
+        self.stdout.truncate(limit);
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
 impl Engine {
     pub(crate) fn connect(socket: &Path) -> Self {
         let channel = plimsoll_cri::connect(socket);
@@ -167,13 +183,11 @@ impl Engine {
         id: &str,
         command: Vec<String>,
         timeout: Duration,
-    ) -> Result<(String, i32), tonic::Status> {
+    ) -> Result<Executed, tonic::Status> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         let request = v1::ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout: seconds };
         let response = self.runtime().exec_sync(request).await?.into_inner();
-        let mut output = response.stdout;
-        output.extend(response.stderr);
-        Ok((String::from_utf8_lossy(&output).into_owned(), response.exit_code))
+        Ok(Executed { stdout: response.stdout, stderr: response.stderr, code: response.exit_code })
     }
 
     pub(crate) async fn image(&self, image: v1::ImageSpec) -> Result<Option<v1::Image>, tonic::Status> {

@@ -126,6 +126,7 @@ pub async fn run(
         engine,
         cgroups,
         machine,
+        started: jiff::Timestamp::now(),
         allocatable,
     });
     serve(agent, thresholds, conditions, shutdown).await

@@ -76,6 +76,8 @@ struct Task {
     renewal: Option<Timestamp>,
     refreshing: bool,
     stale: bool,
+    /// Something happened that probes and status may have to follow.
+    unsettled: bool,
     writer: Writer,
 }
 
@@ -114,6 +116,7 @@ pub(crate) async fn live(
         renewal: None,
         refreshing: false,
         stale: false,
+        unsettled: true,
         writer: Writer {
             known: status_of(&pod),
             version: version(&pod),
@@ -145,7 +148,9 @@ fn version(pod: &Pod) -> u64 {
 impl Task {
     async fn run(mut self) {
         loop {
-            self.settle();
+            if std::mem::take(&mut self.unsettled) {
+                self.settle();
+            }
             if self.life.finished() && self.life.gone() {
                 return;
             }
@@ -241,12 +246,17 @@ impl Task {
     }
 
     fn take(&mut self, input: Input) {
+        if !self.life.is_news(&input) {
+            return;
+        }
+        self.unsettled = true;
         let effects = self.life.on(input, Timestamp::now());
         effects.into_iter().for_each(|effect| self.begin(effect));
         self.renewal_due();
     }
 
     fn done(&mut self, done: Done) {
+        self.unsettled = true;
         match done {
             Done::Inputs(inputs) => inputs.into_iter().for_each(|input| self.take(input)),
             Done::Patched(result) => self.patched(result),
@@ -350,7 +360,8 @@ impl Task {
                 continue;
             };
             let place = place(&self.agent, spec, &target.id, &ips);
-            let handle = self.probing.spawn(prober::run(target, place, self.results.0.clone()));
+            let late = prober::lateness(&target, self.agent.started, Timestamp::now());
+            let handle = self.probing.spawn(prober::run(target, place, late, self.results.0.clone()));
             self.probes.insert(key, handle);
         }
         while self.probing.try_join_next().is_some() {}

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::handler::Place;
 
 /// How a probe presents itself.
-const AGENT: &str = "kube-probe/1.37";
+pub(crate) const AGENT: &str = "kube-probe/1.37";
 /// The first pause between early tries; each next one is twice as long.
 const EARLY: Duration = Duration::from_millis(50);
 /// A container gets this long to open its port before a failure counts. Upstream's agent takes about as
@@ -19,25 +19,24 @@ const EARLY: Duration = Duration::from_millis(50);
 const NEWBORN: Duration = Duration::from_secs(1);
 
 /// Tries a probe again and again, and sends what comes out, until it is dropped.
-pub(crate) async fn run(target: Target, place: Place, results: mpsc::UnboundedSender<Input>) {
-    let seconds = |value: Option<i32>, least: i32| {
-        Duration::from_secs(u64::try_from(value.unwrap_or(least).max(least)).unwrap_or_default())
-    };
-    let period = seconds(target.probe.period_seconds.or(Some(10)), 1);
+///
+/// `late` holds the first try back: after a restart of the agent not all probes start at once.
+pub(crate) async fn run(target: Target, place: Place, late: Duration, results: mpsc::UnboundedSender<Input>) {
+    let period = period(&target);
     let delay = seconds(target.probe.initial_delay_seconds, 0);
     let age = Timestamp::now().duration_since(target.started);
     let age = Duration::try_from(age).unwrap_or_default();
     let grown = Instant::now() + NEWBORN.saturating_sub(age);
-    let mut next = Instant::now() + delay.saturating_sub(age);
+    let mut next = Instant::now() + delay.saturating_sub(age).max(late);
     let mut succeeded = false;
     loop {
         sleep_until(next).await;
         next += period;
         let mut outcome = once(&target, &place).await;
-        if outcome != Outcome::Success && is_cheap(&target) && hurry(&target, &place, grown).await {
+        if outcome.verdict() != Some(true) && is_cheap(&target) && hurry(&target, &place, grown).await {
             outcome = Outcome::Success;
         }
-        succeeded |= outcome == Outcome::Success;
+        succeeded |= outcome.verdict() == Some(true);
         if results.send(input(&target, outcome)).is_err() {
             return;
         }
@@ -50,6 +49,25 @@ pub(crate) async fn run(target: Target, place: Place, results: mpsc::UnboundedSe
         // A try that took longer than the period delays the next one, and none is made up for.
         next = next.max(Instant::now());
     }
+}
+
+/// How long to wait after a restart of the agent before a container is asked that ran all the while: a random
+/// part of the period, unless the agent has been up for longer.
+pub(crate) fn lateness(target: &Target, agent_started: Timestamp, now: Timestamp) -> Duration {
+    let period = period(target);
+    let up = Duration::try_from(now.duration_since(agent_started)).unwrap_or_default();
+    if target.started >= agent_started || up >= period {
+        return Duration::ZERO;
+    }
+    period.mul_f64(rand::random::<f64>())
+}
+
+fn period(target: &Target) -> Duration {
+    seconds(target.probe.period_seconds.or(Some(10)), 1)
+}
+
+fn seconds(value: Option<i32>, least: i32) -> Duration {
+    Duration::from_secs(u64::try_from(value.unwrap_or(least).max(least)).unwrap_or_default())
 }
 
 fn input(target: &Target, outcome: Outcome) -> Input {
@@ -85,7 +103,7 @@ async fn once(target: &Target, place: &Place) -> Outcome {
     let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
     let probe = &target.probe;
     if let Some(action) = &probe.exec {
-        return place.exec(action.command.clone().unwrap_or_default(), timeout).await;
+        return place.exec(action.command.as_deref().unwrap_or_default(), timeout).await;
     }
     if let Some(action) = &probe.http_get {
         return place.http(action, AGENT, timeout).await;
@@ -96,5 +114,31 @@ async fn once(target: &Target, place: &Place) -> Outcome {
     match &probe.grpc {
         Some(action) => place.grpc(action, timeout).await,
         None => Outcome::Error("the probe names no action".into()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Probe;
+
+    #[test]
+    fn only_a_restart_of_the_agent_delays_probes() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let target = |started| Target {
+            container: "c".into(),
+            id: "c0".into(),
+            kind: ProbeKind::Liveness,
+            probe: Probe { period_seconds: Some(8), ..Probe::default() },
+            started,
+        };
+        let late = |started: i64, now: i64| lateness(&target(at(started)), at(100), at(now));
+        assert_eq!(late(101, 101), Duration::ZERO, "a new container is asked at once");
+        assert_eq!(late(50, 108), Duration::ZERO, "the agent runs for a period");
+        let spread: Vec<_> = (0..100).map(|_| late(50, 101)).collect();
+        assert!(spread.iter().all(|late| *late < Duration::from_secs(8)));
+        assert!(spread.iter().any(|late| *late > Duration::from_secs(4)), "{spread:?}");
+        assert!(spread.iter().any(|late| *late < Duration::from_secs(4)), "{spread:?}");
     }
 }

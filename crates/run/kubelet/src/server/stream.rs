@@ -126,8 +126,8 @@ impl Server {
         let run = async {
             let id = self.running(&*self.pod(namespace, pod)?, container).await?;
             let result = self.agent.engine.exec(&id, command, Duration::ZERO).await;
-            let (output, _) = result.map_err(|status| refused(&status))?;
-            Ok(plain(StatusCode::OK, output))
+            let executed = result.map_err(|status| refused(&status))?;
+            Ok(plain(StatusCode::OK, executed.output(usize::MAX)))
         };
         unbox(run.await)
     }
