@@ -5,14 +5,16 @@
 //! next ([`Effect`]) and the status to show ([`Life::status`]). The node agent carries both to and fro.
 //!
 //! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
-//! values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]), environment ([`env`]), names ([`names`]), files of volumes ([`projection`]),
-//! security ([`security`]), restarts ([`restart`]).
+//! values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]),
+//! environment ([`env`]), names ([`names`]), files of volumes ([`projection`]), security ([`security`]),
+//! restarts ([`restart`]), and the settings of the agent ([`configuration`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
 pub mod cgroup;
 pub mod collection;
 mod conditions;
+pub mod configuration;
 mod effect;
 pub mod env;
 pub mod eviction;
