@@ -35,13 +35,16 @@ pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("PLIMSOLL_PROGRAM") {
         return path.into();
     }
+    built("plimsoll")
+}
+
+/// A program of the workspace, which is beside this test.
+#[track_caller]
+pub fn built(program: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    let folder = test.ancestors().find(|folder| folder.join("plimsoll").is_file());
-    folder.map(|folder| folder.join("plimsoll")).unwrap_or_else(|| {
-        panic!(
-            "no plimsoll beside {}; build it with `cargo build -p plimsoll` or name it in PLIMSOLL_PROGRAM",
-            test.display()
-        )
+    let folder = test.ancestors().find(|folder| folder.join(program).is_file());
+    folder.map(|folder| folder.join(program)).unwrap_or_else(|| {
+        panic!("no {program} beside {}; build it with `cargo build -p {program}`", test.display())
     })
 }
 

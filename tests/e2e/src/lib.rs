@@ -13,7 +13,7 @@ mod machine;
 mod namespace;
 mod runner;
 
-pub use cluster::{Cluster, program};
+pub use cluster::{Cluster, built, program};
 pub use command::{Background, Outcome, found, run};
 pub use http::{Response, get, get_from};
 pub use machine::Machine;

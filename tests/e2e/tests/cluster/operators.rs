@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plimsoll_e2e::{Background, Cluster, Namespace};
+use plimsoll_e2e::{Background, Cluster, Namespace, built};
+use serde_json::Value;
 
 use crate::pods::pod;
 use crate::{BUSYBOX, PATIENCE, Shared};
@@ -67,16 +68,38 @@ fn watcher(space: &Namespace<'_>) -> Background {
     start(space, command.arg(script("node/watcher.mjs")).arg(node_modules()).arg(space.name()))
 }
 
+/// The operator of `tests/operator`, one process of several.
+fn kube_rs(space: &Namespace<'_>, process: &str) -> Background {
+    start(space, Command::new(built("plimsoll-operator")).args([space.name(), process]))
+}
+
+/// Where boats lie, which the operator in Rust writes on their lists.
+fn harbour(pier: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: harbour, labels: {{harbour: here}}}}, data: {{pier: {pier}}}}}"
+    )
+}
+
+/// Who owns `field` of an object by server-side apply.
+fn applied_by<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
+    let mut entries = object["metadata"]["managedFields"].as_array()?.iter();
+    let entry =
+        entries.find(|entry| entry["operation"] == "Apply" && entry["fieldsV1"].pointer(field).is_some());
+    entry?["manager"].as_str()
+}
+
 pub(crate) fn they_outlive_a_restart_of_the_server(_: &Shared) {
     let cluster = Cluster::start();
     cluster.busybox(BUSYBOX);
     cluster.manifests(&["apply"], BOATS).ok();
     cluster.kubectl(&["wait", "--for=condition=Established", "crd/boats.example.com"]).ok();
-    let [boats, snake, node] = ["boats", "snake", "node"].map(|name| cluster.namespace(name));
+    let [boats, snake, node, rust] = ["boats", "snake", "node", "rust"].map(|name| cluster.namespace(name));
     for space in [&snake, &node] {
         space.apply(&pod("box", SERVE, "", ""));
     }
     boats.apply(&boat("early", 2));
+    rust.apply(&format!("{}\n---\n{}", harbour("east"), boat("early", 2)));
+    let mut crab = kube_rs(&rust, "first");
     let mut operator = kopf(&boats);
     let (mut dynamic, mut watcher) = (dynamic(&snake), watcher(&node));
     operator.line(PATIENCE, |line| line == "launched early");
@@ -91,6 +114,13 @@ pub(crate) fn they_outlive_a_restart_of_the_server(_: &Shared) {
         (&list["data"]["crew"], &owner["uid"], &owner["controller"]),
         (&"2".into(), uid, &true.into())
     );
+    crab.line(PATIENCE, |line| line == "launched early");
+    let list = rust.wait_object("written", "configmaps/early-list", |list| list["data"]["pier"] == "east");
+    assert_eq!(list["data"]["crew"], "2");
+    assert_eq!(applied_by(&list, "/f:data/f:crew"), Some("boats"), "{list}");
+    let launched = rust.object("example.com/v1/boats/early").unwrap();
+    assert_eq!(applied_by(&launched, "/f:status/f:phase"), Some("boats"), "{launched}");
+    assert_eq!(launched["metadata"]["finalizers"][0], "example.com/unload", "{launched}");
     for client in [&mut dynamic, &mut watcher] {
         client.line(PATIENCE, |line| line == "ready");
     }
@@ -105,6 +135,7 @@ pub(crate) fn they_outlive_a_restart_of_the_server(_: &Shared) {
     node.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: last, labels: {by: node}}}");
     boats.apply(&boat("late", 1));
     boats.apply(&boat("early", 3));
+    rust.apply(&[harbour("west"), boat("late", 1), boat("early", 3)].join("\n---\n"));
     for client in [&mut dynamic, &mut watcher] {
         client.line(PATIENCE, |line| line == "done");
     }
@@ -112,7 +143,34 @@ pub(crate) fn they_outlive_a_restart_of_the_server(_: &Shared) {
     boats.wait_object("hired", "configmaps/early-list", |list| list["data"]["crew"] == "3");
     boats.wait_object("launched", "example.com/v1/boats/late", |boat| boat["status"]["phase"] == "Afloat");
 
-    // Another process of the operator takes over what there is.
+    crab.line(PATIENCE, |line| line == "launched late");
+    let list = rust.wait_object("hired and moved", "configmaps/early-list", |list| {
+        list["data"]["crew"] == "3" && list["data"]["pier"] == "west"
+    });
+    // What others change or delete is put right.
+    rust.kubectl(&["patch", "configmap", "late-list", "--type=merge", "-p", r#"{"data": {"crew": "9"}}"#])
+        .ok();
+    let said = crab.line(PATIENCE, |line| line.starts_with("takes back late-list: "));
+    assert!(said.contains("conflict with \"kubectl-patch\" using v1: .data.crew"), "{said}");
+    rust.wait_object("taken back", "configmaps/late-list", |list| list["data"]["crew"] == "1");
+    rust.kubectl(&["delete", "configmap", "early-list"]).ok();
+    rust.wait_object("made again", "configmaps/early-list", |again| {
+        again["metadata"]["uid"] != list["metadata"]["uid"]
+    });
+    // Another process waits for the lease until the first is gone.
+    let mut second = kube_rs(&rust, "second");
+    second.line(PATIENCE, |line| line == "waits for first");
+    drop(crab);
+    second.line(PATIENCE, |line| line == "second works");
+    rust.kubectl(&["delete", "boats", "--all"]).ok();
+    second.line(PATIENCE, |line| line == "unloaded late");
+    rust.wait_gone("configmaps/late-list");
+    rust.wait_event("late", "Unloaded");
+    let lease = rust.object("coordination.k8s.io/v1/leases/boats").unwrap();
+    let [holder, transitions] = ["holderIdentity", "leaseTransitions"].map(|field| &lease["spec"][field]);
+    assert_eq!((holder, transitions), (&"second".into(), &1.into()), "{lease}");
+
+    // Another process of the operator in Python takes over what there is.
     drop(operator);
     let before = boats.object("example.com/v1/boats/late").unwrap()["status"]["ticks"].as_i64();
     let mut operator = kopf(&boats);
