@@ -1,6 +1,7 @@
 //! Reading containers' logs: lines `<time> <stream> <P|F> <text>`, from a window and on as they grow.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -37,16 +38,14 @@ pub(crate) async fn send(
     sender: mpsc::Sender<Bytes>,
 ) -> io::Result<()> {
     let watch = ended.is_some().then(|| Watch::new(&path)).transpose()?;
-    let start = match window.tail {
-        Some(lines) => {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || tail_offset(&path, lines))
-                .await
-                .map_err(io::Error::other)??
-        }
-        None => 0,
+    let span = {
+        let (path, tail) = (path.clone(), window.tail);
+        tokio::task::spawn_blocking(move || span(&path, tail)).await.map_err(io::Error::other)??
     };
-    let mut reader = Reader { file: open(&path, start).await?, path, text: Text::new(window), sender };
+    // Without following, what is written meanwhile is not part of the answer: the last line is one line.
+    let unread = if watch.is_some() { u64::MAX } else { span.end - span.start };
+    let file = open(&path, span.start).await?;
+    let mut reader = Reader { file, unread, path, text: Text::new(window), sender };
     let (Some(ended), Some(mut watch)) = (ended, watch) else {
         reader.read().await?;
         return Ok(());
@@ -75,6 +74,8 @@ async fn open(path: &Path, start: u64) -> io::Result<tokio::fs::File> {
 struct Reader {
     path: PathBuf,
     file: tokio::fs::File,
+    /// Bytes of the file that are still to be read.
+    unread: u64,
     text: Text,
     sender: mpsc::Sender<Bytes>,
 }
@@ -84,10 +85,12 @@ impl Reader {
     async fn read(&mut self) -> io::Result<bool> {
         let mut block = vec![0; BLOCK];
         loop {
-            let count = self.file.read(&mut block).await?;
+            let room = usize::try_from(self.unread).unwrap_or(BLOCK).min(BLOCK);
+            let count = self.file.read(&mut block[..room]).await?;
             if count == 0 {
                 return Ok(true);
             }
+            self.unread -= count as u64;
             let out = self.text.take(&block[..count]);
             if !out.is_empty() && self.sender.send(out).await.is_err() || self.text.full() {
                 return Ok(false);
@@ -181,15 +184,24 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Where the last `lines` lines of a file begin.
-fn tail_offset(path: &Path, lines: u64) -> io::Result<u64> {
+/// The bytes of a file as it is now, or of its last lines.
+fn span(path: &Path, tail: Option<u64>) -> io::Result<Range<u64>> {
     let mut file = std::fs::File::open(path)?;
-    let mut end = file.seek(SeekFrom::End(0))?;
+    let size = file.seek(SeekFrom::End(0))?;
+    let start = match tail {
+        Some(lines) => tail_offset(&mut file, size, lines)?,
+        None => 0,
+    };
+    Ok(start..size)
+}
+
+/// Where the last `lines` lines of a file of this size begin.
+fn tail_offset(file: &mut std::fs::File, size: u64, lines: u64) -> io::Result<u64> {
     if lines == 0 {
-        return Ok(end);
+        return Ok(size);
     }
     let mut block = vec![0; BLOCK];
-    let (size, mut found) = (end, 0);
+    let (mut end, mut found) = (size, 0);
     while end > 0 {
         let start = end.saturating_sub(BLOCK as u64);
         let part = &mut block[..usize::try_from(end - start).map_err(io::Error::other)?];
@@ -213,7 +225,7 @@ fn tail_offset(path: &Path, lines: u64) -> io::Result<u64> {
 /// The text of the last lines of a log, at most so many bytes of it.
 pub(crate) fn last_lines(path: &Path, bytes: usize, lines: usize) -> String {
     let read = || -> io::Result<Vec<u8>> {
-        let start = tail_offset(path, lines as u64)?;
+        let start = span(path, Some(lines as u64))?.start;
         let mut file = std::fs::File::open(path)?;
         file.seek(SeekFrom::Start(start))?;
         let mut raw = Vec::new();
@@ -317,6 +329,25 @@ mod tests {
         assert_eq!(receiver.recv().await, None);
     }
 
+    #[tokio::test]
+    async fn what_is_written_while_a_log_is_read_is_left_out() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("0.log");
+        let line = "2026-01-01T00:00:01Z stdout F one\n";
+        std::fs::write(&path, line.repeat(10_000)).unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let asked = Window::default();
+        let task = tokio::spawn(send(path.clone(), asked, None::<std::future::Ready<()>>, sender));
+        let mut seen = receiver.recv().await.unwrap().len();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(line.repeat(10_000).as_bytes()).unwrap();
+        while let Some(bytes) = receiver.recv().await {
+            seen += bytes.len();
+        }
+        task.await.unwrap().unwrap();
+        assert_eq!(seen, 10_000 * "one\n".len());
+    }
+
     #[test]
     fn tails_of_large_files_begin_at_a_line() {
         let temp = tempfile::tempdir().unwrap();
@@ -324,9 +355,9 @@ mod tests {
         let line = "x".repeat(99);
         std::fs::write(&path, format!("{line}\n").repeat(5000)).unwrap();
         for lines in [1, 700, 4999] {
-            assert_eq!(tail_offset(&path, lines).unwrap(), (5000 - lines) * 100);
+            assert_eq!(span(&path, Some(lines)).unwrap(), (5000 - lines) * 100..500_000);
         }
-        assert_eq!(tail_offset(&path, 5000).unwrap(), 0);
+        assert_eq!(span(&path, Some(5000)).unwrap().start, 0);
     }
 
     #[test]
