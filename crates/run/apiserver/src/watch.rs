@@ -36,9 +36,9 @@ const LEAST_TIMEOUT: Duration = Duration::from_secs(1800);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What waits is sent in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
-/// About what sending a piece costs. Events that come faster than all who watch them can be sent
+/// About what sending a piece costs, with what the kernel does for it on both ends. Events that come faster than all who watch them can be sent
 /// pieces wait for each other, so that a burst of changes costs each watcher few pieces.
-const SENDING: Duration = Duration::from_micros(20);
+const SENDING: Duration = Duration::from_micros(40);
 /// How long events wait for others at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// The timer is not finer.
@@ -280,10 +280,10 @@ mod tests {
         let ms = Duration::from_millis;
         for (since, company, expected) in [
             (0, 1, None),
-            (0, 49, None),
-            (0, 100, Some(2)),
-            (1, 100, Some(1)),
-            (2, 100, None),
+            (0, 24, None),
+            (0, 100, Some(4)),
+            (3, 100, Some(1)),
+            (4, 100, None),
             (0, 100_000, Some(10)),
             (9, 100_000, Some(1)),
             (10, 100_000, None),
