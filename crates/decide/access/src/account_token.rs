@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::User;
-use crate::document::text;
+use crate::document::{list, text};
 
 /// Issuer of the tokens that Secrets of type `kubernetes.io/service-account-token` hold.
 pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
@@ -17,6 +17,10 @@ const WARNED: i64 = 3607;
 const EXTENDED: i64 = 365 * 86_400;
 /// Things deleted longer ago than this many seconds do not count any more.
 const LEEWAY: i64 = 60;
+/// Label of a Secret with the day on which its token was last used.
+pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+/// Label of a Secret with the day since which its token is not accepted.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 /// Something that a token refers to is gone.
 const INVALIDATED: &str = "service account token has been invalidated";
 
@@ -126,14 +130,31 @@ pub fn legacy_user(token: &str, claims: &Value, find: &Find<'_>, now: Timestamp)
     if held.as_deref() != Some(token.as_bytes()) {
         return Err(invalid());
     }
-    if let Some(since) = text(&found["metadata"]["labels"], "kubernetes.io/legacy-token-invalid-since") {
-        let warning = format!(
-            "the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to temporarily allow use of this token (since {since})"
-        );
-        return Err(warning);
+    let owner = account(find, &namespace, &name, &uid, now)?;
+    let labels = &found["metadata"]["labels"];
+    // Tokens that nobody asked for are listed by their account.
+    let unasked = list(&owner, "secrets").iter().any(|one| one["name"] == secret);
+    if unasked && text(labels, INVALID_SINCE).is_some() {
+        return Err(format!(
+            "the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+        ));
     }
-    account(find, &namespace, &name, &uid, now)?;
     Ok(account_user(&namespace, &name, &uid))
+}
+
+/// The Secret that a token is held by, as namespace and name.
+pub fn legacy_secret(claims: &Value) -> (&str, &str) {
+    let claim = |name: &str| claims[name].as_str().unwrap_or_default();
+    (claim("kubernetes.io/serviceaccount/namespace"), claim("kubernetes.io/serviceaccount/secret.name"))
+}
+
+/// The date that the label [`LAST_USED`] of a Secret must get because its token is used now; none if it
+/// has it. Servers' clocks may be on both sides of midnight.
+pub fn new_last_use(secret: &Value, now: Timestamp) -> Option<String> {
+    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let known = text(&secret["metadata"]["labels"], LAST_USED).unwrap_or_default();
+    let tomorrow = today.tomorrow().map(|date| date.to_string()).unwrap_or_default();
+    (known != today.to_string() && known != tomorrow).then(|| today.to_string())
 }
 
 /// The user that a service account is.
@@ -143,7 +164,7 @@ pub fn account_user(namespace: &str, name: &str, uid: &str) -> User {
     User { uid: uid.to_owned(), ..user }
 }
 
-fn account(find: &Find<'_>, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Result<(), String> {
+fn account(find: &Find<'_>, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Result<Value, String> {
     let account = find("serviceaccounts", namespace, name)
         .ok_or_else(|| format!("serviceaccounts {name:?} not found"))?;
     if deleted(&account, now) {
@@ -151,7 +172,7 @@ fn account(find: &Find<'_>, namespace: &str, name: &str, uid: &str, now: Timesta
     }
     let found = text(&account["metadata"], "uid").unwrap_or_default();
     match found == uid {
-        true => Ok(()),
+        true => Ok(account),
         false => Err(format!("service account UID ({found}) does not match claim ({uid})")),
     }
 }

@@ -301,10 +301,9 @@ fn mapped(text: &str, at: &Path, errors: &mut Vec<FieldError>) -> Option<Express
     Expression::compile(text, Subject::Claims, Gives::Anything, at).map_err(|error| errors.push(error)).ok()
 }
 
-/// Keys of extra are told apart by the domain of who makes them, and Kubernetes' own are taken.
-fn check_key(key: &str, at: &Path, errors: &mut Vec<FieldError>) {
+/// Keys of extra are told apart by the domain of who makes them.
+pub(crate) fn check_domain_path(key: &str, at: &Path, errors: &mut Vec<FieldError>) {
     let mut wrong = |value: &str, detail: &str| errors.push(FieldError::invalid(at, &json!(value), detail));
-    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     match key.split_once('/') {
         _ if key.is_empty() => errors.push(FieldError::required(at, "")),
         Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
@@ -314,6 +313,12 @@ fn check_key(key: &str, at: &Path, errors: &mut Vec<FieldError>) {
         }
         _ => wrong(key, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
     }
+}
+
+/// Kubernetes' own keys are taken.
+fn check_key(key: &str, at: &Path, errors: &mut Vec<FieldError>) {
+    check_domain_path(key, at, errors);
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     let mut wrong = |detail: &str| errors.push(FieldError::invalid(at, &json!(key), detail));
     if key != key.to_lowercase() {
         wrong("must be lowercase");

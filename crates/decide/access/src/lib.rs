@@ -13,6 +13,7 @@ pub mod bootstrap_token;
 mod document;
 pub mod expression;
 pub mod front_proxy;
+pub mod impersonation;
 pub mod issuer;
 mod jwt_authenticator;
 pub mod node;

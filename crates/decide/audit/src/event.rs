@@ -30,6 +30,9 @@ pub struct Event {
     /// In whose name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<UserInfo>,
+    /// How it was permitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<AuthenticationMetadata>,
     /// Where the request came from, the client first.
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
@@ -55,6 +58,15 @@ pub struct Event {
     /// What the stages of the request have to say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How somebody was permitted to ask in another's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    /// The verb of constrained impersonation that permitted it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub impersonation_constraint: String,
 }
 
 /// A user, as events name one.
@@ -124,6 +136,7 @@ impl Event {
             verb: String::new(),
             user,
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref: None,

@@ -7,5 +7,7 @@
 mod event;
 mod policy;
 
-pub use event::{Event, ObjectReference, UserInfo, user_agent, without_managed_fields};
+pub use event::{
+    AuthenticationMetadata, Event, ObjectReference, UserInfo, user_agent, without_managed_fields,
+};
 pub use policy::{Attributes, Decision, Level, Policy, PolicyError, Stage};

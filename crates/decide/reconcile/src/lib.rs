@@ -20,6 +20,7 @@ pub mod garbage;
 pub mod history;
 pub mod ipam;
 pub mod job;
+pub mod legacy_tokens;
 pub mod namespace;
 pub mod node;
 pub mod node_affinity;

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures::future::BoxFuture;
+use plimsoll_access::account_token::LEGACY_ISSUER;
 use plimsoll_access::authentication_config::Anonymous;
 use plimsoll_access::bootstrap_token::{self, BootstrapToken};
 use plimsoll_access::front_proxy::FrontProxy;
@@ -13,6 +15,7 @@ use crate::accounts::Accounts;
 use crate::authenticate::stored;
 use crate::config::{Authentication, Credentials};
 use crate::issuers::Provider;
+use crate::legacy_tokens;
 use crate::server::{Api, StartError};
 use crate::token_webhook::TokenWebhook;
 use crate::user::User;
@@ -89,7 +92,13 @@ impl Authenticators {
         let parsed = Jwt::parse(token);
         if let Some(jwt) = &parsed {
             match self.accounts.user(api, token, jwt, wanted) {
-                Some(Ok(found)) => return Ok(Some(found)),
+                Some(Ok(found)) => {
+                    if jwt.issuer() == LEGACY_ISSUER {
+                        let noting: BoxFuture<'_, ()> = Box::pin(legacy_tokens::note(api, &jwt.claims));
+                        noting.await;
+                    }
+                    return Ok(Some(found));
+                }
                 Some(Err(error)) => errors.push(error),
                 None => {}
             }

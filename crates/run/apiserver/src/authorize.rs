@@ -111,7 +111,15 @@ pub(crate) async fn require(api: &Api, user: &User, wanted: &Attributes<'_>) -> 
     outcome
 }
 
-fn refusal(user: &User, wanted: &Attributes<'_>, reason: &str) -> Status {
+/// The same without a word in the audit: for what is asked beside the request itself.
+pub(crate) async fn ask(api: &Api, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
+    match api.authorizers.decide(user, wanted).await.decision {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(refusal(user, wanted, &reason)),
+    }
+}
+
+pub(crate) fn refusal(user: &User, wanted: &Attributes<'_>, reason: &str) -> Status {
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let Attributes { verb, group, resource, subresource, namespace, name, path, .. } = wanted;
     if resource.is_empty() {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::aggregate::local;
 use crate::config::Config;
 use crate::delete::Options;
+use crate::legacy_tokens;
 use crate::object::{meta, metadata_mut};
 use crate::server::Api;
 use crate::user::User;
@@ -45,6 +46,7 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
         }
         futures::future::try_join_all(writes).await?;
     }
+    legacy_tokens::ensure(api).await?;
     for object in [endpoints(config), slice(config)] {
         put(api, &user, &object).await?;
     }

@@ -43,6 +43,7 @@ mod impersonate;
 mod issuers;
 mod kept;
 mod lean;
+mod legacy_tokens;
 mod limits;
 mod list_body;
 mod list_options;

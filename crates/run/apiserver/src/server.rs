@@ -32,6 +32,7 @@ use crate::custom::{Customs, lifecycle};
 use crate::encryption::Encryption;
 use crate::features::Features;
 use crate::flow::{self, Flow};
+use crate::impersonate::Impersonation;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
@@ -51,6 +52,7 @@ pub(crate) struct Api {
     /// Where pods reach this server.
     pub(crate) advertise: std::net::SocketAddr,
     pub(crate) rbac: Rbac,
+    pub(crate) impersonation: Impersonation,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
@@ -156,6 +158,7 @@ impl Server {
             verifiers,
             advertise: config.advertise,
             rbac,
+            impersonation: Impersonation::default(),
             hooks: Hooks::follow(&store, &admission.plugins),
             policies: Policies::follow(&store, &admission.plugins),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),

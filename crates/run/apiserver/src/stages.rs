@@ -143,23 +143,21 @@ async fn answer(
         return Err(refusal);
     }
     audit::received(&asked, &target).await?;
-    let user = impersonate::impersonate(api, asked.user.clone(), request.headers()).await?;
-    if user != asked.user {
-        audit::impersonated(&user);
-        asked.user = user;
+    let wish = Wish::of(&asked, &target)?;
+    let attributes = wish.attributes(&asked.path, &target);
+    let settled = impersonate::impersonate(api, &asked.user, request.headers(), &attributes).await?;
+    if let Some(settled) = settled {
+        audit::impersonated(&settled.user, &settled.constraint);
+        asked.user = settled.user;
     }
-    let wanted = match &target {
-        Target::Resource(path) => verb(&asked, path)?.to_owned(),
-        Target::Other => asked.method.as_str().to_ascii_lowercase(),
-    };
-    let permit = match flow::enter(api, &asked, &wanted, &target, marks).await {
+    let permit = match flow::enter(api, &asked, &wish.verb, &target, marks).await {
         Ok(permit) => permit,
         Err(refusal) => return Ok(refusal),
     };
-    let lasting = flow::Lasting::of(&wanted, &target);
+    let lasting = flow::Lasting::of(&wish.verb, &target);
     let answered = match target {
         Target::Other => other(api, &asked, request).await,
-        Target::Resource(target) => resource(api, asked, target, request).await,
+        Target::Resource(ref path) => resource(api, asked, &target, path, &wish, request).await,
     };
     match lasting {
         flow::Lasting::Answer => answered.map(|answer| guarded::until_end(answer, permit)),
@@ -218,6 +216,48 @@ pub(crate) fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str,
     })
 }
 
+/// What a request wants to do, for authorizers.
+struct Wish {
+    verb: String,
+    fields: Fields,
+    labels: Labels,
+    /// A collection narrowed to one name may be read by whoever may read that object.
+    narrowed: Option<String>,
+}
+
+impl Wish {
+    fn of(asked: &Asked, target: &Target) -> Result<Self, Status> {
+        let Target::Resource(path) = target else {
+            let verb = asked.method.as_str().to_ascii_lowercase();
+            let (fields, labels) = Default::default();
+            return Ok(Self { verb, fields, labels, narrowed: None });
+        };
+        let verb = verb(asked, path)?;
+        let narrowed = match verb {
+            "list" | "watch" if path.name.is_empty() => registry::selected_name(&asked.query),
+            _ => None,
+        };
+        let (fields, labels) = selectors(asked, verb);
+        Ok(Self { verb: verb.to_owned(), fields, labels, narrowed })
+    }
+
+    fn attributes<'a>(&'a self, path: &'a str, target: &'a Target) -> Attributes<'a> {
+        let base = Attributes { verb: &self.verb, ..Attributes::default() };
+        let Target::Resource(target) = target else { return Attributes { path, ..base } };
+        Attributes {
+            fields: &self.fields.0,
+            labels: &self.labels.0,
+            group: &target.group,
+            resource: &target.resource,
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: self.narrowed.as_deref().unwrap_or(&target.name),
+            version: &target.version,
+            ..base
+        }
+    }
+}
+
 /// What a request selects, for authorizers that look at it. A selector that cannot be read counts as
 /// none, which asks for more; the request itself is refused for it later.
 fn selectors(asked: &Asked, verb: &str) -> (Fields, Labels) {
@@ -231,40 +271,23 @@ fn selectors(asked: &Asked, verb: &str) -> (Fields, Labels) {
 async fn resource(
     api: &Arc<Api>,
     asked: Asked,
-    target: ResourcePath,
+    whole: &Target,
+    target: &ResourcePath,
+    wish: &Wish,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let verb = verb(&asked, &target)?;
-    // A collection narrowed to one name may be read by whoever may read that object.
-    let narrowed = match verb {
-        "list" | "watch" if target.name.is_empty() => registry::selected_name(&asked.query),
-        _ => None,
-    };
-    let (fields, labels) = selectors(&asked, verb);
-    let wanted = Attributes {
-        verb,
-        fields: &fields.0,
-        labels: &labels.0,
-        group: &target.group,
-        resource: &target.resource,
-        subresource: &target.subresource,
-        namespace: &target.namespace,
-        name: narrowed.as_deref().unwrap_or(&target.name),
-        version: &target.version,
-        ..Attributes::default()
-    };
-    authorize::require(api, &asked.user, &wanted).await?;
+    authorize::require(api, &asked.user, &wish.attributes(&asked.path, whole)).await?;
     if let Some(extension) = api.aggregator.find(&target.group, &target.version) {
         return Ok(aggregate::proxy::serve(api, &extension, &asked.user, request).await);
     }
-    let kind = registry::kind_in_time(api, &target).await?;
+    let kind = registry::kind_in_time(api, target).await?;
     let lasting = (!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned());
     if let Some(warning) = api.customs.deprecation(kind).or(lasting) {
         asked.warnings.extend([warning]);
         api.metrics.deprecated(kind, &target.subresource);
         audit::annotate("k8s.io/deprecated", "true");
     }
-    act(api, &asked, kind, &target, verb, request).await
+    act(api, &asked, kind, target, &wish.verb, request).await
 }
 
 /// What is asked for, of a kind of this server's own.

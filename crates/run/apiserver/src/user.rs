@@ -1,4 +1,3 @@
 //! Who asks.
 
-pub(crate) use plimsoll_access::AUTHENTICATED;
 pub use plimsoll_access::User;

@@ -61,6 +61,11 @@ pub(crate) const ROWS: &[Row] = &[
     row!("token-cleaner-controller", "token-cleaner", units::access::tokens),
     row!("serviceaccount-token-controller", "serviceaccount-token-controller", units::certificates::tokens),
     row!(
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        units::certificates::unused_tokens
+    ),
+    row!(
         "certificatesigningrequest-approving-controller",
         "certificate-controller",
         units::certificates::approving

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{Request, Response};
-use plimsoll_audit::{Event, Level, Policy, Stage};
+use plimsoll_audit::{AuthenticationMetadata, Event, Level, Policy, Stage};
 use plimsoll_meta::name;
 use plimsoll_meta::status::Status;
 use serde_json::Value;
@@ -147,8 +147,14 @@ pub(crate) fn unauthenticated(asked: &Asked, target: &Target) {
 }
 
 /// The request is done in another name.
-pub(crate) fn impersonated(user: &User) {
-    with(|record| record.change(|event| event.impersonated_user = Some(describe::user(user))));
+pub(crate) fn impersonated(user: &User, constraint: &str) {
+    with(|record| {
+        record.change(|event| {
+            event.impersonated_user = Some(describe::user(user));
+            event.authentication_metadata = (!constraint.is_empty())
+                .then(|| AuthenticationMetadata { impersonation_constraint: constraint.to_owned() });
+        });
+    });
 }
 
 /// The body of the request.

@@ -253,6 +253,46 @@ async fn impersonation_takes_permission_for_each_part() {
         cluster.ask_as(User::authenticated("eve", &[]), Method::POST, who, &headers, Some(json!({}))).await;
     assert_eq!(
         refused.message(),
-        "users \"ann\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+        "selfsubjectreviews.authentication.k8s.io is forbidden: User \"eve\" cannot impersonate-on:user-info:create resource \"selfsubjectreviews\" in API group \"authentication.k8s.io\" at the cluster scope"
     );
+    let nobody = [("impersonate-group", "dev")];
+    let nobody = cluster.ask_as(admin(), Method::POST, who, &nobody, Some(json!({}))).await;
+    assert_eq!((nobody.code, nobody.json()["reason"].as_str()), (400, Some("BadRequest")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impersonation_can_be_permitted_for_some_requests_only() {
+    let cluster = Cluster::start().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({"metadata": {"name": "as-ann"}, "rules": [
+        {"verbs": ["impersonate:user-info"], "apiGroups": ["authentication.k8s.io"], "resources": ["users"], "resourceNames": ["ann"]},
+        {"verbs": ["impersonate-on:user-info:list"], "apiGroups": [""], "resources": ["pods"]}]});
+    let view = json!({"metadata": {"name": "ann"}, "rules": [
+        {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "configmaps"]}]});
+    for (role, user) in [(role, "eve"), (view, "ann")] {
+        let name = role["metadata"]["name"].clone();
+        assert_eq!(cluster.post(&format!("{rbac}/clusterroles"), role).await.code, 201);
+        let binding = json!({"metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
+        assert_eq!(cluster.post(&format!("{rbac}/clusterrolebindings"), binding).await.code, 201);
+    }
+    let eve = User::authenticated("eve", &[]);
+    let get = async |path: &str, user: &str| {
+        let headers = [("impersonate-user", user)];
+        cluster.ask_as(eve.clone(), Method::GET, path, &headers, None).await
+    };
+    cluster.until(async || get("/api/v1/namespaces/default/pods", "ann").await.code == 200).await;
+    let other = get("/api/v1/namespaces/default/pods", "bob").await;
+    assert_eq!(
+        other.message(),
+        "users.authentication.k8s.io \"bob\" is forbidden: User \"eve\" cannot impersonate:user-info resource \"users\" in API group \"authentication.k8s.io\" at the cluster scope"
+    );
+    assert_eq!(
+        get("/api/v1/namespaces/default/configmaps", "ann").await.code,
+        403,
+        "ann may, but not for eve"
+    );
+    let own = cluster.ask_as(eve.clone(), Method::GET, "/api/v1/namespaces/default/pods", &[], None).await;
+    assert_eq!(own.code, 403, "eve may not");
 }

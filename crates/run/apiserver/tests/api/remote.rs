@@ -378,3 +378,48 @@ async fn files_of_issuers_and_authorizers_count_when_they_change() {
             .await
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_tokens_in_secrets_is_noted() {
+    let port = free_port();
+    let cluster = Cluster::start_with(|config| config.listen = vec![port]).await;
+    let tracking =
+        "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    let since = cluster.get(tracking).await.json()["data"]["since"].as_str().map(str::to_owned);
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let near = |date: Option<&str>| {
+        let date: Option<jiff::civil::Date> = date.and_then(|date| date.parse().ok());
+        date.is_some_and(|date| date == today || today.tomorrow().is_ok_and(|next| date == next))
+    };
+    assert!(near(since.as_deref()), "{since:?}");
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account =
+        cluster.post(accounts, json!({"metadata": {"name": "sa"}, "secrets": [{"name": "held"}]})).await;
+    assert_eq!(account.code, 201, "{account:?}");
+    let signer = Tokens::ensure(&cluster.folder.path().join("sa.key"), &[]).expect("the cluster's key");
+    let token = signer
+        .sign(&json!({"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:default:sa",
+            "kubernetes.io/serviceaccount/namespace": "default",
+            "kubernetes.io/serviceaccount/secret.name": "held",
+            "kubernetes.io/serviceaccount/service-account.name": "sa",
+            "kubernetes.io/serviceaccount/service-account.uid": account.json()["metadata"]["uid"]}))
+        .expect("signed");
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = json!({"metadata": {"name": "held", "annotations": {"kubernetes.io/service-account.name": "sa"}},
+        "type": "kubernetes.io/service-account-token", "stringData": {"token": token}});
+    let made = cluster.post(secrets, secret).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let user = json!({ "token": token });
+    let sa = who(&cluster, port, user.clone(), &[]).await.expect("known");
+    assert_eq!(sa["username"], "system:serviceaccount:default:sa");
+    let held = format!("{secrets}/held");
+    let labels = cluster.get(&held).await.json()["metadata"]["labels"].clone();
+    assert!(near(labels["kubernetes.io/legacy-token-last-used"].as_str()), "{labels}");
+    let mark = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2020-01-01"}}});
+    assert_eq!(cluster.patch(&held, "application/merge-patch+json", mark).await.code, 200);
+    assert_eq!(
+        who(&cluster, port, user, &[]).await,
+        Err(401),
+        "a token that nobody asked for can be refused"
+    );
+}

@@ -30,9 +30,24 @@ const PATHS: &[&str] = &[
     "/healthz",
     "/livez",
     "/livez/ping",
+    "/livez/",
+    "/healthz/ping",
     "/readyz",
     "/version",
     "/metrics",
+    "/metrics/slis",
+    "/logs",
+    "/logs/x",
+    "/debug/pprof",
+    "/debug/pprof/profile",
+    "/debug/flags/v",
+    "/debug/api_priority_and_fairness/dump_queues",
+    "/configz",
+    "/flagz",
+    "/statusz",
+    "/",
+    "/openapi",
+    "/version/",
     "/openapi/v2",
     "/openapi/v3",
     "/.well-known/openid-configuration",
@@ -147,7 +162,15 @@ async fn who_may_do_everything_but_that_is_refused() {
         assert!(answer.message().contains(&expected), "{denied:?}: {}", answer.message());
     }
     for path in PATHS {
-        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
+        for method in [
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ] {
             let answer = cluster.ask_as(user.clone(), method.clone(), path, &[], None).await;
             assert_eq!(answer.code, 403, "{method} {path}");
         }
@@ -177,6 +200,40 @@ async fn nobody_is_let_in_without_credentials() {
                 Request::builder().method(method.clone()).uri(&path).body(kube::client::Body::empty());
             let answer = client.send(request.expect("a request")).await.expect("an answer");
             assert_eq!(answer.status(), 401, "{method} {path}");
+        }
+    }
+}
+
+/// What the default roles open to everybody, and to everybody who is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_roles_open_few_paths() {
+    const PUBLIC: [&str; 5] = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+    const KNOWN: [&str; 7] =
+        ["/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/openapi/v2", "/openapi/v3"];
+    let cluster = Cluster::start().await;
+    let known = User::authenticated("ann", &[]);
+    for path in PATHS {
+        for (user, open) in [
+            (User::anonymous(), PUBLIC.contains(path)),
+            (known.clone(), PUBLIC.contains(path) || KNOWN.contains(path) || *path == "/openapi"),
+        ] {
+            let name = user.name.clone();
+            let answer = cluster.ask_as(user, Method::GET, path, &[], None).await;
+            assert_eq!(answer.code != 403, open, "{name} {path}: {}", answer.code);
+        }
+    }
+    // Who reviews himself needs no role of his own; anonymous users have none at all.
+    for (path, body) in [
+        ("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({})),
+        (
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}),
+        ),
+        ("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", json!({"spec": {"namespace": "default"}})),
+    ] {
+        for (user, code) in [(User::anonymous(), 403), (known.clone(), 201)] {
+            let answer = cluster.ask_as(user, Method::POST, path, &[], Some(body.clone())).await;
+            assert_eq!(answer.code, code, "{path}: {}", answer.message());
         }
     }
 }

@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use plimsoll_client::Filter;
 use plimsoll_pki::Terms;
 use plimsoll_reconcile::account_secret;
 use plimsoll_reconcile::action::Action;
 use plimsoll_reconcile::certificates::{self, Requested, Signing};
+use plimsoll_reconcile::legacy_tokens;
 use serde_json::Value;
 
 use crate::unit::{Key, Unit};
@@ -119,6 +120,31 @@ pub(crate) fn tokens(context: &Context, unit: Unit) -> Result<Unit, Error> {
             }
             account_secret::decide(&secret, account.as_ref(), &authority, |claims| tokens.sign(&claims).ok())
         }
+    }))
+}
+
+/// Tokens in Secrets that nobody uses any more.
+pub(crate) fn unused_tokens(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let fields = Some(format!("type={}", account_secret::TYPE));
+    let secrets = context.informers.filtered::<Secret>(Filter { fields, ..Filter::default() });
+    let fields = Some(format!("metadata.name={}", legacy_tokens::TRACKING));
+    let tracking = context.informers.filtered::<ConfigMap>(Filter { fields, ..Filter::default() });
+    let accounts = context.informers.informer::<ServiceAccount>();
+    let pods = context.informers.informer::<Pod>();
+    let unit = unit.input(&secrets, |secret| vec![Key::of(secret)]);
+    let unit =
+        unit.input(&tracking, |_| Vec::new()).input(&accounts, |_| Vec::new()).input(&pods, |_| Vec::new());
+    Ok(unit.decide(move |key, now| {
+        let Some(secret) = secrets.get(&key.namespace, &key.name) else { return Vec::new() };
+        let account = account_secret::account(&secret).and_then(|name| accounts.get(&key.namespace, name));
+        let map = tracking.get("kube-system", legacy_tokens::TRACKING);
+        let since = map.as_ref().and_then(|map| map.data.as_ref()?.get("since")).map(String::as_str);
+        let used = |name: &str| {
+            let all = pods.list();
+            let here = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(key.namespace.as_str());
+            all.iter().any(|pod| here(pod) && legacy_tokens::uses(pod, name))
+        };
+        legacy_tokens::decide(&secret, account.as_deref(), since, used, now)
     }))
 }
 
