@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use p521::ecdsa::signature::Verifier;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde_json::{Value, json};
 use x509_parser::prelude::FromDer;
@@ -12,8 +13,10 @@ use crate::der;
 /// Elliptic curve P-256, also in names of JSON web keys.
 const P256: &str = "P-256";
 const P384: &str = "P-384";
+const P521: &str = "P-521";
 /// Object identifiers of what keys are for.
-const RSA: &[u32] = &[1, 2, 840, 113_549, 1, 1, 1];
+pub(crate) const RSA: &[u32] = &[1, 2, 840, 113_549, 1, 1, 1];
+pub(crate) const EC: &[u32] = &[1, 2, 840, 10045, 2, 1];
 
 /// A public key with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +84,9 @@ impl PublicKey {
         }
         let material = match (key["kty"].as_str()?, key["crv"].as_str()) {
             ("RSA", _) => Material::Rsa { modulus: trimmed(&bytes("n")?), exponent: trimmed(&bytes("e")?) },
-            ("EC", Some(P256 | P384)) => Material::of_point(&[vec![4], bytes("x")?, bytes("y")?].concat())?,
+            ("EC", Some(P256 | P384 | P521)) => {
+                Material::of_point(&[vec![4], bytes("x")?, bytes("y")?].concat())?
+            }
             _ => return None,
         };
         let text = |field: &str| key[field].as_str().map(str::to_owned);
@@ -113,8 +118,11 @@ impl PublicKey {
     pub fn signs(&self) -> &'static str {
         match &self.material {
             Material::Rsa { .. } => "RS256",
-            Material::Ec { curve, .. } if *curve == P384 => "ES384",
-            Material::Ec { .. } => "ES256",
+            Material::Ec { curve, .. } => match *curve {
+                P521 => "ES512",
+                P384 => "ES384",
+                _ => "ES256",
+            },
         }
     }
 
@@ -140,6 +148,7 @@ impl PublicKey {
             }
             (Material::Ec { curve, point }, _) => {
                 let wanted: &dyn signature::VerificationAlgorithm = match (*curve, algorithm) {
+                    (P521, "ES512") => return is_signed_on_p521(point, message, signature),
                     (P256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
                     (P384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
                     _ => return false,
@@ -155,10 +164,18 @@ impl Material {
         let curve = match (point.first(), point.len()) {
             (Some(4), 65) => P256,
             (Some(4), 97) => P384,
+            (Some(4), 133) => P521,
             _ => return None,
         };
         Some(Self::Ec { curve, point: point.to_vec() })
     }
+}
+
+/// The long curve is not one of `ring`'s.
+fn is_signed_on_p521(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(point);
+    let signature = p521::ecdsa::Signature::from_slice(signature);
+    matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(message, &signature).is_ok())
 }
 
 fn trimmed(number: &[u8]) -> Vec<u8> {

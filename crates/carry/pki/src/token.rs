@@ -4,21 +4,34 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use p521::ecdsa::signature::Signer as _;
+use p521::pkcs8::DecodePrivateKey;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use serde_json::{Value, json};
 
 use crate::der;
 use crate::files::{self, PkiError};
 use crate::jwt::Jwt;
-use crate::public_key::PublicKey;
+use crate::public_key::{EC, PublicKey, RSA};
 
 /// Signs tokens with one key and checks them with several, so that a key can be replaced while
 /// tokens of the old one are about.
 pub struct Tokens {
-    signer: KeyPair,
+    signer: Signer,
     /// The signer's first.
     keys: Vec<PublicKey>,
 }
+
+enum Signer {
+    Pair(Box<KeyPair>),
+    /// The long curve is not one of `ring`'s.
+    P521(Box<p521::ecdsa::SigningKey>),
+}
+
+/// Object identifiers of curves.
+const P256: &[u32] = &[1, 2, 840, 10045, 3, 1, 7];
+const P384: &[u32] = &[1, 3, 132, 0, 34];
+const P521: &[u32] = &[1, 3, 132, 0, 35];
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,13 +46,18 @@ impl Tokens {
             let pair = KeyPair::generate().map_err(|error| PkiError::unusable(signing, error))?;
             files::write_private(signing, pair.serialize_pem().as_bytes())?;
         }
-        let signer = private_key(signing, &files::read(signing)?)?;
-        let mut keys = vec![public_key(&signer, signing)?];
+        Self::read(signing, older)
+    }
+
+    /// The keys as the files have them; a missing file is an error.
+    pub fn read(signing: &Path, older: &[PathBuf]) -> Result<Self, PkiError> {
+        let signer = Signer::read(signing, &files::read(signing)?)?;
+        let mut keys = vec![signer.public_key(signing)?];
         for path in older {
             let text = files::read(path)?;
             let mut found = PublicKey::from_pem(&text);
             if found.is_empty() {
-                found.push(public_key(&private_key(path, &text)?, path)?);
+                found.push(Signer::read(path, &text)?.public_key(path)?);
             }
             for key in found {
                 if !keys.contains(&key) {
@@ -56,14 +74,27 @@ impl Tokens {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = json!({"alg": self.keys[0].signs(), "kid": self.keys[0].id});
         let signed = format!("{}.{}", part(&header), part(claims));
-        let signature = self.signer.sign(signed.as_bytes()).map_err(|error| failed(error.to_string()))?;
-        let signature = match self.keys[0].signs() {
-            "ES256" => fixed(&signature, 32),
-            "ES384" => fixed(&signature, 48),
-            _ => Some(signature),
+        let signature = match &self.signer {
+            Signer::Pair(pair) => {
+                let made = pair.sign(signed.as_bytes()).map_err(|error| failed(error.to_string()))?;
+                let made = match self.keys[0].signs() {
+                    "ES256" => fixed(&made, 32),
+                    "ES384" => fixed(&made, 48),
+                    _ => Some(made),
+                };
+                made.ok_or_else(|| failed("the signature has an odd form".to_owned()))?
+            }
+            Signer::P521(key) => {
+                let made: Result<p521::ecdsa::Signature, _> = key.try_sign(signed.as_bytes());
+                made.map_err(|error| failed(error.to_string()))?.to_bytes().to_vec()
+            }
         };
-        let signature = signature.ok_or_else(|| failed("the signature has an odd form".to_owned()))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// Whether these are the same keys in the same order.
+    pub fn are(&self, other: &Self) -> bool {
+        self.keys == other.keys
     }
 
     /// Whether one of the keys made the token.
@@ -85,31 +116,49 @@ impl Tokens {
     }
 }
 
-/// Reads a private key: PKCS #8, or the older forms of RSA and elliptic curves, which are wrapped in it.
-fn private_key(path: &Path, text: &str) -> Result<KeyPair, PkiError> {
-    let unusable = |error: &dyn std::fmt::Display| PkiError::unusable(path, error);
-    let blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()).filter_map(Result::ok);
-    let block = blocks.into_iter().find(|block| block.label.ends_with("PRIVATE KEY"));
-    let block = block.ok_or_else(|| unusable(&"no private key in it"))?;
-    let wrapped = |algorithm: &[&[u8]]| {
-        let (algorithm, inner) = (der::sequence(algorithm), der::element(4, &block.contents));
-        der::sequence(&[&der::integer(&[0]), &algorithm, &inner])
-    };
-    let contents = match block.label.as_str() {
-        "RSA PRIVATE KEY" => wrapped(&[&der::oid(&[1, 2, 840, 113_549, 1, 1, 1]), &der::element(5, &[])]),
-        // The longer curve's keys are longer.
-        "EC PRIVATE KEY" if block.contents.len() < 140 => {
-            wrapped(&[&der::oid(&[1, 2, 840, 10045, 2, 1]), &der::oid(&[1, 2, 840, 10045, 3, 1, 7])])
+impl Signer {
+    /// Reads a private key: PKCS #8, or the older forms of RSA and elliptic curves, which are wrapped in it.
+    fn read(path: &Path, text: &str) -> Result<Self, PkiError> {
+        let unusable = |error: &dyn std::fmt::Display| PkiError::unusable(path, error);
+        let blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()).filter_map(Result::ok);
+        let block = blocks.into_iter().find(|block| block.label.ends_with("PRIVATE KEY"));
+        let block = block.ok_or_else(|| unusable(&"no private key in it"))?;
+        let wrapped = |algorithm: &[&[u8]]| {
+            let (algorithm, inner) = (der::sequence(algorithm), der::element(4, &block.contents));
+            der::sequence(&[&der::integer(&[0]), &algorithm, &inner])
+        };
+        let contents = match block.label.as_str() {
+            "RSA PRIVATE KEY" => wrapped(&[&der::oid(RSA), &der::element(5, &[])]),
+            "EC PRIVATE KEY" => wrapped(&[&der::oid(EC), &curve(&block.contents)]),
+            _ => block.contents,
+        };
+        match p521::ecdsa::SigningKey::from_pkcs8_der(&contents) {
+            Ok(key) => Ok(Self::P521(Box::new(key))),
+            Err(_) => {
+                let pair = KeyPair::try_from(contents.as_slice()).map_err(|error| unusable(&error))?;
+                Ok(Self::Pair(Box::new(pair)))
+            }
         }
-        "EC PRIVATE KEY" => wrapped(&[&der::oid(&[1, 2, 840, 10045, 2, 1]), &der::oid(&[1, 3, 132, 0, 34])]),
-        _ => block.contents,
-    };
-    KeyPair::try_from(contents.as_slice()).map_err(|error| unusable(&error))
+    }
+
+    fn public_key(&self, path: &Path) -> Result<PublicKey, PkiError> {
+        let spki = match self {
+            Self::Pair(pair) => pair.subject_public_key_info(),
+            Self::P521(key) => {
+                let point = key.verifying_key().to_sec1_point(false);
+                let algorithm = der::sequence(&[&der::oid(EC), &der::oid(P521)]);
+                der::sequence(&[&algorithm, &der::bits(point.as_bytes())])
+            }
+        };
+        PublicKey::from_spki(&spki)
+            .ok_or_else(|| PkiError::unusable(path, "neither RSA nor ECDSA over P-256, P-384 or P-521"))
+    }
 }
 
-fn public_key(pair: &KeyPair, path: &Path) -> Result<PublicKey, PkiError> {
-    PublicKey::from_spki(&pair.subject_public_key_info())
-        .ok_or_else(|| PkiError::unusable(path, "neither RSA nor ECDSA over P-256 or P-384"))
+/// The curve that a key of the older form names, as an element; keys that name none are of the usual one.
+fn curve(key: &[u8]) -> Vec<u8> {
+    let named = |curve: &Vec<u8>| key.windows(curve.len()).any(|part| part == curve);
+    [P521, P384].map(der::oid).into_iter().find(named).unwrap_or_else(|| der::oid(P256))
 }
 
 /// Both numbers of an ECDSA signature in DER, side by side in `size` bytes each, as tokens carry them.
@@ -176,12 +225,14 @@ mod tests {
 
     #[test]
     fn older_forms_of_keys_are_read() {
-        // Written by `openssl genrsa -traditional` and `openssl ecparam -genkey`.
+        // Written by `openssl genrsa -traditional`, `openssl ecparam -genkey` and `openssl genpkey`.
         let directory = tempfile::tempdir().expect("directory");
         for (name, text, algorithm) in [
             ("rsa", include_str!("testdata/rsa.pem"), "RS256"),
             ("p256", include_str!("testdata/p256.pem"), "ES256"),
             ("p384", include_str!("testdata/p384.pem"), "ES384"),
+            ("p521", include_str!("testdata/p521.pem"), "ES512"),
+            ("PKCS #8", include_str!("testdata/p521-pkcs8.pem"), "ES512"),
         ] {
             let path = directory.path().join(name);
             std::fs::write(&path, text).expect("written");
