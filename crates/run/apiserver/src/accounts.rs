@@ -1,8 +1,11 @@
 //! Tokens of service accounts: making and accepting them, and telling others how to check them.
 
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use plimsoll_access::account_token::{self, LEGACY_ISSUER};
 use plimsoll_access::issuer::audiences;
-use plimsoll_pki::{Jwt, Tokens};
+use plimsoll_pki::{Jwt, PkiError, Tokens};
 use serde_json::{Value, json};
 
 use crate::authenticate::stored;
@@ -12,7 +15,9 @@ use crate::user::User;
 
 /// The cluster's keys and the rules for tokens.
 pub(crate) struct Accounts {
-    tokens: Tokens,
+    tokens: RwLock<Arc<Tokens>>,
+    signing_key: PathBuf,
+    verification_keys: Vec<PathBuf>,
     /// The first one issues, all are accepted.
     issuers: Vec<String>,
     /// Audiences that mean the API.
@@ -27,7 +32,12 @@ pub(crate) struct Accounts {
 impl Accounts {
     pub(crate) fn read(rules: &ServiceAccounts, keys: &Credentials) -> Result<Self, StartError> {
         Ok(Self {
-            tokens: Tokens::ensure(&keys.service_account_key, &rules.verification_keys)?,
+            tokens: RwLock::new(Arc::new(Tokens::ensure(
+                &keys.service_account_key,
+                &rules.verification_keys,
+            )?)),
+            signing_key: keys.service_account_key.clone(),
+            verification_keys: rules.verification_keys.clone(),
             issuers: rules.issuers.clone(),
             audiences: rules.audiences(),
             longest: rules.longest,
@@ -36,10 +46,31 @@ impl Accounts {
         })
     }
 
+    fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The files of the keys, the signing one first.
+    pub(crate) fn key_files(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.signing_key).chain(&self.verification_keys)
+    }
+
+    /// Takes the keys that the files have now; whether they are others than before. Files that mean nothing
+    /// leave the keys as they are.
+    pub(crate) fn read_again(&self) -> Result<bool, PkiError> {
+        let tokens = Tokens::read(&self.signing_key, &self.verification_keys)?;
+        let mut known = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = !known.are(&tokens);
+        if changed {
+            *known = Arc::new(tokens);
+        }
+        Ok(changed)
+    }
+
     /// A signed token of the cluster's first issuer.
-    pub(crate) fn sign(&self, mut claims: Value) -> Result<String, plimsoll_pki::PkiError> {
+    pub(crate) fn sign(&self, mut claims: Value) -> Result<String, PkiError> {
         claims["iss"] = json!(self.issuers.first());
-        self.tokens.sign(&claims)
+        self.tokens().sign(&claims)
     }
 
     /// The user of a token and the audiences it is good for; `None` for tokens of other issuers.
@@ -62,7 +93,7 @@ impl Accounts {
         jwt: &Jwt<'_>,
         wanted: &[String],
     ) -> Result<(User, Vec<String>), String> {
-        if !self.tokens.made(jwt) {
+        if !self.tokens().made(jwt) {
             return Err("invalid bearer token".to_owned());
         }
         let named = audiences(&jwt.claims);
@@ -86,7 +117,7 @@ impl Accounts {
 
     /// `/openid/v1/jwks`.
     pub(crate) fn key_set(&self) -> Value {
-        self.tokens.key_set()
+        self.tokens().key_set()
     }
 
     /// `/.well-known/openid-configuration`; `None` where the issuer is no URL that can be discovered.
@@ -98,7 +129,7 @@ impl Accounts {
         };
         Some(json!({
             "issuer": issuer, "jwks_uri": keys, "response_types_supported": ["id_token"],
-            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": self.tokens.algorithms(),
+            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": self.tokens().algorithms(),
         }))
     }
 }

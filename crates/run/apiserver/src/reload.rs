@@ -1,9 +1,11 @@
 //! Who is trusted and who decides can change while the server runs: the files of
-//! `--authentication-config` and `--authorization-config` are followed.
+//! `--authentication-config` and `--authorization-config`, and those with the keys of tokens are followed.
 //!
-//! What enters are the files' changes; what leaves are other issuers in [`crate::authenticators`] and other
-//! authorizers in [`crate::authorizers`]. A file that means nothing leaves things as they are.
+//! What enters are the files' changes; what leaves are other issuers in [`crate::authenticators`], other
+//! keys in [`crate::accounts`] and other authorizers in [`crate::authorizers`]. A file that means nothing
+//! leaves things as they are.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +56,29 @@ pub(crate) fn follow(
         };
         spawn((Followed::of(file, ConfigFile::Authorization)?, metrics()), apply, shutdown.clone());
     }
-    Ok(())
+    follow_keys(api, shutdown)
+}
+
+/// Takes other keys of service accounts' tokens as their files change.
+fn follow_keys(api: &Arc<Api>, shutdown: &CancellationToken) -> Result<(), StartError> {
+    // Changes are those of a folder: one file of each is enough.
+    let files = api.authenticators.accounts.key_files();
+    let folders: BTreeMap<Option<&Path>, &PathBuf> = files.map(|file| (file.parent(), file)).collect();
+    for file in folders.into_values() {
+        let mut changes = Changes::of(file).map_err(|error| wrong(file, error))?;
+        let (api, shutdown) = (Arc::clone(api), shutdown.clone());
+        tokio::spawn(async move {
+            while let Some(Ok(())) = shutdown.run_until_cancelled(changes.next()).await {
+                match api.authenticators.accounts.read_again() {
+                    Ok(true) => tracing::info!("keys of service accounts' tokens read again"),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%error, "keys of service accounts' tokens not changed"),
+                }
+            }
+        });
+    }
+    // What changed between the start and now.
+    api.authenticators.accounts.read_again().map(drop).map_err(StartError::from)
 }
 
 struct Followed {

@@ -69,8 +69,10 @@ pub(crate) async fn create(
     });
     let token = rules.sign(claims).map_err(Status::internal)?;
     let until = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);
-    wanted["metadata"] =
-        json!({"name": target.name, "namespace": target.namespace, "creationTimestamp": object::time(now)});
+    let metadata = object::metadata_mut(&mut wanted);
+    metadata.insert("name".to_owned(), json!(target.name));
+    metadata.insert("namespace".to_owned(), json!(target.namespace));
+    metadata.insert("creationTimestamp".to_owned(), json!(object::time(now)));
     wanted["spec"]["expirationSeconds"] = json!(seconds);
     wanted["status"] = json!({"token": token, "expirationTimestamp": object::time(until)});
     Ok(body::json(StatusCode::CREATED, &wanted))
@@ -113,16 +115,16 @@ fn bind<'r>(
     bound: &mut Value,
 ) -> Result<&'r str, Status> {
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
-    let (version, kind, name) =
-        (text("apiVersion"), reference["kind"].as_str().unwrap_or_default(), text("name"));
-    let (plural, namespace) = match (version.contains('/'), kind) {
-        (false, "Pod") => ("pods", target.namespace.as_str()),
-        (false, "Secret") => ("secrets", target.namespace.as_str()),
-        (false, "Node") => ("nodes", ""),
+    let (kind, name) = (reference["kind"].as_str().unwrap_or_default(), text("name"));
+    // As Go takes apart what stands in `apiVersion`: without a slash it is of the core group.
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let (plural, namespace) = match (group, kind) {
+        ("", "Pod") => ("pods", target.namespace.as_str()),
+        ("", "Secret") => ("secrets", target.namespace.as_str()),
+        ("", "Node") => ("nodes", ""),
         _ => {
-            return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {version}, Kind={kind}"
-            )));
+            let cause = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+            return Err(Status::bad_request(cause));
         }
     };
     let object = stored(api, plural, namespace, name).ok_or_else(|| Status::not_found("", plural, name))?;

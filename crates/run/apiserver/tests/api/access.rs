@@ -148,20 +148,6 @@ async fn tokens_of_accounts_are_known_while_they_hold() {
         foreign["error"],
         "token audiences [\"vault\"] is invalid for the target audiences [\"https://kubernetes.default.svc.cluster.local\"]"
     );
-    for (spec, code) in [
-        (json!({"audiences": [], "expirationSeconds": 10}), 422),
-        (
-            json!({"audiences": [], "boundObjectRef": {"apiVersion": "v1", "kind": "Service", "name": "x"}}),
-            400,
-        ),
-        (json!({"audiences": [], "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "x"}}), 404),
-        (
-            json!({"audiences": [], "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "old"}}),
-            409,
-        ),
-    ] {
-        assert_eq!(request(spec.clone()).await.code, code, "{spec}");
-    }
     assert_eq!(cluster.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await.code, 200);
     let gone = review(&token, json!(["vault"])).await;
     assert_eq!(gone["error"], "service account token has been invalidated");
@@ -170,6 +156,66 @@ async fn tokens_of_accounts_are_known_while_they_hold() {
     assert_eq!(keys.json()["keys"][0]["alg"], "ES256");
     let discovery = cluster.get("/.well-known/openid-configuration").await.json();
     assert_eq!(discovery["jwks_uri"], "https://10.0.0.1:6443/openid/v1/jwks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_tokens_have_limits() {
+    let cluster = Cluster::start_with(|config| config.authentication.accounts.longest = Some(7200)).await;
+    account(&cluster, "web").await;
+    account(&cluster, "other").await;
+    pod(&cluster, "p", "n").await;
+    assert_eq!(cluster.post(SECRETS, json!({"metadata": {"name": "s"}})).await.code, 201);
+    assert_eq!(cluster.post("/api/v1/nodes", json!({"metadata": {"name": "n"}})).await.code, 201);
+    let request = async |account: &str, body: Value| {
+        cluster.post(&format!("/api/v1/namespaces/default/serviceaccounts/{account}/token"), body).await
+    };
+    let bound = |version: &str, kind: &str, name: &str, uid: &str| json!({"spec": {"audiences": [], "boundObjectRef": {"apiVersion": version, "kind": kind, "name": name, "uid": uid}}});
+    let lasting = |seconds: i64| json!({"spec": {"audiences": [], "expirationSeconds": seconds}});
+    let invalid = "TokenRequest.authentication.k8s.io";
+    let stale = |kind: &str, name: &str| {
+        format!(
+            "Operation cannot be fulfilled on {kind} {name:?}: the UID in the bound object reference (old) does not match the UID in record. The object might have been deleted and then recreated"
+        )
+    };
+    for (account, body, code, message) in [
+        ("web", lasting(599), 422, format!("{invalid} \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes")),
+        ("web", lasting(0), 422, format!("{invalid} \"\" is invalid: spec.expirationSeconds: Invalid value: 0: may not specify a duration less than 10 minutes")),
+        ("web", lasting((1 << 32) + 1), 422, format!("{invalid} \"\" is invalid: spec.expirationSeconds: Invalid value: 4294967297: may not specify a duration larger than 2^32 seconds")),
+        ("web", json!({"metadata": {"name": "x"}, "spec": {"audiences": []}}), 422, format!("{invalid} \"web\" is invalid: metadata.name: Invalid value: \"x\": must match the service account name if specified")),
+        ("none", lasting(10), 404, "serviceaccounts \"none\" not found".to_owned()),
+        ("web", bound("v1", "Service", "x", ""), 400, "cannot bind token to object of type /v1, Kind=Service".to_owned()),
+        ("web", bound("apps/v1", "Deployment", "x", ""), 400, "cannot bind token to object of type apps/v1, Kind=Deployment".to_owned()),
+        ("web", bound("v1", "Pod", "x", ""), 404, "pods \"x\" not found".to_owned()),
+        ("web", bound("v1", "Secret", "x", ""), 404, "secrets \"x\" not found".to_owned()),
+        ("web", bound("v1", "Node", "x", ""), 404, "nodes \"x\" not found".to_owned()),
+        ("other", bound("v1", "Pod", "p", ""), 400, "cannot bind token for serviceaccount \"other\" to pod running with different serviceaccount name.".to_owned()),
+        ("web", bound("v1", "Pod", "p", "old"), 409, stale("Pod", "p")),
+        ("web", bound("v1", "Secret", "s", "old"), 409, stale("Secret", "s")),
+        ("web", bound("v1", "Node", "n", "old"), 409, stale("Node", "n")),
+    ] {
+        let refused = request(account, body.clone()).await;
+        assert_eq!((refused.code, refused.message()), (code, message), "{body}");
+    }
+    let long = request("web", lasting(86_400)).await;
+    let warning = long.headers["warning"].to_str().expect("text");
+    assert_eq!(warning, "299 - \"requested expiration of 86400 seconds shortened to 7200 seconds\"");
+    assert_eq!(long.json()["spec"]["expirationSeconds"], 7200);
+    let usual = request("web", json!({"spec": {"audiences": []}})).await.json();
+    assert_eq!(
+        (&usual["spec"]["expirationSeconds"], &usual["spec"]["audiences"]),
+        (&json!(3600), &json!(["https://kubernetes.default.svc.cluster.local"]))
+    );
+    for (kind, name) in [("Secret", "s"), ("Node", "n")] {
+        let made = request("web", bound("v1", kind, name, "")).await.json();
+        let token = made["status"]["token"].as_str().expect("a token").to_owned();
+        let review = json!({"spec": {"token": token}});
+        let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let known = async || cluster.post(reviews, review.clone()).await.json()["status"].clone();
+        assert_eq!(known().await["authenticated"], true, "{kind}");
+        let plural = if kind == "Node" { "/api/v1/nodes" } else { SECRETS };
+        assert_eq!(cluster.delete(&format!("{plural}/{name}")).await.code, 200);
+        assert_eq!(known().await["error"], "service account token has been invalidated", "{kind}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -423,3 +423,53 @@ async fn the_use_of_tokens_in_secrets_is_noted() {
         "a token that nobody asked for can be refused"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_tokens_are_replaced_while_the_server_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (older, next) = (folder.path().join("older.key"), folder.path().join("next.key"));
+    Tokens::ensure(&older, &[]).expect("a key");
+    let verifies = older.clone();
+    let cluster =
+        Cluster::start_with(|config| config.authentication.accounts.verification_keys = vec![verifies]).await;
+    let signing = cluster.folder.path().join("sa.key");
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    assert_eq!(cluster.post(accounts, json!({"metadata": {"name": "sa"}})).await.code, 201);
+    let token = async || {
+        let made = cluster.post(&format!("{accounts}/sa/token"), json!({"spec": {"audiences": []}})).await;
+        made.json()["status"]["token"].as_str().expect("a token").to_owned()
+    };
+    let known = async |token: &str| {
+        let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let status = cluster.post(reviews, json!({"spec": {"token": token}})).await.json()["status"].clone();
+        status["authenticated"] == true
+    };
+    let key_set = async || {
+        let set = cluster.get("/openid/v1/jwks").await.json();
+        let keys = set["keys"].as_array().expect("keys").iter();
+        keys.map(|key| key["kid"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let signed_with = |token: &str| plimsoll_pki::Jwt::parse(token).expect("a token").key_id;
+    let names = |keys: &Tokens| keys.key_set()["keys"][0]["kid"].as_str().expect("a name").to_owned();
+    let before = key_set().await;
+    assert_eq!(before.len(), 2, "both keys are shown");
+    let first = token().await;
+    assert_eq!(signed_with(&first), before[0], "the first one signs");
+    // The signing key becomes the older one, and another one takes its place.
+    std::fs::copy(&signing, &next).expect("copied");
+    std::fs::rename(&next, &older).expect("renamed");
+    cluster.until(async || key_set().await == before[..1]).await;
+    let second_key = names(&Tokens::ensure(&next, &[]).expect("a key"));
+    std::fs::rename(&next, &signing).expect("renamed");
+    cluster.until(async || key_set().await == [second_key.clone(), before[0].clone()]).await;
+    let second = token().await;
+    assert_eq!(signed_with(&second), second_key);
+    assert!(known(&first).await && known(&second).await, "both hold");
+    // A file that means nothing changes nothing; the next one does.
+    std::fs::write(&older, "nothing").expect("written");
+    let third_key = names(&Tokens::ensure(&next, &[]).expect("a key"));
+    assert!(known(&first).await && known(&second).await);
+    std::fs::rename(&next, &older).expect("renamed");
+    cluster.until(async || key_set().await == [second_key.clone(), third_key.clone()]).await;
+    assert!(!known(&first).await && known(&second).await, "the first one's key is gone");
+}
