@@ -16,8 +16,8 @@ const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const AGENT_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 /// Signer of certificates that node agents serve with.
 const AGENT_SERVER: &str = "kubernetes.io/kubelet-serving";
-/// Seconds that a certificate lasts where no less is asked for (`--cluster-signing-duration`).
-const LONGEST: i64 = 365 * 86_400;
+/// How long a certificate lasts where no less is asked for, if nobody says (`--cluster-signing-duration`).
+pub const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 /// Fewest seconds that a certificate lasts.
 const SHORTEST: i64 = 600;
 /// Clocks of others may be this many seconds behind.
@@ -104,8 +104,13 @@ pub fn approve(request: &CertificateSigningRequest, message: &str) -> Action {
     with_condition(request, "approval", "Approved", "AutoApproved", message)
 }
 
-/// What the cluster's signer does. `asked` is an error where the request cannot be read.
-pub fn signing(request: &CertificateSigningRequest, asked: &Requested, now: Timestamp) -> Signing {
+/// What the cluster's signer does; no certificate of it lasts longer than `longest`.
+pub fn signing(
+    request: &CertificateSigningRequest,
+    asked: &Requested,
+    longest: Duration,
+    now: Timestamp,
+) -> Signing {
     let approved = condition(request, "Approved").is_some() && condition(request, "Denied").is_none();
     if !approved || condition(request, "Failed").is_some() || issued(request) {
         return Signing::None;
@@ -120,7 +125,9 @@ pub fn signing(request: &CertificateSigningRequest, asked: &Requested, now: Time
         let refusal = with_condition(request, "status", "Failed", "SignerValidationFailure", &cause);
         return Signing::Refuse(Box::new(refusal));
     }
-    let seconds = i64::from(request.spec.expiration_seconds.unwrap_or(i32::MAX)).clamp(SHORTEST, LONGEST);
+    let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
+    let seconds = request.spec.expiration_seconds.map_or(longest, |asked| i64::from(asked).max(SHORTEST));
+    let seconds = seconds.min(longest);
     let early = if seconds < SHORT { 0 } else { BACKDATE };
     let now = now.as_second();
     Signing::Sign { not_before: now - BACKDATE, not_after: now + seconds - early }
@@ -332,7 +339,7 @@ mod tests {
             (request("kubernetes.io/legacy-unknown", &client, approved()), Requested::default(), Ok(false)),
             (request("example.com/own", &client, approved()), Requested::default(), Ok(false)),
         ] {
-            let outcome = match signing(&request, &asked, at(0)) {
+            let outcome = match signing(&request, &asked, LONGEST, at(0)) {
                 Signing::None => Ok(false),
                 Signing::Sign { .. } => Ok(true),
                 Signing::Refuse(action) => {
@@ -349,17 +356,25 @@ mod tests {
 
     #[test]
     fn certificates_last_as_long_as_asked_within_bounds() {
-        for (seconds, lasts) in [
-            (None, LONGEST - BACKDATE),
-            (Some(3600), 3600),
-            (Some(10), 600),
-            (Some(9 * 3600), 9 * 3600 - 300),
+        let (year, day, minute) = (365 * 86_400, 86_400, 60);
+        for (longest, seconds, lasts) in [
+            (year, None, year - BACKDATE),
+            (year, Some(3600), 3600),
+            (year, Some(10), 600),
+            (year, Some(9 * 3600), 9 * 3600 - 300),
+            (day, None, day - 300),
+            (day, Some(2 * 86_400), day - 300),
+            (day, Some(3600), 3600),
+            (minute, None, minute),
+            (minute, Some(3600), minute),
         ] {
             let mut wanted = request(CLIENT, &["client auth"], approved());
             wanted.spec.expiration_seconds = seconds;
             let begin = at(0).as_second();
             let expected = Signing::Sign { not_before: begin - 300, not_after: begin + lasts };
-            assert_eq!(signing(&wanted, &Requested::default(), at(0)), expected, "{seconds:?}");
+            let longest = Duration::from_secs(longest.unsigned_abs());
+            let signed = signing(&wanted, &Requested::default(), longest, at(0));
+            assert_eq!(signed, expected, "{longest:?} {seconds:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
@@ -87,6 +88,10 @@ pub(crate) struct Up {
     pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// Longest life of certificates that the cluster signs for approved requests
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = plimsoll_meta::duration::parse,
+        help_heading = "Controllers")]
+    pub(crate) cluster_signing_duration: Duration,
 }
 
 /// `plimsoll down`

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use plimsoll_apiserver::{Config, Credentials, Server, User};
@@ -27,6 +28,7 @@ pub(crate) struct ControlPlane {
     pub(crate) informers: Informers,
     pub(crate) kubeconfig: PathBuf,
     cluster_cidr: String,
+    signing_duration: Duration,
 }
 
 impl ControlPlane {
@@ -75,6 +77,7 @@ impl ControlPlane {
             informers,
             kubeconfig,
             cluster_cidr: instance.pod_cidr.to_string(),
+            signing_duration: options.cluster_signing_duration,
         })
     }
 
@@ -100,6 +103,7 @@ impl ControlPlane {
             cluster_cidr: Some(self.cluster_cidr.clone()),
             ca_certificate_pem: self.authority.pem().to_owned(),
             authority: Some(self.authority.clone()),
+            signing_duration: Some(self.signing_duration),
             tokens: Some(self.tokens.clone()),
             controllers: plimsoll_controllers::Selection::default(),
         };

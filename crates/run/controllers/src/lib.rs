@@ -31,6 +31,8 @@ pub struct Config {
     pub ca_certificate_pem: String,
     /// Signs approved certificate requests; without it none is signed.
     pub authority: Option<Arc<Authority>>,
+    /// How long such a certificate lasts at most; a year if nobody says.
+    pub signing_duration: Option<std::time::Duration>,
     /// Signs the tokens in Secrets; without it none is made.
     pub tokens: Option<Arc<Tokens>>,
     /// Which controllers run.
@@ -135,8 +137,12 @@ mod tests {
 
     /// Runs some controllers for a while against a server whose watches are late.
     async fn play(server: &testing::Memory, controllers: &str, seconds: u64) {
-        let informers = Informers::new(server.client());
         let config = Config { controllers: Selection::parse(controllers).unwrap(), ..Config::default() };
+        play_as(server, config, seconds).await;
+    }
+
+    async fn play_as(server: &testing::Memory, config: Config, seconds: u64) {
+        let informers = Informers::new(server.client());
         let stop = CancellationToken::new();
         let running = tokio::spawn(run(config, server.client(), informers, stop.clone()));
         tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
@@ -190,5 +196,52 @@ mod tests {
         let deployment = server.get("/apis/apps/v1/namespaces/ns/deployments/web").unwrap();
         assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
         assert_eq!(deployment["status"]["unavailableReplicas"], 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_of_node_agents_are_signed_and_cleaned_up() {
+        use base64::Engine;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let server = testing::Memory::default();
+        // Written by `openssl req` for system:node:n of system:nodes, with a DNS name and an address.
+        let asked = base64.encode(include_str!("testdata/agent.csr"));
+        let request = |name: &str, conditions: serde_json::Value, certificate: Option<&str>| {
+            serde_json::json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+                "metadata": {"name": name, "uid": name, "creationTimestamp": "2020-01-01T00:00:00Z"},
+                "spec": {"request": asked, "signerName": "kubernetes.io/kubelet-serving", "username": "system:node:n",
+                    "groups": ["system:nodes"], "usages": ["digital signature", "server auth"]},
+                "status": {"conditions": conditions, "certificate": certificate}})
+        };
+        let decided = |kind: &str, at: &str| serde_json::json!([{"type": kind, "status": "True", "reason": "r", "lastUpdateTime": at, "lastTransitionTime": at}]);
+        let now = k8s_openapi::jiff::Timestamp::now();
+        let path = |name: &str| format!("/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}");
+        let old = "2020-01-01T00:00:00Z";
+        for (name, conditions, certificate) in [
+            ("approved", decided("Approved", &now.to_string()), None),
+            ("denied", decided("Denied", old), None),
+            ("issued", decided("Approved", old), Some("YQ==")),
+            ("forgotten", serde_json::json!([]), None),
+            ("failed", decided("Failed", &now.to_string()), None),
+        ] {
+            server.put(&path(name), request(name, conditions, certificate));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let authority = plimsoll_pki::Authority::ensure(folder.path(), "ca", "test-ca").unwrap();
+        let config = Config {
+            controllers: Selection::parse(
+                "certificatesigningrequest-signing-controller,certificatesigningrequest-cleaner-controller",
+            )
+            .unwrap(),
+            authority: Some(Arc::new(authority)),
+            signing_duration: Some(std::time::Duration::from_secs(3600)),
+            ..Config::default()
+        };
+        play_as(&server, config, 60).await;
+        let requests = server.paths("/apis/certificates.k8s.io/v1/certificatesigningrequests");
+        assert_eq!(requests, [path("approved"), path("failed")], "the others' time is over");
+        let signed = server.get(&path("approved")).unwrap();
+        let certificate = base64.decode(signed["status"]["certificate"].as_str().unwrap()).unwrap();
+        let lasts = plimsoll_pki::not_after(&certificate).unwrap() - now.as_second();
+        assert!((3600..3700).contains(&lasts), "{lasts}");
     }
 }

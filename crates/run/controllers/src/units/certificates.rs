@@ -51,12 +51,13 @@ pub(crate) fn signing(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let requests = context.informers.informer::<CertificateSigningRequest>();
     let unit = unit.input(&requests, |request| vec![Key::of(request)]);
     let authority = context.config.authority.clone();
+    let longest = context.config.signing_duration.unwrap_or(certificates::LONGEST);
     Ok(unit.decide(move |key, now| {
         let (Some(request), Some(authority)) = (requests.get("", &key.name), &authority) else {
             return Vec::new();
         };
         let Ok(asked) = requested(&request) else { return Vec::new() };
-        let (not_before, not_after) = match certificates::signing(&request, &asked, now) {
+        let (not_before, not_after) = match certificates::signing(&request, &asked, longest, now) {
             Signing::None => return Vec::new(),
             Signing::Refuse(refusal) => return vec![*refusal],
             Signing::Sign { not_before, not_after } => (not_before, not_after),
