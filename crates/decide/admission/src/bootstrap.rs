@@ -249,15 +249,30 @@ mod tests {
             &[
                 "system:controller:expand-controller - get,list,watch storage.k8s.io storageclasses",
                 "system:controller:expand-controller - get core endpoints,services",
-                "system:controller:expand-controller + get core services",
                 "system:controller:expand-controller - get core secrets",
                 "system:controller:persistent-volume-binder - create,delete,get,update core endpoints",
                 "system:controller:persistent-volume-binder - create,delete,get core services",
-                "system:controller:persistent-volume-binder + get core services",
                 "system:controller:persistent-volume-binder - get core secrets",
                 "system:controller:persistent-volume-binder - get,list core nodes",
                 "system:controller:persistent-volume-binder + list,watch core nodes",
             ],
+        ),
+        (
+            "the autoscaler may keep what it asks for (v1.36)",
+            &[
+                "system:controller:horizontal-pod-autoscaler - list core pods",
+                "system:controller:horizontal-pod-autoscaler + list,watch core pods",
+                "system:controller:horizontal-pod-autoscaler - list metrics.k8s.io pods",
+                "system:controller:horizontal-pod-autoscaler + list,watch metrics.k8s.io pods",
+                "system:controller:horizontal-pod-autoscaler - get,list custom.metrics.k8s.io *",
+                "system:controller:horizontal-pod-autoscaler + get,list,watch custom.metrics.k8s.io *",
+                "system:controller:horizontal-pod-autoscaler - get,list external.metrics.k8s.io *",
+                "system:controller:horizontal-pod-autoscaler + get,list,watch external.metrics.k8s.io *",
+            ],
+        ),
+        (
+            "claims tell since when nobody uses them (v1.36)",
+            &["system:controller:pvc-protection-controller + update core persistentvolumeclaims/status"],
         ),
         (
             "claims of StatefulSets can be owned by their pods (v1.32)",
@@ -270,6 +285,7 @@ mod tests {
     ];
     /// Controllers that have come since.
     const NEW: &[&str] = &[
+        "device-taint-eviction-controller",
         "legacy-service-account-token-cleaner",
         "resource-claim-controller",
         "selinux-warning-controller",
