@@ -28,6 +28,17 @@ fn known(value: &Value, path: &Path, fields: &[&str]) -> Result<(), String> {
     known_only(value, &path.to_string(), fields)
 }
 
+/// The elements of a list that have these fields only, and where they stand.
+fn elements<'v>(
+    from: &'v Value,
+    field: &str,
+    path: &Path,
+    fields: &[&str],
+) -> Result<Vec<(Path, &'v Value)>, String> {
+    let all = list(from, field).iter().enumerate().map(|(index, element)| (path.index(index), element));
+    all.map(|(at, element)| known(element, &at, fields).map(|()| (at, element))).collect()
+}
+
 /// Who the issuer is and where.
 fn server(
     from: &Value,
@@ -127,9 +138,8 @@ fn claim_rules(
     errors: &mut Vec<FieldError>,
 ) -> Result<(), String> {
     let mut seen: Vec<String> = Vec::new();
-    for (index, rule) in list(entry, "claimValidationRules").iter().enumerate() {
-        let at = path.index(index);
-        known(rule, &at, &["claim", "requiredValue", "expression", "message"])?;
+    let fields = ["claim", "requiredValue", "expression", "message"];
+    for (at, rule) in elements(entry, "claimValidationRules", path, &fields)? {
         let part = |field: &str| text(rule, field).unwrap_or_default();
         let (claim, expression, message) = (part("claim"), part("expression"), part("message"));
         match (claim.is_empty(), expression.is_empty()) {
@@ -169,9 +179,7 @@ fn user_rules(
     errors: &mut Vec<FieldError>,
 ) -> Result<(), String> {
     let mut seen: Vec<String> = Vec::new();
-    for (index, rule) in list(entry, "userValidationRules").iter().enumerate() {
-        let at = path.index(index);
-        known(rule, &at, &["expression", "message"])?;
+    for (at, rule) in elements(entry, "userValidationRules", path, &["expression", "message"])? {
         let (message, at) = (text(rule, "message").unwrap_or_default(), at.child("expression"));
         match text(rule, "expression") {
             None => errors.push(FieldError::required(&at, "")),
@@ -233,41 +241,41 @@ fn mappings(
 /// A claim with its prefix, or an expression.
 fn prefixed(value: &Value, path: &Path, errors: &mut Vec<FieldError>) -> Result<Option<Source>, String> {
     known(value, path, &["claim", "prefix", "expression"])?;
-    match (text(value, "claim"), text(value, "expression")) {
-        (Some(_), Some(_)) => {
-            let detail = "claim and expression can't both be set";
-            errors.push(FieldError::invalid(path, &json!(""), detail));
-            Ok(None)
+    let (claim, expression) = (text(value, "claim"), text(value, "expression"));
+    let at = path.child("prefix");
+    match (claim, expression, value["prefix"].as_str()) {
+        (None, Some(_), Some(prefix)) => {
+            let detail = "may not be specified when expression is set";
+            errors.push(FieldError::invalid(&at, &json!(prefix), detail));
         }
-        (None, None) => Ok(None),
-        (None, Some(expression)) => {
-            if let Some(prefix) = value["prefix"].as_str() {
-                let detail = "may not be specified when expression is set";
-                errors.push(FieldError::invalid(&path.child("prefix"), &json!(prefix), detail));
-            }
-            Ok(mapped(&expression, &path.child("expression"), errors).map(Source::Expression))
+        (Some(_), None, None) => {
+            let detail =
+                "prefix is required when claim is set. It can be set to an empty string to disable prefixing";
+            errors.push(FieldError::required(&at, detail));
         }
-        (Some(claim), None) => {
-            if value["prefix"].is_null() {
-                let detail = "prefix is required when claim is set. It can be set to an empty string to disable prefixing";
-                errors.push(FieldError::required(&path.child("prefix"), detail));
-            }
-            Ok(Some(Source::Claim(Mapping { claim, prefix: text(value, "prefix").unwrap_or_default() })))
-        }
+        _ => {}
     }
+    Ok(source(value, path, errors))
 }
 
 fn uid(value: &Value, path: &Path, errors: &mut Vec<FieldError>) -> Result<Option<Source>, String> {
     known(value, path, &["claim", "expression"])?;
+    Ok(source(value, path, errors))
+}
+
+/// A claim or an expression, if there is one of both.
+fn source(value: &Value, path: &Path, errors: &mut Vec<FieldError>) -> Option<Source> {
     match (text(value, "claim"), text(value, "expression")) {
         (Some(_), Some(_)) => {
             let detail = "claim and expression can't both be set";
             errors.push(FieldError::invalid(path, &json!(""), detail));
-            Ok(None)
+            None
         }
-        (None, None) => Ok(None),
-        (None, Some(text)) => Ok(mapped(&text, &path.child("expression"), errors).map(Source::Expression)),
-        (Some(claim), None) => Ok(Some(Source::Claim(Mapping { claim, prefix: String::new() }))),
+        (None, None) => None,
+        (None, Some(text)) => mapped(&text, &path.child("expression"), errors).map(Source::Expression),
+        (Some(claim), None) => {
+            Some(Source::Claim(Mapping { claim, prefix: text(value, "prefix").unwrap_or_default() }))
+        }
     }
 }
 
@@ -278,9 +286,7 @@ fn extras(
     errors: &mut Vec<FieldError>,
 ) -> Result<(), String> {
     let mut seen: Vec<String> = Vec::new();
-    for (index, one) in list(from, "extra").iter().enumerate() {
-        let at = path.index(index);
-        known(one, &at, &["key", "valueExpression"])?;
+    for (at, one) in elements(from, "extra", path, &["key", "valueExpression"])? {
         let key = text(one, "key").unwrap_or_default();
         check_key(&key, &at.child("key"), errors);
         if seen.contains(&key) {

@@ -169,9 +169,13 @@ const CLAIMS: &str = "/run/plimsoll/ranges";
 impl Claim {
     /// Claims a range; none when another running instance has it. Where nothing can be claimed, all is free.
     fn of(range: IpNet) -> Option<Self> {
-        let file = Path::new(CLAIMS).join(range.network().to_string());
+        Self::within(Path::new(CLAIMS), range)
+    }
+
+    fn within(claims: &Path, range: IpNet) -> Option<Self> {
+        let file = claims.join(range.network().to_string());
         let open = || {
-            fs::create_dir_all(CLAIMS)?;
+            fs::create_dir_all(claims)?;
             File::options().create(true).truncate(false).write(true).open(&file)
         };
         let Ok(lock) = open() else { return Some(Self::default()) };
@@ -242,12 +246,18 @@ mod tests {
 
     #[test]
     fn a_range_is_claimed_once() {
-        // Outside of the ranges that instances choose.
-        let range: IpNet = "10.7.0.0/16".parse().expect("range");
-        let Some(claim) = Claim::of(range).filter(|claim| claim._lock.is_some()) else { return };
-        assert!(Claim::of(range).is_none());
+        let folder = tempfile::tempdir().expect("folder");
+        let claims = folder.path().join("ranges");
+        let range: IpNet = "10.64.0.0/16".parse().expect("range");
+        let claim = Claim::within(&claims, range).expect("free");
+        assert!(Claim::within(&claims, range).is_none());
+        assert!(Claim::within(&claims, "10.66.0.0/16".parse().expect("range")).is_some());
         drop(claim);
-        assert!(Claim::of(range).is_some());
+        assert!(Claim::within(&claims, range).is_some());
+        // No folder can be made below a file.
+        let nowhere = claims.join("10.64.0.0").join("ranges");
+        let (one, other) = (Claim::within(&nowhere, range), Claim::within(&nowhere, range));
+        assert!(one.is_some() && other.is_some(), "where nothing can be claimed, all is free");
     }
 
     #[test]
