@@ -22,6 +22,7 @@ mod pod_security;
 mod policies;
 mod quotas;
 mod remote;
+mod roles;
 mod walk;
 mod watches;
 mod webhooks;
