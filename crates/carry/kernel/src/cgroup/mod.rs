@@ -4,6 +4,7 @@
 //! caller asks for is [`Limits`]; what a group used is [`Stats`]. Paths look alike in both versions
 //! (`/kubepods/burstable/pod<uid>/<container>`): version 1 repeats them under each controller.
 
+mod account;
 mod device;
 mod limits;
 mod stats;
@@ -11,6 +12,7 @@ mod v1;
 mod v2;
 mod watch;
 
+pub use account::{Account, Allowance, DeviceIo, Pressure, Stall, device_name};
 pub use device::DeviceRule;
 pub use limits::{Limits, cpu_weight};
 pub use stats::{CpuStats, IoStats, MemoryStats, PidStats, Stats};

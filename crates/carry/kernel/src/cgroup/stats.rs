@@ -53,6 +53,14 @@ pub struct MemoryStats {
     pub page_faults: u64,
     /// Page faults that needed a device.
     pub major_page_faults: u64,
+    /// Page faults without those of groups below; the same as all on version 2.
+    pub own_page_faults: u64,
+    /// Of these, such that needed a device.
+    pub own_major_page_faults: u64,
+    /// Page cache that was used lately.
+    pub active_file: u64,
+    /// Page cache that can go at once.
+    pub inactive_file: u64,
 }
 
 /// Processes and threads.

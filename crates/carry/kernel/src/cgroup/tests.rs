@@ -165,6 +165,66 @@ fn usage_is_read_alike_from_both_versions() {
 }
 
 #[test]
+fn accounts_are_read_alike_from_both_versions() {
+    let (scratch, _) = v1("account");
+    for (file, text) in [
+        ("memory/c/memory.usage_in_bytes", "5000\n"),
+        ("memory/c/memory.max_usage_in_bytes", "7000\n"),
+        ("memory/c/memory.stat", "pgfault 3\ntotal_pgfault 8\ntotal_inactive_file 700\ntotal_active_file 9\n"),
+        ("memory/c/cgroup.procs", "7\n8\n"),
+        ("memory/c/d/cgroup.procs", "9\n"),
+        ("cpu/c/cpu.shares", "512\n"),
+        ("cpu/c/cpu.cfs_quota_us", "-1\n"),
+        ("cpu/c/cpu.cfs_period_us", "100000\n"),
+        ("blkio/c/blkio.throttle.io_service_bytes_recursive", "8:0 Read 10\n8:0 Write 20\n8:0 Total 30\nTotal 30\n"),
+        ("blkio/c/blkio.throttle.io_serviced_recursive", "8:0 Read 1\n8:0 Write 2\n8:16 Read 5\n"),
+    ] {
+        scratch.put(file, text);
+    }
+    let group = Hierarchy::v1(&scratch.0).group("/c");
+    let account = group.account().unwrap();
+    let devices = [
+        DeviceIo { major: 8, minor: 0, read_bytes: 10, write_bytes: 20, reads: 1, writes: 2 },
+        DeviceIo { major: 8, minor: 16, reads: 5, ..DeviceIo::default() },
+    ];
+    assert_eq!(account.devices, devices);
+    assert_eq!((account.most_memory, account.processes), (7000, vec![7, 8]));
+    let memory = account.stats.memory;
+    assert_eq!((memory.own_page_faults, memory.page_faults, memory.active_file), (3, 8, 9));
+    let allowance = Allowance { shares: Some(512), period: Some(100_000), ..Allowance::default() };
+    assert_eq!((account.allowance, account.pressure), (allowance, None));
+    assert!(account.created.is_some());
+    let below: Vec<String> = group.children().iter().map(Cgroup::path).collect();
+    assert_eq!(below, ["/c/d"]);
+
+    let scratch = Scratch::new("account2");
+    for (file, text) in [
+        ("c/memory.current", "5000\n"),
+        ("c/memory.peak", "7000\n"),
+        ("c/memory.stat", "anon 1000\nkernel 30\npgfault 8\n"),
+        ("c/memory.max", "max\n"),
+        ("c/cpu.weight", "100\n"),
+        ("c/cpu.max", "50000 100000\n"),
+        ("c/io.stat", "8:0 rbytes=10 wbytes=20 rios=1 wios=2\n"),
+        ("c/cpu.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=12\nfull avg10=0.00 total=3\n"),
+    ] {
+        scratch.put(file, text);
+    }
+    let account = Hierarchy::v2(&scratch.0).group("c").account().unwrap();
+    assert_eq!(account.devices, devices[..1]);
+    assert_eq!((account.most_memory, account.kernel_memory), (7000, 30));
+    let allowance = Allowance {
+        shares: Some(2597),
+        quota: Some(50_000),
+        period: Some(100_000),
+        ..Allowance::default()
+    };
+    assert_eq!(account.allowance, allowance);
+    let cpu = Stall { some: 12, full: 3 };
+    assert_eq!(account.pressure, Some(Pressure { cpu, ..Pressure::default() }));
+}
+
+#[test]
 fn device_programs_jump_behind_the_verdict() {
     let code = device::program(&[DeviceRule::all(false), DeviceRule::character(5, None, "rw")]);
     // Six of preamble; kind, two for access, its test, major, verdict; then the rule for all.

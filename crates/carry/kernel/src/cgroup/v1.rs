@@ -104,6 +104,10 @@ pub(super) fn stats(group: &Cgroup) -> Result<Stats> {
     found.memory.mapped_file = stats::field(&detail, "total_mapped_file").unwrap_or(0);
     found.memory.page_faults = stats::field(&detail, "total_pgfault").unwrap_or(0);
     found.memory.major_page_faults = stats::field(&detail, "total_pgmajfault").unwrap_or(0);
+    found.memory.own_page_faults = stats::field(&detail, "pgfault").unwrap_or(0);
+    found.memory.own_major_page_faults = stats::field(&detail, "pgmajfault").unwrap_or(0);
+    found.memory.active_file = stats::field(&detail, "total_active_file").unwrap_or(0);
+    found.memory.inactive_file = inactive;
     found.memory.swap = stats::field(&detail, "total_swap").unwrap_or(0);
     found.memory.limit = read_number(&memory, "memory.limit_in_bytes").and_then(stats::bounded);
     found.memory.failures = read_number(&memory, "memory.failcnt").unwrap_or(0);

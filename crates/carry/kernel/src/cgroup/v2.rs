@@ -96,7 +96,11 @@ fn swap(limits: &Limits) -> Option<i64> {
 pub(super) fn stats(group: &Cgroup) -> Result<Stats> {
     let dir = group.dir("").unwrap_or_default();
     let detail = read(&dir, "memory.stat")?;
-    let usage = read_number(&dir, "memory.current").unwrap_or(0);
+    // The root has no such file: all of the machine's memory counts there.
+    let usage = match read_number(&dir, "memory.current") {
+        None if group.relative.is_empty() => machine_usage(),
+        usage => usage.unwrap_or(0),
+    };
     let get = |name: &str| stats::field(&detail, name).unwrap_or(0);
     let mut found = Stats::default();
     found.memory.usage = usage;
@@ -106,6 +110,10 @@ pub(super) fn stats(group: &Cgroup) -> Result<Stats> {
     found.memory.mapped_file = get("file_mapped");
     found.memory.page_faults = get("pgfault");
     found.memory.major_page_faults = get("pgmajfault");
+    found.memory.own_page_faults = found.memory.page_faults;
+    found.memory.own_major_page_faults = found.memory.major_page_faults;
+    found.memory.active_file = get("active_file");
+    found.memory.inactive_file = get("inactive_file");
     found.memory.swap = read_number(&dir, "memory.swap.current").unwrap_or(0);
     found.memory.limit = read_number(&dir, "memory.max");
     let events = read(&dir, "memory.events").unwrap_or_default();
@@ -130,4 +138,13 @@ pub(super) fn stats(group: &Cgroup) -> Result<Stats> {
     found.io.reads = sum("rios");
     found.io.writes = sum("wios");
     Ok(found)
+}
+
+fn machine_usage() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+    };
+    kibibytes("MemTotal:").saturating_sub(kibibytes("MemFree:")) * 1024
 }
