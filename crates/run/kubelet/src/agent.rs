@@ -16,6 +16,7 @@ use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::machine::Machine;
+use crate::metrics::Metrics;
 
 /// The parts that pods, the node and the server use together.
 pub(crate) struct Agent {
@@ -37,6 +38,7 @@ pub(crate) struct Agent {
     pub(crate) pressure: watch::Receiver<Vec<Condition>>,
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Agent {

@@ -57,12 +57,15 @@ impl Scene {
 
     pub(crate) async fn start_sandbox(self, attempt: u32) -> Vec<Input> {
         let result = self.try_start_sandbox(attempt).await;
+        self.agent.metrics.pod_started(result.is_ok());
         vec![Input::SandboxStarted(result)]
     }
 
     async fn try_start_sandbox(&self, attempt: u32) -> Result<plimsoll_podlife::observed::Sandbox, String> {
         let spec = self.pod.spec.clone().unwrap_or_default();
+        let begun = Instant::now();
         self.agent.cgroups.make(&spec, &self.uid()).map_err(|error| error.to_string())?;
+        self.agent.metrics.cgroup("create", begun);
         let config = sandbox::config(&self.agent, &self.pod, attempt)?;
         let engine = &self.agent.engine;
         let id = engine.run_sandbox(config).await.map_err(|status| text(&status))?;
@@ -114,6 +117,8 @@ impl Scene {
     ) -> Vec<Input> {
         let container = spec.container.name.clone();
         let result = self.try_start(&spec, attempt, image, &sandbox, target).await;
+        let failure = result.as_ref().err().map(StartError::reason);
+        self.agent.metrics.container_started(&spec.field_path(), failure);
         vec![Input::Started { container, result: result.map(Box::new) }]
     }
 
@@ -204,7 +209,9 @@ impl Scene {
         let volumes = volume::release(self.agent.clone(), uid.clone()).await;
         let spec = self.pod.spec.clone().unwrap_or_default();
         let cgroups = self.agent.cgroups.clone();
+        let begun = Instant::now();
         let removed = tokio::task::spawn_blocking(move || cgroups.remove(&spec, &uid)).await;
+        self.agent.metrics.cgroup("destroy", begun);
         let cgroup = match removed {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

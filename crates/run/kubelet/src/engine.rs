@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,13 +10,14 @@ use plimsoll_cri::v1::image_service_client::ImageServiceClient;
 use plimsoll_cri::v1::runtime_service_client::RuntimeServiceClient;
 use plimsoll_cri::{MESSAGE_LIMIT, v1};
 use plimsoll_podlife::observed::{Container, Exit, Sandbox, State};
-use tonic::transport::Channel;
+
+use crate::metrics::{Metrics, Wire};
 
 /// A client of a container engine. Clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Engine {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Wire>,
+    images: ImageServiceClient<Wire>,
 }
 
 /// Everything that the engine has of one pod.
@@ -57,18 +59,18 @@ impl Executed {
 }
 
 impl Engine {
-    pub(crate) fn connect(socket: &Path) -> Self {
-        let channel = plimsoll_cri::connect(socket);
+    pub(crate) fn connect(socket: &Path, metrics: Arc<Metrics>) -> Self {
+        let channel = Wire::new(plimsoll_cri::connect(socket), metrics);
         let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
         let images = ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
         Self { runtime, images }
     }
 
-    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {
+    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Wire> {
         self.runtime.clone()
     }
 
-    pub(crate) fn images(&self) -> ImageServiceClient<Channel> {
+    pub(crate) fn images(&self) -> ImageServiceClient<Wire> {
         self.images.clone()
     }
 

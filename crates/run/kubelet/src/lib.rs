@@ -12,11 +12,13 @@ mod config;
 mod container;
 mod effect;
 mod engine;
+mod figures;
 mod handler;
 mod hook;
 mod image;
 mod logs;
 mod machine;
+mod metrics;
 mod node;
 mod pod;
 mod pods;
@@ -50,6 +52,7 @@ use cgroups::Cgroups;
 pub use config::Config;
 use engine::Engine;
 use machine::Machine;
+use metrics::Metrics;
 use server::Server;
 
 /// Why the agent does not run.
@@ -106,7 +109,8 @@ pub async fn run(
     let allocatable = machine.allocatable(config.max_pods, &reserved, &thresholds);
     let (cpu, memory) = pod_share(&config, &machine);
     let cgroups = Cgroups::new(&config.cgroup_root, config.pod_pids, cpu, memory)?;
-    let engine = Engine::connect(&config.cri_socket);
+    let metrics = Arc::new(Metrics::new(&config.node_name));
+    let engine = Engine::connect(&config.cri_socket, metrics.clone());
     let runtime = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         version = runtime(&engine) => version,
@@ -119,6 +123,7 @@ pub async fn run(
         node: Arc::new(Node { addresses, runtime: runtime.0.clone() }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,
+        metrics,
         pressure,
         config,
         client,

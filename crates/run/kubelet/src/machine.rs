@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use jiff::Timestamp;
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::eviction::Signal;
 use plimsoll_podlife::eviction::threshold::Threshold;
@@ -142,6 +143,18 @@ fn huge_pages() -> BTreeMap<String, i64> {
 /// Bytes of memory that programs can still get.
 pub(crate) fn available_memory() -> i64 {
     kibibytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:") * 1024
+}
+
+/// Bytes of swap space.
+pub(crate) fn total_swap() -> i64 {
+    kibibytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), "SwapTotal:") * 1024
+}
+
+/// When the machine was started.
+pub(crate) fn boot_time() -> Option<Timestamp> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 /// How many tasks there are, and how many there can be.

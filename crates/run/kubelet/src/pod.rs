@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::agent::Agent;
 use crate::effect::{Scene, is_own, place};
+use crate::metrics::{ProbeOf, Starting};
 use crate::prober;
 use crate::references::Watches;
 use crate::token::Tokens;
@@ -79,6 +80,8 @@ struct Task {
     /// Something happened that probes and status may have to follow.
     unsettled: bool,
     writer: Writer,
+    /// The times of its start, until it runs.
+    starting: Option<Starting>,
 }
 
 /// The status in the API, and what is on its way there.
@@ -91,6 +94,8 @@ struct Writer {
     backoff: Backoff,
     finish: bool,
     deleted: bool,
+    /// Since when the status differs from what the API has.
+    changed: Option<std::time::Instant>,
 }
 
 /// Lives a pod until it is gone. `seen` says that the engine may have something of it already.
@@ -102,7 +107,9 @@ pub(crate) async fn live(
 ) {
     let changes = mpsc::unbounded_channel();
     let watches = Arc::new(Watches::new(&agent.informers, &pod, &changes.0));
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let mut task = Task {
+        starting: (!seen && !has_run(&pod)).then(|| Starting::new(created)),
         life: Life::new(pod.clone(), agent.node.clone(), Timestamp::now()),
         watches,
         agent,
@@ -125,6 +132,7 @@ pub(crate) async fn live(
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             finish: false,
             deleted: false,
+            changed: None,
         },
     };
     let input = if seen { task.look().await } else { listed(Vec::new(), Vec::new()) };
@@ -134,6 +142,11 @@ pub(crate) async fn live(
 
 fn listed(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Input {
     Input::Listed { sandboxes, containers }
+}
+
+/// Whether it was started before, by an agent that is gone.
+fn has_run(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
 }
 
 fn status_of(pod: &Pod) -> Value {
@@ -152,6 +165,7 @@ impl Task {
                 self.settle();
             }
             if self.life.finished() && self.life.gone() {
+                self.forget_probes();
                 return;
             }
             let wake = [self.life.wake(), self.writer.retry, self.renewal].into_iter().flatten().min();
@@ -250,6 +264,9 @@ impl Task {
             return;
         }
         self.unsettled = true;
+        if let (Input::Image { .. }, Some(starting)) = (&input, &mut self.starting) {
+            starting.pulled();
+        }
         let effects = self.life.on(input, Timestamp::now());
         effects.into_iter().for_each(|effect| self.begin(effect));
         self.renewal_due();
@@ -293,46 +310,54 @@ impl Task {
         let scene = self.scene();
         let spec = |name: &str| self.life.specs().iter().find(|spec| spec.name() == name).cloned();
         match effect {
-            Effect::PrepareVolumes => self.spawn(scene.prepare_volumes()),
-            Effect::StartSandbox { attempt } => self.spawn(scene.start_sandbox(attempt)),
+            Effect::PrepareVolumes => self.spawn("create", scene.prepare_volumes()),
+            Effect::StartSandbox { attempt } => self.spawn("create", scene.start_sandbox(attempt)),
             Effect::StopSandbox { id } => {
                 let busy = self.life.runs_anything();
-                self.spawn(scene.stop_sandbox(id, busy));
+                self.spawn("kill", scene.stop_sandbox(id, busy));
             }
             Effect::RemoveSandbox { id } => {
                 let last = self.life.ending();
-                self.spawn(scene.remove_sandbox(id, last));
+                self.spawn("kill", scene.remove_sandbox(id, last));
             }
-            Effect::RemoveContainer { id } => self.spawn(scene.remove_container(id)),
-            Effect::Release => self.spawn(scene.release()),
+            Effect::RemoveContainer { id } => self.spawn("kill", scene.remove_container(id)),
+            Effect::Release => self.spawn("kill", scene.release()),
             Effect::EnsureImage { container } => {
+                if let Some(starting) = &mut self.starting {
+                    starting.pulls();
+                }
                 if let Some(spec) = spec(&container) {
-                    self.spawn(scene.ensure_image(spec));
+                    self.spawn("create", scene.ensure_image(spec));
                 }
             }
             Effect::StartContainer { container, attempt, image, sandbox } => {
                 if let Some(spec) = spec(&container) {
                     let target = spec.target.as_deref().and_then(|name| self.life.newest(name));
                     let target = target.map(|run| run.id.clone());
-                    self.spawn(scene.start_container(spec, attempt, image, sandbox, target));
+                    self.spawn("create", scene.start_container(spec, attempt, image, sandbox, target));
                 }
             }
             Effect::RunPostStart { container, id, hook } => {
                 if let Some(spec) = spec(&container) {
-                    self.spawn(scene.post_start(spec, id, hook));
+                    self.spawn("sync", scene.post_start(spec, id, hook));
                 }
             }
             Effect::StopContainer { container, id, grace, pre_stop } => {
                 if let Some(spec) = spec(&container) {
-                    self.spawn(scene.stop_container(spec, id, grace, pre_stop));
+                    self.spawn("kill", scene.stop_container(spec, id, grace, pre_stop));
                 }
             }
             Effect::Event(_) | Effect::Finish => {}
         }
     }
 
-    fn spawn(&mut self, work: impl Future<Output = Vec<Input>> + Send + 'static) {
-        self.work.spawn(async { Done::Inputs(work.await) });
+    fn spawn(&mut self, operation: &'static str, work: impl Future<Output = Vec<Input>> + Send + 'static) {
+        let (metrics, begun) = (self.agent.metrics.clone(), std::time::Instant::now());
+        self.work.spawn(async move {
+            let inputs = work.await;
+            metrics.worked(operation, begun.elapsed());
+            Done::Inputs(inputs)
+        });
     }
 
     /// Brings probes, status and the end of the pod into line with its life.
@@ -361,10 +386,22 @@ impl Task {
             };
             let place = place(&self.agent, spec, &target.id, &ips);
             let late = prober::lateness(&target, self.agent.started, Timestamp::now());
-            let handle = self.probing.spawn(prober::run(target, place, late, self.results.0.clone()));
+            let series = self.agent.metrics.probe(probe_of(self.life.pod(), &target.container, target.kind));
+            let probing = prober::run(target, place, late, series, self.results.0.clone());
+            let handle = self.probing.spawn(probing);
             self.probes.insert(key, handle);
         }
         while self.probing.try_join_next().is_some() {}
+    }
+
+    /// Takes the series of the pod's probes out of what is told.
+    fn forget_probes(&self) {
+        let kinds = [ProbeKind::Liveness, ProbeKind::Readiness, ProbeKind::Startup];
+        for spec in self.life.specs() {
+            for kind in kinds {
+                self.agent.metrics.forget_probe(probe_of(self.life.pod(), spec.name(), kind));
+            }
+        }
     }
 
     /// Sends the status when it differs from what the API has. One patch is under way at a time, and
@@ -382,6 +419,7 @@ impl Task {
         let pods = self.pods();
         if let Some(patch) = status_patch(&uid, &self.writer.known, &status) {
             self.writer.busy = true;
+            self.writer.changed.get_or_insert_with(std::time::Instant::now);
             self.work.spawn(async move {
                 let result =
                     pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
@@ -409,8 +447,25 @@ impl Task {
             Ok(pod) => {
                 self.writer.backoff.reset();
                 (self.writer.known, self.writer.version) = (status_of(&pod), version(&pod));
+                if let Some(changed) = self.writer.changed.take() {
+                    self.agent.metrics.status_written(changed.elapsed());
+                }
+                self.has_started(&pod);
             }
             Err(error) => self.refused("status", &error),
+        }
+    }
+
+    /// Notes how long the start took, once the API knows that all containers run.
+    fn has_started(&mut self, pod: &Pod) {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        let run = |it: &k8s_openapi::api::core::v1::ContainerStatus| {
+            it.state.as_ref().is_some_and(|state| state.running.is_some())
+        };
+        if statuses.is_some_and(|list| !list.is_empty() && list.iter().all(run))
+            && let Some(starting) = self.starting.take()
+        {
+            self.agent.metrics.pod_runs(&starting.runs(Timestamp::now()));
         }
     }
 
@@ -480,6 +535,14 @@ impl Task {
             self.renewal = tokens.renewal();
         }
     }
+}
+
+/// Whose probe it is in the series of probes.
+fn probe_of<'a>(pod: &'a Pod, container: &'a str, kind: ProbeKind) -> ProbeOf<'a> {
+    let text = |text: &'a Option<String>| text.as_deref().unwrap_or_default();
+    let meta = &pod.metadata;
+    let (namespace, pod, uid) = (text(&meta.namespace), text(&meta.name), text(&meta.uid));
+    ProbeOf { container, namespace, pod, uid, kind }
 }
 
 async fn until(when: Option<Timestamp>) {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::handler::Place;
+use crate::metrics::ProbeSeries;
 
 /// How a probe presents itself.
 pub(crate) const AGENT: &str = "kube-probe/1.37";
@@ -21,7 +22,13 @@ const NEWBORN: Duration = Duration::from_secs(1);
 /// Tries a probe again and again, and sends what comes out, until it is dropped.
 ///
 /// `late` holds the first try back: after a restart of the agent not all probes start at once.
-pub(crate) async fn run(target: Target, place: Place, late: Duration, results: mpsc::UnboundedSender<Input>) {
+pub(crate) async fn run(
+    target: Target,
+    place: Place,
+    late: Duration,
+    series: ProbeSeries,
+    results: mpsc::UnboundedSender<Input>,
+) {
     let period = period(&target);
     let delay = seconds(target.probe.initial_delay_seconds, 0);
     let age = Timestamp::now().duration_since(target.started);
@@ -32,10 +39,12 @@ pub(crate) async fn run(target: Target, place: Place, late: Duration, results: m
     loop {
         sleep_until(next).await;
         next += period;
+        let begun = Instant::now();
         let mut outcome = once(&target, &place).await;
         if outcome.verdict() != Some(true) && is_cheap(&target) && hurry(&target, &place, grown).await {
             outcome = Outcome::Success;
         }
+        series.add(outcome.verdict(), begun.elapsed());
         succeeded |= outcome.verdict() == Some(true);
         if results.send(input(&target, outcome)).is_err() {
             return;

@@ -68,7 +68,7 @@ const CASES: &[Case<Shared>] = table! {
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
     charts: a_release_lives_from_install_to_uninstall;
-    nodes: a_node_is_emptied_and_used_again;
+    nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
     pods: a_crash_loop_backs_off, a_failing_liveness_probe_restarts_the_container, too_much_memory_is_oomkilled,
         init_containers_run_in_order, a_startup_probe_holds_the_others_back, logs_follow_to_the_end,
         logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,

@@ -3,6 +3,7 @@
 use plimsoll_e2e::{Cluster, Namespace};
 
 use crate::Shared;
+use crate::pods::{STAY, pod};
 use crate::workloads::web;
 
 pub(crate) fn a_node_is_emptied_and_used_again(_: &Shared) {
@@ -50,6 +51,67 @@ pub(crate) fn a_node_is_emptied_and_used_again(_: &Shared) {
     let text = cluster.kubectl(&["label", "node", node, "node-role.kubernetes.io/worker="]).ok();
     assert!(text.contains("labeled"), "{text}");
     assert!(cluster.kubectl(&["get", "node", node]).ok().contains(" worker "));
+}
+
+pub(crate) fn its_figures_are_those_of_its_pods(shared: &Shared) {
+    let cluster = shared.cluster();
+    let space = cluster.namespace("figures");
+    let limits = "    resources: {limits: {cpu: 200m, memory: 64Mi}}";
+    space.apply(&pod("busy", "i=0; while :; do i=$((i+1)); done", limits, ""));
+    space.apply(&pod("still", STAY, limits, ""));
+    for name in ["busy", "still"] {
+        space.kubectl(&["wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=60s"]).ok();
+    }
+    let path = |part: &str| format!("/api/v1/nodes/{}/proxy/{part}", cluster.node());
+    let raw = |part: &str| cluster.kubectl(&["get", "--raw", &path(part)]).ok();
+    let value = |text: &str, name: &str, labels: &[&str]| -> Option<f64> {
+        let fits = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let (_, value) = text.lines().find(fits)?.rsplit_once("} ")?;
+        value.split(' ').next()?.parse().ok()
+    };
+    let own = ["namespace=\"figures\"", "pod=\"busy\"", "container=\"main\""];
+    let text = space.wait("the busy container is throttled", || {
+        let text = raw("metrics/cadvisor");
+        value(&text, "container_cpu_cfs_throttled_periods_total", &own).filter(|count| *count > 1.0)?;
+        Some(text)
+    });
+    assert!(value(&text, "container_cpu_usage_seconds_total", &own).is_some_and(|used| used > 0.1), "{text}");
+    let amount = |name: &str, labels: &[&str]| {
+        value(&text, name, labels).unwrap_or_else(|| panic!("{name} {labels:?} in {text}"))
+    };
+    assert_eq!(amount("container_spec_memory_limit_bytes", &own), 67_108_864.0);
+    assert_eq!(amount("container_spec_cpu_quota", &own), 20_000.0);
+    let (most, used) =
+        (amount("container_memory_usage_bytes", &own), amount("container_memory_working_set_bytes", &own));
+    assert!(used > 0.0 && used <= most && most < 67_108_864.0, "{used} of {most}");
+    assert!(amount("container_network_receive_bytes_total", &["pod=\"busy\"", "interface=\"eth0\""]) >= 0.0);
+    assert!(amount("container_cpu_usage_seconds_total", &["id=\"/\""]) > 0.0);
+
+    let text = raw("metrics/resource");
+    assert!(value(&text, "container_cpu_usage_seconds_total", &own).is_some_and(|used| used > 0.1), "{text}");
+    assert!(text.contains("\nresource_scrape_error 0\n"), "{text}");
+    let text = raw("metrics");
+    assert!(text.contains("kubelet_running_pods ") && text.contains("kubelet_started_pods_total "), "{text}");
+    assert!(text.contains("kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"} "), "{text}");
+
+    let summary: serde_json::Value = serde_json::from_str(&raw("stats/summary")).expect("JSON");
+    let pods = summary["pods"].as_array().expect("pods");
+    let still = pods.iter().find(|pod| pod["podRef"]["name"] == "still").expect("the still pod");
+    assert!(still["containers"][0]["memory"]["workingSetBytes"].as_u64() > Some(0), "{still:#}");
+    assert!(still["ephemeral-storage"]["usedBytes"].as_u64().is_some(), "{still:#}");
+    assert!(still["network"]["interfaces"][0]["rxBytes"].as_u64().is_some(), "{still:#}");
+    let tokens = still["volume"].as_array().expect("volumes");
+    assert!(tokens.iter().any(|it| it["name"].as_str().is_some_and(|it| it.starts_with("kube-api-access"))));
+    let node = &summary["node"];
+    for part in ["fs", "rlimit", "runtime", "memory", "cpu", "network", "systemContainers"] {
+        assert!(!node[part].is_null(), "{part} in {node:#}");
+    }
+    let stranger = ["get", "--raw", &path("metrics/cadvisor"), "--as=nobody"];
+    let text = cluster.kubectl(&stranger).refused();
+    assert!(text.contains("Forbidden") || text.contains("forbidden"), "{text}");
 }
 
 /// Waits until the scheduler gave this cause.

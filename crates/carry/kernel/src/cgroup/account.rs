@@ -121,8 +121,9 @@ impl Cgroup {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Folders change whenever something is made in them, their files do not.
-    fn created(&self) -> Option<SystemTime> {
+    /// When the group was made. Folders change whenever something is made in them, their files do not.
+    #[must_use]
+    pub fn created(&self) -> Option<SystemTime> {
         let file = self.dir("memory")?.join("cgroup.procs");
         std::fs::metadata(file).ok()?.modified().ok()
     }

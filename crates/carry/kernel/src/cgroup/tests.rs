@@ -170,13 +170,19 @@ fn accounts_are_read_alike_from_both_versions() {
     for (file, text) in [
         ("memory/c/memory.usage_in_bytes", "5000\n"),
         ("memory/c/memory.max_usage_in_bytes", "7000\n"),
-        ("memory/c/memory.stat", "pgfault 3\ntotal_pgfault 8\ntotal_inactive_file 700\ntotal_active_file 9\n"),
+        (
+            "memory/c/memory.stat",
+            "pgfault 3\ntotal_pgfault 8\ntotal_inactive_file 700\ntotal_active_file 9\n",
+        ),
         ("memory/c/cgroup.procs", "7\n8\n"),
         ("memory/c/d/cgroup.procs", "9\n"),
         ("cpu/c/cpu.shares", "512\n"),
         ("cpu/c/cpu.cfs_quota_us", "-1\n"),
         ("cpu/c/cpu.cfs_period_us", "100000\n"),
-        ("blkio/c/blkio.throttle.io_service_bytes_recursive", "8:0 Read 10\n8:0 Write 20\n8:0 Total 30\nTotal 30\n"),
+        (
+            "blkio/c/blkio.throttle.io_service_bytes_recursive",
+            "8:0 Read 10\n8:0 Write 20\n8:0 Total 30\nTotal 30\n",
+        ),
         ("blkio/c/blkio.throttle.io_serviced_recursive", "8:0 Read 1\n8:0 Write 2\n8:16 Read 5\n"),
     ] {
         scratch.put(file, text);
@@ -213,12 +219,8 @@ fn accounts_are_read_alike_from_both_versions() {
     let account = Hierarchy::v2(&scratch.0).group("c").account().unwrap();
     assert_eq!(account.devices, devices[..1]);
     assert_eq!((account.most_memory, account.kernel_memory), (7000, 30));
-    let allowance = Allowance {
-        shares: Some(2597),
-        quota: Some(50_000),
-        period: Some(100_000),
-        ..Allowance::default()
-    };
+    let allowance =
+        Allowance { shares: Some(2597), quota: Some(50_000), period: Some(100_000), ..Allowance::default() };
     assert_eq!(account.allowance, allowance);
     let cpu = Stall { some: 12, full: 3 };
     assert_eq!(account.pressure, Some(Pressure { cpu, ..Pressure::default() }));

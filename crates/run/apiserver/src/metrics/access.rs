@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::histogram::Histogram;
+use plimsoll_metrics::Histogram;
 
 /// Doubling from a millisecond on.
 const SECONDS: &[f64] = &[

@@ -8,11 +8,8 @@
 mod access;
 mod admission;
 mod audit;
-mod exposition;
 mod fairness;
-mod histogram;
 mod labels;
-mod process;
 mod series;
 mod slis;
 mod storage;
@@ -41,8 +38,8 @@ pub(crate) use access::{Access, Decisions};
 pub(crate) use admission::{Admissions, Asked as Webhook, Fault, Step};
 pub(crate) use audit::Audits;
 pub(crate) use fairness::{FlowMetrics, SchemaMetrics};
-pub(crate) use histogram::{Histogram, Told};
 use labels::{Build, Call, Deprecated, Object, Reload, Watched};
+pub(crate) use plimsoll_metrics::{Histogram, Told};
 use series::{Requests, Series};
 use slis::Checks;
 pub(crate) use storage::{Access as Stored, Storage};
@@ -287,7 +284,7 @@ impl Drop for Lasting {
 pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
     let accept = asked.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
     let tell = |registries: &[&Registry]| {
-        let (media_type, text) = exposition::write(registries, accept.unwrap_or_default());
+        let (media_type, text) = plimsoll_metrics::write(registries, accept.unwrap_or_default());
         Some(body::encoded(StatusCode::OK, media_type, text))
     };
     match asked.path.as_str() {
@@ -298,7 +295,7 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
     let mut now = Registry::default();
     objects(api, &mut now);
     flow::tell::register(&api.flow, &mut now);
-    process::register(&mut now);
+    plimsoll_metrics::register_process(&mut now);
     tell(&[&api.metrics.registry, &now])
 }
 

@@ -11,8 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::histogram::Histogram;
 use super::labels::{Call, Duration, InFlight, Key, Long, Reason, Request};
+use plimsoll_metrics::Histogram;
 
 /// Seconds; upstream's buckets of `apiserver_request_duration_seconds`.
 const SECONDS: &[f64] = &[

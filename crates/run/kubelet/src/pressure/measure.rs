@@ -136,7 +136,7 @@ fn pod_use(agent: &Agent, pod: &Pod, stats: &[v1::ContainerStats]) -> Option<Pod
     let logs = agent.config.log_dir.join(format!("{}_{}_{uid}", name(&meta.namespace), name(&meta.name)));
     let containers: Vec<_> = stats.iter().map(|it| container_use(it, &logs)).collect();
     let volumes: BTreeMap<_, _> = volume::volumes(pod)
-        .filter_map(|volume| Some((volume.name.clone(), disk_use(&local(agent, pod, volume)?))))
+        .filter_map(|volume| Some((volume.name.clone(), disk_use(&local_folder(agent, pod, volume)?))))
         .collect();
     let parts = containers.iter().map(|it| it.root + it.logs);
     let storage: DiskUse = parts.chain(volumes.values().copied()).sum();
@@ -166,7 +166,7 @@ fn signed(value: u64) -> i64 {
 }
 
 /// The folder of a volume that takes space of the node's disk and of no other.
-fn local(agent: &Agent, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
+pub(crate) fn local_folder(agent: &Agent, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
     let in_memory = |it: &k8s_openapi::api::core::v1::EmptyDirVolumeSource| {
         it.medium.as_deref().is_some_and(|medium| !medium.is_empty())
     };
@@ -177,7 +177,7 @@ fn local(agent: &Agent, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
 }
 
 /// Space and inodes of a folder with all below it on the same file system.
-fn disk_use(folder: &Path) -> DiskUse {
+pub(crate) fn disk_use(folder: &Path) -> DiskUse {
     let Ok(root) = std::fs::symlink_metadata(folder) else { return DiskUse::default() };
     let mut sum = of(&root);
     let mut folders = vec![folder.to_owned()];

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use garbage::{Freed, Garbage};
 use measure::Disks;
+pub(crate) use measure::{disk_use, local_folder};
 
 /// Least time between two looks, however often the kernel's alarm rings.
 const LEAST: Duration = Duration::from_millis(500);
@@ -135,7 +136,7 @@ impl Keeper {
                 continue;
             };
             let told = Notice { message: beyond.message, annotations: BTreeMap::new() };
-            evicted.extend(self.evict(pod, &told, IMMEDIATE, false));
+            evicted.extend(self.evict(pod, beyond.signal, &told, IMMEDIATE, false));
         }
         evicted
     }
@@ -168,7 +169,7 @@ impl Keeper {
         for candidate in candidates {
             let told = notice(resource, candidate.pod, candidate.usage, crossed, figures);
             let grace = if first.is_hard() { IMMEDIATE } else { self.agent.config.eviction_max_pod_grace };
-            let evicted = self.evict(candidate.pod, &told, grace, true);
+            let evicted = self.evict(candidate.pod, first.signal.as_str(), &told, grace, true);
             if evicted.is_some() {
                 return evicted.into_iter().collect();
             }
@@ -193,7 +194,14 @@ impl Keeper {
     }
 
     /// Ends a pod, unless it is one that the node must not end. Its UID when it is ended.
-    fn evict(&self, pod: &Pod, told: &Notice, grace: i64, disrupts: bool) -> Option<String> {
+    fn evict(
+        &self,
+        pod: &Pod,
+        signal: &'static str,
+        told: &Notice,
+        grace: i64,
+        disrupts: bool,
+    ) -> Option<String> {
         if is_critical(pod) {
             tracing::warn!(pod = pod.metadata.name, "cannot evict a critical pod");
             return None;
@@ -209,6 +217,7 @@ impl Keeper {
             grace: Some(grace),
             disrupts,
         };
+        self.agent.metrics.evicted(signal);
         let uid = uid(pod).to_owned();
         self.outlets.orders.send(Order { uid: uid.clone(), verdict }).ok()?;
         Some(uid)

@@ -3,7 +3,6 @@
 
 mod auth;
 mod container_logs;
-mod figures;
 mod stream;
 
 use std::convert::Infallible;
@@ -27,6 +26,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::figures::{self, Figures};
+use crate::metrics::{self, Now};
 use auth::Gate;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -37,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) pods: Informer<Pod>,
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
+    figures: Figures,
     gate: Gate,
 }
 
@@ -51,7 +53,8 @@ pub(crate) fn bind(agent: &Agent) -> io::Result<TcpListener> {
 impl Server {
     pub(crate) fn new(agent: Arc<Agent>, pods: Informer<Pod>, exits: broadcast::Sender<String>) -> Self {
         let gate = Gate::new(agent.client.clone(), agent.config.node_name.clone());
-        Self { agent, pods, exits, gate }
+        let figures = Figures::new(agent.clone(), pods.clone());
+        Self { agent, pods, exits, figures, gate }
     }
 
     /// Serves until `stop`.
@@ -98,6 +101,8 @@ impl Server {
         if let Err(refusal) = self.gate.check(&user, request.method(), &parts).await {
             return refusal;
         }
+        let _counted =
+            self.agent.metrics.asked(&metrics::Request { method: request.method().as_str(), path: &parts });
         match parts.as_slice() {
             ["healthz"] => plain(StatusCode::OK, "ok"),
             ["pods"] => self.list_pods(),
@@ -121,10 +126,37 @@ impl Server {
                 let (namespace, pod) = (namespace.to_string(), pod.to_string());
                 self.port_forward(request, &namespace, &pod).await
             }
-            ["stats", "summary"] => self.summary().await,
-            ["metrics", "resource"] => self.resource_metrics().await,
+            ["stats", "summary"] => {
+                let short = yes(&query(request.uri()), &["only_cpu_and_memory"]);
+                match self.figures.summary(short).await {
+                    Ok(summary) => json(&summary),
+                    Err(status) => failed(&status),
+                }
+            }
+            ["metrics"] => self.own_metrics(&accept(&request)).await,
+            ["metrics", "probes"] => {
+                let (media_type, text) = self.agent.metrics.probes_text(&accept(&request));
+                text_of(media_type, text)
+            }
+            ["metrics", "resource"] => text_of(figures::MEDIA_TYPE, self.figures.resource().await),
+            ["metrics", "cadvisor"] => match self.figures.cadvisor().await {
+                Ok(text) => text_of(figures::MEDIA_TYPE, text),
+                Err(status) => failed(&status),
+            },
             _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
         }
+    }
+
+    async fn own_metrics(&self, accept: &str) -> Response<Body> {
+        let engine = &self.agent.engine;
+        let now = Now {
+            // An engine that is down has nothing running that is known.
+            sandboxes: engine.sandboxes(None).await.unwrap_or_default(),
+            containers: engine.containers(None).await.unwrap_or_default(),
+            pods: self.pods.list(),
+        };
+        let (media_type, text) = self.agent.metrics.text(&now, accept);
+        text_of(media_type, text)
     }
 
     fn list_pods(&self) -> Response<Body> {
@@ -150,6 +182,23 @@ pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response<Bod
     let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+fn accept(request: &Request<Incoming>) -> String {
+    let value = request.headers().get(header::ACCEPT);
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn text_of(media_type: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(whole(text));
+    let kind = header::HeaderValue::from_static(media_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// What the engine has against it.
+fn failed(status: &tonic::Status) -> Response<Body> {
+    plain(StatusCode::INTERNAL_SERVER_ERROR, crate::engine::text(status))
 }
 
 pub(super) fn json(value: &serde_json::Value) -> Response<Body> {

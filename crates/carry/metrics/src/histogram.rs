@@ -12,7 +12,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// Clones add to the same distribution.
 #[derive(Clone, Debug)]
-pub(crate) struct Histogram(Arc<Inner>);
+pub struct Histogram(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -25,13 +25,14 @@ struct Inner {
 
 impl Histogram {
     /// An empty one with these upper bounds.
-    pub(crate) fn new(bounds: &'static [f64]) -> Self {
+    #[must_use]
+    pub fn new(bounds: &'static [f64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self(Arc::new(Inner { bounds, counts, sum: AtomicU64::new(0) }))
     }
 
     /// Adds an observation.
-    pub(crate) fn observe(&self, value: f64) {
+    pub fn observe(&self, value: f64) {
         let inner = &*self.0;
         let place = inner.bounds.iter().position(|bound| value <= *bound).unwrap_or(inner.bounds.len());
         inner.counts[place].fetch_add(1, Ordering::Relaxed);
@@ -71,11 +72,11 @@ type Buckets = Vec<(f64, u64)>;
 
 /// A distribution that was made elsewhere.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told(Arc<Mutex<(f64, Buckets)>>);
+pub struct Told(Arc<Mutex<(f64, Buckets)>>);
 
 impl Told {
     /// The sum of all observations, and how many there are by upper bound, each counted once.
-    pub(crate) fn tell(&self, told: (f64, Buckets)) {
+    pub fn tell(&self, told: (f64, Buckets)) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 }

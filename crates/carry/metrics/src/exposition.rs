@@ -8,15 +8,20 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters whose names upstream gave before counters had to end with `_total`.
-const NAMELESS: [&str; 4] = [
+const NAMELESS: [&str; 5] = [
     "authentication_attempts",
     "authenticated_user_requests",
     "apiserver_admission_webhook_fail_open_count",
     "apiserver_admission_webhook_rejection_count",
+    "kubelet_evictions",
 ];
 
 /// All registries as one text, and its media type.
-pub(super) fn write(registries: &[&Registry], accept: &str) -> (&'static str, String) {
+///
+/// # Panics
+/// Never: what the library writes to is memory.
+#[must_use]
+pub fn write(registries: &[&Registry], accept: &str) -> (&'static str, String) {
     let mut text = String::new();
     for registry in registries {
         encode_registry(&mut text, registry).expect("writing to memory does not fail");
@@ -91,7 +96,7 @@ fn go_exponent(digits: &str, exponent: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::histogram::Histogram;
+    use crate::Histogram;
     use prometheus_client::metrics::counter::Counter;
     use prometheus_client::metrics::family::Family;
     use prometheus_client::metrics::gauge::Gauge;

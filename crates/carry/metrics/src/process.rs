@@ -12,7 +12,7 @@ const TICKS: f64 = 100.0;
 const PAGE: i64 = 4096;
 
 /// Adds what Prometheus' own clients tell of each process.
-pub(super) fn register(registry: &mut Registry) {
+pub fn register(registry: &mut Registry) {
     if let Some(seconds) = cpu_seconds() {
         let counter = Counter::<f64, AtomicU64>::default();
         counter.inc_by(seconds);
@@ -23,13 +23,25 @@ pub(super) fn register(registry: &mut Registry) {
         ("process_virtual_memory_bytes", "Virtual memory size in bytes", memory(0)),
         ("process_open_fds", "Number of open file descriptors", open_files()),
         ("process_max_fds", "Maximum number of open file descriptors", max_files()),
-        ("process_start_time_seconds", "Start time of the process since unix epoch in seconds", start_time()),
     ] {
         let Some(value) = value else { continue };
         let gauge: Gauge = Gauge::default();
         gauge.set(value);
         registry.register(name, help, gauge);
     }
+    register_start(registry);
+}
+
+/// Adds when the process started, for what tells nothing else of it.
+pub fn register_start(registry: &mut Registry) {
+    let Some(time) = start_time() else { return };
+    let gauge: Gauge = Gauge::default();
+    gauge.set(time);
+    registry.register(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds",
+        gauge,
+    );
 }
 
 /// Fields of `/proc/self/stat` behind the program's name, which may hold anything.

@@ -1,0 +1,12 @@
+//! What programs tell Prometheus.
+//!
+//! What enters: registries of metrics, `/proc/self`. What leaves: their text as upstream's components write it.
+//! Which metrics there are, and what moves them, is the business of the programs.
+
+mod exposition;
+mod histogram;
+mod process;
+
+pub use exposition::write;
+pub use histogram::{Histogram, Told};
+pub use process::{register as register_process, register_start};

@@ -1,0 +1,104 @@
+//! The texts of `/metrics` and `/metrics/probes`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_cri::v1;
+use plimsoll_podlife::probe::ProbeKind;
+use serde_json::json;
+
+use super::*;
+
+fn now() -> Now {
+    let pod = |mirror: bool, phase: &str| {
+        let annotations = if mirror { json!({"kubernetes.io/config.mirror": "1"}) } else { json!({}) };
+        let pod = json!({"metadata": {"annotations": annotations}, "status": {"phase": phase}});
+        Arc::new(serde_json::from_value(pod).expect("a pod"))
+    };
+    let running = v1::Container { state: 1, ..v1::Container::default() };
+    Now {
+        sandboxes: vec![v1::PodSandbox::default(), v1::PodSandbox { state: 1, ..Default::default() }],
+        containers: vec![running.clone(), running, v1::Container { state: 2, ..Default::default() }],
+        pods: vec![pod(false, "Running"), pod(false, "Failed"), pod(true, "Running")],
+    }
+}
+
+#[test]
+fn the_agents_work_is_told_under_upstreams_names() {
+    let metrics = Metrics::new("n1");
+    metrics.called("run_podsandbox", Duration::from_millis(20), false);
+    metrics.called("status", Duration::from_millis(1), true);
+    metrics.pod_started(false);
+    metrics.container_started("spec.initContainers{a}", None);
+    metrics.container_started("spec.containers{b}", Some("RunContainerError"));
+    metrics.pod_runs(&Start {
+        seen: Duration::from_millis(60),
+        created: Some(Duration::from_secs(3)),
+        pulling: Duration::from_secs(2),
+    });
+    metrics.worked("create", Duration::from_millis(3));
+    metrics.status_written(Duration::from_millis(3));
+    metrics.cgroup("create", Instant::now());
+    metrics.evicted("memory.available");
+    let request = Request { method: "GET", path: &["pods"] };
+    drop(metrics.asked(&request));
+    let running = metrics.asked(&request);
+    let (media_type, text) = metrics.text(&now(), "*/*");
+    drop(running);
+    assert!(media_type.starts_with("text/plain"));
+    for line in [
+        "kubelet_node_name{node=\"n1\"} 1",
+        "kubelet_running_pods 1",
+        "kubelet_running_containers{container_state=\"running\"} 2",
+        "kubelet_running_containers{container_state=\"exited\"} 1",
+        "kubelet_desired_pods{static=\"\"} 2",
+        "kubelet_desired_pods{static=\"true\"} 1",
+        "kubelet_active_pods{static=\"\"} 1",
+        "kubelet_mirror_pods 1",
+        "kubelet_runtime_operations_total{operation_type=\"status\"} 1",
+        "kubelet_runtime_operations_errors_total{operation_type=\"run_podsandbox\"} 1",
+        "kubelet_runtime_operations_duration_seconds_bucket{operation_type=\"run_podsandbox\",le=\"0.03125\"} 1",
+        "kubelet_run_podsandbox_errors_total{runtime_handler=\"\"} 1",
+        "kubelet_started_pods_total 1",
+        "kubelet_started_pods_errors_total 1",
+        "kubelet_started_containers_total{container_type=\"init_container\"} 1",
+        "kubelet_started_containers_errors_total{code=\"RunContainerError\",container_type=\"container\"} 1",
+        "kubelet_pod_start_duration_seconds_bucket{le=\"0.1\"} 1",
+        "kubelet_pod_start_total_duration_seconds_sum 3",
+        "kubelet_pod_start_sli_duration_seconds_sum 1",
+        "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"} 1",
+        "kubelet_pod_status_sync_duration_seconds_count 1",
+        "kubelet_cgroup_manager_duration_seconds_count{operation_type=\"create\"} 1",
+        "kubelet_evictions{eviction_signal=\"memory.available\"} 1",
+        "kubelet_http_requests_total{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 2",
+        "kubelet_http_inflight_requests{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    for head in ["kubernetes_build_info{", "process_start_time_seconds ", "process_cpu_seconds_total "] {
+        assert!(text.lines().any(|line| line.starts_with(head)), "{head}\n{text}");
+    }
+}
+
+#[test]
+fn probes_are_counted_until_their_pod_is_gone() {
+    let metrics = Metrics::new("n1");
+    let of = ProbeOf { container: "c", namespace: "ns", pod: "web", uid: "u1", kind: ProbeKind::Readiness };
+    let series = metrics.probe(of);
+    series.add(Some(true), Duration::from_millis(7));
+    series.add(Some(false), Duration::from_millis(1));
+    let text = metrics.probes_text("").1;
+    let labels = "container=\"c\",namespace=\"ns\",pod=\"web\"";
+    for line in [
+        format!(
+            "prober_probe_total{{{labels},pod_uid=\"u1\",probe_type=\"Readiness\",result=\"successful\"}} 1"
+        ),
+        format!("prober_probe_total{{{labels},pod_uid=\"u1\",probe_type=\"Readiness\",result=\"failed\"}} 1"),
+        format!("prober_probe_duration_seconds_bucket{{{labels},probe_type=\"Readiness\",le=\"0.01\"}} 1"),
+        format!("prober_probe_duration_seconds_count{{{labels},probe_type=\"Readiness\"}} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    metrics.forget_probe(of);
+    assert!(!metrics.probes_text("").1.contains("web"));
+}
