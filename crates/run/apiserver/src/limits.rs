@@ -9,6 +9,9 @@ use crate::features::Gate;
 pub struct Limits {
     /// How long a request may take that does not run as long as its client likes.
     pub request_timeout: Duration,
+    /// How long a client may take for its handshake, for the head of a request, and for each piece of what
+    /// it is sent.
+    pub patience: Duration,
     /// How many requests that read are served at once. With priority and fairness, the sum of this and the
     /// next is divided among the priority levels.
     pub max_requests_inflight: u32,
@@ -26,6 +29,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_timeout: Duration::from_secs(60),
+            patience: Duration::from_secs(30),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             priority_and_fairness: Gate::On,

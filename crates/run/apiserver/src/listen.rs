@@ -19,12 +19,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Source;
 use crate::body;
+use crate::pace::{Due, Pacer};
 use crate::peer::Peer;
 use crate::server::{Api, StartError, certificates, private_key, roots};
 use crate::stages;
+use crate::stalling::Stalling;
 
-/// A client must finish its handshake, and later its request's head, in this time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Requests that a connection may have open, as upstream's.
+const MOST_STREAMS: u32 = 1000;
+/// Bytes of a request's head; identity tokens that name many groups are long.
+const HEAD: u32 = 128 * 1024;
 
 /// TLS of a server: its own certificate, clients' certificates checked but not required.
 pub fn server_tls(
@@ -104,7 +108,8 @@ pub(crate) async fn serve(
 async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else {
+    let patience = api.limits.patience;
+    let Ok(Ok(stream)) = tokio::time::timeout(patience, acceptor.accept(stream)).await else {
         api.metrics.handshake_failed();
         return;
     };
@@ -114,8 +119,10 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
     let chance = api.limits.goaway_chance;
     let enough = Arc::new(Notify::new());
     let leave = Arc::clone(&enough);
+    let pacer = Pacer::new(patience);
+    let paced = Arc::clone(&pacer);
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (api, peer) = (Arc::clone(&api), peer.clone());
+        let (api, peer, open) = (Arc::clone(&api), peer.clone(), paced.begin());
         if chance > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < chance {
             leave.notify_one();
         }
@@ -125,22 +132,60 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, shu
             if let (Some(_), Some(source)) = (&api.audit, source) {
                 request.extensions_mut().insert(Source(source));
             }
-            Ok::<_, Infallible>(stages::serve(&api, &peer, request).await)
+            Ok::<_, Infallible>(open.answered(stages::serve(&api, &peer, request).await))
         }
     });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).keep_alive_interval(Some(PATIENCE));
+    let builder = builder(stream.get_ref().1.alpn_protocol(), patience);
+    let stream = Stalling::new(stream, Arc::clone(&pacer), patience);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
-    tokio::select! {
-        outcome = &mut serving => if let Err(error) = outcome {
-            tracing::debug!(%error, "connection ended");
-        },
-        () = either(&shutdown, &enough) => {
-            // What is asked already is answered; watches end by themselves.
-            serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
+    let due = tokio::select! {
+        outcome = &mut serving => return ended(outcome),
+        due = pacer.due() => due,
+        // What is asked already is answered; watches end by themselves.
+        () = either(&shutdown, &enough) => Due::Idle,
+    };
+    if due == Due::Idle {
+        serving.as_mut().graceful_shutdown();
+        tokio::select! {
+            outcome = &mut serving => return ended(outcome),
+            () = lingering(&pacer, patience) => {}
+        }
+    }
+    tracing::debug!(?source, "a client takes nothing, and is left");
+}
+
+fn ended(outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// The protocol that the handshake has agreed on: waiting for a client to show which one it speaks could
+/// take any time.
+fn builder(protocol: Option<&[u8]>, patience: Duration) -> Builder<TokioExecutor> {
+    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = match protocol {
+        Some(b"h2") => builder.http2_only(),
+        Some(_) => builder.http1_only(),
+        None => builder,
+    };
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(HEAD)
+        .keep_alive_interval(Some(patience));
+    builder
+}
+
+/// A connection that says goodbye has served its requests, and its client does not hang up.
+async fn lingering(pacer: &Pacer, patience: Duration) {
+    while pacer.due().await == Due::Idle {
+        tokio::time::sleep(patience).await;
+        if pacer.is_idle() {
+            return;
         }
     }
 }

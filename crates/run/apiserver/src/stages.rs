@@ -26,6 +26,7 @@ use crate::delete::{self, Deleted, Options};
 use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form};
 use crate::options::WriteOptions;
+use crate::pace::Pace;
 use crate::patch::Patch;
 use crate::peer::Peer;
 use crate::protobuf::Accepted;
@@ -35,7 +36,7 @@ use crate::server::Api;
 use crate::shape::Shape;
 use crate::table::Columns;
 use crate::target::{ResourcePath, Target};
-use crate::transcode::{self, Preferred};
+use crate::transcode::{self, Events, Preferred};
 use crate::user::User;
 use crate::warning::Warnings;
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
@@ -115,6 +116,15 @@ async fn respond(api: &Arc<Api>, peer: &Peer, request: Request<RequestBody>) -> 
     let audit = audit.or_else(|| HeaderValue::from_str(&unique()).ok());
     response.headers_mut().extend(audit.map(|id| (AUDIT_ID, id)));
     response.headers_mut().entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
+    let pace = match (begun.is_long_running(), response.extensions().get::<Events>()) {
+        (true, Some(Events)) => Pace::Stepwise,
+        (true, None) if !response.status().is_client_error() && !response.status().is_server_error() => {
+            Pace::Free
+        }
+        // What is told whose time is over is taken in a time of its own.
+        _ => Pace::Whole(tokio::time::Instant::now() + api.limits.request_timeout),
+    };
+    response.extensions_mut().insert(pace);
     begun.end(response, waited)
 }
 

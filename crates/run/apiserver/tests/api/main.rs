@@ -12,6 +12,7 @@ mod encodings;
 mod encryption;
 mod extensions;
 mod fairness;
+mod hostile;
 mod lists;
 mod metrics;
 mod objects;
