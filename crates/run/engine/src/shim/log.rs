@@ -36,17 +36,20 @@ pub(crate) struct Log {
     file: File,
     /// Kept between writes, so that a busy log allocates nothing.
     lines: Vec<u8>,
+    /// The last line in the file has no end: there was no room for it.
+    torn: bool,
 }
 
 impl Log {
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self { path, file, lines: Vec::new() })
+        Ok(Self { path, file, lines: Vec::new(), torn: false })
     }
 
     /// Opens the file anew after somebody has moved it away.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
         self.file = open(&self.path)?;
+        self.torn = false;
         Ok(())
     }
 
@@ -94,9 +97,25 @@ impl Log {
         }
     }
 
-    /// A full disk must not stop the container: what cannot be written is lost.
+    /// A full disk must not stop the container: what cannot be written is lost, and what comes later begins on a
+    /// line of its own.
     fn flush(&mut self) {
-        let _ = self.file.write_all(&self.lines);
+        if self.torn && self.file.write_all(b"\n").is_err() {
+            return;
+        }
+        self.torn = false;
+        let mut left = self.lines.as_slice();
+        while !left.is_empty() {
+            match self.file.write(left) {
+                Ok(length) if length > 0 => left = &left[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => {
+                    let written = self.lines.len() - left.len();
+                    self.torn = self.lines[..written].last().is_some_and(|last| *last != b'\n');
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod cases;
+mod faults;
 mod machine;
 
 use std::time::Instant;
@@ -34,6 +35,6 @@ fn main() {
         println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis());
         1
     };
-    let passed: u32 = cases::ALL.into_iter().map(|(name, case)| run(name, case)).sum();
+    let passed: u32 = cases::ALL.into_iter().chain(faults::ALL).map(|(name, case)| run(name, case)).sum();
     println!("\ntest result: ok. {passed} passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
 }
