@@ -5,6 +5,7 @@
 //! ```text
 //! cargo build --release -p plimsoll -p plimsoll-bench
 //! target/*/release/plimsoll-bench cluster          # a whole cluster; as root
+//! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
 //! ```
@@ -13,6 +14,7 @@
 
 mod api;
 mod cluster;
+mod probes;
 mod process;
 
 use std::process::ExitCode;
@@ -29,9 +31,16 @@ fn main() -> ExitCode {
             cluster::run();
             Ok(())
         }
+        ["probes"] => {
+            probes::run();
+            Ok(())
+        }
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
-        _ => Err(anyhow::anyhow!("usage: plimsoll-bench [cluster | api [{}]…]", api::names().join(" | "))),
+        _ => Err(anyhow::anyhow!(
+            "usage: plimsoll-bench [cluster | probes | api [{}]…]",
+            api::names().join(" | ")
+        )),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
