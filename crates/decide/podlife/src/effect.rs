@@ -167,6 +167,8 @@ pub enum Effect {
         grace: i64,
         /// The hook that comes first.
         pre_stop: Option<LifecycleHandler>,
+        /// What the signal waits for beside the hook.
+        signal: Signal,
     },
     /// Remove an ended container.
     RemoveContainer {
@@ -179,6 +181,15 @@ pub enum Effect {
     Release,
     /// Send the last status, then delete the pod from the API with no grace.
     Finish,
+}
+
+/// When a container gets its stop signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// As soon as its hook has ended.
+    Prompt,
+    /// When nobody sends the pod new connections any more, too: it ends for good.
+    AfterTraffic,
 }
 
 /// An event about a pod.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, FileKeySelector, Secret};
 
+use crate::env_file::lookup;
 use crate::field::{FieldContext, field, resource};
 
 /// The ConfigMaps and Secrets of a pod's namespace that it refers to.
@@ -13,6 +14,8 @@ pub struct References {
     pub config_maps: BTreeMap<String, std::sync::Arc<ConfigMap>>,
     /// Secrets by name; absent ones do not exist.
     pub secrets: BTreeMap<String, std::sync::Arc<Secret>>,
+    /// Files of variables by volume and path, see [`file_names`]; absent ones do not exist.
+    pub files: BTreeMap<(String, String), String>,
 }
 
 /// Variables in the order of their declaration. `services` are those of [`crate::service_links`]: they
@@ -171,10 +174,32 @@ fn from(
             value => Ok(value.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())),
         };
     }
-    if source.file_key_ref.is_some() {
-        return Err("environment variables from files in volumes are not supported".into());
+    if let Some(selector) = &source.file_key_ref {
+        return from_file(selector, references);
     }
     Ok(Some(String::new()))
+}
+
+fn from_file(selector: &FileKeySelector, references: &References) -> Result<Option<String>, String> {
+    let FileKeySelector { key, path, volume_name, optional } = selector;
+    let missing = || match optional {
+        Some(true) => Ok(None),
+        _ => Err(format!("environment variable key \"{key}\" not found in file \"{path}\"")),
+    };
+    let Some(text) = references.files.get(&(volume_name.clone(), path.clone())) else { return missing() };
+    match lookup(text, key) {
+        Ok(Some(value)) => Ok(Some(value)),
+        Ok(None) => missing(),
+        // What stands there may be secret.
+        Err(line) => Err(format!("couldn't parse env file \"{path}\": line {line} is no declaration")),
+    }
+}
+
+/// The volumes and paths of the files that a container's environment needs.
+pub fn file_names(container: &Container) -> impl Iterator<Item = (&str, &str)> {
+    let sources = container.env.iter().flatten().filter_map(|it| it.value_from.as_ref());
+    let selectors = sources.filter_map(|source| source.file_key_ref.as_ref());
+    selectors.map(|selector| (selector.volume_name.as_str(), selector.path.as_str()))
 }
 
 /// The names of ConfigMaps that a container's environment needs.
@@ -286,6 +311,40 @@ mod tests {
                 "SVC=svc"
             ]
         );
+    }
+
+    #[test]
+    fn variables_from_files() {
+        let variable = |key: &str, optional: bool| {
+            let selector = json!({"volumeName": "v", "path": "a.env", "key": key, "optional": optional});
+            json!({"name": "A", "valueFrom": {"fileKeyRef": selector}})
+        };
+        let missing = "environment variable key \"NO\" not found in file \"a.env\"";
+        let broken = "couldn't parse env file \"a.env\": line 2 is no declaration";
+        let cases = [
+            (Some("KEY='1'"), variable("KEY", false), Ok(vec![("A".to_owned(), "1".to_owned())])),
+            (Some("KEY='1'"), variable("NO", true), Ok(Vec::new())),
+            (Some("KEY='1'"), variable("NO", false), Err(missing.to_owned())),
+            (None, variable("NO", true), Ok(Vec::new())),
+            (None, variable("NO", false), Err(missing.to_owned())),
+            (Some("KEY='1'\nx"), variable("KEY", true), Err(broken.to_owned())),
+        ];
+        for (text, variable, expected) in cases {
+            let container = serde_json::from_value(json!({"name": "c", "env": [variable]})).unwrap();
+            let pod = serde_json::from_value(
+                json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": []}}),
+            )
+            .unwrap();
+            let context =
+                FieldContext { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: &BTreeMap::new() };
+            let mut references = References::default();
+            for (volume, path) in file_names(&container) {
+                let text = text.map(str::to_owned);
+                references.files.extend(text.map(|text| ((volume.to_owned(), path.to_owned()), text)));
+            }
+            let result = environment(&container, &context, &references, &BTreeMap::new());
+            assert_eq!(result, expected, "{text:?} {variable}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
 //! values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]),
 //! environment ([`env`]), names ([`names`]), files of volumes ([`projection`]), security ([`security`]),
-//! restarts ([`restart`]), and the settings of the agent ([`configuration`]).
+//! restarts ([`restart`]), traffic at the end ([`traffic`]), rotation of logs ([`rotation`]), and the settings
+//! of the agent ([`configuration`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
@@ -17,7 +18,10 @@ mod conditions;
 pub mod configuration;
 mod effect;
 pub mod env;
+mod env_file;
 pub mod eviction;
+#[cfg(test)]
+mod fault_tests;
 pub mod field;
 mod hash;
 pub mod image;
@@ -30,14 +34,16 @@ pub mod probe;
 pub mod projection;
 pub mod qos;
 pub mod restart;
+pub mod rotation;
 pub mod security;
 mod service_links;
 pub mod spec;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 
-pub use effect::{Effect, Event, ImageError, Input, StartError, Verdict};
+pub use effect::{Effect, Event, ImageError, Input, Signal, StartError, Verdict};
 pub use hash::hash;
 pub use life::{Life, Node};
 pub use patch::status_patch;

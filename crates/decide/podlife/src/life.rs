@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use crate::effect::{Alarm, Effect, Event, ImageError, Input, StartError, Verdict};
 use crate::observed::{Container, Sandbox};
 use crate::probe::{Counter, Outcome, ProbeKind, Target};
-use crate::restart::Backoff;
+use crate::restart::{Backoff, is_pending};
 use crate::spec::{Role, Spec, specs};
 
 /// What a pod's status tells about its node.
@@ -73,7 +73,7 @@ impl Step {
     pub(crate) fn begin(&mut self, now: Timestamp, alarm: &mut Alarm) -> bool {
         let tries = match self {
             Self::Idle => 0,
-            Self::Failed { retry, tries } if *retry <= now => *tries,
+            Self::Failed { retry, tries } if !is_pending(*retry, now) => *tries,
             Self::Failed { retry, .. } => {
                 alarm.at(*retry);
                 return false;

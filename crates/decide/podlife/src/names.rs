@@ -20,6 +20,13 @@ pub struct Resolver {
 /// The longest host name that Linux takes.
 const LONGEST: usize = 64;
 
+/// Name servers that a C library asks.
+const MOST_SERVERS: usize = 3;
+/// Domains that short names are tried in, the characters of one, and those of all together.
+const MOST_SEARCHES: usize = 32;
+const LONGEST_SEARCH: usize = 253;
+const LONGEST_SEARCHES: usize = 2048;
+
 /// A pod's short host name and, when it has one, its full name.
 ///
 /// # Errors
@@ -129,6 +136,33 @@ pub fn resolver(pod: &Pod, servers: &[String], domain: &str, node: &Resolver) ->
     }
 }
 
+/// What a C library takes of a resolver, and the message of an event for each thing that it does not
+/// (kubelet: pkg/kubelet/network/dns, `formDNSConfigFitsLimits`).
+#[must_use]
+pub fn within_limits(mut resolver: Resolver) -> (Resolver, Vec<String>) {
+    let mut told = Vec::new();
+    if resolver.servers.len() > MOST_SERVERS {
+        resolver.servers.truncate(MOST_SERVERS);
+        told.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+            resolver.servers.join(" ")
+        ));
+    }
+    let asked = resolver.searches.len();
+    resolver.searches.truncate(MOST_SEARCHES);
+    resolver.searches.retain(|domain| domain.len() <= LONGEST_SEARCH);
+    while resolver.searches.join(" ").len() > LONGEST_SEARCHES {
+        resolver.searches.pop();
+    }
+    if resolver.searches.len() < asked {
+        told.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+            resolver.searches.join(" ")
+        ));
+    }
+    (resolver, told)
+}
+
 /// Reads a `resolv.conf`.
 #[must_use]
 pub fn parse_resolver(text: &str) -> Resolver {
@@ -224,5 +258,28 @@ mod tests {
             let text = [it.servers.join(" "), it.searches.join(" "), it.options.join(" ")].join(" | ");
             assert_eq!(text, expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn resolvers_keep_to_the_limits() {
+        let list = |count: usize, text: &str| (0..count).map(|it| format!("{text}{it}")).collect::<Vec<_>>();
+        let ask = |servers: usize, searches: Vec<String>| {
+            let resolver = Resolver { servers: list(servers, "s"), searches, options: Vec::new() };
+            let (resolver, told) = within_limits(resolver);
+            (resolver.servers.len(), resolver.searches.len(), told)
+        };
+        let servers = "Nameserver limits were exceeded, some nameservers have been omitted, the applied \
+                       nameserver line is: s0 s1 s2";
+        assert_eq!(ask(3, list(32, "d")), (3, 32, Vec::new()));
+        assert_eq!(ask(4, list(1, "d")), (3, 1, vec![servers.to_owned()]));
+        let search = "Search Line limits were exceeded, some search paths have been omitted, the applied search \
+                      line is: ";
+        let applied = format!("{search}{}", list(32, "d").join(" "));
+        assert_eq!(ask(1, list(33, "d")), (1, 32, vec![applied]));
+        let long = vec!["a".into(), "x".repeat(254), "b".into()];
+        assert_eq!(ask(1, long), (1, 2, vec![format!("{search}a b")]));
+        let many = list(9, &"x".repeat(249));
+        let (_, count, told) = ask(1, many);
+        assert_eq!((count, told.len()), (8, 1));
     }
 }

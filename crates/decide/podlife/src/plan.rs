@@ -3,12 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
-use crate::effect::{Effect, Event, Verdict};
+use crate::effect::{Effect, Event, Signal, Verdict};
 use crate::hash::hash;
 use crate::life::{Life, Op, Slot, Stage, Step, Waiting};
 use crate::observed::{Container, Exit, State};
 use crate::probe::ProbeKind;
-use crate::restart::{go_duration, may_restart, should_restart};
+use crate::restart::{go_duration, is_pending, may_restart, should_restart};
 use crate::spec::{Role, Spec, pod_spec};
 
 /// A failed pull shows its error for this long before it shows that it waits.
@@ -25,7 +25,7 @@ impl Life {
             let message = format!("Container {name} was killed because it used more memory than it may");
             out.push(Effect::Event(Event::warning("OOMKilled", message, self.field_path(&name))));
         }
-        self.judge(now);
+        self.judge(now, out);
         if self.stage == Stage::Living {
             self.keep_alive(now, out);
         }
@@ -49,11 +49,11 @@ impl Life {
     }
 
     /// Decides whether the pod has to end, and how soon.
-    fn judge(&mut self, now: Timestamp) {
+    fn judge(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         if matches!(self.stage, Stage::Over | Stage::Finished) {
             return;
         }
-        self.check_deadline(now);
+        self.check_deadline(now, out);
         let ends = self.deleted() || self.verdict.is_some() || self.api_terminal() || self.done_by_itself();
         if !ends {
             return;
@@ -69,17 +69,18 @@ impl Life {
         }
     }
 
-    fn check_deadline(&mut self, now: Timestamp) {
+    fn check_deadline(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let Some(seconds) = pod_spec(&self.pod).active_deadline_seconds else { return };
         let end = self.start_time + SignedDuration::from_secs(seconds);
         if end > now {
             self.alarm.at(end);
-        } else if !self.api_terminal() && !self.deleted() && !self.done_by_itself() {
-            self.verdict.get_or_insert_with(|| Verdict {
-                reason: "DeadlineExceeded".into(),
-                message: "Pod was active on the node longer than the specified deadline".into(),
-                ..Verdict::default()
-            });
+        } else if self.verdict.is_none() && !self.api_terminal() && !self.deleted() && !self.done_by_itself()
+        {
+            let (reason, message) =
+                ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+            out.push(Effect::Event(Event::normal(reason, message, None)));
+            self.verdict =
+                Some(Verdict { reason: reason.into(), message: message.into(), ..Verdict::default() });
         }
     }
 
@@ -189,14 +190,17 @@ impl Life {
             }
             _ => (self.pre_stop(name), false),
         };
-        if let Some(retry) = self.slot(name).retry.filter(|retry| *retry > now && !repeated) {
+        if let Some(retry) = self.slot(name).retry.filter(|retry| is_pending(*retry, now) && !repeated) {
             return self.alarm.at(retry);
         }
         if !repeated {
             out.push(Effect::Event(Event::normal("Killing", message, self.field_path(name))));
         }
         self.slot(name).op = Op::Stopping { id: id.clone(), grace };
-        out.push(Effect::StopContainer { container: name.to_owned(), id, grace, pre_stop });
+        // Whoever is hurried does not wait.
+        let for_good = self.stage != Stage::Living && !repeated;
+        let signal = if for_good { Signal::AfterTraffic } else { Signal::Prompt };
+        out.push(Effect::StopContainer { container: name.to_owned(), id, grace, pre_stop, signal });
     }
 
     fn pre_stop(&self, name: &str) -> Option<LifecycleHandler> {
@@ -316,13 +320,13 @@ impl Life {
 
     /// Whether no back-off holds a container back; counts the crash when none does.
     fn may_start(&mut self, name: &str, now: Timestamp, out: &mut Vec<Effect>) -> bool {
-        if let Some(retry) = self.slot(name).retry.filter(|retry| *retry > now) {
+        if let Some(retry) = self.slot(name).retry.filter(|retry| is_pending(*retry, now)) {
             self.alarm.at(retry);
             self.show_pull_back_off(name, now, out);
             return false;
         }
         let Some(exit) = self.newest(name).and_then(Container::exit) else { return true };
-        let until = self.slot(name).crash.since_event(exit.finished).filter(|until| *until > now);
+        let until = self.slot(name).crash.since_event(exit.finished).filter(|until| is_pending(*until, now));
         let Some(until) = until else {
             self.slot(name).crash.next(exit.finished, now);
             return true;

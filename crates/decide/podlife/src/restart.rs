@@ -10,6 +10,13 @@ pub const FIRST: SignedDuration = SignedDuration::from_secs(10);
 /// The longest delay.
 pub const LONGEST: SignedDuration = SignedDuration::from_mins(5);
 
+/// Whether one has to wait at `now` for what is due at `until`. The clock may have been set back meanwhile: no
+/// wait is longer than the longest delay.
+#[must_use]
+pub fn is_pending(until: Timestamp, now: Timestamp) -> bool {
+    until > now && until <= now + LONGEST
+}
+
 /// A delay that doubles from 10 s to 5 min and starts over after 10 min of peace
 /// (client-go: util/flowcontrol/backoff.go).
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -14,6 +14,9 @@ use crate::probe::ProbeKind;
 use crate::qos;
 use crate::spec::{Role, Spec, host_network, pod_spec};
 
+/// Bytes of last words that the containers of a pod share (kubelet: pkg/kubelet/status, `normalizeStatus`).
+const LAST_WORDS: usize = 12 * 1024;
+
 impl Life {
     /// The pod's status now. Times of conditions that did not change are kept.
     pub fn status(&mut self, now: Timestamp) -> PodStatus {
@@ -46,6 +49,7 @@ impl Life {
             ..api
         };
         self.set_addresses(&mut status);
+        self.shorten_messages(&mut status);
         let mut conditions = conditions::of(&self.pod, &status, self.sandbox().is_some(), &self.last, now);
         if let Some(verdict) = self.verdict.as_ref().filter(|verdict| verdict.disrupts) {
             conditions.retain(|condition| condition.type_ != conditions::DISRUPTION);
@@ -54,6 +58,22 @@ impl Life {
         status.conditions = Some(conditions);
         self.last = status.clone();
         status
+    }
+
+    /// All last words of a pod together have an upper limit.
+    fn shorten_messages(&self, status: &mut PodStatus) {
+        let most = LAST_WORDS / self.specs.len().max(1);
+        let lists = [
+            &mut status.container_statuses,
+            &mut status.init_container_statuses,
+            &mut status.ephemeral_container_statuses,
+        ];
+        let statuses = lists.into_iter().flatten().flatten();
+        let states = statuses.flat_map(|status| [&mut status.state, &mut status.last_state]).flatten();
+        for message in states.filter_map(|state| state.terminated.as_mut()?.message.as_mut()) {
+            let end = (0..=most.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+            message.truncate(end.unwrap_or_default());
+        }
     }
 
     pub(crate) fn last_status(&self, name: &str) -> Option<&ContainerStatus> {

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use crate::observed::{Container, Exit, Sandbox, State};
 use crate::probe::{Outcome, ProbeKind};
-use crate::{Effect, ImageError, Input, Life, Node, StartError, Verdict, hash};
+use crate::{Effect, ImageError, Input, Life, Node, Signal, StartError, Verdict, hash};
 
 /// A node on which everything works at once, unless told otherwise.
 struct World {
     life: Life,
     now: Timestamp,
     log: Vec<String>,
+    signals: Vec<Signal>,
     /// Effects whose ends are withheld.
     held: Vec<&'static str>,
     pending: Vec<Effect>,
@@ -47,6 +48,7 @@ impl World {
             life: Life::new(Arc::new(pod), Arc::new(node), now),
             now,
             log: Vec::new(),
+            signals: Vec::new(),
             held: Vec::new(),
             pending: Vec::new(),
             bad_images: BTreeMap::new(),
@@ -114,7 +116,8 @@ impl World {
             Effect::RemoveSandbox { id } => format!("remove sandbox {id}"),
             Effect::EnsureImage { container } => format!("image {container}"),
             Effect::StartContainer { container, attempt, .. } => format!("start {container} {attempt}"),
-            Effect::StopContainer { container, grace, pre_stop, .. } => {
+            Effect::StopContainer { container, grace, pre_stop, signal, .. } => {
+                self.signals.push(*signal);
                 format!("stop {container} {grace}{}", if pre_stop.is_some() { " hook" } else { "" })
             }
             other => word(other).to_owned(),
@@ -521,6 +524,45 @@ fn starts_that_fail() {
 }
 
 #[test]
+fn clocks_that_jump_hold_nothing_up() {
+    for hours in [-24, 24] {
+        let mut world = World::running(one());
+        world.exit("c", 1);
+        world.exit("c", 1);
+        assert_eq!(world.look(), "Running CrashLoopBackOff*1");
+        world.wait(hours * 3600);
+        assert_eq!(world.look(), "Running Running+*2", "{hours}");
+        world.exit("c", 1);
+        let waits = world.wait_for_alarm();
+        assert!((10..=20).contains(&waits), "{hours}: {waits}");
+
+        let mut world = World::new(one());
+        world.bad_images.insert("c".into(), ImageError::Pull("not found".into()));
+        world.bad_starts.insert("c".into(), StartError::Config("no".into()));
+        world.send(Input::Tick);
+        world.bad_images.clear();
+        world.wait(hours * 3600);
+        assert_eq!(world.look(), "Pending CreateContainerConfigError", "{hours}");
+        world.bad_starts.clear();
+        world.wait(hours * 3600);
+        assert_eq!(world.look(), "Running Running+", "{hours}");
+    }
+}
+
+#[test]
+fn last_words_are_shared_by_all_containers() {
+    let names = ["a", "b", "c"].map(|name| json!({"name": name}));
+    let mut world = World::running(json!({"restartPolicy": "Never", "containers": names}));
+    let mut run = world.life.newest("a").unwrap().clone();
+    let message = "é".repeat(8 * 1024);
+    let finished = world.now;
+    run.state = State::Exited(Exit { started: None, finished, code: 1, reason: "Error".into(), message });
+    world.send(Input::Seen { sandboxes: Vec::new(), containers: vec![run] });
+    let ended = world.status().container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
+    assert_eq!(ended.message.unwrap(), "é".repeat(2 * 1024));
+}
+
+#[test]
 fn probes_gate_readiness_and_restart() {
     let probe = json!({"tcpSocket": {"port": 1}, "failureThreshold": 2});
     let mut world = World::running(json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 9,
@@ -679,6 +721,18 @@ fn a_shorter_grace_hurries_an_end() {
     assert_eq!(world.log(), ["stop c 0"]);
     world.release("stop");
     assert!(world.life.finished());
+}
+
+#[test]
+fn only_those_who_end_for_good_wait_for_their_traffic() {
+    let probe = json!({"tcpSocket": {"port": 1}, "failureThreshold": 1});
+    let mut world = World::running(json!({"restartPolicy": "Always",
+        "containers": [{"name": "c", "livenessProbe": probe}]}));
+    world.probe("c0", ProbeKind::Liveness, false);
+    world.held = vec!["stop"];
+    world.delete(30);
+    world.delete(1);
+    assert_eq!(world.signals, [Signal::Prompt, Signal::AfterTraffic, Signal::Prompt]);
 }
 
 #[test]

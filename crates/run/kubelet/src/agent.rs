@@ -10,13 +10,15 @@ use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::names::{Resolver, parse_resolver};
 use plimsoll_podlife::{Event, Node};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
+use crate::endpoints::Endpoints;
 use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
+use crate::rotation::Writer;
 
 /// The parts that pods, the node and the server use together.
 pub(crate) struct Agent {
@@ -24,6 +26,7 @@ pub(crate) struct Agent {
     pub(crate) client: kube::Client,
     pub(crate) informers: Informers,
     pub(crate) services: Informer<Service>,
+    pub(crate) endpoints: Endpoints,
     pub(crate) recorder: EventRecorder,
     pub(crate) engine: Engine,
     pub(crate) cgroups: Cgroups,
@@ -31,6 +34,8 @@ pub(crate) struct Agent {
     pub(crate) node: Arc<Node>,
     /// The engine's name and version, as nodes show them.
     pub(crate) runtime_version: String,
+    /// Containers as they start to write logs.
+    pub(crate) writers: mpsc::UnboundedSender<Writer>,
     /// When this agent was started.
     pub(crate) started: Timestamp,
     pub(crate) allocatable: BTreeMap<String, Quantity>,

@@ -62,6 +62,15 @@ pub struct Config {
     /// Processors and bytes of memory that the node claims to have instead of those of the machine. Memory
     /// counts as used by pods only, then.
     pub pretended: Option<(i64, i64)>,
+    /// How long a pod's volumes may take before users are told.
+    pub volume_mount_timeout: Duration,
+    /// A container's log is rotated when it has so many bytes.
+    pub container_log_max_size: u64,
+    /// How many files a container's log has at most.
+    pub container_log_max_files: usize,
+    /// How long the stop signal of a pod that ends waits at most for the data planes to drop its endpoints, within
+    /// its grace period; zero for not at all.
+    pub endpoint_drain: Duration,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
 }
@@ -103,6 +112,10 @@ impl Config {
             pressure_transition: Duration::from_secs(300),
             image_gc: Policy::default(),
             pretended: None,
+            volume_mount_timeout: Duration::from_secs(123),
+            container_log_max_size: 10 << 20,
+            container_log_max_files: 5,
+            endpoint_drain: Duration::from_secs(5),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
         }
     }

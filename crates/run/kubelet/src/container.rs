@@ -17,6 +17,7 @@ use plimsoll_podlife::spec::Spec;
 use plimsoll_podlife::{hash, service_links};
 
 use crate::agent::Agent;
+use crate::env_files;
 use crate::sandbox;
 use crate::volume;
 
@@ -40,7 +41,8 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
     let container = &start.spec.container;
     let security = security(start.pod, container);
     verify_user(agent, start, &security).await?;
-    let env = variables(agent, start)?;
+    let references = env_files::read(agent, start.pod, container, start.references).await?;
+    let env = variables(agent, start, &references)?;
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let words = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|word| expand(word, lookup)).collect()
@@ -86,7 +88,7 @@ async fn verify_user(agent: &Agent, start: &Start<'_>, security: &Security) -> R
     verify_non_root(security, &user, &pod, start.spec.name())
 }
 
-fn variables(agent: &Agent, start: &Start<'_>) -> Result<Env, String> {
+fn variables(agent: &Agent, start: &Start<'_>, references: &References) -> Result<Env, String> {
     let context = FieldContext {
         pod: start.pod,
         pod_ips: start.pod_ips,
@@ -99,7 +101,7 @@ fn variables(agent: &Agent, start: &Start<'_>) -> Result<Env, String> {
         services.extend(agent.services.get("default", "kubernetes").filter(|_| own != "default"));
         service_links(start.pod, services.iter().map(|service| &**service))
     };
-    environment(&start.spec.container, &context, start.references, &services)
+    environment(&start.spec.container, &context, references, &services)
 }
 
 fn signal(name: &str) -> i32 {

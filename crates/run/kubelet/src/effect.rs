@@ -1,12 +1,13 @@
 //! Carrying out what podlife asks for.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use plimsoll_podlife::observed::Container;
 use plimsoll_podlife::spec::Spec;
-use plimsoll_podlife::{Effect, Event, Input, StartError};
+use plimsoll_podlife::{Effect, Event, Input, Signal, StartError};
 use tokio::sync::Mutex;
 
 use crate::agent::Agent;
@@ -14,8 +15,9 @@ use crate::container::{self, Start};
 use crate::engine::text;
 use crate::handler::Place;
 use crate::references::Watches;
+use crate::rotation::Writer;
 use crate::token::Tokens;
-use crate::{hook, image, sandbox, volume};
+use crate::{hook, image, rotation, sandbox, volume};
 
 /// The grace that every container gets at least, in seconds (kubelet: minimumGracePeriodInSeconds).
 const LEAST_GRACE: i64 = 2;
@@ -28,6 +30,8 @@ pub(crate) struct Scene {
     pub(crate) pod_ips: Vec<String>,
     pub(crate) watches: Arc<Watches>,
     pub(crate) tokens: Arc<Mutex<Tokens>>,
+    /// Held while the pod's volumes are made.
+    pub(crate) mounting: Arc<Mutex<()>>,
 }
 
 impl Scene {
@@ -48,11 +52,30 @@ impl Scene {
     }
 
     pub(crate) async fn prepare_volumes(self) -> Vec<Input> {
-        let result = match self.volume_inputs().await {
-            Ok(inputs) => volume::prepare(self.agent.clone(), inputs).await,
-            Err(why) => Err(why),
-        };
+        let limit = self.agent.config.volume_mount_timeout;
+        let names: Vec<_> = volume::volumes(&self.pod).map(|volume| volume.name.clone()).collect();
+        let prepared = tokio::time::timeout(limit, self.try_prepare_volumes()).await;
+        let result = prepared.unwrap_or_else(|_| {
+            Err(format!(
+                "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], failed to \
+                 process volumes=[]: context deadline exceeded",
+                names.join(" ")
+            ))
+        });
         vec![Input::Volumes(result)]
+    }
+
+    /// Whoever gives up waiting leaves the work to itself: a mount that hangs cannot be broken off. The next try
+    /// begins when that has ended, so that there is never more than one that hangs.
+    async fn try_prepare_volumes(self) -> Result<(), String> {
+        let held = self.mounting.clone().lock_owned().await;
+        let inputs = self.volume_inputs().await?;
+        let work = tokio::spawn(async move {
+            let result = volume::prepare(self.agent.clone(), inputs).await;
+            drop(held);
+            result
+        });
+        work.await.map_err(|error| error.to_string())?
     }
 
     pub(crate) async fn start_sandbox(self, attempt: u32) -> Vec<Input> {
@@ -67,6 +90,9 @@ impl Scene {
         self.agent.cgroups.make(&spec, &self.uid()).map_err(|error| error.to_string())?;
         self.agent.metrics.cgroup("create", begun);
         let config = sandbox::config(&self.agent, &self.pod, attempt)?;
+        for message in sandbox::resolver_of(&self.agent, &self.pod).1 {
+            self.tell(&Event::warning("DNSConfigForming", message, None));
+        }
         let engine = &self.agent.engine;
         let id = engine.run_sandbox(config).await.map_err(|status| text(&status))?;
         let made = engine.sandbox(&id).await.map_err(|status| text(&status))?;
@@ -140,17 +166,21 @@ impl Scene {
         let id = engine
             .create_container(sandbox, config, sandbox_config)
             .await
-            .map_err(|status| StartError::Create(text(&status)))?;
+            .map_err(|status| StartError::Create(status.message().to_owned()))?;
         self.tell(&Event::normal("Created", "Container created", Some(spec.field_path())));
         let started = engine.start_container(&id).await;
         let run = engine.container(&id, sandbox).await.ok().flatten();
         match (started, run) {
             (Ok(()), Some(run)) => {
                 self.tell(&Event::normal("Started", "Container started", Some(spec.field_path())));
+                let folder = sandbox::log_folder(&self.agent.config, pod).join(spec.name());
+                let writer = Writer { id, log: folder.join(format!("{attempt}.log")) };
+                // The agent is about to end when nobody rotates logs any more.
+                let _ = self.agent.writers.send(writer);
                 Ok(run)
             }
             (Ok(()), None) => Err(StartError::Create(format!("container {id} is gone after its start"))),
-            (Err(status), run) => Err(StartError::Run(text(&status), run.map(Box::new))),
+            (Err(status), run) => Err(StartError::Run(status.message().to_owned(), run.map(Box::new))),
         }
     }
 
@@ -169,20 +199,20 @@ impl Scene {
         id: String,
         grace: i64,
         pre_stop: Option<LifecycleHandler>,
+        signal: Signal,
     ) -> Vec<Input> {
         let begun = Instant::now();
-        if let Some(pre_stop) = pre_stop.filter(|_| grace > 0) {
-            let limit = Duration::from_secs(grace.unsigned_abs());
-            let place = self.place(&spec, &id);
-            let hook = hook::run(&pre_stop, &place, &self.agent, &self.pod);
-            // One that does not end in time is not told of: its container is stopped under it.
-            if let Ok(Err(why)) = tokio::time::timeout(limit, hook).await {
-                tracing::info!(pod = self.pod.metadata.name, why, "a hook before the end failed");
-                // The event does not say why: the answer may hold secrets.
-                let text = "PreStopHook failed";
-                self.tell(&Event::warning("FailedPreStopHook", text, Some(spec.field_path())));
+        let traffic = async {
+            if signal == Signal::AfterTraffic {
+                self.agent.endpoints.dropped(&self.uid(), grace).await;
             }
-        }
+        };
+        let hook = async {
+            if let Some(hook) = pre_stop.filter(|_| grace > 0) {
+                self.pre_stop(&spec, &id, grace, &hook).await;
+            }
+        };
+        tokio::join!(traffic, hook);
         let spent = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);
         let left = grace.saturating_sub(spent).max(LEAST_GRACE);
         let result = self.agent.engine.stop_container(&id, left).await.map_err(|status| text(&status));
@@ -194,9 +224,29 @@ impl Scene {
         inputs
     }
 
+    /// A hook that does not end in time is not told of: its container is stopped under it.
+    async fn pre_stop(&self, spec: &Spec, id: &str, grace: i64, hook: &LifecycleHandler) {
+        let place = self.place(spec, id);
+        let running = hook::run(hook, &place, &self.agent, &self.pod);
+        let limit = Duration::from_secs(grace.unsigned_abs());
+        if let Ok(Err(why)) = tokio::time::timeout(limit, running).await {
+            tracing::info!(pod = self.pod.metadata.name, why, "a hook before the end failed");
+            // The event does not say why: the answer may hold secrets.
+            self.tell(&Event::warning("FailedPreStopHook", "PreStopHook failed", Some(spec.field_path())));
+        }
+    }
+
     pub(crate) async fn remove_container(self, id: String) -> Vec<Input> {
+        let status = self.agent.engine.container_status(&id).await.ok().flatten();
         match self.agent.engine.remove_container(&id).await {
-            Ok(()) => vec![Input::Removed { id }],
+            Ok(()) => {
+                if let Some(status) = status.filter(|status| !status.log_path.is_empty())
+                    && let Err(error) = rotation::remove(Path::new(&status.log_path))
+                {
+                    tracing::warn!(container = id, %error, "log of a removed container stays");
+                }
+                vec![Input::Removed { id }]
+            }
             Err(error) => {
                 tracing::warn!(container = id, %error, "ended container not removed");
                 Vec::new()

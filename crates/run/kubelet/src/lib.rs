@@ -11,7 +11,9 @@ mod cgroups;
 mod config;
 mod container;
 mod effect;
+mod endpoints;
 mod engine;
+mod env_files;
 mod figures;
 mod handler;
 mod hook;
@@ -25,6 +27,7 @@ mod pods;
 mod pressure;
 mod prober;
 mod references;
+mod rotation;
 mod sandbox;
 mod server;
 mod token;
@@ -117,9 +120,11 @@ pub async fn run(
     };
     let addresses = config.node_ips.iter().map(ToString::to_string).collect();
     let (conditions, pressure) = watch::channel(Vec::new());
+    let (writers, started) = mpsc::unbounded_channel();
     let agent = Arc::new(Agent {
         recorder: EventRecorder::new(client.clone(), "kubelet", Some(&config.node_name)),
         services: informers.informer::<Service>(),
+        endpoints: endpoints::Endpoints::new(&informers, config.endpoint_drain),
         node: Arc::new(Node { addresses, runtime: runtime.0.clone() }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,
@@ -132,9 +137,10 @@ pub async fn run(
         cgroups,
         machine,
         started: jiff::Timestamp::now(),
+        writers,
         allocatable,
     });
-    serve(agent, thresholds, conditions, shutdown).await
+    serve(agent, thresholds, conditions, started, shutdown).await
 }
 
 /// Joins the parts and waits for the end.
@@ -142,6 +148,7 @@ async fn serve(
     agent: Arc<Agent>,
     thresholds: Vec<Threshold>,
     conditions: watch::Sender<Vec<Condition>>,
+    started: mpsc::UnboundedReceiver<rotation::Writer>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let pods = pods::informer(&agent);
@@ -155,6 +162,7 @@ async fn serve(
         parts.spawn(server.run(listener, tls, shutdown.clone()));
     }
     parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
+    parts.spawn(rotation::run(agent.clone(), started, shutdown.clone()));
     let (orders, ordered) = mpsc::unbounded_channel();
     let outlets = pressure::Outlets { orders, conditions };
     parts.spawn(pressure::run(agent.clone(), pods.clone(), thresholds, outlets, shutdown.clone()));

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use plimsoll_podlife::rotation::{COMPRESSED, UNFINISHED};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
+
+use crate::rotation::rotated;
 
 /// Which part of a log is wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,10 +108,29 @@ impl Reader {
         let old = self.file.metadata().await?;
         if now.ino() != old.ino() {
             self.read().await?;
+            for between in successors(&self.path, &old)? {
+                self.file = open(&between, 0).await?;
+                self.read().await?;
+            }
             self.file = open(&self.path, 0).await?;
         }
         Ok(())
     }
+}
+
+/// The files that a log was after it was `old` and before it is what it is: it may be rotated more than once
+/// between two looks.
+fn successors(path: &Path, old: &std::fs::Metadata) -> io::Result<Vec<PathBuf>> {
+    use std::os::unix::fs::MetadataExt;
+    let mut names = rotated(path)?;
+    names.retain(|name| !name.ends_with(COMPRESSED) && !name.ends_with(UNFINISHED));
+    names.sort_unstable();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let later = |path: &PathBuf| {
+        path.metadata()
+            .is_ok_and(|meta| meta.ino() != old.ino() && meta.modified().ok() > old.modified().ok())
+    };
+    Ok(names.into_iter().map(|name| folder.join(name)).filter(later).collect())
 }
 
 /// Turns log lines into what users see.
@@ -346,6 +368,29 @@ mod tests {
         }
         task.await.unwrap().unwrap();
         assert_eq!(seen, 10_000 * "one\n".len());
+    }
+
+    #[test]
+    fn what_a_log_was_between_two_looks() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("0.log");
+        let write = |name: &str, age: u64| {
+            let path = temp.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            path.metadata().unwrap()
+        };
+        write("0.log", 0);
+        write("0.log.20260101-000001.gz", 5);
+        write("0.log.20260101-000002", 40);
+        let old = write("0.log.20260101-000003", 30);
+        write("0.log.20260101-000004", 20);
+        write("0.log.20260101-000004.001", 10);
+        write("0.log.20260101-000004.001.tmp", 1);
+        let names: Vec<_> = successors(&path, &old).unwrap();
+        let expected = ["0.log.20260101-000004", "0.log.20260101-000004.001"];
+        assert_eq!(names, expected.map(|name| temp.path().join(name)));
     }
 
     #[test]

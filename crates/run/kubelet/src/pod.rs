@@ -16,6 +16,7 @@ use plimsoll_podlife::{Effect, Input, Life, Verdict, status_patch};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::effect::{Scene, is_own, place};
@@ -73,6 +74,7 @@ struct Task {
     changes: (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiver<()>),
     watches: Arc<Watches>,
     tokens: Arc<Mutex<Tokens>>,
+    mounting: Arc<Mutex<()>>,
     /// When tokens are to be renewed.
     renewal: Option<Timestamp>,
     refreshing: bool,
@@ -90,7 +92,8 @@ struct Writer {
     known: Value,
     version: u64,
     busy: bool,
-    retry: Option<Timestamp>,
+    /// By a clock that nobody sets.
+    retry: Option<Instant>,
     backoff: Backoff,
     finish: bool,
     deleted: bool,
@@ -120,6 +123,7 @@ pub(crate) async fn live(
         results: mpsc::unbounded_channel(),
         changes,
         tokens: Arc::default(),
+        mounting: Arc::default(),
         renewal: None,
         refreshing: false,
         stale: false,
@@ -168,7 +172,7 @@ impl Task {
                 self.forget_probes();
                 return;
             }
-            let wake = [self.life.wake(), self.writer.retry, self.renewal].into_iter().flatten().min();
+            let wake = [self.life.wake(), self.renewal].into_iter().flatten().min();
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(message) => self.hear(message).await,
@@ -178,7 +182,7 @@ impl Task {
                 Some(done) = self.work.join_next() => self.done(done.expect("work is not aborted and does not panic")),
                 Some(input) = self.results.1.recv() => self.take(input),
                 Some(()) = self.changes.1.recv() => self.references_changed(),
-                () = until(wake), if wake.is_some() => self.take(Input::Tick),
+                () = until(wake, self.writer.retry) => self.take(Input::Tick),
             }
             self.drain().await;
         }
@@ -289,6 +293,7 @@ impl Task {
             pod_ips: self.pod_ips(),
             watches: self.watches.clone(),
             tokens: self.tokens.clone(),
+            mounting: self.mounting.clone(),
         }
     }
 
@@ -342,9 +347,9 @@ impl Task {
                     self.spawn("sync", scene.post_start(spec, id, hook));
                 }
             }
-            Effect::StopContainer { container, id, grace, pre_stop } => {
+            Effect::StopContainer { container, id, grace, pre_stop, signal } => {
                 if let Some(spec) = spec(&container) {
-                    self.spawn("kill", scene.stop_container(spec, id, grace, pre_stop));
+                    self.spawn("kill", scene.stop_container(spec, id, grace, pre_stop, signal));
                 }
             }
             Effect::Event(_) | Effect::Finish => {}
@@ -408,7 +413,10 @@ impl Task {
     /// the next one tells the newest.
     fn publish(&mut self) {
         let now = Timestamp::now();
-        if self.life.gone() || self.writer.busy || self.writer.retry.is_some_and(|retry| retry > now) {
+        if self.life.gone()
+            || self.writer.busy
+            || self.writer.retry.is_some_and(|retry| retry > Instant::now())
+        {
             return;
         }
         self.writer.retry = None;
@@ -486,7 +494,7 @@ impl Task {
             tracing::warn!(pod = self.life.pod().metadata.name, %error, "{what} not sent yet");
         }
         let wait = if gone { Duration::from_secs(10) } else { self.writer.backoff.delay() };
-        self.writer.retry = Timestamp::now().checked_add(wait).ok();
+        self.writer.retry = Some(Instant::now() + wait);
     }
 
     fn references_changed(&mut self) {
@@ -545,8 +553,14 @@ fn probe_of<'a>(pod: &'a Pod, container: &'a str, kind: ProbeKind) -> ProbeOf<'a
     ProbeOf { container, namespace, pod, uid, kind }
 }
 
-async fn until(when: Option<Timestamp>) {
-    let Some(when) = when else { return };
-    let wait = when.duration_since(Timestamp::now());
-    tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
+/// Sleeps until the first of two times; for ever when there is none.
+async fn until(wake: Option<Timestamp>, retry: Option<Instant>) {
+    let wake = wake.map(|wake| {
+        let wait = wake.duration_since(Timestamp::now());
+        Instant::now() + Duration::try_from(wait).unwrap_or_default()
+    });
+    match [wake, retry].into_iter().flatten().min() {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
 }

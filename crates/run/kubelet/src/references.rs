@@ -69,6 +69,7 @@ impl Watches {
         Ok(References {
             config_maps: read(&self.config_maps, namespace).await?,
             secrets: read(&self.secrets, namespace).await?,
+            files: BTreeMap::new(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use plimsoll_cri::v1;
-use plimsoll_podlife::names::{hostname, resolver};
+use plimsoll_podlife::names::{Resolver, hostname, resolver, within_limits};
 use plimsoll_podlife::security::Seccomp;
 use plimsoll_podlife::spec::{host_network, specs};
 
@@ -26,7 +26,7 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
         tracing::debug!(pod = name, class, "the runtime class runs by the default handler");
     }
     let (short, _) = hostname(pod, &agent.config.cluster_domain)?;
-    let resolver = resolver(pod, &agent.cluster_dns(), &agent.config.cluster_domain, &agent.resolver());
+    let (resolver, _) = resolver_of(agent, pod);
     let mut labels: HashMap<_, _> = meta.labels.clone().unwrap_or_default().into_iter().collect();
     labels.extend([
         (plimsoll_cri::POD_NAME.to_owned(), name.clone()),
@@ -49,6 +49,12 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
         annotations: meta.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(linux(agent, pod, &uid)),
     })
+}
+
+/// A pod's resolver, and what users are told of it when it is not all that they asked for.
+pub(crate) fn resolver_of(agent: &Agent, pod: &Pod) -> (Resolver, Vec<String>) {
+    let domain = &agent.config.cluster_domain;
+    within_limits(resolver(pod, &agent.cluster_dns(), domain, &agent.resolver()))
 }
 
 /// The folder of a pod's logs.

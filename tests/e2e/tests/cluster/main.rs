@@ -80,7 +80,7 @@ const CASES: &[Case<Shared>] = table! {
         what_cannot_be_scheduled_says_why;
     volumes: mounted_config_is_updated, containers_share_an_empty_dir, a_host_path_is_the_hosts,
         the_pod_can_be_read_as_files, parts_of_volumes_are_mounted, a_missing_config_map_holds_the_pod;
-    network: probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
+    network: a_rollout_loses_no_request, probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
     access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads,
         approved_requests_get_certificates, secrets_get_tokens_of_accounts;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,40 @@ fn endpoints(space: &Namespace<'_>, service: &str) -> Vec<String> {
     let all = slices.iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
     let ready = all.filter(|endpoint| endpoint["conditions"]["ready"] == true);
     ready.filter_map(|endpoint| Some(endpoint["addresses"][0].as_str()?.to_owned())).collect()
+}
+
+/// The demo server exits on SIGTERM at once: whoever is sent to it later is refused.
+pub(crate) fn a_rollout_loses_no_request(shared: &Shared) {
+    let space = shared.cluster().namespace("lossless");
+    space.apply(&(web(2, "") + SERVICE));
+    space.rollout("web");
+    let service = address(&space, "web");
+    space.wait("the service answers", || get(service, "/", REQUEST).ok());
+    let stop = AtomicBool::new(false);
+    let ask = || {
+        let (mut answered, mut lost) = (0, Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            match get(service, "/", REQUEST) {
+                Ok(answer) if answer.status == 200 => answered += 1,
+                other => lost.push(format!("{other:?}")),
+            }
+        }
+        (answered, lost)
+    };
+    let results = thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for _ in 0..2 {
+            space.kubectl(&["rollout", "restart", "deployment/web"]).ok();
+            space.rollout("web");
+        }
+        space.wait("the old pods are gone", || (space.list("pods").len() == 2).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    let answered: u32 = results.iter().map(|(answered, _)| answered).sum();
+    let lost: Vec<_> = results.into_iter().flat_map(|(_, lost)| lost).collect();
+    assert!(lost.is_empty(), "{} of {answered} are lost: {:?}", lost.len(), lost.first());
+    assert!(answered > 200, "there was no load: {answered}");
 }
 
 pub(crate) fn probes_gate_endpoints(shared: &Shared) {

@@ -99,12 +99,15 @@ impl FakeApi {
         let body = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let path = parts.uri.path().trim_start_matches("/apis/coordination.k8s.io/v1/").to_owned();
-        let path = path.trim_start_matches("/api/v1/");
+        let path = path.trim_start_matches("/apis/discovery.k8s.io/v1/").trim_start_matches("/api/v1/");
         let words: Vec<&str> = match path.split('/').collect::<Vec<_>>().as_slice() {
             ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),
             words => words.to_vec(),
         };
         let query = parts.uri.query().unwrap_or_default();
+        if words.last() == Some(&"hangs") {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state.lock().unwrap();
         match (parts.method, words.as_slice()) {
             (Method::GET, [plural]) if query.contains("watch=") => state.watch(plural, query),

@@ -1,6 +1,6 @@
 //! A container engine without containers: it remembers what it was told, and tells when it is asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,6 +50,14 @@ impl FakeEngine {
         self.state.lock().unwrap().sandbox.clone().unwrap().0
     }
 
+    /// What a container says.
+    pub(super) fn say(&self, id: &str, text: &str) {
+        use std::io::Write;
+        let path = self.state.lock().unwrap().log(id);
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
     /// A container ends by itself, once somebody listens.
     pub(super) async fn exit(&self, id: &str, code: i32) {
         while self.state.lock().unwrap().listeners.iter().all(|it| it.is_closed()) {
@@ -67,6 +75,11 @@ impl State {
         let (_, status) = found.unwrap();
         status.state = v1::ContainerState::ContainerExited as i32;
         (status.finished_at, status.exit_code) = (now(), code);
+    }
+
+    fn log(&self, id: &str) -> PathBuf {
+        let (config, _) = self.containers.iter().find(|(_, status)| status.id == id).unwrap();
+        Path::new(&self.sandbox.as_ref().unwrap().0.log_directory).join(&config.log_path)
     }
 
     fn sandbox_status(&self) -> Option<v1::PodSandboxStatus> {
@@ -265,6 +278,18 @@ impl RuntimeService for FakeEngine {
         ok(v1::ContainerStatusResponse { status: Some(status), ..Default::default() })
     }
 
+    async fn reopen_container_log(
+        &self,
+        request: Request<v1::ReopenContainerLogRequest>,
+    ) -> Answer<v1::ReopenContainerLogResponse> {
+        let id = request.into_inner().container_id;
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("reopen {id}"));
+        let path = state.log(&id);
+        std::fs::File::create_new(path).map_err(|error| Status::internal(error.to_string()))?;
+        ok(v1::ReopenContainerLogResponse {})
+    }
+
     async fn get_container_events(
         &self,
         _: Request<v1::GetEventsRequest>,
@@ -277,7 +302,6 @@ impl RuntimeService for FakeEngine {
     unused! {
         remove_container: RemoveContainerRequest -> RemoveContainerResponse,
         update_container_resources: UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse,
-        reopen_container_log: ReopenContainerLogRequest -> ReopenContainerLogResponse,
         exec_sync: ExecSyncRequest -> ExecSyncResponse,
         exec: ExecRequest -> ExecResponse,
         attach: AttachRequest -> AttachResponse,

@@ -105,6 +105,36 @@ fn phase(pod: &Value) -> &str {
     pod["status"]["phase"].as_str().unwrap_or_default()
 }
 
+/// A slice that sends to the pod, unless it says otherwise.
+fn slice(conditions: Value) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "namespace": "ns", "uid": "e-1"},
+        "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "uid": "u-1"}, "conditions": conditions}],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_signal_waits_until_nobody_sends_to_the_pod() {
+    let Some(rig) = Rig::new("drain").await else { return };
+    rig.api.put("endpointslices", slice(json!({"ready": true})));
+    let mut pod = pod(web());
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(60);
+    pod["spec"]["volumes"] = json!(null);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!(null);
+    rig.api.put("pods", pod);
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    rig.api.mark_deleted("web", 60);
+    rig.api.wait("the end is told", |api| api.reasons().contains(&"Killing".to_owned())).await;
+    // Long enough for a signal that does not wait.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!rig.engine.calls().iter().any(|call| call.starts_with("stop c-")), "{:?}", rig.engine.calls());
+    rig.api.put("endpointslices", slice(json!({"ready": false, "serving": true, "terminating": true})));
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    assert!(rig.engine.calls().iter().any(|call| call.starts_with("stop c-")));
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_is_created_runs_is_adopted_and_deleted() {
     let Some(mut rig) = Rig::new("life").await else { return };
@@ -174,6 +204,64 @@ async fn a_pod_is_created_runs_is_adopted_and_deleted() {
     for reason in ["Pulled", "Created", "Started", "Killing", "Starting", "NodeReady"] {
         assert!(reasons.iter().any(|known| known == reason), "{reason} in {reasons:?}");
     }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_rotated_compressed_and_removed() {
+    let configure = |config: &mut crate::Config| {
+        (config.container_log_max_size, config.container_log_max_files) = (1000, 3);
+    };
+    let Some(rig) = Rig::with("rotation", configure).await else { return };
+    let mut spec = web();
+    spec["volumes"] = json!(null);
+    spec["containers"][0]["volumeMounts"] = json!(null);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let folder = rig.temp.path().join("kubelet/logs/ns_web_u-1/c");
+    let files = || {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    };
+    let reopened = || rig.engine.calls().iter().filter(|call| *call == "reopen c-0").count();
+    for round in 1..=4 {
+        rig.engine.say("c-0", &format!("{round}\n").repeat(600));
+        rig.api.wait("the log is rotated", |_| reopened() == round).await;
+    }
+    let compressed = |names: &[String]| names.iter().filter(|name| name.ends_with(".gz")).count();
+    rig.api
+        .wait("the older one is compressed", |_| {
+            let names = files();
+            names.len() == 3 && compressed(&names) == 1
+        })
+        .await;
+    let names = files();
+    assert_eq!(names[0], "0.log");
+    let plain = names[1..].iter().find(|name| !name.ends_with(".gz")).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join(plain)).unwrap(), "4\n".repeat(600));
+    // A log that was silent for long is noticed when it speaks again.
+    rig.engine.say("c-0", &"5\n".repeat(600));
+    rig.api.wait("the log is rotated", |_| reopened() == 5).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_hangs_is_told_and_holds_nothing_else_up() {
+    let rig = Rig::with("hangs", |config| config.volume_mount_timeout = Duration::from_millis(300)).await;
+    let Some(rig) = rig else { return };
+    let mut spec = web();
+    spec["volumes"] = json!([{"name": "config", "persistentVolumeClaim": {"claimName": "hangs"}},
+        {"name": "scratch", "emptyDir": {}}]);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("it is told", |api| api.reasons().contains(&"FailedMount".to_owned())).await;
+    let calls = rig.engine.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("create")), "{calls:?}");
+    // The pod can be ended all the same.
+    rig.api.mark_deleted("web", 1);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
     rig.end().await;
 }
 
