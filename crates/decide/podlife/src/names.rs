@@ -100,13 +100,7 @@ pub fn hosts(pod: &Pod, ips: &[String], domain: &str, node: &str) -> String {
 pub fn resolver(pod: &Pod, servers: &[String], domain: &str, node: &Resolver) -> Resolver {
     let spec = pod_spec(pod);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let cluster = match spec.dns_policy.as_deref() {
-        Some("None") => None,
-        Some("Default") => Some(false),
-        Some("ClusterFirstWithHostNet") => Some(true),
-        _ => Some(!host_network(pod)),
-    };
-    let mut resolver = match cluster {
+    let mut resolver = match asks_cluster(pod) {
         None => Resolver::default(),
         Some(true) if !servers.is_empty() => {
             let own = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
@@ -134,6 +128,33 @@ pub fn resolver(pod: &Pod, servers: &[String], domain: &str, node: &Resolver) ->
         searches: unique(resolver.searches),
         options: resolver.options,
     }
+}
+
+/// Whether a pod asks the cluster's name servers, or the node's; none when it names its own only.
+fn asks_cluster(pod: &Pod) -> Option<bool> {
+    match pod_spec(pod).dns_policy.as_deref() {
+        Some("None") => None,
+        Some("Default") => Some(false),
+        Some("ClusterFirstWithHostNet") => Some(true),
+        _ => Some(!host_network(pod)),
+    }
+}
+
+/// The message of an event when a pod wants the cluster's name servers and there are none.
+#[must_use]
+pub fn lacks_servers(pod: &Pod, servers: &[String]) -> Option<String> {
+    if asks_cluster(pod) != Some(true) || !servers.is_empty() {
+        return None;
+    }
+    let meta = &pod.metadata;
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    Some(format!(
+        "pod: \"{}_{}({})\". kubelet does not have ClusterDNS IP configured and cannot create Pod using \
+         \"ClusterFirst\" policy. Falling back to \"Default\" policy.",
+        part(&meta.name),
+        part(&meta.namespace),
+        part(&meta.uid)
+    ))
 }
 
 /// What a C library takes of a resolver, and the message of an event for each thing that it does not
@@ -257,6 +278,28 @@ mod tests {
             let it = resolver(&pod(spec.clone()), &["10.96.0.10".into()], "c.l", &node);
             let text = [it.servers.join(" "), it.searches.join(" "), it.options.join(" ")].join(" | ");
             assert_eq!(text, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn who_lacks_the_clusters_servers() {
+        let message = "pod: \"p_ns(u)\". kubelet does not have ClusterDNS IP configured and cannot create Pod \
+                       using \"ClusterFirst\" policy. Falling back to \"Default\" policy.";
+        let there = ["10.96.0.10".to_owned()];
+        for (policy, host, servers, lacks) in [
+            ("ClusterFirst", false, &[][..], true),
+            ("ClusterFirst", true, &[][..], false),
+            ("ClusterFirstWithHostNet", true, &[][..], true),
+            ("Default", false, &[][..], false),
+            ("None", false, &[][..], false),
+            ("ClusterFirst", false, &there[..], false),
+        ] {
+            let pod = serde_json::from_value(json!({
+                "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+                "spec": {"containers": [], "dnsPolicy": policy, "hostNetwork": host},
+            }));
+            let told = lacks_servers(&pod.unwrap(), servers);
+            assert_eq!(told.as_deref(), lacks.then_some(message), "{policy} {host}");
         }
     }
 

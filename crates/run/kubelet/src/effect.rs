@@ -90,9 +90,7 @@ impl Scene {
         self.agent.cgroups.make(&spec, &self.uid()).map_err(|error| error.to_string())?;
         self.agent.metrics.cgroup("create", begun);
         let config = sandbox::config(&self.agent, &self.pod, attempt)?;
-        for message in sandbox::resolver_of(&self.agent, &self.pod).1 {
-            self.tell(&Event::warning("DNSConfigForming", message, None));
-        }
+        sandbox::resolver_of(&self.agent, &self.pod).1.iter().for_each(|event| self.tell(event));
         let engine = &self.agent.engine;
         let id = engine.run_sandbox(config).await.map_err(|status| text(&status))?;
         let made = engine.sandbox(&id).await.map_err(|status| text(&status))?;

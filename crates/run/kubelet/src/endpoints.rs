@@ -33,10 +33,11 @@ impl Endpoints {
     pub(crate) async fn dropped(&self, uid: &str, grace: i64) {
         let Some(slices) = &self.slices else { return };
         let receives = || !slices.indexed(RECEIVERS, uid).is_empty();
-        if !receives() {
+        let patience = patience(grace, self.most);
+        if patience.is_zero() || !receives() {
             return;
         }
-        let end = Instant::now() + patience(grace, self.most);
+        let end = Instant::now() + patience;
         let mut changes = slices.subscribe();
         while receives() {
             match tokio::time::timeout_at(end, changes.recv()).await {

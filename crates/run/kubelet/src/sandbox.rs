@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use plimsoll_cri::v1;
-use plimsoll_podlife::names::{Resolver, hostname, resolver, within_limits};
+use plimsoll_podlife::Event;
+use plimsoll_podlife::names::{Resolver, hostname, lacks_servers, resolver, within_limits};
 use plimsoll_podlife::security::Seccomp;
 use plimsoll_podlife::spec::{host_network, specs};
 
@@ -52,9 +53,12 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
 }
 
 /// A pod's resolver, and what users are told of it when it is not all that they asked for.
-pub(crate) fn resolver_of(agent: &Agent, pod: &Pod) -> (Resolver, Vec<String>) {
-    let domain = &agent.config.cluster_domain;
-    within_limits(resolver(pod, &agent.cluster_dns(), domain, &agent.resolver()))
+pub(crate) fn resolver_of(agent: &Agent, pod: &Pod) -> (Resolver, Vec<Event>) {
+    let (servers, domain) = (agent.cluster_dns(), &agent.config.cluster_domain);
+    let (resolver, told) = within_limits(resolver(pod, &servers, domain, &agent.resolver()));
+    let lacks = lacks_servers(pod, &servers).map(|text| Event::warning("MissingClusterDNS", text, None));
+    let told = told.into_iter().map(|text| Event::warning("DNSConfigForming", text, None));
+    (resolver, lacks.into_iter().chain(told).collect())
 }
 
 /// The folder of a pod's logs.

@@ -26,6 +26,7 @@ struct Watcher {
 #[derive(Default)]
 struct State {
     version: u64,
+    down: bool,
     objects: BTreeMap<(String, String), Value>,
     watchers: Vec<Watcher>,
 }
@@ -78,6 +79,13 @@ impl FakeApi {
         events.map(|(_, event)| event["reason"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The server goes, with every watch, or comes back.
+    pub(super) fn set_down(&self, down: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.down = down;
+        state.watchers.clear();
+    }
+
     pub(super) fn put(&self, plural: &str, object: Value) {
         self.state.lock().unwrap().put(plural, object);
     }
@@ -109,6 +117,10 @@ impl FakeApi {
             std::future::pending::<()>().await;
         }
         let mut state = self.state.lock().unwrap();
+        if state.down {
+            let status = json!({"kind": "Status", "status": "Failure", "reason": "ServiceUnavailable", "code": 503, "message": "down"});
+            return answer(503, &status);
+        }
         match (parts.method, words.as_slice()) {
             (Method::GET, [plural]) if query.contains("watch=") => state.watch(plural, query),
             (Method::GET, [plural]) => state.list(plural, query),

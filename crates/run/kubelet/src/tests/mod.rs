@@ -249,6 +249,31 @@ async fn logs_are_rotated_compressed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_live_on_while_the_api_is_away() {
+    let Some(rig) = Rig::new("away").await else { return };
+    let mut spec = web();
+    spec["volumes"] = json!([{"name": "config", "emptyDir": {}}, {"name": "scratch", "emptyDir": {}}]);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    rig.api.set_down(true);
+    rig.engine.exit("c-0", 3).await;
+    rig.api.wait("it runs again", |_| rig.engine.calls().last().is_some_and(|it| it == "start c-1")).await;
+    assert_eq!(rig.api.pod().unwrap()["status"]["containerStatuses"][0]["restartCount"], 0);
+    rig.api.set_down(false);
+    rig.api
+        .wait("it is told afterwards", |api| {
+            let status = api.pod().unwrap()["status"].clone();
+            let container = &status["containerStatuses"][0];
+            container["restartCount"] == 1 && container["lastState"]["terminated"]["exitCode"] == 3
+        })
+        .await;
+    // What changed meanwhile is seen, too.
+    rig.api.mark_deleted("web", 1);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_volume_that_hangs_is_told_and_holds_nothing_else_up() {
     let rig = Rig::with("hangs", |config| config.volume_mount_timeout = Duration::from_millis(300)).await;
     let Some(rig) = rig else { return };
