@@ -249,6 +249,34 @@ async fn logs_are_rotated_compressed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_lines_stays_bounded() {
+    let Some(rig) = Rig::with("flood", |config| config.container_log_max_size = 1_000_000).await else {
+        return;
+    };
+    let mut spec = web();
+    spec["volumes"] = json!(null);
+    spec["containers"][0]["volumeMounts"] = json!(null);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let folder = rig.temp.path().join("kubelet/logs/ns_web_u-1/c");
+    let size = || -> u64 {
+        let entries = std::fs::read_dir(&folder).unwrap().flatten();
+        // A file may go between the look at its name and the one at it.
+        entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+    };
+    let line = "x".repeat(99) + "\n";
+    let mut most = 0;
+    for _ in 0..400 {
+        rig.engine.say("c-0", &line.repeat(1000));
+        most = most.max(size());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // 40 MB were written, up to 10 MB a second.
+    assert!(most < 20_000_000, "{most}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pods_live_on_while_the_api_is_away() {
     let Some(rig) = Rig::new("away").await else { return };
     let mut spec = web();
