@@ -103,6 +103,12 @@ impl Watch {
         }
     }
 
+    /// How many past changes there are to deliver, as far as they are known.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.backlog.events.len()
+    }
+
     /// How many watches of the same directory there are, this one included: as many get most events.
     #[must_use]
     pub fn company(&self) -> usize {

@@ -19,6 +19,21 @@ pub struct Features {
     pub cbor: Gate,
 }
 
+impl Features {
+    /// What is told of each feature: its name, its stage in v1.37 and whether it is there. Those that cannot be
+    /// chosen here are there.
+    pub(crate) fn stages(self) -> [(&'static str, &'static str, Gate); 6] {
+        [
+            ("APIResponseCompression", "BETA", Gate::On),
+            ("CBORServingAndStorage", "ALPHA", self.cbor),
+            ("MutatingAdmissionPolicy", "", Gate::On),
+            ("RemoteRequestHeaderUID", "BETA", Gate::On),
+            ("StorageVersionHash", "BETA", Gate::On),
+            ("WatchList", "BETA", Gate::On),
+        ]
+    }
+}
+
 /// Why gates cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeatureError {

@@ -134,6 +134,7 @@ impl Stream {
         let alarm = Box::pin(tokio::time::sleep_until(next_alarm(now, end, options.bookmarks)));
         let (present, bookmarks) = (present.into_iter(), options.bookmarks);
         let sent = presenter.api().metrics.events(kind);
+        sent.begun(present.len() + watch.as_ref().map_or(0, Watch::backlog));
         let last = now;
         let definition = Present::of(&presenter.api().customs, kind);
         Ok(Self {

@@ -1,10 +1,13 @@
 //! What a validating policy thinks of a request.
 
+use std::time::Duration;
+
 use plimsoll_cel::{Type, Value};
 
 use super::activation::{Activation, Failed, Input};
 use super::conditions::Match;
 use super::definition::{AuditAnnotation, Policy, Validation};
+use super::expression::Expression;
 use crate::webhook::FailurePolicy;
 
 /// Longest message that an expression may make, in bytes (apiserver: pkg/apis/cel/config.go).
@@ -17,63 +20,92 @@ const LONGEST_ANNOTATION: usize = 10 * 1024;
 pub struct Judgement {
     /// What does not hold.
     pub decisions: Vec<Decision>,
+    /// What failed and is overlooked, since the policy wants that.
+    pub overlooked: Vec<Decision>,
     /// For the audit log: keys (without the policy's name) and values.
     pub annotations: Vec<(String, String)>,
     /// Annotations that could not be made; each is a refusal.
-    pub annotation_errors: Vec<String>,
+    pub annotation_errors: Vec<Decision>,
 }
 
 /// A validation that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Its place in the list of validations.
+    /// Its place in the list of validations, or of annotations.
     pub index: usize,
     /// For the client.
     pub message: String,
     /// Reason of the status; empty for an evaluation that failed.
     pub reason: String,
+    /// How long its expression took.
+    pub took: Duration,
 }
 
-/// Evaluates a policy for a request.
-pub fn judge(policy: &Policy, input: Input<'_>) -> Judgement {
-    let mut activation = match Activation::new(input, &policy.variables) {
+/// Evaluates a policy for a request. `clock` tells the time since some moment, to time each expression.
+pub fn judge(policy: &Policy, input: Input<'_>, clock: &dyn Fn() -> Duration) -> Judgement {
+    let activation = match Activation::new(input, &policy.variables) {
         Ok(activation) => activation,
         Err(error) => return whole(policy, error),
     };
-    match policy.conditions.evaluate(&mut activation, policy.failure_policy) {
+    let mut timed = Timed { activation, clock };
+    let activation = &mut timed.activation;
+    match policy.conditions.evaluate(activation, policy.failure_policy) {
         Match::Yes => {}
         Match::No => return Judgement::default(),
         Match::Failed(error) => return whole(policy, error),
     }
-    match validations(policy, &mut activation) {
-        Ok(decisions) => annotated(policy, &mut activation, decisions),
+    match validations(policy, &mut timed) {
+        Ok(judgement) => annotated(policy, &mut timed, judgement),
         Err(error) => whole(policy, error),
+    }
+}
+
+/// Variables, and a clock for the expressions that use them.
+struct Timed<'a> {
+    activation: Activation<'a>,
+    clock: &'a dyn Fn() -> Duration,
+}
+
+impl<'a> Timed<'a> {
+    fn evaluate(&mut self, expression: &Expression) -> (Result<Value<'a>, Failed>, Duration) {
+        let since = (self.clock)();
+        let outcome = self.activation.evaluate(expression);
+        (outcome, (self.clock)().saturating_sub(since))
     }
 }
 
 /// The policy as a whole failed.
 fn whole(policy: &Policy, message: String) -> Judgement {
-    let decisions = match policy.failure_policy {
-        FailurePolicy::Fail => vec![Decision { index: 0, message, reason: String::new() }],
-        FailurePolicy::Ignore => Vec::new(),
-    };
-    Judgement { decisions, ..Judgement::default() }
+    let mut judgement = Judgement::default();
+    judgement.failed(policy, Decision { message, ..Decision::default() });
+    judgement
 }
 
-fn validations(policy: &Policy, activation: &mut Activation<'_>) -> Result<Vec<Decision>, String> {
-    activation.set_budget(plimsoll_cel::RUNTIME_BUDGET);
-    let mut outcomes = Vec::with_capacity(policy.validations.len());
-    for validation in &policy.validations {
-        match activation.evaluate(&validation.expression) {
-            Ok(value) => outcomes.push(Ok(value.as_bool() == Some(true))),
-            Err(Failed::One(error)) => outcomes.push(Err(error)),
-            Err(Failed::All(error)) => return Err(error),
+impl Judgement {
+    /// An evaluation failed.
+    fn failed(&mut self, policy: &Policy, decision: Decision) {
+        match policy.failure_policy {
+            FailurePolicy::Fail => self.decisions.push(decision),
+            FailurePolicy::Ignore => self.overlooked.push(decision),
         }
     }
-    let mut decisions = Vec::new();
+}
+
+fn validations(policy: &Policy, timed: &mut Timed<'_>) -> Result<Judgement, String> {
+    timed.activation.set_budget(plimsoll_cel::RUNTIME_BUDGET);
+    let mut outcomes = Vec::with_capacity(policy.validations.len());
+    for validation in &policy.validations {
+        match timed.evaluate(&validation.expression) {
+            (Ok(value), took) => outcomes.push((Ok(value.as_bool() == Some(true)), took)),
+            (Err(Failed::One(error)), took) => outcomes.push((Err(error), took)),
+            (Err(Failed::All(error)), _) => return Err(error),
+        }
+    }
+    let activation = &mut timed.activation;
+    let mut judgement = Judgement::default();
     let mut spent = None;
-    for (index, (validation, outcome)) in policy.validations.iter().zip(outcomes).enumerate() {
-        let failed = |message: String| Decision { index, message, reason: String::new() };
+    for (index, (validation, (outcome, took))) in policy.validations.iter().zip(outcomes).enumerate() {
+        let failed = |message: String| Decision { index, message, reason: String::new(), took };
         // Upstream evaluates all message expressions, so one that costs too much fails the others.
         let message = match spent {
             None => own_message(validation, activation),
@@ -87,19 +119,18 @@ fn validations(policy: &Policy, activation: &mut Activation<'_>) -> Result<Vec<D
             (Ok(_), Some(error)) => failed(format!("failed messageExpression: {error}")),
             (Ok(true), None) => continue,
             (Ok(false), None) => {
-                decisions.push(Decision {
+                judgement.decisions.push(Decision {
                     index,
                     message: message.unwrap_or_else(|| plain_message(validation)),
                     reason: reason(validation).to_owned(),
+                    took,
                 });
                 continue;
             }
         };
-        if policy.failure_policy == FailurePolicy::Fail {
-            decisions.push(decision);
-        }
+        judgement.failed(policy, decision);
     }
-    Ok(decisions)
+    Ok(judgement)
 }
 
 fn reason(validation: &Validation) -> &str {
@@ -120,16 +151,16 @@ fn plain_message(validation: &Validation) -> String {
     }
 }
 
-fn annotated(policy: &Policy, activation: &mut Activation<'_>, decisions: Vec<Decision>) -> Judgement {
-    activation.set_budget(plimsoll_cel::RUNTIME_BUDGET);
-    let mut judgement = Judgement { decisions, ..Judgement::default() };
-    for annotation in &policy.audit_annotations {
-        match annotation_value(annotation, activation) {
+fn annotated(policy: &Policy, timed: &mut Timed<'_>, mut judgement: Judgement) -> Judgement {
+    timed.activation.set_budget(plimsoll_cel::RUNTIME_BUDGET);
+    for (index, annotation) in policy.audit_annotations.iter().enumerate() {
+        let (outcome, took) = timed.evaluate(&annotation.value);
+        match outcome.and_then(|value| annotation_value(annotation, &value)) {
             Ok(Some(value)) => judgement.annotations.push((annotation.key.clone(), value)),
             Ok(None) => {}
             Err(Failed::All(error)) => return whole(policy, error),
-            Err(Failed::One(error)) if policy.failure_policy == FailurePolicy::Fail => {
-                judgement.annotation_errors.push(error);
+            Err(Failed::One(message)) if policy.failure_policy == FailurePolicy::Fail => {
+                judgement.annotation_errors.push(Decision { index, message, took, ..Decision::default() });
             }
             Err(Failed::One(_)) => {}
         }
@@ -137,17 +168,11 @@ fn annotated(policy: &Policy, activation: &mut Activation<'_>, decisions: Vec<De
     judgement
 }
 
-fn annotation_value(
-    annotation: &AuditAnnotation,
-    activation: &mut Activation<'_>,
-) -> Result<Option<String>, Failed> {
-    match activation.evaluate(&annotation.value)? {
-        Value::Null => Ok(None),
-        value => match (value.as_str().map(str::trim), value.ty()) {
-            (Some(""), _) => Ok(None),
-            (Some(text), _) => Ok(Some(cut(text).to_owned())),
-            (None, ty) => Err(wrong_type(annotation, &ty)),
-        },
+fn annotation_value(annotation: &AuditAnnotation, value: &Value<'_>) -> Result<Option<String>, Failed> {
+    match (value, value.as_str().map(str::trim)) {
+        (Value::Null, _) | (_, Some("")) => Ok(None),
+        (_, Some(text)) => Ok(Some(cut(text).to_owned())),
+        (value, None) => Err(wrong_type(annotation, &value.ty())),
     }
 }
 

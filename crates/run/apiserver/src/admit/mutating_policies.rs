@@ -1,5 +1,7 @@
 //! MutatingAdmissionPolicies: expressions that change objects.
 
+use std::time::Instant;
+
 use plimsoll_admission::policy::{
     Binding, Denial, Match, Mutator, Policy, forbidden_by_mutating, matches, mutate as mutated,
 };
@@ -95,7 +97,7 @@ async fn ask(
         for param in &params {
             let id = key(policy, binding, param);
             let skip = round == Round::Second && !rounds.wants(&id);
-            match one(subject, policy, &seen, object, old, param, skip).await? {
+            match one(subject, (policy, binding), &seen, object, old, param, skip).await? {
                 Found::Nothing => continue,
                 Found::Refused(error) => deny(Some(binding), error, "Invalid"),
                 Found::Seen { changed, errors } => {
@@ -127,7 +129,7 @@ enum Found {
 
 async fn one(
     subject: &Subject<'_>,
-    policy: &Policy,
+    (policy, binding): (&Policy, &Binding),
     seen: &Seen,
     object: &Value,
     old: Option<&Value>,
@@ -154,7 +156,11 @@ async fn one(
         let run = |authorizer: &dyn Authorizer| {
             mutated(policy, mutation, scene.input(Some(&now), before.as_deref(), param, authorizer), &kind)
         };
-        match answered(subject, run).await {
+        let since = Instant::now();
+        let outcome = answered(subject, run).await;
+        let (names, error) = ((policy.name.as_str(), binding.name.as_str()), outcome.as_ref().err());
+        subject.api.metrics.policies.mutated(names, error.map(String::as_str), since.elapsed());
+        match outcome {
             Ok(changed) => now = changed,
             Err(error) => errors.push(error),
         }

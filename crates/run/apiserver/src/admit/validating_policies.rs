@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicies: expressions that say yes or no.
 
+use std::time::Instant;
+
 use plimsoll_admission::policy::{
     Action, Binding, Decision, Denial, Judgement, Policy, forbidden_by_validating, judge,
 };
@@ -14,6 +16,7 @@ use super::policies::Active;
 use super::seen::Seen;
 use super::subject::Subject;
 use crate::audit;
+use crate::metrics::Enforcement;
 
 /// Asks each policy that wants the request; the first refusal counts.
 pub(crate) async fn validate(
@@ -97,8 +100,10 @@ async fn ask(
         };
         let scene = Scene::new(subject, &seen, object, old).with_namespace(subject)?;
         for param in &params {
+            let since = Instant::now();
             let run = |authorizer: &dyn plimsoll_cel::Authorizer| {
-                judge(policy, scene.input(shown.as_deref(), before.as_deref(), param, authorizer))
+                let input = scene.input(shown.as_deref(), before.as_deref(), param, authorizer);
+                judge(policy, input, &|| since.elapsed())
             };
             let judgement = answered(subject, run).await;
             take(subject, policy, binding, judgement, outcome);
@@ -121,8 +126,16 @@ fn take(
         message,
         reason,
     };
+    let told = |action, decision: &Decision| {
+        let names = (policy.name.as_str(), binding.name.as_str());
+        subject.api.metrics.policies.validated(names, action, &decision.message, decision.took);
+    };
+    for decision in &judgement.overlooked {
+        told(Enforcement::Allow, decision);
+    }
     for decision in judgement.decisions {
         for action in &binding.actions {
+            told(enforcement(*action), &decision);
             match action {
                 Action::Deny => {
                     outcome.denials.push(denial(decision.message.clone(), decision.reason.clone()));
@@ -136,7 +149,18 @@ fn take(
         }
     }
     outcome.notes.extend(judgement.annotations);
-    outcome.denials.extend(judgement.annotation_errors.into_iter().map(|error| denial(error, String::new())));
+    for error in judgement.annotation_errors {
+        told(Enforcement::Deny, &error);
+        outcome.denials.push(denial(error.message, error.reason));
+    }
+}
+
+fn enforcement(action: Action) -> Enforcement {
+    match action {
+        Action::Deny => Enforcement::Deny,
+        Action::Audit => Enforcement::Audit,
+        Action::Warn => Enforcement::Warn,
+    }
 }
 
 fn note_failure(policy: &Policy, binding: &Binding, decision: &Decision) {

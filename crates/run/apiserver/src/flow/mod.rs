@@ -257,7 +257,7 @@ pub(crate) async fn enter(
         width,
     };
     let key = hash(&matched.schema.name, distinguisher);
-    permit::wait(flow, &matched, (key, distinguisher), (width, stretch), ticket)
+    permit::wait(flow, &matched, (key, distinguisher), (width, stretch), (flow.metrics.queued(verb), ticket))
         .await
         .map_err(|Refused| turned_away())
 }

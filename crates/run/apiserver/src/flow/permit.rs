@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use plimsoll_flow::width::Width;
 use plimsoll_flow::{Arrival, Queues, Refusal, Seat};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use super::Flow;
@@ -164,7 +165,7 @@ pub(super) async fn wait(
     matched: &Arc<Matched>,
     (key, distinguisher): (u64, &str),
     (width, stretch): (Width, Stretch),
-    ticket: impl FnOnce(oneshot::Sender<Seat>) -> Ticket,
+    (queued, ticket): (&Gauge, impl FnOnce(oneshot::Sender<Seat>) -> Ticket),
 ) -> Result<Permit, Refused> {
     let (level, metrics) = (&matched.level, &matched.metrics);
     let (seats, arrived) = (width.seats.max(width.after), Instant::now());
@@ -191,7 +192,7 @@ pub(super) async fn wait(
         Arrival::Wait(id) => id,
     };
     let Some(turn) = turn else { return Err(Refused) };
-    let mut waiting = Waiting::begin(matched, id, turn, seats, flow.start);
+    let mut waiting = Waiting::begin((matched, queued), id, turn, seats, flow.start);
     let ended = match &mut waiting.turn {
         Some(turn) => waiting_for(tokio::time::timeout(flow.patience(), turn)).await,
         None => return Err(Refused),
@@ -210,6 +211,7 @@ pub(super) async fn wait(
 /// A place in a queue, given up when this is dropped.
 struct Waiting<'l> {
     matched: &'l Arc<Matched>,
+    queued: &'l Gauge,
     id: u64,
     turn: Option<oneshot::Receiver<Seat>>,
     seats: i64,
@@ -219,7 +221,7 @@ struct Waiting<'l> {
 
 impl<'l> Waiting<'l> {
     fn begin(
-        matched: &'l Arc<Matched>,
+        (matched, queued): (&'l Arc<Matched>, &'l Gauge),
         id: u64,
         turn: oneshot::Receiver<Seat>,
         seats: u32,
@@ -227,8 +229,9 @@ impl<'l> Waiting<'l> {
     ) -> Self {
         let (metrics, seats) = (&matched.metrics, i64::from(seats));
         metrics.waiting_seats.inc_by(seats);
+        queued.inc();
         metrics.lengths.observe(metrics.waiting.inc() as f64 + 1.0);
-        Self { matched, id, turn: Some(turn), seats, since: Instant::now(), start }
+        Self { matched, queued, id, turn: Some(turn), seats, since: Instant::now(), start }
     }
 
     /// Leaves the queue; there is a seat if the turn came just now.
@@ -254,6 +257,7 @@ impl Drop for Waiting<'_> {
             queues.finish(now, &seat);
             drain(&mut queues, now);
         }
+        self.queued.dec();
         self.matched.metrics.waiting.dec();
         self.matched.metrics.waiting_seats.dec_by(self.seats);
     }

@@ -41,6 +41,11 @@ struct Executed {
     r#type: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Asks {
+    request_kind: &'static str,
+}
+
 type Distribution<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn seconds() -> Histogram {
@@ -61,6 +66,8 @@ pub(crate) struct FlowMetrics {
     lengths: Distribution<Of>,
     watchers: Distribution<Of>,
     seats: Distribution<Of>,
+    /// Requests that read and that write, wherever they wait.
+    queued: [Gauge; 2],
 }
 
 /// What is counted of the requests of one schema.
@@ -89,7 +96,10 @@ pub(crate) struct SchemaMetrics {
 impl FlowMetrics {
     /// Adds the families to what the server tells.
     pub(super) fn register(all: &mut Registry) -> Self {
+        let queued: Family<Asks, Gauge> = Family::default();
+        let of = |request_kind| queued.get_or_create_owned(&Asks { request_kind });
         let this = Self {
+            queued: ["readOnly", "mutating"].map(of),
             rejected: Family::default(),
             dispatched: Family::default(),
             waiting: Family::default(),
@@ -102,6 +112,11 @@ impl FlowMetrics {
             watchers: Family::new_with_constructor(|| Histogram::new(WATCHERS)),
             seats: Family::new_with_constructor(|| Histogram::new(SEATS)),
         };
+        all.register(
+            "apiserver_current_inqueue_requests",
+            "[ALPHA] Maximal number of queued requests in this apiserver per request kind in last second.",
+            queued,
+        );
         let all = all.sub_registry_with_prefix("apiserver_flowcontrol");
         all.register(
             "rejected_requests",
@@ -167,6 +182,11 @@ impl FlowMetrics {
             all.register(name, help, family.clone());
         }
         this
+    }
+
+    /// Those who wait and ask with a verb like this one.
+    pub(crate) fn queued(&self, verb: &str) -> &Gauge {
+        &self.queued[usize::from(!matches!(verb, "get" | "list" | "watch"))]
     }
 
     /// The members of a schema.

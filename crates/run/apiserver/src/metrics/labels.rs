@@ -53,6 +53,12 @@ pub(super) struct Duration {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Feature {
+    pub(super) name: &'static str,
+    pub(super) stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Reload {
     pub(super) status: &'static str,
 }

@@ -10,6 +10,7 @@ mod admission;
 mod audit;
 mod fairness;
 mod labels;
+mod policies;
 mod series;
 mod slis;
 mod storage;
@@ -26,6 +27,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::body::{self, ResponseBody};
+use crate::features::Gate;
 use crate::flow;
 use crate::guarded;
 use crate::query::Query;
@@ -40,6 +42,7 @@ pub(crate) use audit::Audits;
 pub(crate) use fairness::{FlowMetrics, SchemaMetrics};
 use labels::{Build, Call, Deprecated, Object, Reload, Watched};
 pub(crate) use plimsoll_metrics::{Histogram, Told};
+pub(crate) use policies::{Enforcement, PolicyMetrics};
 use series::{Requests, Series};
 use slis::Checks;
 pub(crate) use storage::{Access as Stored, Storage};
@@ -54,6 +57,7 @@ pub(crate) struct Metrics {
     pub(crate) flow: FlowMetrics,
     pub(crate) access: Access,
     pub(crate) admission: Admissions,
+    pub(crate) policies: PolicyMetrics,
     pub(crate) storage: Storage,
     pub(crate) audit: Audits,
     pub(crate) checks: Checks,
@@ -61,6 +65,7 @@ pub(crate) struct Metrics {
     deprecated: Family<Deprecated, Gauge>,
     watch_events: Family<Watched, Counter>,
     watch_sizes: Family<Watched, Histogram, fn() -> Histogram>,
+    initial: Family<Object, Counter>,
     tls_errors: Counter,
     reloads: [Reloads; 2],
 }
@@ -111,6 +116,7 @@ impl Metrics {
             flow: FlowMetrics::register(&mut registry),
             access: Access::register(&mut registry),
             admission: Admissions::register(&mut registry),
+            policies: PolicyMetrics::register(&mut registry),
             storage: Storage::register(&mut registry),
             audit: Audits::register(&mut registry),
             checks: Checks::new(),
@@ -118,6 +124,7 @@ impl Metrics {
             deprecated: Family::default(),
             watch_events: Family::default(),
             watch_sizes: Family::new_with_constructor(|| Histogram::new(EVENT_BYTES)),
+            initial: Family::default(),
             tls_errors: Counter::default(),
             reloads: Default::default(),
         };
@@ -139,6 +146,11 @@ impl Metrics {
             "apiserver_watch_events_sizes",
             "[ALPHA] Watch event size distribution in bytes",
             this.watch_sizes.clone(),
+        );
+        all.register(
+            "apiserver_init_events",
+            "[ALPHA] Counter of init events processed in watch cache broken by resource type.",
+            this.initial.clone(),
         );
         all.register(
             "apiserver_tls_handshake_errors",
@@ -201,6 +213,7 @@ impl Metrics {
         Events {
             count: self.watch_events.get_or_create_owned(&labels),
             sizes: self.watch_sizes.get_or_create_owned(&labels),
+            initial: self.initial.get_or_create_owned(&Object { group: kind.group, resource: kind.plural }),
         }
     }
 }
@@ -209,9 +222,15 @@ impl Metrics {
 pub(crate) struct Events {
     count: Counter,
     sizes: Histogram,
+    initial: Counter,
 }
 
 impl Events {
+    /// A watch begins with so many objects and past events.
+    pub(crate) fn begun(&self, with: usize) {
+        self.initial.inc_by(with as u64);
+    }
+
     /// An event of this many bytes is sent.
     pub(crate) fn sent(&self, bytes: usize) {
         self.count.inc();
@@ -295,8 +314,22 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
     let mut now = Registry::default();
     objects(api, &mut now);
     flow::tell::register(&api.flow, &mut now);
+    features(api, &mut now);
     plimsoll_metrics::register_process(&mut now);
     tell(&[&api.metrics.registry, &now])
+}
+
+/// Which features are on.
+fn features(api: &Api, registry: &mut Registry) {
+    let enabled: Family<labels::Feature, Gauge> = Family::default();
+    for (name, stage, gate) in api.features.stages() {
+        enabled.get_or_create(&labels::Feature { name, stage }).set(i64::from(gate == Gate::On));
+    }
+    registry.register(
+        "kubernetes_feature_enabled",
+        "[BETA] This metric records the data about the stage and enablement of a k8s feature.",
+        enabled,
+    );
 }
 
 /// How many objects of each kind there are.

@@ -27,6 +27,7 @@ const PROMISED: &[(&str, &str, &str)] = &[
     ("apiserver_audit_requests_rejected_total", "counter", ""),
     ("apiserver_authorization_decisions_total", "counter", "decision name type"),
     ("apiserver_current_inflight_requests", "gauge", "request_kind"),
+    ("apiserver_current_inqueue_requests", "gauge", "request_kind"),
     ("apiserver_flowcontrol_current_executing_requests", "gauge", "flow_schema priority_level"),
     ("apiserver_flowcontrol_current_executing_seats", "gauge", "flow_schema priority_level"),
     ("apiserver_flowcontrol_current_inqueue_requests", "gauge", "flow_schema priority_level"),
@@ -53,6 +54,7 @@ const PROMISED: &[(&str, &str, &str)] = &[
     ("apiserver_flowcontrol_upper_limit_seats", "gauge", "priority_level"),
     ("apiserver_flowcontrol_watch_count_samples", "histogram", "flow_schema priority_level"),
     ("apiserver_flowcontrol_work_estimated_seats", "histogram", "flow_schema priority_level"),
+    ("apiserver_init_events_total", "counter", "group resource"),
     ("apiserver_longrunning_requests", "gauge", "component group resource scope subresource verb version"),
     (
         "apiserver_request_duration_seconds",
@@ -85,6 +87,7 @@ const PROMISED: &[(&str, &str, &str)] = &[
     ("etcd_request_duration_seconds", "histogram", "group operation resource"),
     ("etcd_requests_total", "counter", "group operation resource"),
     ("kubernetes_build_info", "gauge", "git_version major minor platform"),
+    ("kubernetes_feature_enabled", "gauge", "name stage"),
     ("process_cpu_seconds_total", "counter", ""),
     ("process_resident_memory_bytes", "gauge", ""),
 ];
@@ -167,10 +170,17 @@ async fn all_that_is_promised_is_told_with_upstreams_labels() {
         r#"apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",subresource="",version="v1"} 1"#,
         r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="cluster",subresource="",verb="WATCH",version="v1"} 1"#,
         r#"apiserver_longrunning_requests{component="apiserver",group="",resource="configmaps",scope="cluster",subresource="",verb="WATCH",version="v1"} 0"#,
+        r#"apiserver_current_inqueue_requests{request_kind="mutating"} 0"#,
+        r#"kubernetes_feature_enabled{name="CBORServingAndStorage",stage="ALPHA"} 0"#,
+        r#"kubernetes_feature_enabled{name="MutatingAdmissionPolicy",stage=""} 1"#,
         "# HELP apiserver_current_inflight_requests [STABLE] Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+    let begun = text.lines().find_map(|line| {
+        line.strip_prefix(r#"apiserver_init_events_total{group="",resource="configmaps"} "#)
+    });
+    assert!(begun.and_then(|count| count.parse::<u64>().ok()) >= Some(1), "{begun:?}");
     let le =
         |name: &str, bound: &str| text.lines().any(|line| line.starts_with(name) && line.contains(bound));
     assert!(

@@ -129,6 +129,16 @@ async fn validations_refuse_warn_and_read_parameters() {
             )
         )
     );
+    let told = String::from_utf8(cluster.get("/metrics").await.body.to_vec()).expect("text");
+    for (name, action) in [("few", "deny"), ("data", "warn"), ("data", "audit")] {
+        let labels = format!(
+            r#"{{enforcement_action="{action}",error_type="invalid_error",policy="{name}",policy_binding="{name}"}} "#
+        );
+        for metric in ["check_total", "check_duration_seconds_count"] {
+            let sample = format!("apiserver_validating_admission_policy_{metric}{labels}");
+            assert!(told.contains(&sample), "{sample}\n{told}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
