@@ -22,6 +22,14 @@ fn policy(folder: &Path, rules: &str) -> PathBuf {
 
 /// A server that records into a file of its folder.
 pub(crate) async fn recording(rules: &str) -> (Cluster, TempDir) {
+    recording_with(rules, |_| {}).await
+}
+
+/// The same with a configuration that is changed by `adjust` before.
+pub(crate) async fn recording_with(
+    rules: &str,
+    adjust: impl FnOnce(&mut plimsoll_apiserver::Config),
+) -> (Cluster, TempDir) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let log = AuditLog {
         path: scratch.path().join("audit.log"),
@@ -36,6 +44,7 @@ pub(crate) async fn recording(rules: &str) -> (Cluster, TempDir) {
     let policy = policy(scratch.path(), rules);
     let cluster = Cluster::start_with(|config| {
         config.safeguards.audit = AuditOptions { policy: Some(policy), log: Some(log), webhook: None };
+        adjust(config);
     })
     .await;
     (cluster, scratch)

@@ -5,6 +5,7 @@ mod webhook_server;
 
 mod access;
 mod audit;
+mod connections;
 mod conversions;
 mod custom;
 mod discovery;
