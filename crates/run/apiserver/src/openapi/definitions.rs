@@ -8,7 +8,7 @@ use plimsoll_structural::publish::{self, Document, Names};
 use serde_json::{Map, Value, json};
 
 use super::Style;
-use super::corrections;
+use super::{corrections, defaults};
 use crate::custom::Definition;
 
 /// Body of every patch.
@@ -80,6 +80,9 @@ pub(super) fn builtin(style: Style) -> Map<String, Value> {
     }
     corrections::correct(&mut all);
     identify_everywhere(&mut all);
+    if style == Style::V3 {
+        defaults::fill(&mut all);
+    }
     all
 }
 

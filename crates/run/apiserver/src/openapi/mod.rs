@@ -7,6 +7,7 @@
 mod cache;
 mod convert;
 mod corrections;
+mod defaults;
 mod definitions;
 mod documents;
 mod gnostic;
