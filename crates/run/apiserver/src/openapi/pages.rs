@@ -1,4 +1,4 @@
-//! The paths that belong to no kind: discovery, the version, the keys of tokens, logs.
+//! The paths that belong to no kind: discovery, the version, the keys of tokens.
 //!
 //! Each is a document of its own in version 3, under the path without its slashes.
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Style;
 use super::definitions::VERSION_INFO;
-use super::operations::{capital, content, group_words, parameter};
+use super::operations::{capital, content, group_words};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 /// Media types of what discovery answers; lists of resources have the last one, too.
@@ -27,8 +27,6 @@ pub(super) struct Page {
 
 /// What a page answers.
 enum Answer {
-    /// Nothing that can be described.
-    Anything,
     /// Text of a media type.
     Text(&'static str),
     /// A definition, in so many of the usual media types.
@@ -71,12 +69,7 @@ pub(super) fn pages() -> Vec<Page> {
         ),
         page("api", "getCoreAPIVersions", "core", versions, meta("APIVersions", 3)),
         page("apis", "getAPIVersions", "apis", versions, meta("APIGroupList", 3)),
-        page("logs", "logFileListHandler", "logs", "", Answer::Anything),
     ];
-    pages.push(Page {
-        path: "/logs/{logpath}".to_owned(),
-        ..page("logs", "logFileHandler", "logs", "", Answer::Anything)
-    });
     for Group { name: group, versions } in plimsoll_catalogue::groups() {
         let words = group_words(group);
         let title = capital(&words);
@@ -99,34 +92,24 @@ impl Page {
     /// Puts the page among the paths of a document.
     pub(super) fn describe(&self, paths: &mut Map<String, Value>, style: Style) {
         let (media, schema): (&[&str], Value) = match &self.answer {
-            Answer::Anything => (&[], Value::Null),
             Answer::Text(one) => (std::slice::from_ref(one), json!({"type": "string"})),
             Answer::Object(name, many) => (&MEDIA[..*many], json!({"$ref": style.reference(name)})),
         };
-        let mut responses = json!({"401": {"description": "Unauthorized"}});
-        if !media.is_empty() {
-            responses["200"] = match style {
-                Style::V2 => json!({"description": "OK", "schema": schema}),
-                Style::V3 => json!({"description": "OK", "content": content(media, &schema)}),
-            };
-        }
-        let mut operation = json!({"operationId": self.name, "responses": responses, "tags": [self.tag]});
-        if !self.description.is_empty() {
-            operation["description"] = json!(self.description);
-        }
+        let answer = match style {
+            Style::V2 => json!({"description": "OK", "schema": schema}),
+            Style::V3 => json!({"description": "OK", "content": content(media, &schema)}),
+        };
+        let mut operation = json!({
+            "operationId": self.name, "description": self.description, "tags": [self.tag],
+            "responses": {"200": answer, "401": {"description": "Unauthorized"}},
+        });
         if style == Style::V2 {
             operation["schemes"] = json!(["https"]);
+            operation["produces"] = json!(media);
             if matches!(self.answer, Answer::Object(..)) {
                 operation["consumes"] = json!(media);
             }
-            if !media.is_empty() {
-                operation["produces"] = json!(media);
-            }
         }
-        let mut item = json!({"get": operation});
-        if self.path.contains('{') {
-            item["parameters"] = json!([parameter(style, ("logpath", "string", "path to the log"), "path")]);
-        }
-        paths.insert(self.path.clone(), item);
+        paths.insert(self.path.clone(), json!({"get": operation}));
     }
 }

@@ -16,7 +16,7 @@ use super::definitions::{STATUS, WATCH_EVENT, list_name, object_name};
 use names::{article, package};
 pub(super) use names::{capital, group_words};
 use operation::Operation;
-pub(super) use operation::{content, parameter};
+pub(super) use operation::content;
 use parameters::{DELETE, LIST, LOG, PRETTY};
 
 /// The paths of these kinds.
