@@ -2,7 +2,7 @@
 //!
 //! `PLIMSOLL_HOSTILE_ROUNDS` says how many inputs each decoder gets, `PLIMSOLL_HOSTILE_SEED` which ones, and
 //! `PLIMSOLL_HOSTILE_ONLY` which decoder; what ends the whole process (an overflow of the stack) is left in the
-//! file that `PLIMSOLL_HOSTILE_LAST` names.
+//! file that `PLIMSOLL_HOSTILE_LAST` names. The examples go below the folder `PLIMSOLL_HOSTILE_SEEDS` if there is one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -86,8 +86,13 @@ fn examples_are_read_and_names_are_unique() {
     names.dedup();
     assert_eq!(names.len(), decoders().len());
     for decoder in decoders() {
-        for example in (decoder.examples)() {
-            read(&decoder, &example);
+        for (number, example) in (decoder.examples)().iter().enumerate() {
+            read(&decoder, example);
+            if let Some(folder) = setting("SEEDS") {
+                let folder = std::path::Path::new(&folder).join(decoder.name);
+                std::fs::create_dir_all(&folder).expect("made");
+                std::fs::write(folder.join(format!("example-{number}")), example).expect("written");
+            }
         }
     }
 }
