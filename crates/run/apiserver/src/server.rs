@@ -29,6 +29,7 @@ use crate::authorizers::Authorizers;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Config;
 use crate::custom::{Customs, lifecycle};
+use crate::discovery::Discovered;
 use crate::encryption::Encryption;
 use crate::features::Features;
 use crate::flow::{self, Flow};
@@ -63,6 +64,7 @@ pub(crate) struct Api {
     /// None: nothing is recorded.
     pub(crate) audit: Option<Arc<Auditor>>,
     pub(crate) documents: Arc<Documents>,
+    pub(crate) discovered: Discovered,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) flow: Arc<Flow>,
@@ -168,6 +170,7 @@ impl Server {
             audit: Auditor::start(&config.safeguards.audit, &metrics.audit, &shutdown)?,
             customs: Customs::follow(&store),
             documents: Arc::default(),
+            discovered: Discovered::default(),
             limits: config.limits,
             flow: Flow::follow(&store, config.limits, &metrics.flow),
             metrics,

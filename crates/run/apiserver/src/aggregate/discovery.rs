@@ -1,6 +1,7 @@
 //! Extension servers in discovery.
 
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Map, Value, json};
 
@@ -11,8 +12,9 @@ use crate::server::Api;
 pub(super) fn learn(api: &Api, extension: &Extension, answer: &[u8]) {
     let Ok(list) = serde_json::from_slice::<Value>(answer) else { return };
     let document = version_document(&extension.group, &extension.version, &list);
-    let documents = &api.aggregator.documents;
-    documents.lock().unwrap_or_else(PoisonError::into_inner).insert(extension.name.clone(), document);
+    if api.aggregator.documents().get(&extension.name) != Some(&document) {
+        api.aggregator.change_documents(|documents| drop(documents.insert(extension.name.clone(), document)));
+    }
 }
 
 /// An APIResourceList as a version of the aggregated document.
@@ -58,7 +60,41 @@ fn version_document(group: &str, version: &str, list: &Value) -> Value {
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 
+/// What extension servers offer, in one state that is the same until something changes.
+#[derive(Clone)]
+pub(crate) struct Offers {
+    extensions: Arc<BTreeMap<String, Arc<Extension>>>,
+    documents: Arc<BTreeMap<String, Value>>,
+}
+
+impl Offers {
+    /// Is this the same state?
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.extensions, &other.extensions) && Arc::ptr_eq(&self.documents, &other.documents)
+    }
+}
+
+impl std::fmt::Debug for Offers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Offers")
+    }
+}
+
 impl Aggregator {
+    /// What all extension servers offer now.
+    pub(crate) fn offers(&self) -> Offers {
+        Offers { extensions: self.extensions(), documents: self.documents() }
+    }
+
+    fn documents(&self) -> Arc<BTreeMap<String, Value>> {
+        Arc::clone(&self.documents.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who has the documents keeps them as they are.
+    pub(super) fn change_documents(&self, change: impl FnOnce(&mut BTreeMap<String, Value>)) {
+        change(Arc::make_mut(&mut self.documents.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
     /// Adds the groups of extension servers to an APIGroupList's `groups`.
     pub(crate) fn add_groups(&self, groups: &mut Vec<Value>) {
         self.merge(groups, "name", |extension| {
@@ -72,7 +108,7 @@ impl Aggregator {
 
     /// Adds the groups of extension servers to the items of the aggregated document.
     pub(crate) fn add_documents(&self, items: &mut Vec<Value>) {
-        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let documents = self.documents();
         self.merge(items, "metadata", |extension| match documents.get(&extension.name) {
             Some(document) if extension.available => document.clone(),
             Some(document) => {

@@ -24,6 +24,8 @@ use plimsoll_store::Store;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+pub(crate) use discovery::Offers;
+
 use crate::follow::{Follower, follow};
 use crate::object::meta;
 use crate::reach::ServiceNames;
@@ -36,7 +38,7 @@ const DOCUMENT: usize = 16 << 20;
 pub(crate) struct Aggregator {
     extensions: RwLock<Arc<BTreeMap<String, Arc<Extension>>>>,
     /// What they last said of themselves, by the name of the APIService.
-    documents: Mutex<BTreeMap<String, Value>>,
+    documents: Mutex<Arc<BTreeMap<String, Value>>>,
     /// What they last published of their kinds, by the same name.
     published: Mutex<BTreeMap<String, openapi::Published>>,
     identity: Identity,
@@ -181,7 +183,7 @@ impl Aggregator {
 
     /// Nobody serves what this APIService named.
     fn forget(&self, name: &str) {
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.change_documents(|documents| drop(documents.remove(name)));
         self.published.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

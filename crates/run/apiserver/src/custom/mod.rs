@@ -59,7 +59,7 @@ struct Known {
 
 /// One state of [`Customs`], whole.
 #[derive(Debug, Default)]
-struct Served {
+pub(crate) struct Served {
     kinds: Vec<&'static Kind>,
     definitions: HashMap<(&'static str, &'static str, &'static str), (&'static Kind, Arc<Definition>)>,
 }
@@ -81,7 +81,8 @@ impl Customs {
         customs
     }
 
-    fn served(&self) -> Arc<Served> {
+    /// All that is served now, in one state that is the same until something changes.
+    pub(crate) fn served(&self) -> Arc<Served> {
         Arc::clone(&self.0.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 

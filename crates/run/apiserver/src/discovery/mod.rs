@@ -1,28 +1,33 @@
-//! What the API offers: the plain documents and the aggregated one.
+//! What the API offers: the plain documents and the aggregated one ([`aggregated`]).
+
+mod aggregated;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use plimsoll_catalogue::{Group, Kind, Storage, Subresource, Verbs};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::body::{self, ResponseBody};
+use crate::registry;
 use crate::server::Api;
 use crate::stages::Asked;
-use crate::{conditional, openapi, registry};
+
+pub(crate) use aggregated::Discovered;
+use aggregated::Side;
 
 /// Answers a discovery path, or `None`.
 pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>> {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
-    let aggregated = aggregated_version(asked);
+    let aggregated = aggregated::version(asked);
     let kinds = registry::kinds(api);
     let document = match parts[..] {
         [""] => paths(&kinds),
         ["api"] | ["apis"] => {
             if let Some(version) = aggregated {
-                return Some(aggregated_answer(api, asked, parts[0] == "api", version));
+                let side = if parts[0] == "api" { Side::Core } else { Side::Groups };
+                return Some(aggregated::answer(api, asked, side, version));
             }
             if parts[0] == "api" { core_versions(api) } else { group_list(api, &kinds) }
         }
@@ -32,41 +37,6 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
         _ => return None,
     };
     Some(body::json(StatusCode::OK, &document))
-}
-
-/// All groups in one document, under a tag that changes with it.
-fn aggregated_answer(api: &Api, asked: &Asked, core: bool, version: &str) -> Response<ResponseBody> {
-    let kinds = registry::kinds(api);
-    let document = aggregate(api, &kinds, core, version).to_string();
-    let tag = openapi::tag(document.as_bytes());
-    let mut response = conditional::unless_known(&asked.headers, &tag, || {
-        let mut response = body::encoded(StatusCode::OK, "application/json", document);
-        let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-        if let Ok(media) = HeaderValue::from_str(&media) {
-            response.headers_mut().insert(CONTENT_TYPE, media);
-        }
-        response
-    });
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
-    response
-}
-
-/// The version of the aggregated document that the client asks for first.
-fn aggregated_version(asked: &Asked) -> Option<&'static str> {
-    let accept = asked.headers.get(ACCEPT)?.to_str().ok()?;
-    let first = accept.split(',').find(|choice| {
-        choice.contains("application/json")
-            && (!choice.contains("as=") || choice.contains("as=APIGroupDiscoveryList"))
-    })?;
-    if !first.contains("as=APIGroupDiscoveryList") {
-        return None;
-    }
-    match () {
-        () if first.contains("v=v2beta1") => Some("v2beta1"),
-        () if first.contains("v=v2") => Some("v2"),
-        () => None,
-    }
 }
 
 fn kinds_of(kinds: &[&'static Kind], group: &str, version: &str) -> Vec<&'static Kind> {
@@ -191,61 +161,6 @@ fn subresource(kind: &Kind, sub: &Subresource) -> Value {
     if !sub.version.is_empty() {
         value["group"] = json!(sub.group);
         value["version"] = json!(sub.version);
-    }
-    value
-}
-
-/// All groups in one document (`apidiscovery.k8s.io`).
-fn aggregate(api: &Api, kinds: &[&'static Kind], core: bool, version: &str) -> Value {
-    let mut items: Vec<Value> = groups(kinds)
-        .iter()
-        .filter(|group| group.name.is_empty() == core)
-        .map(|group| {
-            let versions: Vec<Value> =
-                group.versions.iter().map(|version| aggregate_version(kinds, group.name, version)).collect();
-            let metadata = if core {
-                json!({"creationTimestamp": null})
-            } else {
-                json!({"name": group.name, "creationTimestamp": null})
-            };
-            json!({"metadata": metadata, "versions": versions})
-        })
-        .collect();
-    if !core {
-        api.aggregator.add_documents(&mut items);
-    }
-    json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
-}
-
-fn aggregate_version(kinds: &[&'static Kind], group: &str, version: &str) -> Value {
-    let resources: Vec<Value> = kinds_of(kinds, group, version).into_iter().map(aggregate_resource).collect();
-    json!({"version": version, "freshness": "Current", "resources": resources})
-}
-
-fn aggregate_resource(kind: &Kind) -> Value {
-    let response =
-        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
-    let mut value = json!({
-        "resource": kind.plural, "responseKind": response(kind.group, kind.version, kind.kind),
-        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": kind.singular, "verbs": verbs(kind.verbs),
-    });
-    if !kind.short_names.is_empty() {
-        value["shortNames"] = json!(kind.short_names);
-    }
-    if !kind.categories.is_empty() {
-        value["categories"] = json!(kind.categories);
-    }
-    let subresources: Vec<Value> = kind
-        .subresources
-        .iter()
-        .map(|sub| {
-            let (group, version) = if sub.version.is_empty() { (kind.group, kind.version) } else { (sub.group, sub.version) };
-            json!({"subresource": sub.name, "responseKind": response(group, version, sub.kind), "verbs": verbs(sub.verbs)})
-        })
-        .collect();
-    if !subresources.is_empty() {
-        value["subresources"] = json!(subresources);
     }
     value
 }

@@ -30,6 +30,8 @@ async fn the_whole_is_sent_to_those_who_do_not_have_it() {
             (header(&answer, "vary"), header(&answer, "cache-control")),
             ("Accept".into(), "public".into())
         );
+        let again = aggregated(&cluster, path, &[]).await;
+        assert_eq!((&again.body, header(&again, "etag")), (&answer.body, tag.clone()));
         let known = aggregated(&cluster, path, &[("if-none-match", &tag)]).await;
         assert_eq!((known.code, known.body.len(), header(&known, "etag")), (304, 0, tag));
     }
@@ -44,7 +46,10 @@ async fn the_whole_is_sent_to_those_who_do_not_have_it() {
     let made = cluster.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
     assert_eq!(made.code, 201);
     cluster.until(async || cluster.get("/apis/example.com/v1").await.code == 200).await;
-    assert!(aggregated(&cluster, "/apis", &[]).await.headers["etag"] != before.headers["etag"]);
+    let after = aggregated(&cluster, "/apis", &[]).await;
+    assert!(after.headers["etag"] != before.headers["etag"]);
+    let text = String::from_utf8(after.body.to_vec()).expect("text");
+    assert!(text.contains(r#""resource":"ones""#), "{text}");
     // Both versions are kept as the second.
     let lists =
         [cluster.get("/apis/example.com/v1").await.json(), cluster.get("/apis/example.com/v2").await.json()];
