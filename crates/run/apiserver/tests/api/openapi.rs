@@ -38,7 +38,7 @@ fn definition(plural: &str, kind: &str, version: &str) -> Value {
 async fn a_document_stays_until_its_hash_changes() {
     let cluster = Cluster::start().await;
     let places = index(&cluster).await;
-    for place in ["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version", "openid/v1/jwks", "logs"] {
+    for place in ["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version", "openid/v1/jwks"] {
         let address = places.get(place).unwrap_or_else(|| panic!("{place} is missing"));
         let answer = cluster.get(address).await;
         assert_eq!((answer.code, header(&answer, "cache-control")), (200, "public, immutable"), "{place}");
