@@ -9,7 +9,7 @@ use crate::access::{Access, Fill};
 use crate::column::{self, Column};
 use crate::kind::{Generation, Kind, Storage, Subresource};
 use crate::pod_spec::validate::{self, Owner};
-use crate::pod_spec::{default, qos, update};
+use crate::pod_spec::{default, qos, resize, update};
 use crate::report::Report;
 use crate::strategy::{Grace, Strategy};
 use crate::verbs::{Verb, Verbs};
@@ -179,7 +179,7 @@ impl Strategy for Pod {
             }
             Some("resize") => {
                 check(new, &mut report);
-                update::check_resize(new, old, &mut report);
+                resize::check(new, old, &mut report);
             }
             Some(_) => {}
         }
@@ -341,17 +341,21 @@ fn keep_all_but(new: &mut Value, old: &Value, fields: &[&str]) {
     }
 }
 
-/// Only resources and resize policies may change; containers are matched by name.
+/// Only resources and resize policies may change; containers stay in their order.
 fn keep_all_but_resources(new: &mut Value, old: &Value) {
     let wanted = new.at("spec").cloned().unwrap_or(Value::Null);
     restore(new, old);
     let Some(spec) = new.inside("spec") else { return };
     for list in ["containers", "initContainers"] {
-        for container in spec.elements(list) {
-            let name = container.text("name").to_owned();
-            let Some(source) = wanted.list(list).iter().find(|other| other.text("name") == name) else {
-                continue;
-            };
+        let names = |list: &[Value]| -> Vec<String> {
+            list.iter().map(|container| container.text("name").to_owned()).collect()
+        };
+        if names(wanted.list(list)) != names(spec.list(list)) {
+            // Validation says what is wrong with it.
+            take(spec, &wanted, list);
+            continue;
+        }
+        for (container, source) in spec.elements(list).iter_mut().zip(wanted.list(list)) {
             for field in ["resources", "resizePolicy"] {
                 take(container, source, field);
             }

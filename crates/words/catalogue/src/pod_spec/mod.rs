@@ -7,6 +7,7 @@ mod environment;
 pub(crate) mod placement;
 mod probes;
 pub mod qos;
+pub(crate) mod resize;
 pub(crate) mod resources;
 mod security;
 pub(crate) mod update;

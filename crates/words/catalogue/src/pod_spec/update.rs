@@ -1,11 +1,10 @@
 //! What may change in a pod that exists.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use plimsoll_meta::field::Path;
 use plimsoll_meta::name;
 
-use super::qos;
 use crate::access::{self, Access, Fill};
 use crate::report::Report;
 
@@ -40,47 +39,6 @@ pub(crate) fn check(new: &Value, old: &Value, report: &mut Report) {
             &path,
             format!("pod updates may not change fields other than {CHANGEABLE}\n{changes}"),
         );
-    }
-}
-
-/// A change of resources through `resize`.
-pub(crate) fn check_resize(new: &Value, old: &Value, report: &mut Report) {
-    let path = Path::root("spec");
-    if qos::class(new) != qos::class(old) {
-        report.invalid(
-            &Path::root("metadata"),
-            qos::class(new),
-            "Pod QOS Class may not change as a result of resizing",
-        );
-    }
-    for list in ["containers", "initContainers"] {
-        for (at, (after, before)) in
-            new.list(&format!("spec.{list}")).iter().zip(old.list(&format!("spec.{list}"))).enumerate()
-        {
-            for part in ["resources.requests", "resources.limits"] {
-                check_amounts(
-                    after.map(part),
-                    before.map(part),
-                    &path.child(list).index(at).child("resources"),
-                    report,
-                );
-            }
-        }
-    }
-}
-
-fn check_amounts(new: &Map<String, Value>, old: &Map<String, Value>, path: &Path, report: &mut Report) {
-    let fixed = |map: &Map<String, Value>| -> Map<String, Value> {
-        map.iter()
-            .filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory"))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
-    };
-    if fixed(new) != fixed(old) {
-        report.forbidden(path, "only cpu and memory resources are mutable");
-    }
-    if old.keys().any(|name| !new.contains_key(name)) {
-        report.forbidden(path, "resource requests and limits cannot be removed");
     }
 }
 

@@ -124,6 +124,75 @@ fn pods_change_in_few_ways() {
 }
 
 #[test]
+fn a_resize_changes_processors_and_memory_and_nothing_else() {
+    let old = || {
+        let mut pod = pod();
+        pod["spec"]["containers"][0]["resources"] =
+            json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2"}});
+        pod["spec"]["initContainers"] = json!([{
+            "name": "i", "image": "x", "resources": {"requests": {"cpu": "1"}},
+            "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
+        }]);
+        pod
+    };
+    let resize = |patch: Value| update("", "pods", &old(), &patch, Some("resize")).1;
+    let resources = |resources: Value| {
+        let mut pod = old();
+        pod["spec"]["containers"][0]["resources"] = resources;
+        json!({"spec": {"containers": pod["spec"]["containers"]}})
+    };
+    assert_eq!(
+        resize(resources(
+            json!({"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"cpu": "3", "memory": "3Gi"}})
+        )),
+        [""; 0]
+    );
+    for (patch, expected) in [
+        (
+            resources(json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}})),
+            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+        ),
+        (
+            resources(json!({"requests": {"cpu": "1", "memory": "1Gi"}})),
+            "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed",
+        ),
+        (
+            resources(
+                json!({"requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "limits": {"cpu": "2"}}),
+            ),
+            "spec: Forbidden: only cpu and memory resources are mutable",
+        ),
+        (
+            json!({"spec": {"containers": [{"name": "b", "image": "x"}]}}),
+            "spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize",
+        ),
+        (
+            json!({"spec": {"containers": []}}),
+            "spec.containers: Forbidden: containers may not be added or removed on resize",
+        ),
+        (
+            json!({"spec": {"initContainers": [{
+                "name": "i", "image": "x", "resources": {"requests": {"cpu": "2"}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
+            }]}}),
+            "spec.initContainers[0]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer cannot be resized",
+        ),
+    ] {
+        assert!(resize(patch.clone()).iter().any(|error| error == expected), "{:?}", resize(patch));
+    }
+    let firm = |amount: &str| json!({"cpu": amount, "memory": "1Gi"});
+    let mut old = pod();
+    old["spec"]["containers"][0]["resources"] = json!({"requests": firm("1"), "limits": firm("1")});
+    old["status"]["qosClass"] = json!("Guaranteed");
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["resources"]["limits"] = firm("2");
+    assert_eq!(
+        update("", "pods", &old, &new, Some("resize")).1,
+        ["spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing"]
+    );
+}
+
+#[test]
 fn fixed_fields_stay() {
     let job = json!({"spec": {"completions": 1, "parallelism": 1, "selector": {"matchLabels": {"a": "b"}}, "manualSelector": true, "template": {
         "metadata": {"labels": {"a": "b"}},
