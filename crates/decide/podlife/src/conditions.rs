@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::resize::{IN_PROGRESS, PENDING};
 use crate::spec::{Role, is_sidecar, pod_spec, specs};
 
 const OWNED: [&str; 5] =
@@ -31,7 +32,9 @@ pub(crate) fn of(
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let api = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let foreign = api.into_iter().flatten().filter(|it| !OWNED.contains(&it.type_.as_str()));
+    let foreign = api.into_iter().flatten().filter(|it| {
+        !OWNED.contains(&it.type_.as_str()) && ![PENDING, IN_PROGRESS].contains(&it.type_.as_str())
+    });
     let mut conditions: Vec<_> = foreign.cloned().collect();
     let containers_ready = containers_ready(pod, status);
     let ready = ready(pod, &conditions, &containers_ready);

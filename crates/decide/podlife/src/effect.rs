@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 
 use crate::observed::{Container, Sandbox};
 use crate::probe::{Outcome, ProbeKind};
+use crate::resize::Pending;
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +92,17 @@ pub enum Input {
         /// What came out.
         outcome: Outcome,
     },
+    /// What the pod asks for was not granted, or is not waited for any more.
+    Pending(Option<Pending>),
+    /// [`Effect::Resize`] ended.
+    Resized {
+        /// The pod as it was to be.
+        after: Arc<Pod>,
+        /// The runs that were to be changed: containers and ids.
+        runs: Vec<(String, String)>,
+        /// Why it failed, if it did.
+        result: Result<(), String>,
+    },
     /// [`Effect::Release`] ended.
     Released(Result<(), String>),
     /// The node decided that the pod must end.
@@ -169,6 +181,15 @@ pub enum Effect {
         pre_stop: Option<LifecycleHandler>,
         /// What the signal waits for beside the hook.
         signal: Signal,
+    },
+    /// Change the control groups of what runs, see [`crate::resize::steps()`].
+    Resize {
+        /// The pod as the kernel has it.
+        before: Arc<Pod>,
+        /// The pod as it is to be.
+        after: Arc<Pod>,
+        /// The runs to be changed: containers and ids.
+        runs: Vec<(String, String)>,
     },
     /// Remove an ended container.
     RemoveContainer {

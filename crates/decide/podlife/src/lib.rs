@@ -5,10 +5,11 @@
 //! next ([`Effect`]) and the status to show ([`Life::status`]). The node agent carries both to and fro.
 //!
 //! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
-//! values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]),
+//! names and values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]),
 //! environment ([`env`]), names ([`names`]), files of volumes ([`projection`]), security ([`security`]),
-//! restarts ([`restart`]), traffic at the end ([`traffic`]), rotation of logs ([`rotation`]), and the settings
-//! of the agent ([`configuration`]).
+//! resources that change ([`resize`]), processors of one's own ([`placement`]), restarts ([`restart`]),
+//! traffic at the end ([`traffic`]), rotation of logs ([`rotation`]), and the settings of the agent
+//! ([`configuration`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
@@ -29,10 +30,12 @@ mod life;
 pub mod names;
 pub mod observed;
 mod patch;
+pub mod placement;
 mod plan;
 pub mod probe;
 pub mod projection;
 pub mod qos;
+pub mod resize;
 pub mod restart;
 pub mod rotation;
 pub mod security;

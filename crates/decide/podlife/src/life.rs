@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use crate::effect::{Alarm, Effect, Event, ImageError, Input, StartError, Verdict};
 use crate::observed::{Container, Sandbox};
 use crate::probe::{Counter, Outcome, ProbeKind, Target};
+use crate::resize::{Allocation, Progress};
 use crate::restart::{Backoff, is_pending};
 use crate::spec::{Role, Spec, specs};
 
@@ -53,6 +54,7 @@ pub struct Life {
     pub(crate) last: PodStatus,
     /// Containers whose end by want of memory was not told yet.
     pub(crate) starved: Vec<String>,
+    pub(crate) resize: Progress,
 }
 
 /// Something that is done once and may fail.
@@ -155,6 +157,7 @@ impl Life {
     pub fn new(pod: Arc<Pod>, node: Arc<Node>, now: Timestamp) -> Self {
         let last = pod.status.clone().unwrap_or_default();
         let start_time = last.start_time.as_ref().map_or(now, |time| time.0);
+        let resize = Progress::new(&pod);
         let mut life = Self {
             specs: specs(&pod),
             counters: adopted_counters(&last),
@@ -176,6 +179,7 @@ impl Life {
             alarm: Alarm::default(),
             last,
             starved: Vec::new(),
+            resize,
         };
         life.make_slots();
         life
@@ -327,6 +331,9 @@ impl Life {
     fn take(&mut self, input: Input, now: Timestamp, out: &mut Vec<Effect>) {
         match input {
             Input::Desired(pod) => {
+                if !Allocation::of(&self.pod).agrees(&pod) {
+                    self.resize.granted();
+                }
                 self.specs = specs(&pod);
                 self.pod = pod;
                 self.make_slots();
@@ -348,6 +355,8 @@ impl Life {
             Input::PostStarted { id, result } => self.post_start_ended(&id, result, now, out),
             Input::Stopped { id, result } => self.stop_ended(&id, result, now, out),
             Input::Probed { id, kind, outcome } => self.probed(&id, kind, outcome, out),
+            Input::Pending(pending) => self.resize.pending = pending,
+            Input::Resized { after, runs, result } => self.resized(&after, &runs, result, now, out),
             Input::Released(result) => self.release.end(&result, now),
             Input::Evict(verdict) => {
                 self.verdict.get_or_insert(verdict);
@@ -492,6 +501,7 @@ impl Life {
 
     fn started(&mut self, name: &str, run: Container, out: &mut Vec<Effect>) {
         let id = run.id.clone();
+        self.resize.started(name, &id);
         self.merge(Vec::new(), vec![run]);
         let hook = self.spec(name).and_then(|spec| spec.container.lifecycle.clone()?.post_start);
         let slot = self.slot(name);

@@ -27,6 +27,9 @@ pub fn status_patch(uid: &str, old: &Value, new: &Value) -> Option<Value> {
     (!changes.is_empty()).then(|| json!({"metadata": {"uid": uid}, "status": changes}))
 }
 
+/// Conditions of the node's own that go away.
+const PASSING: [&str; 2] = [crate::resize::PENDING, crate::resize::IN_PROGRESS];
+
 /// The conditions that changed. Strategic merge joins them by type and keeps what is not named, so
 /// fields that went away are named as null.
 fn conditions(old: Option<&Value>, new: &Value) -> Option<Value> {
@@ -44,7 +47,13 @@ fn conditions(old: Option<&Value>, new: &Value) -> Option<Value> {
         }
         Some(condition)
     });
-    let changed: Vec<_> = changed.collect();
+    let new = list(Some(new));
+    let is_over = |known: &&Value| {
+        let kind = &known["type"];
+        PASSING.iter().any(|it| kind == it) && new.iter().all(|condition| condition["type"] != *kind)
+    };
+    let over = old.iter().filter(is_over).map(|known| json!({"$patch": "delete", "type": known["type"]}));
+    let changed: Vec<_> = changed.chain(over).collect();
     (!changed.is_empty()).then_some(Value::Array(changed))
 }
 

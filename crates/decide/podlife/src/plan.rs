@@ -131,6 +131,7 @@ impl Life {
             out.push(Effect::PrepareVolumes);
         }
         self.stop_unfit(now, out);
+        self.resize(now, out);
         let wanted = self.wanted();
         if self.sandbox().is_none() && !wanted.is_empty() {
             self.renew_sandbox(now, out);
@@ -153,6 +154,9 @@ impl Life {
     fn unfit(&self, spec: &Spec) -> Option<(String, String, Option<i64>)> {
         let run = self.newest(spec.name()).filter(|run| run.running())?;
         let name = spec.name();
+        if self.restarts_for_resize(spec, run) {
+            return Some((name.to_owned(), format!("Container {name} resize requires restart"), None));
+        }
         let failed = |kind| self.verdict_of(&run.id, kind) == Some(false);
         let (why, probe) = if changed(spec, run) {
             ("definition changed", None)
@@ -283,6 +287,7 @@ impl Life {
         }
         if self.sandbox.begin(now, &mut self.alarm) {
             let attempt = self.sandboxes.iter().map(|sandbox| sandbox.attempt + 1).max().unwrap_or(0);
+            self.resize.made(&self.pod);
             out.push(Effect::StartSandbox { attempt });
         }
     }
@@ -296,6 +301,10 @@ impl Life {
             }
             return;
         }
+        // A container does not fit into a group that is still to grow.
+        if self.resize.is_busy() {
+            return;
+        }
         let (Op::HasImage(image), Step::Done, Some(sandbox)) = (self.op(name), &self.volumes, self.sandbox())
         else {
             return;
@@ -303,6 +312,9 @@ impl Life {
         let (image, sandbox) = (image.clone(), sandbox.id.clone());
         let attempt = self.next_attempt(name);
         self.slot(name).op = Op::Starting;
+        if let Some(spec) = self.specs.iter().find(|spec| spec.name() == name) {
+            self.resize.starting(spec);
+        }
         out.push(Effect::StartContainer { container: name.to_owned(), attempt, image, sandbox });
     }
 

@@ -55,6 +55,9 @@ impl Life {
             conditions.retain(|condition| condition.type_ != conditions::DISRUPTION);
             conditions.push(conditions::disruption(&self.pod, &verdict.message, &self.last, now));
         }
+        if self.stage == Stage::Living {
+            conditions.extend(self.resize_conditions(&self.last, now));
+        }
         status.conditions = Some(conditions);
         self.last = status.clone();
         status
@@ -266,9 +269,10 @@ impl Life {
             }
         };
         if running && spec.role != Role::Ephemeral {
-            let resources = spec.container.resources.clone().unwrap_or_default();
-            status.allocated_resources = resources.requests.clone().filter(|requests| !requests.is_empty());
-            status.resources = Some(ResourceRequirements { claims: None, ..resources });
+            let allocated = spec.container.resources.as_ref().and_then(|it| it.requests.clone());
+            status.allocated_resources = allocated.filter(|requests| !requests.is_empty());
+            let applied = self.resize.applied(spec, run).cloned().unwrap_or_default();
+            status.resources = Some(ResourceRequirements { claims: None, ..applied });
         }
     }
 

@@ -120,6 +120,10 @@ impl World {
                 self.signals.push(*signal);
                 format!("stop {container} {grace}{}", if pre_stop.is_some() { " hook" } else { "" })
             }
+            Effect::Resize { runs, .. } => {
+                let names: Vec<_> = runs.iter().map(|(name, _)| name.as_str()).collect();
+                format!("resize [{}]", names.join(" "))
+            }
             other => word(other).to_owned(),
         };
         self.log.push(line);
@@ -135,6 +139,7 @@ impl World {
                 created: self.now,
                 ips: vec![format!("10.0.0.{attempt}")],
             })),
+            Effect::Resize { after, runs, .. } => Input::Resized { after, runs, result: Ok(()) },
             Effect::StopSandbox { id } => {
                 let live = self.life.containers.iter().filter(|run| run.sandbox == id && run.running());
                 let live: Vec<_> = live.map(|run| run.name.clone()).collect();
@@ -257,6 +262,7 @@ fn word(effect: &Effect) -> &'static str {
         Effect::RunPostStart { .. } => "post start",
         Effect::StopContainer { .. } => "stop",
         Effect::RemoveContainer { .. } => "remove",
+        Effect::Resize { .. } => "resize",
         Effect::Event(_) => "event",
         Effect::Release => "release",
         Effect::Finish => "finish",
@@ -902,4 +908,100 @@ fn failures_of_the_engine_are_tried_again() {
     world.held.clear();
     assert_eq!(world.wait_for_alarm(), 1);
     assert_eq!(world.log(), ["volumes", "sandbox 0", "start c 0"]);
+}
+
+fn sized(cpu: &str, memory: &str, generation: i64) -> Pod {
+    let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let list = json!({"cpu": cpu, "memory": memory});
+    let mut pod = pod(json!({"containers": [
+        {"name": "c", "resizePolicy": policy, "resources": {"requests": list, "limits": list}},
+    ]}));
+    pod.metadata.generation = Some(generation);
+    pod
+}
+
+fn condition(status: &PodStatus, kind: &str) -> Option<(String, String)> {
+    let found = status.conditions.iter().flatten().find(|it| it.type_ == kind)?;
+    Some((found.reason.clone().unwrap_or_default(), found.message.clone().unwrap_or_default()))
+}
+
+fn sizes(status: &PodStatus) -> (String, String) {
+    let status = &status.container_statuses.as_ref().unwrap()[0];
+    let allocated = status.allocated_resources.as_ref().unwrap()["cpu"].0.clone();
+    (allocated, status.resources.as_ref().unwrap().limits.as_ref().unwrap()["cpu"].0.clone())
+}
+
+#[test]
+fn a_resize_is_in_progress_until_the_groups_have_changed() {
+    let mut world = World::of(sized("1", "64Mi", 1));
+    world.send(Input::Tick);
+    world.log.clear();
+    world.held.push("resize");
+    world.send(Input::Desired(Arc::new(sized("2", "64Mi", 2))));
+    assert_eq!(world.log, ["resize [c]"]);
+    let status = world.life.status(world.now);
+    assert_eq!(sizes(&status), ("2".into(), "1".into()));
+    assert_eq!(condition(&status, "PodResizeInProgress"), Some(Default::default()));
+    world.release("resize");
+    let status = world.life.status(world.now);
+    assert_eq!(sizes(&status), ("2".into(), "2".into()));
+    assert_eq!(condition(&status, "PodResizeInProgress"), None);
+    assert!(
+        world.log[1].starts_with("ResizeCompleted: Pod resize completed: {\"containers\":["),
+        "{:?}",
+        world.log
+    );
+    // Nothing is changed twice.
+    world.log.clear();
+    world.send(Input::Desired(Arc::new(sized("2000m", "64Mi", 3))));
+    assert_eq!(world.log, [""; 0]);
+}
+
+#[test]
+fn a_refused_resize_stays_in_progress_and_is_tried_again() {
+    let mut world = World::of(sized("1", "64Mi", 1));
+    world.send(Input::Tick);
+    world.log.clear();
+    world.held.push("resize");
+    world.send(Input::Desired(Arc::new(sized("2", "64Mi", 2))));
+    let Effect::Resize { after, runs, .. } = world.pending.pop().unwrap() else { panic!("no resize") };
+    let message = "cannot decrease memory limits: too low".to_owned();
+    world.send(Input::Resized { after, runs, result: Err(message.clone()) });
+    let status = world.life.status(world.now);
+    assert_eq!(condition(&status, "PodResizeInProgress"), Some(("Error".into(), message)));
+    assert_eq!(sizes(&status), ("2".into(), "1".into()));
+    assert!(world.log[1].starts_with("ResizeError: Pod resize error: "), "{:?}", world.log);
+    world.held.clear();
+    assert_eq!(world.wait_for_alarm(), 5);
+    let status = world.life.status(world.now);
+    assert_eq!((sizes(&status), condition(&status, "PodResizeInProgress")), (("2".into(), "2".into()), None));
+}
+
+#[test]
+fn a_container_is_restarted_when_its_policy_says_so() {
+    let mut world = World::of(sized("1", "64Mi", 1));
+    world.send(Input::Tick);
+    world.log.clear();
+    world.send(Input::Desired(Arc::new(sized("1", "128Mi", 2))));
+    let log = world.log.join("\n");
+    assert!(log.starts_with("Killing: Container c resize requires restart\nstop c 30\nresize []"), "{log}");
+    assert!(log.contains("start c 1"), "{log}");
+    assert!(log.ends_with("],\"generation\":2}"), "{log}");
+    let status = world.life.status(world.now);
+    assert_eq!(condition(&status, "PodResizeInProgress"), None);
+    assert_eq!(status.container_statuses.as_ref().unwrap()[0].restart_count, 1);
+}
+
+#[test]
+fn another_agent_goes_on_with_a_resize() {
+    let mut world = World::of(sized("1", "64Mi", 1));
+    world.send(Input::Tick);
+    let mut pod = sized("2", "64Mi", 2);
+    pod.status = Some(world.life.status(world.now));
+    let mut next = World::of(pod);
+    let (sandboxes, containers) = (world.life.sandboxes.clone(), world.life.containers.clone());
+    next.held.push("resize");
+    next.send(Input::Listed { sandboxes, containers });
+    assert!(next.log.contains(&"resize [c]".to_owned()), "{:?}", next.log);
+    assert_eq!(sizes(&next.life.status(next.now)), ("2".into(), "1".into()));
 }

@@ -73,6 +73,16 @@ pub(crate) struct Up {
     /// Control group that all pods are in; chosen at the first start, kept afterwards
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_root: Option<String>,
+    /// Whether a machine with swap is refused: what is swapped out is slow, and no limit counts it
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub(crate) fail_swap_on: bool,
     /// Features that are on or off unlike by default: CBORServingAndStorage
     #[arg(
         long,

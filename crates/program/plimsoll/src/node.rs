@@ -125,6 +125,7 @@ fn agent(
         plimsoll_kubelet::Config::new(name, instance.file("kubelet"), socket.to_owned(), address);
     config.cluster_dns = vec![instance.cluster_dns()];
     config.cgroup_root.clone_from(&instance.cgroup_root);
+    config.fail_swap_on = options.fail_swap_on;
     config.port = if usual { USUAL_PORT } else { 0 };
     config.listen = address;
     config.tls = Some(tls(plane, instance, name, address)?);

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::engine::{Engine, blocking};
 use crate::error::Result;
 use crate::files;
+use crate::group;
 use crate::pods::{Container, ContainerRecord, Sandbox, SandboxRecord, SandboxState, Status};
 use crate::protocol::{Exit, Process, State};
 use crate::sandbox::{clear, remove_folder, wait_for_end};
@@ -102,7 +103,7 @@ impl Engine {
             sandbox: sandbox.clone(),
             config,
             dir,
-            cgroup: format!("{}/{id}", self.pod_cgroup(sandbox)),
+            cgroup: group::path(&self.pod_cgroup(sandbox), id),
             record: std::sync::Mutex::new(record),
             status: watch::channel(status).0,
         });

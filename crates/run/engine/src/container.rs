@@ -18,6 +18,7 @@ use crate::clock;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::group;
 use crate::images::{ImageError, ImageFacts};
 use crate::pods::{Container, ContainerRecord, Sandbox, Status};
 use crate::protocol::{Answer, Call, Exit, Launch};
@@ -48,7 +49,7 @@ impl Engine {
         let name = config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
         let image = self.shared.config.images.find(&name).ok_or(ImageError::NotFound(name))?;
         let id = new_id();
-        let cgroup = format!("{}/{id}", self.pod_cgroup(&sandbox));
+        let cgroup = group::path(&self.pod_cgroup(&sandbox), &id);
         let dir = sandbox.dir.container(&id);
         let container = Arc::new(Container {
             id: id.clone(),

@@ -12,6 +12,7 @@ use prost::Message as _;
 use crate::engine::{Engine, blocking, boot_id};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::group;
 use crate::layout::Layout;
 use crate::pods::SandboxRecord;
 use crate::protocol::State;
@@ -76,7 +77,7 @@ async fn destroy_sandbox(layout: &Layout, hierarchy: &Hierarchy, id: &str, cgrou
     let mut ids: Vec<String> =
         containers.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     ids.push(id.to_owned());
-    let groups: Vec<_> = ids.iter().map(|id| hierarchy.group(&format!("{parent}/{id}"))).collect();
+    let groups: Vec<_> = ids.iter().map(|id| hierarchy.group(&group::path(&parent, id))).collect();
     let netns = layout.network_namespace(id);
     blocking(move || {
         for group in groups {

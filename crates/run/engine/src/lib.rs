@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod exec;
 mod files;
+mod group;
 mod images;
 mod layout;
 mod pods;

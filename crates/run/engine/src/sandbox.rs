@@ -20,6 +20,7 @@ use crate::clock;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::group;
 use crate::layout::SandboxDir;
 use crate::pods::{Sandbox, SandboxState};
 use crate::protocol::{Answer, Call, Plan, State};
@@ -203,13 +204,13 @@ impl Engine {
     pub(crate) fn pod_cgroup(&self, sandbox: &Sandbox) -> String {
         let parent = sandbox.config.linux.as_ref().map(|linux| linux.cgroup_parent.trim_end_matches('/'));
         match parent.filter(|parent| !parent.is_empty()) {
-            Some(parent) => parent.to_owned(),
+            Some(parent) => group::parent(parent),
             None => self.shared.config.cgroup_root.trim_end_matches('/').to_owned(),
         }
     }
 
     pub(crate) fn sandbox_cgroup(&self, sandbox: &Sandbox) -> Cgroup {
-        self.cgroup(&format!("{}/{}", self.pod_cgroup(sandbox), sandbox.id))
+        self.cgroup(&group::path(&self.pod_cgroup(sandbox), &sandbox.id))
     }
 
     pub(crate) fn keep_sandbox(&self, sandbox: &Sandbox) -> Result<()> {

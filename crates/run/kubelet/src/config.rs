@@ -1,6 +1,6 @@
 //! What a node agent is told at its start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::cgroup::name::Driver;
+use plimsoll_podlife::cgroup::reserved::{self, Enforced};
+use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::eviction::threshold::{self, Settings};
+use plimsoll_podlife::placement::CpuSet;
 
 /// The settings of a node agent.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The control group under which `kubepods` is made; `/` for the root.
     pub cgroup_root: String,
+    /// Who names control groups, unless the engine says (`cgroupDriver`).
+    pub cgroup_driver: Driver,
     /// The addresses of the node, the preferred one first.
     pub node_ips: Vec<IpAddr>,
     /// The address that the agent's server listens on.
@@ -49,6 +55,30 @@ pub struct Config {
     pub kube_reserved: BTreeMap<String, Quantity>,
     /// Resources that are kept for the rest of the system.
     pub system_reserved: BTreeMap<String, Quantity>,
+    /// Processors that are kept for the agent and the system (`reservedSystemCPUs`); when there are any, they
+    /// count instead of the `cpu` of the two lists.
+    pub reserved_system_cpus: CpuSet,
+    /// Which of the reservations are enforced.
+    pub enforce_node_allocatable: BTreeSet<Enforced>,
+    /// The control group of the agent and the engine, for `kube-reserved`.
+    pub kube_reserved_cgroup: String,
+    /// The control group of the rest of the system, for `system-reserved`.
+    pub system_reserved_cgroup: String,
+    /// Whether limits of processors are enforced (`cpuCFSQuota`).
+    pub cpu_cfs_quota: bool,
+    /// The period in which they count (`cpuCFSQuotaPeriod`).
+    pub cpu_cfs_quota_period: Duration,
+    /// Whether a machine with swap is refused.
+    pub fail_swap_on: bool,
+    /// Which containers may swap (`memorySwap.swapBehavior`).
+    pub swap_behavior: Swap,
+    /// Where on the way from request to limit memory slows a container down; nowhere without.
+    pub memory_throttling_factor: Option<f64>,
+    /// What requests of memory protect on cgroup v2.
+    pub memory_reservation_policy: Reservation,
+    /// How readily the kernel kills the agent when memory runs out; where the machine does not allow as
+    /// little, the nearest that it allows. Absent, it is left alone.
+    pub oom_score_adj: Option<i32>,
     /// When the node is short of something, in the words of a KubeletConfiguration.
     pub eviction: Settings,
     /// Seconds that pods get when a soft threshold is crossed.
@@ -92,6 +122,7 @@ impl Config {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             cgroup_root: "/".into(),
+            cgroup_driver: Driver::Cgroupfs,
             node_ips: vec![node_ip],
             listen: node_ip,
             port: 10250,
@@ -102,6 +133,17 @@ impl Config {
             taints: Vec::new(),
             kube_reserved: BTreeMap::new(),
             system_reserved: BTreeMap::new(),
+            reserved_system_cpus: CpuSet::default(),
+            enforce_node_allocatable: [Enforced::Pods].into(),
+            kube_reserved_cgroup: String::new(),
+            system_reserved_cgroup: String::new(),
+            cpu_cfs_quota: true,
+            cpu_cfs_quota_period: Duration::from_millis(100),
+            fail_swap_on: true,
+            swap_behavior: Swap::No,
+            memory_throttling_factor: None,
+            memory_reservation_policy: Reservation::None,
+            oom_score_adj: Some(-999),
             eviction: Settings {
                 hard: threshold::defaults(),
                 enforce_allocatable: true,
@@ -117,6 +159,16 @@ impl Config {
             container_log_max_files: 5,
             endpoint_drain: Duration::from_secs(5),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        }
+    }
+
+    /// What is kept from pods.
+    pub(crate) fn reserved(&self) -> reserved::Settings {
+        reserved::Settings {
+            kube: self.kube_reserved.clone(),
+            system: self.system_reserved.clone(),
+            cpus: i64::try_from(self.reserved_system_cpus.len()).ok().filter(|count| *count > 0),
+            enforced: self.enforce_node_allocatable.clone(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, VolumeMount};
 use plimsoll_cri::v1;
-use plimsoll_podlife::cgroup::{self, PERIOD};
+use plimsoll_podlife::cgroup;
 use plimsoll_podlife::env::{References, environment, expand};
 use plimsoll_podlife::field::FieldContext;
 use plimsoll_podlife::names::hosts;
@@ -157,19 +157,20 @@ fn linux(agent: &Agent, start: &Start<'_>, security: &Security) -> v1::LinuxCont
         namespaces.pid = v1::NamespaceMode::Target as i32;
         namespaces.target_id.clone_from(target);
     }
-    let values = cgroup::container(&spec, container);
+    let values = cgroup::container(&spec, container, agent.cgroups.rules());
     let pages = values
         .huge_pages
         .into_iter()
         .map(|(page_size, limit)| v1::HugepageLimit { page_size, limit: limit.unsigned_abs() });
     v1::LinuxContainerConfig {
         resources: Some(v1::LinuxContainerResources {
-            cpu_period: if values.quota.is_some() { PERIOD } else { 0 },
+            cpu_period: values.period.unwrap_or(0),
             cpu_quota: values.quota.unwrap_or(0),
             cpu_shares: values.shares.unwrap_or(0),
             memory_limit_in_bytes: values.memory.unwrap_or(0),
             oom_score_adj: oom_score_adj(&spec, container, agent.machine.memory),
             hugepage_limits: pages.collect(),
+            unified: values.unified.into_iter().collect(),
             ..v1::LinuxContainerResources::default()
         }),
         security_context: Some(v1::LinuxContainerSecurityContext {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use plimsoll_cri::v1::image_service_client::ImageServiceClient;
 use plimsoll_cri::v1::runtime_service_client::RuntimeServiceClient;
 use plimsoll_cri::{MESSAGE_LIMIT, v1};
+use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::observed::{Container, Exit, Sandbox, State};
 
 use crate::metrics::{Metrics, Wire};
@@ -77,6 +78,36 @@ impl Engine {
     pub(crate) async fn version(&self) -> Result<v1::VersionResponse, tonic::Status> {
         let request = v1::VersionRequest { version: "v1".into() };
         Ok(self.runtime().version(request).await?.into_inner())
+    }
+
+    /// Changes the limits of a container that runs.
+    pub(crate) async fn update_container(
+        &self,
+        id: &str,
+        linux: v1::LinuxContainerResources,
+    ) -> Result<(), tonic::Status> {
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(linux),
+            ..v1::UpdateContainerResourcesRequest::default()
+        };
+        self.runtime().update_container_resources(request).await.map(drop)
+    }
+
+    /// Bytes of memory that a container uses, if the engine knows.
+    pub(crate) async fn memory_usage(&self, id: &str) -> Option<u64> {
+        let request = v1::ContainerStatsRequest { container_id: id.to_owned() };
+        let stats = self.runtime().container_stats(request).await.ok()?.into_inner().stats?;
+        Some(stats.memory?.usage_bytes?.value)
+    }
+
+    /// Who names control groups, if the engine says.
+    pub(crate) async fn cgroup_driver(&self) -> Option<Driver> {
+        let answer = self.runtime().runtime_config(v1::RuntimeConfigRequest {}).await.ok()?.into_inner();
+        Some(match answer.linux?.cgroup_driver() {
+            v1::CgroupDriver::Systemd => Driver::Systemd,
+            v1::CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+        })
     }
 
     pub(crate) async fn status(&self) -> Result<v1::StatusResponse, tonic::Status> {

@@ -27,6 +27,7 @@ mod pods;
 mod pressure;
 mod prober;
 mod references;
+mod resize;
 mod rotation;
 mod sandbox;
 mod server;
@@ -37,13 +38,16 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use plimsoll_client::{Backoff, EventRecorder, Informers};
+use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Node;
+use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::eviction::threshold::Threshold;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -70,8 +74,11 @@ pub enum Error {
         source: io::Error,
     },
     /// The control groups of pods cannot be made.
-    #[error("control groups of pods: {0}")]
-    Cgroups(#[from] plimsoll_kernel::cgroup::Error),
+    #[error("{0}")]
+    Cgroups(#[from] cgroups::Error),
+    /// The machine has swap.
+    #[error("{0}")]
+    Swap(String),
     /// The settings of node pressure make no sense.
     #[error("{0}")]
     Eviction(#[from] plimsoll_podlife::eviction::threshold::Refused),
@@ -104,20 +111,21 @@ pub async fn run(
 ) -> Result<(), Error> {
     let thresholds = config.eviction.thresholds()?;
     config.image_gc.check()?;
+    refuse_swap(&config)?;
+    adjust_score(&config);
     for path in [config.data_dir.join("pods"), config.log_dir.clone()] {
         std::fs::create_dir_all(&path).map_err(|source| Error::Data { path, source })?;
     }
     let machine = Machine::detect(&config.data_dir, config.pretended);
-    let reserved = [&config.kube_reserved, &config.system_reserved];
-    let allocatable = machine.allocatable(config.max_pods, &reserved, &thresholds);
-    let (cpu, memory) = pod_share(&config, &machine);
-    let cgroups = Cgroups::new(&config.cgroup_root, config.pod_pids, cpu, memory)?;
+    let allocatable = machine.allocatable(config.max_pods, &config.reserved(), &thresholds);
     let metrics = Arc::new(Metrics::new(&config.node_name));
     let engine = Engine::connect(&config.cri_socket, metrics.clone());
     let runtime = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         version = runtime(&engine) => version,
     };
+    let driver = engine.cgroup_driver().await.unwrap_or(config.cgroup_driver);
+    let cgroups = cgroups(&config, &machine, &allocatable, driver)?;
     let addresses = config.node_ips.iter().map(ToString::to_string).collect();
     let (conditions, pressure) = watch::channel(Vec::new());
     let (writers, started) = mpsc::unbounded_channel();
@@ -187,13 +195,54 @@ async fn runtime(engine: &Engine) -> (String, String) {
     }
 }
 
-/// What all pods may use together: everything but what is reserved. Thousandths of processors, bytes.
-fn pod_share(config: &Config, machine: &Machine) -> (i64, i64) {
-    let reserved = |name: &str| {
-        let lists = [&config.kube_reserved, &config.system_reserved];
-        lists.map(|list| list.get(name).copied().unwrap_or_default())
+/// Makes the groups of pods as this machine and its settings want them.
+fn cgroups(
+    config: &Config,
+    machine: &Machine,
+    allocatable: &BTreeMap<String, Quantity>,
+    driver: Driver,
+) -> Result<Cgroups, cgroups::Error> {
+    let hierarchy = plimsoll_kernel::cgroup::Hierarchy::detect()?;
+    let period = i64::try_from(config.cpu_cfs_quota_period.as_micros()).unwrap_or(i64::MAX);
+    let rules = plimsoll_podlife::cgroup::Machine {
+        version: cgroups::version(&hierarchy),
+        memory: machine.memory,
+        swap: machine.swap,
+        allocatable: allocatable.get("memory").map_or(0, |memory| memory.value()),
+        page_sizes: machine.page_sizes.clone(),
+        period: config.cpu_cfs_quota.then_some(period),
+        pids: config.pod_pids,
+        throttling: config.memory_throttling_factor,
+        reservation: config.memory_reservation_policy,
+        swapping: config.swap_behavior,
     };
-    let cpu = machine.cpus * 1000 - reserved("cpu").map(|amount| amount.milli()).iter().sum::<i64>();
-    let memory = machine.memory - reserved("memory").map(|amount| amount.value()).iter().sum::<i64>();
-    (cpu.max(1), memory.max(1))
+    let plan = cgroups::Plan {
+        driver,
+        root: config.cgroup_root.clone(),
+        reserved: config.reserved(),
+        kube_group: config.kube_reserved_cgroup.clone(),
+        system_group: config.system_reserved_cgroup.clone(),
+    };
+    let mut capacity = machine.capacity(config.max_pods);
+    if let Some((_, most)) = machine::processes() {
+        capacity.insert("pid".to_owned(), Quantity::from_units(most));
+    }
+    Cgroups::new(hierarchy, &plan, &capacity, rules)
+}
+
+fn refuse_swap(config: &Config) -> Result<(), Error> {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let refused = plimsoll_podlife::cgroup::swap::refusal(&swaps).filter(|_| config.fail_swap_on);
+    refused.map_or(Ok(()), |why| Err(Error::Swap(why)))
+}
+
+/// Asks the kernel to spare the agent when memory runs out.
+fn adjust_score(config: &Config) {
+    let Some(wanted) = config.oom_score_adj else { return };
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    match plimsoll_kernel::process::set_oom_score(own, wanted) {
+        Ok(set) if set == wanted => {}
+        Ok(set) => tracing::info!(wanted, set, "the machine does not allow the agent's OOM score"),
+        Err(error) => tracing::warn!(wanted, %error, "the agent's OOM score is not set"),
+    }
 }

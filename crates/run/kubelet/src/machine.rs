@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::cgroup::reserved::Settings;
 use plimsoll_podlife::eviction::Signal;
 use plimsoll_podlife::eviction::threshold::Threshold;
 
@@ -15,6 +16,10 @@ pub(crate) struct Machine {
     pub(crate) cpus: i64,
     /// Bytes of memory.
     pub(crate) memory: i64,
+    /// Bytes of swap.
+    pub(crate) swap: i64,
+    /// Sizes of huge pages, as files of control groups name them.
+    pub(crate) page_sizes: Vec<String>,
     /// Bytes of the file system that holds pods' data.
     pub(crate) disk: i64,
     /// Bytes of huge pages by resource name.
@@ -44,6 +49,11 @@ impl Machine {
             memory: pretended
                 .map_or_else(|| kibibytes(&read("/proc/meminfo"), "MemTotal:") * 1024, |it| it.1),
             is_pretended: pretended.is_some(),
+            swap: kibibytes(&read("/proc/meminfo"), "SwapTotal:") * 1024,
+            page_sizes: huge_pages()
+                .into_keys()
+                .filter_map(|name| Some(format!("{}B", name.strip_prefix("hugepages-")?.strip_suffix('i')?)))
+                .collect(),
             disk,
             huge_pages: huge_pages(),
             machine_id: first(&["/etc/machine-id", "/var/lib/dbus/machine-id"]).unwrap_or_default(),
@@ -77,15 +87,13 @@ impl Machine {
     pub(crate) fn allocatable(
         &self,
         pods: u32,
-        reserved: &[&BTreeMap<String, Quantity>],
+        reserved: &Settings,
         thresholds: &[Threshold],
     ) -> BTreeMap<String, Quantity> {
         let mut all = self.capacity(pods);
         let pages: i64 = self.huge_pages.values().sum();
         for (name, amount) in &mut all {
-            for list in reserved {
-                *amount -= list.get(name).copied().unwrap_or_default();
-            }
+            *amount -= reserved.of(name);
             let kept = match name.as_str() {
                 "memory" => kept(thresholds, Signal::MemoryAvailable, self.memory) + pages,
                 "ephemeral-storage" => kept(thresholds, Signal::NodeFsAvailable, self.disk),
@@ -169,7 +177,7 @@ pub(crate) fn processes() -> Option<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_podlife::eviction::threshold::Settings;
+    use plimsoll_podlife::eviction::threshold;
 
     use super::*;
 
@@ -185,6 +193,8 @@ mod tests {
         let machine = Machine {
             cpus: 4,
             memory: 8 << 30,
+            swap: 0,
+            page_sizes: Vec::new(),
             disk: 100 << 30,
             huge_pages: BTreeMap::from([("hugepages-2Mi".to_owned(), 64 << 20)]),
             machine_id: String::new(),
@@ -195,15 +205,21 @@ mod tests {
             architecture: "amd64",
             is_pretended: false,
         };
-        let reserved = BTreeMap::from([("cpu".to_owned(), Quantity::from_milli(500))]);
-        let system = BTreeMap::from([("memory".to_owned(), Quantity::from_bytes(1 << 30))]);
-        let hard = plimsoll_podlife::eviction::threshold::defaults();
-        let thresholds = Settings { hard, ..Settings::default() }.thresholds().expect("defaults make sense");
-        let left = machine.allocatable(110, &[&reserved, &system], &thresholds);
+        let mut reserved = Settings {
+            kube: BTreeMap::from([("cpu".to_owned(), Quantity::from_milli(500))]),
+            system: BTreeMap::from([("memory".to_owned(), Quantity::from_bytes(1 << 30))]),
+            ..Settings::default()
+        };
+        let hard = threshold::defaults();
+        let thresholds = threshold::Settings { hard, ..threshold::Settings::default() };
+        let thresholds = thresholds.thresholds().expect("defaults make sense");
+        let left = machine.allocatable(110, &reserved, &thresholds);
         assert_eq!(left["cpu"].to_string(), "3500m");
         assert_eq!(left["memory"].to_string(), "7004Mi");
         assert_eq!(left["ephemeral-storage"].to_string(), "90Gi");
         assert_eq!(left["pods"].to_string(), "110");
         assert_eq!(left["hugepages-2Mi"].to_string(), "64Mi");
+        reserved.cpus = Some(1);
+        assert_eq!(machine.allocatable(110, &reserved, &thresholds)["cpu"].to_string(), "3");
     }
 }

@@ -12,6 +12,7 @@ use plimsoll_client::Backoff;
 use plimsoll_podlife::observed::{Container, Sandbox};
 use plimsoll_podlife::probe::ProbeKind;
 use plimsoll_podlife::projection::projection;
+use plimsoll_podlife::resize::Pending;
 use plimsoll_podlife::{Effect, Input, Life, Verdict, status_patch};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
@@ -36,6 +37,8 @@ pub(crate) enum Message {
     Seen(Vec<Sandbox>, Vec<Container>),
     /// The engine removed a container.
     Removed(String),
+    /// It was not given what it asks for, or that is over.
+    Pending(Option<Pending>),
     /// The node ends it.
     Evict(Verdict),
     /// Everything the engine has, by id, and whether it is ready or running.
@@ -210,6 +213,7 @@ impl Task {
             }
             Message::Seen(sandboxes, containers) => self.take(Input::Seen { sandboxes, containers }),
             Message::Removed(id) => self.take(Input::Removed { id }),
+            Message::Pending(pending) => self.take(Input::Pending(pending)),
             Message::Evict(verdict) => self.take(Input::Evict(verdict)),
             Message::Check(listing) => {
                 if self.life.is_idle() && !self.agrees(&listing) {
@@ -324,6 +328,9 @@ impl Task {
             Effect::RemoveSandbox { id } => {
                 let last = self.life.ending();
                 self.spawn("kill", scene.remove_sandbox(id, last));
+            }
+            Effect::Resize { before, after, runs } => {
+                self.spawn("update", scene.resize(before, after, runs));
             }
             Effect::RemoveContainer { id } => self.spawn("kill", scene.remove_container(id)),
             Effect::Release => self.spawn("kill", scene.release()),

@@ -4,13 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use plimsoll_client::{Backoff, Delta, Filter, Informer};
 use plimsoll_cri::v1;
+use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Verdict;
-use plimsoll_podlife::cgroup::burstable_shares;
+use plimsoll_podlife::cgroup::class::Levels;
 use plimsoll_podlife::eviction::REASON;
 use plimsoll_podlife::eviction::admission::refusal;
+use plimsoll_podlife::resize::{Book, Outcome, Pending, Room};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,14 +37,18 @@ pub(crate) fn informer(agent: &Agent) -> Informer<Pod> {
 
 struct Pods {
     agent: Arc<Agent>,
-    informer: Informer<Pod>,
     tasks: HashMap<String, mpsc::UnboundedSender<Message>>,
     running: JoinSet<String>,
     orphans: HashSet<String>,
     /// What the engine had when this agent started, until the API's pods are all there.
     found: Arc<Listing>,
     synced: bool,
-    burstable: i64,
+    /// What the classes of pods were given last.
+    levels: Option<Levels>,
+    /// What all pods were given.
+    book: Book,
+    /// What pods' tasks know about their wishes.
+    pending: HashMap<String, Pending>,
 }
 
 /// Runs every pod of the node until `stop`; then the tasks end and containers go on.
@@ -54,13 +61,14 @@ pub(crate) async fn run(
     let found = Arc::new(list(&agent).await);
     let mut pods = Pods {
         agent: agent.clone(),
-        informer: informer.clone(),
         tasks: HashMap::new(),
         running: JoinSet::new(),
         orphans: HashSet::new(),
         found,
         synced: false,
-        burstable: 0,
+        levels: None,
+        book: book(&agent),
+        pending: HashMap::new(),
     };
     let mut deltas = informer.subscribe();
     let (sender, mut events) = mpsc::unbounded_channel();
@@ -78,6 +86,19 @@ pub(crate) async fn run(
             _ = compare.tick() => pods.compare().await,
         }
     }
+}
+
+/// An empty book of what there is for pods.
+fn book(agent: &Agent) -> Book {
+    let reserved = agent.config.reserved();
+    let whole = |name: &str, capacity: i64, read: fn(&Quantity) -> i64| capacity - read(&reserved.of(name));
+    let left = |name: &str| agent.allocatable.get(name).copied().unwrap_or_default();
+    let whole = Room {
+        cpu: whole("cpu", agent.machine.cpus * 1000, Quantity::milli),
+        memory: whole("memory", agent.machine.memory, Quantity::value),
+    };
+    let allocatable = Room { cpu: left("cpu").milli(), memory: left("memory").value() };
+    Book::new(whole, allocatable, agent.cgroups.rules().clone(), Vec::new())
 }
 
 /// News from the engine.
@@ -148,7 +169,7 @@ impl Pods {
     fn change(&mut self, delta: Delta<Pod>) {
         match delta {
             Delta::Applied { new, .. } => self.applied(new),
-            Delta::Deleted(old) => self.send(&uid(&old), Message::Gone(old.clone())),
+            Delta::Deleted(old) => self.deleted(&old),
             Delta::Synced => {
                 self.synced = true;
                 let found = std::mem::take(&mut self.found);
@@ -159,11 +180,65 @@ impl Pods {
         self.weigh();
     }
 
+    fn deleted(&mut self, old: &Arc<Pod>) {
+        let uid = uid(old);
+        let allocated = self.book.allocation(&uid).map_or_else(|| old.clone(), |it| it.apply(old));
+        self.send(&uid, Message::Gone(allocated));
+        let outcomes = self.book.gone(&uid, Timestamp::now());
+        outcomes.into_iter().for_each(|outcome| self.resized(outcome));
+    }
+
     fn applied(&mut self, pod: Arc<Pod>) {
         let uid = uid(&pod);
-        if self.tasks.contains_key(&uid) {
-            return self.send(&uid, Message::Desired(pod));
+        // A pod that was here before this agent may have been given something else than it asks for now.
+        let known = (!self.synced && self.book.allocation(&uid).is_none())
+            .then(|| crate::resize::known(&self.agent.config, &pod));
+        let mut outcomes = self.book.desired(&uid, &pod, known, Timestamp::now()).into_iter();
+        if let Some(own) = outcomes.next() {
+            self.take_in(&uid, own);
         }
+        outcomes.for_each(|outcome| self.resized(outcome));
+    }
+
+    /// Takes a version of a pod with what it was given to its task.
+    fn take_in(&mut self, uid: &str, outcome: Outcome) {
+        if self.tasks.contains_key(uid) {
+            return self.resized(outcome);
+        }
+        self.begin(outcome.pod.clone());
+        self.note(&outcome);
+    }
+
+    /// Tells a pod's task what became of its wish.
+    fn resized(&mut self, outcome: Outcome) {
+        self.note(&outcome);
+        self.send(&outcome.uid, Message::Desired(outcome.pod));
+    }
+
+    /// Keeps what was granted before anything goes by it, and tells why a wish waits.
+    fn note(&mut self, outcome: &Outcome) {
+        let uid = &outcome.uid;
+        let is_news = self.pending.get(uid) != outcome.pending.as_ref();
+        if (outcome.granted || is_news)
+            && let Some(allocation) = self.book.allocation(uid)
+            && let Err(error) = crate::resize::keep(&self.agent.config, uid, allocation)
+        {
+            tracing::warn!(pod = uid, %error, "what the pod was given is not kept");
+        }
+        if let Some(event) = &outcome.event {
+            self.agent.tell(&outcome.pod, event);
+        }
+        if is_news {
+            match &outcome.pending {
+                Some(pending) => self.pending.insert(uid.clone(), pending.clone()),
+                None => self.pending.remove(uid),
+            };
+            self.send(uid, Message::Pending(outcome.pending.clone()));
+        }
+    }
+
+    fn begin(&mut self, pod: Arc<Pod>) {
+        let uid = uid(&pod);
         let (sender, inbox) = mpsc::unbounded_channel();
         self.tasks.insert(uid.clone(), sender);
         let seen = !self.synced && self.found.pods.contains_key(&uid);
@@ -194,6 +269,7 @@ impl Pods {
 
     fn ended(&mut self, uid: &str) {
         self.tasks.remove(uid);
+        self.pending.remove(uid);
         self.orphans.remove(uid);
     }
 
@@ -268,17 +344,10 @@ impl Pods {
         if !self.synced {
             return;
         }
-        let pods = self.informer.list();
-        let live = pods.iter().filter(|pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            !matches!(phase, Some("Succeeded" | "Failed"))
-        });
-        let shares = burstable_shares(live.filter_map(|pod| pod.spec.as_ref()));
-        if shares != self.burstable {
-            self.burstable = shares;
-            if let Err(error) = self.agent.cgroups.weigh_burstable(shares) {
-                tracing::warn!(%error, "burstable pods keep their weight");
-            }
+        let pods = self.book.pods();
+        let specs = pods.iter().filter_map(|pod| pod.spec.as_ref());
+        if let Err(error) = self.agent.cgroups.weigh(specs, &mut self.levels) {
+            tracing::warn!(%error, "classes of pods keep their weights");
         }
     }
 }

@@ -1,4 +1,19 @@
-//! The values that go into cgroups (kubelet: pkg/kubelet/cm/helpers_linux.go).
+//! What is written into control groups, and where (kubelet: pkg/kubelet/cm/helpers_linux.go and
+//! pkg/kubelet/kuberuntime/kuberuntime_container_linux.go).
+//!
+//! What enters: pods as they were admitted, and what the machine and its settings are ([`Machine`]). What
+//! leaves: names of groups for both drivers ([`name`]), values of pods and containers ([`pod`],
+//! [`container`]), of the classes and of all pods together ([`class`]), and of what is reserved
+//! ([`reserved`]).
+
+pub mod class;
+mod memory;
+pub mod name;
+pub mod reserved;
+mod sum;
+pub mod swap;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -6,29 +21,100 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use plimsoll_meta::quantity::Quantity;
 
-use crate::qos::{Class, amount, class};
-use crate::spec::is_sidecar;
+use crate::qos::{Class, amount};
+use sum::limit_sum;
+pub use sum::{limit_total, request_sum};
 
-/// The period in which a quota counts, in microseconds.
+/// The usual period in which a quota counts, in microseconds.
 pub const PERIOD: i64 = 100_000;
 const SHARES_PER_CPU: i64 = 1024;
-const LEAST_SHARES: i64 = 2;
+/// The least weight.
+pub const LEAST_SHARES: i64 = 2;
 const MOST_SHARES: i64 = 262_144;
 const LEAST_QUOTA: i64 = 1000;
+
+/// Which interface the kernel offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// A tree for each controller.
+    #[default]
+    V1,
+    /// One tree for all.
+    V2,
+}
+
+/// What memory requests protect on version 2 (`memoryReservationPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reservation {
+    /// Nothing.
+    #[default]
+    None,
+    /// Guaranteed pods firmly (`memory.min`), burstable pods as long as it goes (`memory.low`).
+    Tiered,
+}
+
+/// Whether containers may swap (`memorySwap.swapBehavior`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Swap {
+    /// None of them.
+    #[default]
+    No,
+    /// Those of burstable pods, in proportion to the memory they ask for.
+    Limited,
+}
+
+/// The machine, and the settings that decide about values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Machine {
+    /// The interface.
+    pub version: Version,
+    /// Bytes of memory.
+    pub memory: i64,
+    /// Bytes of swap.
+    pub swap: i64,
+    /// Bytes of memory that pods may ask for.
+    pub allocatable: i64,
+    /// Sizes of huge pages that the kernel knows, as its files name them (`2MB`).
+    pub page_sizes: Vec<String>,
+    /// The period of quotas in microseconds; without one, limits of processors are not enforced.
+    pub period: Option<i64>,
+    /// How many tasks a pod may have.
+    pub pids: Option<i64>,
+    /// Up to which part of the way from request to limit a container is not slowed down
+    /// (`memoryThrottlingFactor`).
+    pub throttling: Option<f64>,
+    /// What requests protect.
+    pub reservation: Reservation,
+    /// Who may swap.
+    pub swapping: Swap,
+}
 
 /// What a cgroup gets; absent values are left as the kernel has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {
     /// Relative weight of processor time, in the scale of cgroup v1.
     pub shares: Option<i64>,
-    /// Microseconds of processor time in each [`PERIOD`].
+    /// Microseconds of processor time in each [`Values::period`].
     pub quota: Option<i64>,
+    /// The period of the quota.
+    pub period: Option<i64>,
     /// Bytes of memory.
     pub memory: Option<i64>,
     /// Tasks.
     pub pids: Option<i64>,
     /// Bytes of huge pages by page size (`2MB`).
     pub huge_pages: BTreeMap<String, i64>,
+    /// Files of version 2 and what is written into them.
+    pub unified: BTreeMap<String, String>,
+}
+
+impl Values {
+    fn with_quota(mut self, milli: Option<i64>, machine: &Machine) -> Self {
+        let period = machine.period;
+        self.quota = period.zip(milli).and_then(|(period, milli)| quota(milli, period));
+        self.period = self.quota.and(period);
+        self
+    }
 }
 
 /// Weight for a request in thousandths of a processor.
@@ -39,212 +125,87 @@ pub fn shares(milli: i64) -> i64 {
 
 /// Quota for a limit in thousandths of a processor; none for no limit.
 #[must_use]
-pub fn quota(milli: i64) -> Option<i64> {
-    (milli > 0).then(|| (milli * PERIOD / 1000).max(LEAST_QUOTA))
-}
-
-/// The path of a pod's cgroup under the root of pods.
-#[must_use]
-pub fn pod_path(spec: &PodSpec, uid: &str) -> String {
-    match class(spec) {
-        Class::Guaranteed => format!("pod{uid}"),
-        Class::Burstable => format!("burstable/pod{uid}"),
-        Class::BestEffort => format!("besteffort/pod{uid}"),
-    }
+pub fn quota(milli: i64, period: i64) -> Option<i64> {
+    (milli > 0).then(|| (milli * period / 1000).max(LEAST_QUOTA))
 }
 
 /// The values of a pod's cgroup.
 #[must_use]
-pub fn pod(spec: &PodSpec, pids: Option<i64>) -> Values {
-    let qos = class(spec);
-    if qos == Class::BestEffort {
-        return Values { shares: Some(LEAST_SHARES), pids, ..Values::default() };
+pub fn pod(spec: &PodSpec, machine: &Machine) -> Values {
+    let huge = |name: &str| request_sum(spec, name, |amount| amount.value());
+    let common = Values {
+        pids: machine.pids,
+        huge_pages: all_pages(machine, pages_of_pod(spec).map(|name| (name, huge(name)))),
+        unified: memory::of_pod(spec, machine),
+        ..Values::default()
+    };
+    if crate::qos::class(spec) == Class::BestEffort {
+        return Values { shares: Some(LEAST_SHARES), ..common };
     }
-    let cpu = limit_sum(spec, "cpu", |amount| amount.milli());
-    Values {
+    let values = Values {
         shares: Some(shares(request_sum(spec, "cpu", |amount| amount.milli()))),
-        quota: cpu.and_then(quota),
         memory: limit_sum(spec, "memory", |amount| amount.value()),
-        pids,
-        huge_pages: BTreeMap::new(),
-    }
+        ..common
+    };
+    values.with_quota(limit_sum(spec, "cpu", |amount| amount.milli()), machine)
 }
 
 /// The values of a container's cgroup.
 #[must_use]
-pub fn container(spec: &PodSpec, container: &Container) -> Values {
+pub fn container(spec: &PodSpec, container: &Container, machine: &Machine) -> Values {
     let none = ResourceRequirements::default();
     let resources = container.resources.as_ref().unwrap_or(&none);
     let (requests, limits) = (resources.requests.as_ref(), resources.limits.as_ref());
-    let limit = amount(limits, "cpu");
+    let limit = limit_of(spec, container, "cpu").map(|limit| limit.milli());
     // A limit without a request is also the request.
-    let request = amount(requests, "cpu").or(limit).map_or(0, |amount| amount.milli());
-    let pod_memory = spec.resources.as_ref().and_then(|it| amount(it.limits.as_ref(), "memory"));
-    let memory = amount(limits, "memory").or(pod_memory).map(|amount| amount.value());
-    Values {
+    let request = amount(requests, "cpu").map(|request| request.milli()).or(limit).unwrap_or(0);
+    let memory = limit_of(spec, container, "memory").map(|limit| limit.value());
+    let pages = limits.into_iter().flatten().filter(|(name, _)| name.starts_with(HUGE_PAGES));
+    let pages = pages.filter_map(|(name, text)| Some((name.as_str(), value(text)?)));
+    let mut unified = memory::of_container(spec, container, machine);
+    unified.extend(swap::of_container(spec, container, machine));
+    let values = Values {
         shares: Some(shares(request)),
-        quota: limit.and_then(|limit| quota(limit.milli())),
         memory: memory.filter(|bytes| *bytes > 0),
-        pids: None,
-        huge_pages: huge_pages(limits),
-    }
-}
-
-/// Weight of all burstable pods together: the sum of what they ask for.
-#[must_use]
-pub fn burstable_shares<'a>(pods: impl Iterator<Item = &'a PodSpec>) -> i64 {
-    let burstable = pods.filter(|spec| class(spec) == Class::Burstable);
-    shares(burstable.map(|spec| request_sum(spec, "cpu", |amount| amount.milli())).sum())
-}
-
-type Read = fn(Quantity) -> i64;
-
-/// What a pod asks for: main containers and sidecars together, or the largest moment of its
-/// initialization, and its overhead (kubernetes: component-helpers/resource).
-#[must_use]
-pub fn request_sum(spec: &PodSpec, name: &str, read: Read) -> i64 {
-    let of = |container: &Container| {
-        let resources = container.resources.as_ref();
-        let limit = resources.and_then(|it| amount(it.limits.as_ref(), name));
-        resources.and_then(|it| amount(it.requests.as_ref(), name)).or(limit).map_or(0, read)
+        huge_pages: all_pages(machine, pages),
+        unified,
+        ..Values::default()
     };
-    let own = spec.resources.as_ref().and_then(|it| amount(it.requests.as_ref(), name)).map(read);
-    own.unwrap_or_else(|| total(spec, of)) + overhead(spec, name, read)
+    values.with_quota(limit, machine)
 }
 
-/// The sum of limits; none when a container has no limit of this kind.
-fn limit_sum(spec: &PodSpec, name: &str, read: Read) -> Option<i64> {
-    let of = |container: &Container| {
-        container.resources.as_ref().and_then(|it| amount(it.limits.as_ref(), name)).map_or(0, read)
+/// A container's limit, or that of the pod as a whole.
+fn limit_of(spec: &PodSpec, container: &Container, name: &str) -> Option<Quantity> {
+    let of = |resources: Option<&ResourceRequirements>| {
+        amount(resources?.limits.as_ref(), name).filter(|amount| !amount.is_zero())
     };
-    if let Some(own) = spec.resources.as_ref().and_then(|it| amount(it.limits.as_ref(), name)) {
-        return Some(read(own) + overhead(spec, name, read));
-    }
+    of(container.resources.as_ref()).or_else(|| of(spec.resources.as_ref()))
+}
+
+const HUGE_PAGES: &str = "hugepages-";
+
+/// The names of huge pages that anything in the pod asks for.
+fn pages_of_pod(spec: &PodSpec) -> impl Iterator<Item = &str> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let unlimited = containers.into_iter().any(|container| of(container) == 0);
-    (!unlimited).then(|| total(spec, of) + overhead(spec, name, read))
+    let own = containers.filter_map(|container| container.resources.as_ref());
+    let lists = own.chain(spec.resources.as_ref()).flat_map(|it| [&it.requests, &it.limits]);
+    let names = lists.flatten().flat_map(|list| list.keys().map(String::as_str));
+    names.filter(|name| name.starts_with(HUGE_PAGES))
 }
 
-/// The sum of a pod's limits of one kind, of those containers that have one; none when none has.
-#[must_use]
-pub fn limit_total(spec: &PodSpec, name: &str) -> Option<Quantity> {
-    let of = |container: &Container| amount(container.resources.as_ref()?.limits.as_ref(), name);
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let any = containers.into_iter().any(|container| of(container).is_some());
-    let bytes = |container: &Container| of(container).map_or(0, |amount| amount.value());
-    any.then(|| Quantity::from_bytes(total(spec, bytes) + overhead(spec, name, |amount| amount.value())))
+/// What is asked for by page size; sizes that nothing is asked of are closed.
+fn all_pages<'a>(machine: &Machine, asked: impl Iterator<Item = (&'a str, i64)>) -> BTreeMap<String, i64> {
+    let mut pages: BTreeMap<_, _> = machine.page_sizes.iter().map(|size| (size.clone(), 0)).collect();
+    pages.extend(asked.filter_map(|(name, bytes)| Some((page_size(name)?, bytes))));
+    pages
 }
 
-fn total(spec: &PodSpec, of: impl Fn(&Container) -> i64) -> i64 {
-    let mains: i64 = spec.containers.iter().map(&of).sum();
-    let (mut sidecars, mut peak) = (0, 0);
-    for container in spec.init_containers.iter().flatten() {
-        if is_sidecar(container) {
-            sidecars += of(container);
-            peak = peak.max(sidecars);
-        } else {
-            peak = peak.max(sidecars + of(container));
-        }
-    }
-    peak.max(mains + sidecars)
+/// The kernel's name for a size: `hugepages-2Mi` are pages of `2MB`.
+fn page_size(resource: &str) -> Option<String> {
+    let size = resource.strip_prefix(HUGE_PAGES)?.strip_suffix('i')?;
+    Some(format!("{size}B"))
 }
 
-fn overhead(spec: &PodSpec, name: &str, read: Read) -> i64 {
-    amount(spec.overhead.as_ref(), name).map_or(0, read)
-}
-
-fn huge_pages(limits: Option<&BTreeMap<String, Text>>) -> BTreeMap<String, i64> {
-    let sizes = limits.into_iter().flatten().filter_map(|(name, amount)| {
-        let size = name.strip_prefix("hugepages-")?.strip_suffix('i')?;
-        let bytes = amount.0.parse::<Quantity>().ok()?.value();
-        Some((format!("{size}B"), bytes))
-    });
-    sizes.collect()
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-    use crate::qos::oom_score_adj;
-    use serde_json::{Value, json};
-
-    const GI: i64 = 1 << 30;
-
-    fn resources(requests: [&str; 2], limits: [&str; 2]) -> Value {
-        let list = |values: [&str; 2]| {
-            let pairs = ["cpu", "memory"].into_iter().zip(values).filter(|(_, value)| !value.is_empty());
-            pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect::<serde_json::Map<_, _>>()
-        };
-        json!({"requests": list(requests), "limits": list(limits)})
-    }
-
-    #[test]
-    fn golden_values_of_one_container_pods() {
-        let cases = [
-            // requests, limits, class, shares, quota, memory, oom score on a machine of 8 Gi
-            (["", ""], ["", ""], "BestEffort", 2, None, None, 1000),
-            (["100m", "128Mi"], ["", ""], "Burstable", 102, None, None, 985),
-            (["100m", "128Mi"], ["200m", "256Mi"], "Burstable", 102, Some(20_000), Some(GI / 4), 985),
-            (["", ""], ["1", "1Gi"], "Guaranteed", 1024, Some(100_000), Some(GI), -997),
-            (["500m", "1Gi"], ["500m", "1Gi"], "Guaranteed", 512, Some(50_000), Some(GI), -997),
-            (["500m", "1Gi"], ["0.5", "1024Mi"], "Guaranteed", 512, Some(50_000), Some(GI), -997),
-            (["", "8Gi"], ["", ""], "Burstable", 2, None, None, 2),
-            (["1m", ""], ["", ""], "Burstable", 2, None, None, 999),
-            (["", "1Gi"], ["5m", ""], "Burstable", 5, Some(1000), None, 875),
-            (["", ""], ["", "64Mi"], "Burstable", 2, None, Some(64 << 20), 1000 - 1),
-            (["300", ""], ["", ""], "Burstable", 262_144, None, None, 999),
-        ];
-        for (requests, limits, qos, shares, quota, memory, oom) in cases {
-            let spec: PodSpec = serde_json::from_value(
-                json!({"containers": [{"name": "c", "resources": resources(requests, limits)}]}),
-            )
-            .unwrap();
-            let case = format!("{requests:?} {limits:?}");
-            assert_eq!(class(&spec).as_str(), qos, "{case}");
-            let values = container(&spec, &spec.containers[0]);
-            assert_eq!((values.shares, values.quota, values.memory), (Some(shares), quota, memory), "{case}");
-            assert_eq!(oom_score_adj(&spec, &spec.containers[0], 8 * GI), oom, "{case}");
-            let values = pod(&spec, Some(100));
-            assert_eq!((values.shares, values.quota, values.memory), (Some(shares), quota, memory), "{case}");
-        }
-    }
-
-    #[test]
-    fn pods_take_the_largest_moment_and_are_limited_only_when_all_are() {
-        let spec: PodSpec = serde_json::from_value(json!({
-            "overhead": {"cpu": "10m"},
-            "initContainers": [
-                {"name": "a", "resources": resources(["2", "1Mi"], ["2", "1Mi"])},
-                {"name": "side", "restartPolicy": "Always", "resources": resources(["300m", "1Mi"], ["1", "1Mi"])},
-                {"name": "b", "resources": resources(["1900m", "1Mi"], ["2", "1Mi"])},
-            ],
-            "containers": [
-                {"name": "c", "resources": resources(["500m", "1Mi"], ["500m", ""])},
-                {"name": "d", "resources": resources(["500m", "1Mi"], ["500m", "1Mi"])},
-            ],
-        }))
-        .unwrap();
-        let values = pod(&spec, None);
-        assert_eq!(values.shares, Some(2210 * 1024 / 1000));
-        assert_eq!(values.quota, Some(301_000));
-        assert_eq!(values.memory, None);
-        assert_eq!(pod_path(&spec, "u"), "burstable/podu");
-        assert_eq!(burstable_shares([&spec, &spec].into_iter()), 4420 * 1024 / 1000);
-    }
-
-    #[test]
-    fn pod_level_resources_and_huge_pages() {
-        let spec: PodSpec = serde_json::from_value(json!({
-            "resources": resources(["1", "1Gi"], ["1", "1Gi"]),
-            "containers": [{"name": "c", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}],
-        }))
-        .unwrap();
-        assert_eq!(class(&spec), Class::Guaranteed);
-        let values = pod(&spec, None);
-        assert_eq!((values.shares, values.quota, values.memory), (Some(1024), Some(100_000), Some(GI)));
-        let values = container(&spec, &spec.containers[0]);
-        assert_eq!(values.memory, Some(GI));
-        assert_eq!(values.huge_pages, BTreeMap::from([("2MB".to_owned(), 4 << 20)]));
-    }
+fn value(text: &Text) -> Option<i64> {
+    Some(text.0.parse::<Quantity>().ok()?.value())
 }

@@ -60,6 +60,14 @@ impl FakeApi {
         self.state.lock().unwrap().objects.get(&("pods".into(), "web".into())).cloned()
     }
 
+    /// Reason and message of one of the pod's conditions.
+    pub(super) fn condition(&self, name: &str) -> Option<(String, String)> {
+        let pod = self.pod()?;
+        let found = pod["status"]["conditions"].as_array()?.iter().find(|it| it["type"] == name)?;
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        Some((text("reason"), text("message")))
+    }
+
     pub(super) fn node_is_ready(&self) -> bool {
         self.node_condition("Ready") == "True"
     }
@@ -221,6 +229,10 @@ fn merge(object: &mut Value, patch: &Value) {
             ("conditions", Value::Array(conditions)) => {
                 let mut list = object[name].as_array().cloned().unwrap_or_default();
                 for condition in conditions {
+                    if condition["$patch"] == "delete" {
+                        list.retain(|known| known["type"] != condition["type"]);
+                        continue;
+                    }
                     match list.iter_mut().find(|known| known["type"] == condition["type"]) {
                         Some(known) => merge(known, condition),
                         None => list.push(condition.clone()),

@@ -290,6 +290,30 @@ impl RuntimeService for FakeEngine {
         ok(v1::ReopenContainerLogResponse {})
     }
 
+    async fn update_container_resources(
+        &self,
+        request: Request<v1::UpdateContainerResourcesRequest>,
+    ) -> Answer<v1::UpdateContainerResourcesResponse> {
+        let request = request.into_inner();
+        let linux = request.linux.unwrap();
+        let change = match linux.memory_limit_in_bytes {
+            0 => format!("shares {}", linux.cpu_shares),
+            bytes => format!("memory {}Mi", bytes >> 20),
+        };
+        self.state.lock().unwrap().calls.push(format!("update {} {change}", request.container_id));
+        ok(v1::UpdateContainerResourcesResponse {})
+    }
+
+    /// Every container uses 32 MiB.
+    async fn container_stats(
+        &self,
+        _: Request<v1::ContainerStatsRequest>,
+    ) -> Answer<v1::ContainerStatsResponse> {
+        let usage_bytes = Some(v1::UInt64Value { value: 32 << 20 });
+        let memory = Some(v1::MemoryUsage { usage_bytes, ..Default::default() });
+        ok(v1::ContainerStatsResponse { stats: Some(v1::ContainerStats { memory, ..Default::default() }) })
+    }
+
     async fn get_container_events(
         &self,
         _: Request<v1::GetEventsRequest>,
@@ -301,12 +325,10 @@ impl RuntimeService for FakeEngine {
 
     unused! {
         remove_container: RemoveContainerRequest -> RemoveContainerResponse,
-        update_container_resources: UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse,
         exec_sync: ExecSyncRequest -> ExecSyncResponse,
         exec: ExecRequest -> ExecResponse,
         attach: AttachRequest -> AttachResponse,
         port_forward: PortForwardRequest -> PortForwardResponse,
-        container_stats: ContainerStatsRequest -> ContainerStatsResponse,
         list_container_stats: ListContainerStatsRequest -> ListContainerStatsResponse,
         pod_sandbox_stats: PodSandboxStatsRequest -> PodSandboxStatsResponse,
         list_pod_sandbox_stats: ListPodSandboxStatsRequest -> ListPodSandboxStatsResponse,

@@ -4,6 +4,7 @@
 mod api;
 mod engine;
 mod pressure;
+mod resize;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,5 @@
+//! Which processors and memory nodes containers get for themselves.
+
+mod cpuset;
+
+pub use cpuset::CpuSet;
