@@ -60,7 +60,7 @@ fn check_pod_level(new: &Value, old: &Value, path: &Path, report: &mut Report) {
     check_kept(spec_after, spec_before, &own, "pod-level resource", report);
     let mut rest = after.cloned().unwrap_or(Value::Null);
     take_back(&mut rest, before.unwrap_or(&null));
-    if !access::same(Some(&rest), Some(before.unwrap_or(&null))) && !(is_bare(&rest) && before.is_none()) {
+    if !access::same(Some(&rest), before) {
         report.forbidden(path, "only cpu and memory resources are mutable at pod-level");
     }
 }
@@ -102,9 +102,6 @@ fn check_container(after: &Value, before: &Value, list: &str, path: &Path, repor
     let null = Value::Null;
     if let Some(resources) = rest.inside("resources") {
         take_back(resources, before.at("resources").unwrap_or(&null));
-        if is_bare(resources) && before.at("resources").is_none() {
-            rest.drop_key("resources");
-        }
     }
     let is_same = access::same(Some(&rest), Some(before));
     match list {
@@ -143,8 +140,4 @@ fn take_back(resources: &mut Value, before: &Value) {
             resources.drop_key(part);
         }
     }
-}
-
-fn is_bare(resources: &Value) -> bool {
-    resources.is_null() || resources.as_object().is_some_and(serde_json::Map::is_empty)
 }
