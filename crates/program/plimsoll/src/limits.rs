@@ -48,6 +48,7 @@ impl LimitArgs {
             priority_and_fairness: if self.enable_priority_and_fairness { Gate::On } else { Gate::Off },
             goaway_chance: self.goaway_chance,
             shutdown_delay: self.shutdown_delay_duration,
+            ..Limits::default()
         }
     }
 }
