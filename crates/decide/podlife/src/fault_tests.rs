@@ -184,6 +184,7 @@ impl Model {
                 self.send(Input::Seen { sandboxes: Vec::new(), containers });
                 Input::Stopped { id, result: Ok(()) }
             }
+            Effect::Resize { after, runs, .. } => Input::Resized { after, runs, result: Ok(()) },
             Effect::RemoveContainer { id } => {
                 self.containers.retain(|run| run.id != id);
                 Input::Removed { id }
