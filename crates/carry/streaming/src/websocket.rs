@@ -16,7 +16,7 @@ const LONGEST: usize = 16 << 20;
 const BUFFER: usize = 32 << 10;
 
 /// A connection whose handshake is done.
-async fn connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+pub(crate) async fn connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)

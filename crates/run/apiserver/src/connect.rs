@@ -17,6 +17,7 @@ use crate::stages::Asked;
 use crate::subresource;
 use crate::target::ResourcePath;
 use crate::tunnel::{self, Destination};
+use crate::websocket::{Content, WebSocket};
 use crate::{collection, registry};
 
 /// What may stand in a query value or path segment as it is.
@@ -30,17 +31,17 @@ pub(crate) async fn serve(
     target: &ResourcePath,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let mut options = connection::options(kind, target, &asked.query);
-    if target.subresource != "log" {
-        // What admission makes of the options is what happens.
-        chain::action(api, asked, kind, target, Operation::Connect, &mut options).await?;
+    if target.subresource == "log" {
+        return logs_of(api, asked, kind, target, request).await;
     }
+    let mut options = connection::options(kind, target, &asked.query);
+    // What admission makes of the options is what happens.
+    chain::action(api, asked, kind, target, Operation::Connect, &mut options).await?;
     let path = rest(options["path"].as_str().unwrap_or_default(), request.uri().query());
     let destination = match (kind.kind, target.subresource.as_str()) {
         ("Node", "proxy") => node(api, target, path)?,
         ("Pod", "proxy") => pod(api, target, path)?,
         ("Service", "proxy") => service(api, target, path)?,
-        ("Pod", "log") => logs_of(api, asked, kind, target).await?,
         ("Pod", action) => running(api, kind, target, action, &options).await?,
         _ => return Err(Status::no_such_path()),
     };
@@ -53,11 +54,15 @@ async fn logs_of(
     asked: &Asked,
     kind: &'static Kind,
     target: &ResourcePath,
-) -> Result<Destination, Status> {
+    mut request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
     let (pod, agent) = placed(api, kind, target).await?;
     let container = container(&pod, asked.query.get("container"), &target.name)?;
     let (namespace, name) = (&target.namespace, &target.name);
-    tunnel::agent(&agent, format!("/containerLogs/{namespace}/{name}/{container}{}", logs(asked)))
+    let path = format!("/containerLogs/{namespace}/{name}/{container}{}", logs(asked));
+    let websocket = WebSocket::wanted(&mut request, Content::Bytes)?;
+    let response = tunnel::forward(&api.agents, tunnel::agent(&agent, path)?, request).await?;
+    Ok(WebSocket::answer(websocket, response))
 }
 
 /// The agent of the pod's node, asked for one of its streams.

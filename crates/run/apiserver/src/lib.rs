@@ -84,6 +84,7 @@ mod user;
 mod version;
 mod warning;
 mod watch;
+mod websocket;
 mod write;
 
 pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, Truncation};

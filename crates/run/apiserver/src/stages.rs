@@ -24,7 +24,7 @@ use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode;
 use crate::delete::{self, Deleted, Options};
 use crate::list_options::ListOptions;
-use crate::negotiate::{self, Form};
+use crate::negotiate::{self, Form, Media};
 use crate::options::WriteOptions;
 use crate::pace::Pace;
 use crate::patch::Patch;
@@ -39,6 +39,7 @@ use crate::target::{ResourcePath, Target};
 use crate::transcode::{self, Events, Preferred};
 use crate::user::User;
 use crate::warning::Warnings;
+use crate::websocket::{Content, WebSocket};
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
     aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
@@ -307,7 +308,7 @@ async fn act(
     kind: &'static Kind,
     target: &ResourcePath,
     verb: &str,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
     if kind.namespaced
         && target.namespace.is_empty()
@@ -333,9 +334,11 @@ async fn act(
         }
         "watch" => {
             offered(Verb::Watch)?;
-            let form = (form, negotiate::media(&asked.headers));
-            let stream = watch::serve(api, kind, target, form, &asked.query).await?;
-            Ok(guarded::until_end(stream, flow::watched(&api.flow, kind)))
+            let websocket = WebSocket::wanted(&mut request, Content::Lines)?;
+            let media = if websocket.is_some() { Media::Json } else { negotiate::media(&asked.headers) };
+            let stream = watch::serve(api, kind, target, (form, media), &asked.query).await?;
+            let stream = guarded::until_end(stream, flow::watched(&api.flow, kind));
+            Ok(WebSocket::answer(websocket, stream))
         }
         "delete" => {
             offered(Verb::Delete)?;

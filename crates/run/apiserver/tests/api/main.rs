@@ -15,6 +15,7 @@ mod extensions;
 mod fairness;
 mod hostile;
 mod lists;
+mod messages;
 mod metrics;
 mod objects;
 mod openapi;

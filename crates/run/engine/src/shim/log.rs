@@ -71,13 +71,15 @@ impl Log {
         self.flush();
     }
 
-    /// Writes what is left without a newline at the end of the stream.
+    /// Writes what is left without a newline at the end of the stream: part of a line that never ended, so
+    /// that readers add no newline, either.
     pub(crate) fn end(&mut self, stream: Stream, rest: &mut Vec<u8>, now: &str) {
-        if !rest.is_empty() {
-            self.lines.clear();
-            self.finish(stream, rest, now);
-            self.flush();
+        self.lines.clear();
+        for part in rest.chunks(LINE_LIMIT) {
+            self.push(stream, b"P ", part, now);
         }
+        rest.clear();
+        self.flush();
     }
 
     fn finish(&mut self, stream: Stream, rest: &mut Vec<u8>, now: &str) {
@@ -146,6 +148,6 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let long = format!("T stderr P {}\nT stderr F xxx\n", "x".repeat(LINE_LIMIT));
-        assert_eq!(text, format!("T stdout F one\nT stdout F \nT stdout F two\nT stdout F last\n{long}"));
+        assert_eq!(text, format!("T stdout F one\nT stdout F \nT stdout F two\nT stdout P last\n{long}"));
     }
 }
