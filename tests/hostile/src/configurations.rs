@@ -1,10 +1,13 @@
 //! Configuration files.
 
+use std::sync::Arc;
+
 use plimsoll_access::authentication_config::AuthenticationConfig;
 use plimsoll_access::authorization_config::AuthorizationConfig;
 use plimsoll_admission::plugin_config;
 use plimsoll_admission::pod_security;
 use plimsoll_document::Document;
+use plimsoll_encryption::kms::{SEED, Seed, Seeds, Source};
 use serde_json::Value;
 
 use crate::{Decoder, text, texts};
@@ -33,16 +36,35 @@ fn read_audit(bytes: &[u8]) {
 
 fn encryptions() -> Vec<Vec<u8>> {
     texts(&[
-        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets, '*.apps', '*.*']\n  providers:\n  - aescbc:\n      keys:\n      - {name: k, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}\n  - aesgcm: {keys: [{name: g, secret: AAAAAAAAAAAAAAAAAAAAAA==}]}\n  - secretbox: {keys: [{name: s, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}\n  - identity: {}\n",
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets, '*.apps', '*.*']\n  providers:\n  - aescbc:\n      keys:\n      - {name: k, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}\n  - aesgcm: {keys: [{name: g, secret: AAAAAAAAAAAAAAAAAAAAAA==}]}\n  - secretbox: {keys: [{name: s, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}\n  - kms: {apiVersion: v2, name: m, endpoint: 'unix:///run/kms.sock', timeout: 3s}\n  - identity: {}\n",
     ])
+}
+
+/// A key management service that says yes to everything.
+#[derive(Debug)]
+struct Obliging;
+
+impl Seeds for Obliging {
+    fn current(&self) -> Arc<(Source, Seed)> {
+        Arc::new((Source::default(), Seed(vec![0; SEED])))
+    }
+
+    fn open(&self, _: &Source) -> Result<Seed, String> {
+        Ok(Seed(vec![0; SEED]))
+    }
 }
 
 /// The configuration, and stored values, which it shares its bytes with.
 fn read_encryption(bytes: &[u8]) {
-    let Ok(rules) = plimsoll_encryption::Rules::read(&document(bytes)) else { return };
+    let Ok(rules) = plimsoll_encryption::Rules::read(&document(bytes), &mut |_| Ok(Arc::new(Obliging)))
+    else {
+        return;
+    };
     let chain = rules.of("", "secrets");
     drop(chain.open("/registry/secrets/a/b", bytes));
-    for head in ["k8s:enc:aescbc:v1:k:", "k8s:enc:aesgcm:v1:g:", "k8s:enc:secretbox:v1:s:"] {
+    for head in
+        ["k8s:enc:aescbc:v1:k:", "k8s:enc:aesgcm:v1:g:", "k8s:enc:secretbox:v1:s:", "k8s:enc:kms:v2:m:"]
+    {
         drop(chain.open("/registry/secrets/a/b", &[head.as_bytes(), bytes].concat()));
     }
 }

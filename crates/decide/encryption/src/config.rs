@@ -1,5 +1,8 @@
 //! `EncryptionConfiguration`: read, checked and turned into rules.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plimsoll_meta::field::{FieldError, Path};
@@ -7,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cipher::{Algorithm, Cipher};
+use crate::kms::{Seeds, Service};
 use crate::provider::{Key, Provider};
 use crate::rules::{Entry, Rules};
 
@@ -22,6 +26,14 @@ pub enum ConfigError {
     /// It has wrong values.
     #[error("invalid EncryptionConfiguration: {0}")]
     Values(String),
+    /// A key management service cannot be used.
+    #[error("cannot use the key management service {name:?}: {cause}")]
+    Service {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
     /// A rule can never count.
     #[error("resource {masked:?} is masked by earlier rule {by:?}")]
     Masked {
@@ -59,8 +71,23 @@ struct ProviderSource {
     aescbc: Option<Keys>,
     secretbox: Option<Keys>,
     identity: Option<Value>,
-    kms: Option<Value>,
+    kms: Option<ServiceSource>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ServiceSource {
+    api_version: Option<String>,
+    #[serde(default)]
+    name: String,
+    cachesize: Option<i64>,
+    #[serde(default)]
+    endpoint: String,
+    timeout: Option<String>,
+}
+
+/// Makes the seeds of a service known.
+pub type Connect<'c> = dyn FnMut(&Service) -> Result<Arc<dyn Seeds>, String> + 'c;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,11 +106,13 @@ struct KeySource {
 }
 
 impl Rules {
-    /// Reads a document that was decoded from YAML or JSON. Keys never stand in errors.
+    /// Reads a document that was decoded from YAML or JSON. Keys never stand in errors. Services are asked for
+    /// when the whole document is good, once for each resource.
     ///
     /// # Errors
-    /// When it is no `EncryptionConfiguration`, has wrong values or rules that can never count.
-    pub fn read(document: &Value) -> Result<Self, ConfigError> {
+    /// When it is no `EncryptionConfiguration`, has wrong values or rules that can never count, or when a
+    /// service cannot be used.
+    pub fn read(document: &Value, connect: &mut Connect<'_>) -> Result<Self, ConfigError> {
         let (version, kind) = (&document["apiVersion"], &document["kind"]);
         if version != "apiserver.config.k8s.io/v1" || kind != "EncryptionConfiguration" {
             return Err(ConfigError::Kind(format!("{version} {kind}")));
@@ -95,10 +124,11 @@ impl Rules {
             errors.push(FieldError::required(&root, "at least one resources is required"));
         }
         let mut entries: Vec<Entry> = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
         for (at, rule) in document.resources.iter().enumerate() {
             let path = root.index(at);
             check_resources(&rule.resources, &path.child("resources"), &mut errors);
-            check_providers(&rule.providers, &path.child("providers"), &mut errors);
+            check_providers(&rule.providers, &path.child("providers"), &mut names, &mut errors);
         }
         if !errors.is_empty() {
             let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
@@ -106,7 +136,7 @@ impl Rules {
         }
         for rule in &document.resources {
             for resource in &rule.resources {
-                add(&mut entries, resource, &rule.providers)?;
+                add(&mut entries, resource, &rule.providers, connect)?;
             }
         }
         Ok(Self { entries })
@@ -126,22 +156,26 @@ fn written(resource: &str, group: &str) -> String {
     }
 }
 
-fn add(entries: &mut Vec<Entry>, text: &str, sources: &[ProviderSource]) -> Result<(), ConfigError> {
+fn add(
+    entries: &mut Vec<Entry>,
+    text: &str,
+    sources: &[ProviderSource],
+    connect: &mut Connect<'_>,
+) -> Result<(), ConfigError> {
     let (resource, group) = parse(text);
     for (any, of) in [("*", group), ("*", "*")] {
         if entries.iter().any(|entry| entry.resource == any && entry.group == of) {
             return Err(ConfigError::Masked { masked: written(resource, group), by: written(any, of) });
         }
     }
-    let providers = sources.iter().filter_map(provider);
+    let mut providers = Vec::new();
+    for source in sources {
+        providers.extend(provider(source, connect)?);
+    }
     match entries.iter_mut().find(|entry| entry.resource == resource && entry.group == group) {
         // A later rule about the same resource adds to the end.
         Some(entry) => entry.providers.extend(providers),
-        None => entries.push(Entry {
-            group: group.to_owned(),
-            resource: resource.to_owned(),
-            providers: providers.collect(),
-        }),
+        None => entries.push(Entry { group: group.to_owned(), resource: resource.to_owned(), providers }),
     }
     Ok(())
 }
@@ -159,18 +193,92 @@ impl ProviderSource {
 }
 
 /// A provider that was checked.
-fn provider(source: &ProviderSource) -> Option<Provider> {
+fn provider(source: &ProviderSource, connect: &mut Connect<'_>) -> Result<Option<Provider>, ConfigError> {
+    if let Some(source) = &source.kms {
+        let service = source.service();
+        let seeds = connect(&service).map_err(|cause| ConfigError::Service { name: service.name, cause })?;
+        return Ok(Some(Provider::Service { prefix: format!("k8s:enc:kms:v2:{}:", source.name), seeds }));
+    }
     let Some((_, algorithm, keys)) = source.keyed().next() else {
-        return source.identity.is_some().then_some(Provider::Identity);
+        return Ok(source.identity.is_some().then_some(Provider::Identity));
     };
     let key = |source: &KeySource| {
         let secret = STANDARD.decode(&source.secret).ok()?;
         Some(Key { name: source.name.clone(), cipher: Cipher::new(algorithm, &secret)? })
     };
-    Some(Provider::Keys { prefix: algorithm.prefix(), keys: keys.keys.iter().filter_map(key).collect() })
+    let keys = keys.keys.iter().filter_map(key).collect();
+    Ok(Some(Provider::Keys { prefix: algorithm.prefix(), keys }))
 }
 
-fn check_providers(providers: &[ProviderSource], path: &Path, errors: &mut Vec<FieldError>) {
+impl ServiceSource {
+    fn timeout(&self) -> Option<Duration> {
+        match &self.timeout {
+            None => Some(Duration::from_secs(3)),
+            Some(text) => plimsoll_meta::duration::parse(text).ok().filter(|timeout| !timeout.is_zero()),
+        }
+    }
+
+    /// The service of a source that was checked.
+    fn service(&self) -> Service {
+        let path = self.endpoint.strip_prefix("unix://").unwrap_or_default();
+        // The slash before the name of an abstract socket only ends the authority of the URL.
+        let socket = path.strip_prefix('/').filter(|name| name.starts_with('@')).unwrap_or(path);
+        Service {
+            name: self.name.clone(),
+            socket: socket.to_owned(),
+            timeout: self.timeout().unwrap_or_default(),
+        }
+    }
+}
+
+fn check_service(source: &ServiceSource, names: &[&str], path: &Path, errors: &mut Vec<FieldError>) {
+    let mut wrong = |field: &str, value: Value, detail: &str| {
+        errors.push(FieldError::invalid(&path.child(field), &value, detail));
+    };
+    if source.name.contains(':') {
+        let detail = format!("invalid KMS provider name {}, must not contain ':'", source.name);
+        wrong("name", json!(source.name), &detail);
+    }
+    if names.contains(&source.name.as_str()) {
+        let detail = format!("duplicate KMS provider name {}, names must be unique", source.name);
+        wrong("name", json!(source.name), &detail);
+    }
+    if source.timeout().is_none() {
+        wrong("timeout", json!(source.timeout), "timeout should be a positive value");
+    }
+    match source.endpoint.split_once("://") {
+        _ if source.endpoint.is_empty() => {
+            wrong("endpoint", json!(""), "endpoint is a mandatory field for a kms")
+        }
+        Some(("unix", path)) if !path.is_empty() => {}
+        found => {
+            let scheme = found.map_or("", |(scheme, _)| scheme);
+            let detail = format!("unsupported scheme {scheme:?} for KMS provider, only unix is supported");
+            wrong("endpoint", json!(source.endpoint), &detail);
+        }
+    }
+    if let Some(size) = source.cachesize {
+        wrong("cachesize", json!(size), "cachesize is not supported in v2");
+    }
+    let version = source.api_version.as_deref().unwrap_or("v1");
+    if version != "v2" {
+        let detail = match version {
+            "v1" => "KMSv1 is deprecated and not supported here. Use KMSv2 instead".to_owned(),
+            _ => format!("unsupported apiVersion {version} for KMS provider, only v2 is supported"),
+        };
+        wrong("apiVersion", json!(version), &detail);
+    }
+    if source.name.is_empty() {
+        errors.push(FieldError::required(&path.child("name"), "name is a mandatory field for a provider"));
+    }
+}
+
+fn check_providers<'s>(
+    providers: &'s [ProviderSource],
+    path: &Path,
+    names: &mut Vec<&'s str>,
+    errors: &mut Vec<FieldError>,
+) {
     if providers.is_empty() {
         errors.push(FieldError::required(path, format!("at least one {path} is required")));
     }
@@ -190,10 +298,9 @@ fn check_providers(providers: &[ProviderSource], path: &Path, errors: &mut Vec<F
             };
             errors.push(FieldError::invalid(&path, &Value::Null, detail));
         }
-        if provider.kms.is_some() {
-            let detail =
-                "key management services are not supported; use aesgcm, aescbc, secretbox or identity";
-            errors.push(FieldError::forbidden(&path.child("kms"), detail));
+        if let Some(source) = &provider.kms {
+            check_service(source, names, &path.child("kms"), errors);
+            names.push(&source.name);
         }
         for (name, algorithm, keys) in provider.keyed() {
             check_keys(&keys.keys, algorithm, &path.child(name).child("keys"), errors);
@@ -303,8 +410,13 @@ mod tests {
         json!({provider: {"keys": names.iter().map(key).collect::<Vec<_>>()}})
     }
 
+    /// Services are nowhere.
+    fn nobody() -> impl FnMut(&Service) -> Result<Arc<dyn Seeds>, String> {
+        |service| Err(format!("nobody listens at {}", service.socket))
+    }
+
     fn rules(resources: Value) -> Rules {
-        Rules::read(&document(resources)).expect("valid")
+        Rules::read(&document(resources), &mut nobody()).expect("valid")
     }
 
     fn stored(rules: &Rules, resource: &str) -> Option<Vec<u8>> {
@@ -378,6 +490,7 @@ mod tests {
     #[test]
     fn wrong_configurations_are_refused_without_telling_keys() {
         let good = || json!([{"identity": {}}]);
+        let kms = |service: Value| json!([{"resources": ["secrets"], "providers": [{ "kms": service }]}]);
         let secret = STANDARD.encode("0123456789");
         for (resources, part) in [
             (json!([]), "resources: Required value: at least one resources is required"),
@@ -392,7 +505,23 @@ mod tests {
             ),
             (
                 json!([{"resources": ["secrets"], "providers": [{"kms": {"name": "k", "endpoint": "unix:///x"}}]}]),
-                "resources[0].providers[0].kms: Forbidden: key management services are not supported",
+                r#"resources[0].providers[0].kms.apiVersion: Invalid value: "v1": KMSv1 is deprecated and not supported here. Use KMSv2 instead"#,
+            ),
+            (
+                kms(json!({"apiVersion": "v2", "name": "a:b", "endpoint": "unix:///x"})),
+                r#"kms.name: Invalid value: "a:b": invalid KMS provider name a:b, must not contain ':'"#,
+            ),
+            (
+                kms(json!({"apiVersion": "v2", "endpoint": "https://x", "timeout": "0s", "cachesize": 10})),
+                r#"kms.timeout: Invalid value: "0s": timeout should be a positive value, resources[0].providers[0].kms.endpoint: Invalid value: "https://x": unsupported scheme "https" for KMS provider, only unix is supported, resources[0].providers[0].kms.cachesize: Invalid value: 10: cachesize is not supported in v2, resources[0].providers[0].kms.name: Required value: name is a mandatory field for a provider"#,
+            ),
+            (
+                kms(json!({"apiVersion": "v2", "name": "k", "endpoint": "unix:///@kms"})),
+                "cannot use the key management service \"k\": nobody listens at @kms",
+            ),
+            (
+                kms(json!({"apiVersion": "v2", "name": "k", "endpoint": "unix:///run/kms.sock"})),
+                "nobody listens at /run/kms.sock",
             ),
             (
                 json!([{"resources": ["secrets"], "providers": [{"aesgcm": {"keys": [{"name": "a", "secret": secret}]}}]}]),
@@ -424,10 +553,10 @@ mod tests {
             ),
             (json!([{"resource": ["secrets"]}]), "unknown field `resource`"),
         ] {
-            let error = Rules::read(&document(resources)).expect_err(part).to_string();
+            let error = Rules::read(&document(resources), &mut nobody()).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
             assert!(!error.contains(&secret), "{error}");
         }
-        assert!(matches!(Rules::read(&json!({"kind": "Pod"})), Err(ConfigError::Kind(_))));
+        assert!(matches!(Rules::read(&json!({"kind": "Pod"}), &mut nobody()), Err(ConfigError::Kind(_))));
     }
 }

@@ -1,6 +1,9 @@
 //! Providers in their order: the first writes, all read.
 
-use crate::cipher::{Broken, Cipher};
+use std::sync::Arc;
+
+use crate::cipher::Cipher;
+use crate::kms::{self, Seeds};
 
 /// What all encrypted values begin with.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
@@ -16,6 +19,13 @@ pub(crate) enum Provider {
         prefix: &'static str,
         /// The keys by name, the first one writes.
         keys: Vec<Key>,
+    },
+    /// Encrypted with the seeds of a key management service.
+    Service {
+        /// What values begin with.
+        prefix: String,
+        /// The service's seeds.
+        seeds: Arc<dyn Seeds>,
     },
 }
 
@@ -44,6 +54,9 @@ pub enum OpenError {
     /// The key of its name does not fit.
     #[error("{0}")]
     Broken(&'static str),
+    /// The service does not tell its key, or it does not fit.
+    #[error("{0}")]
+    Service(String),
     /// It is encrypted, and nothing says how.
     #[error("identity transformer tried to read encrypted data")]
     Encrypted,
@@ -56,7 +69,15 @@ pub(crate) fn seal(
     plain: &[u8],
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Option<Vec<u8>> {
-    let Some(Provider::Keys { prefix, keys }) = providers.first() else { return None };
+    let (prefix, keys) = match providers.first()? {
+        Provider::Identity => return None,
+        Provider::Keys { prefix, keys } => (prefix, keys),
+        Provider::Service { prefix, seeds } => {
+            let mut stored = prefix.as_bytes().to_vec();
+            kms::seal(&**seeds, path.as_bytes(), plain, random, &mut stored);
+            return Some(stored);
+        }
+    };
     let key = keys.first()?;
     let mut stored = Vec::with_capacity(prefix.len() + key.name.len() + plain.len() + 64);
     stored.extend_from_slice(prefix.as_bytes());
@@ -69,12 +90,20 @@ pub(crate) fn seal(
 /// Tries every provider and key whose prefix the value has: the same prefix may stand twice with
 /// different keys while one takes over from the other.
 pub(crate) fn open(providers: &[Provider], path: &str, stored: &[u8]) -> Result<Opened, OpenError> {
-    let mut broken: Option<Broken> = None;
+    let mut broken: Option<OpenError> = None;
     for (at, provider) in providers.iter().enumerate() {
         let (prefix, keys) = match provider {
             Provider::Identity if stored.starts_with(ENCRYPTED) => continue,
             Provider::Identity => return Ok(Opened { plain: None, stale: at != 0 }),
             Provider::Keys { prefix, keys } => (prefix, keys),
+            Provider::Service { prefix, seeds } => {
+                let Some(sealed) = stored.strip_prefix(prefix.as_bytes()) else { continue };
+                match kms::open(&**seeds, path.as_bytes(), sealed) {
+                    Ok((plain, stale)) => return Ok(Opened { plain: Some(plain), stale: stale || at != 0 }),
+                    Err(error) => broken = Some(OpenError::Service(error)),
+                }
+                continue;
+            }
         };
         let Some(rest) = stored.strip_prefix(prefix.as_bytes()) else { continue };
         for (place, key) in keys.iter().enumerate() {
@@ -82,11 +111,11 @@ pub(crate) fn open(providers: &[Provider], path: &str, stored: &[u8]) -> Result<
             let Some(sealed) = named else { continue };
             match key.cipher.open(path.as_bytes(), sealed) {
                 Ok(plain) => return Ok(Opened { plain: Some(plain), stale: (at, place) != (0, 0) }),
-                Err(found) => broken = Some(found),
+                Err(found) => broken = Some(OpenError::Broken(found.text())),
             }
         }
     }
-    Err(broken.map_or(OpenError::NoProvider, |broken| OpenError::Broken(broken.text())))
+    Err(broken.unwrap_or(OpenError::NoProvider))
 }
 
 /// Reads a value that no rule is about.

@@ -9,10 +9,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use plimsoll_catalogue::Storage;
 use plimsoll_encryption::Rules;
+use plimsoll_encryption::kms::{Seeds, Service};
 use plimsoll_store::{Opened, Transform};
 use tokio_util::sync::CancellationToken;
 
 use crate::file_changes::Changes;
+use crate::kms::Kms;
 use crate::safeguards::{EncryptionOptions, Reload, document, wrong};
 use crate::server::StartError;
 
@@ -21,16 +23,23 @@ use crate::server::StartError;
 pub(crate) struct Encryption {
     file: PathBuf,
     reload: Reload,
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<Arc<Read>>,
     /// Group and resource of each key prefix of the built-in kinds.
     resources: HashMap<&'static str, (&'static str, &'static str)>,
+}
+
+/// A configuration that was read, and the services it names.
+#[derive(Debug)]
+struct Read {
+    rules: Rules,
+    services: Vec<Arc<Kms>>,
 }
 
 impl Encryption {
     /// Reads the configuration.
     pub(crate) fn load(options: &EncryptionOptions) -> Result<Arc<Self>, StartError> {
         let file = options.configuration.clone();
-        let rules = RwLock::new(Arc::new(read(&file)?));
+        let rules = RwLock::new(Arc::new(Read::of(&file, &[])?));
         Ok(Arc::new(Self { file, reload: options.reload, rules, resources: built_in() }))
     }
 
@@ -47,9 +56,12 @@ impl Encryption {
                     changed = changes.next() => if changed.is_err() { return },
                     () = shutdown.cancelled() => return,
                 }
-                match read(&self.file) {
-                    Ok(rules) => {
-                        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+                let this = Arc::clone(&self);
+                // Services are waited for.
+                let read = tokio::task::spawn_blocking(move || Read::of(&this.file, &this.rules().services));
+                match read.await.unwrap_or_else(|error| Err(wrong(&self.file, error))) {
+                    Ok(read) => {
+                        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
                         tracing::info!(file = %self.file.display(), "encryption configuration read again");
                     }
                     Err(error) => {
@@ -61,7 +73,17 @@ impl Encryption {
         Ok(())
     }
 
-    fn rules(&self) -> Arc<Rules> {
+    /// Whether the key management services are well, by the names of the checks.
+    pub(crate) fn checks(&self) -> Vec<(String, bool)> {
+        let read = self.rules();
+        let mut each = read.services.iter().map(|service| service.health().is_ok()).enumerate();
+        match self.reload {
+            Reload::AtStart => each.map(|(at, fine)| (format!("kms-provider-{at}"), fine)).collect(),
+            Reload::Automatic => vec![("kms-providers".to_owned(), each.all(|(_, fine)| fine))],
+        }
+    }
+
+    fn rules(&self) -> Arc<Read> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -82,20 +104,33 @@ impl Encryption {
 impl Transform for Encryption {
     fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
         let (group, resource) = self.resource(key);
-        self.rules().of(group, resource).seal(key, value, &mut |bytes| rand::fill(bytes))
+        self.rules().rules.of(group, resource).seal(key, value, &mut |bytes| rand::fill(bytes))
     }
 
     fn open(&self, key: &str, stored: &[u8]) -> Result<Opened, String> {
         let (group, resource) = self.resource(key);
-        let opened = self.rules().of(group, resource).open(key, stored);
+        let opened = self.rules().rules.of(group, resource).open(key, stored);
         opened
             .map(|opened| Opened { value: opened.plain, stale: opened.stale })
             .map_err(|error| error.to_string())
     }
 }
 
-fn read(file: &std::path::Path) -> Result<Rules, StartError> {
-    Rules::read(&document(file)?).map_err(|error| wrong(file, error))
+impl Read {
+    /// Reads the file; services that are known already stay connected.
+    fn of(file: &std::path::Path, known: &[Arc<Kms>]) -> Result<Self, StartError> {
+        let mut services: Vec<Arc<Kms>> = Vec::new();
+        let mut connect = |wanted: &Service| {
+            let found = services.iter().chain(known).find(|one| one.service == *wanted).cloned();
+            let found = found.map_or_else(|| Kms::start(wanted), Ok)?;
+            if !services.iter().any(|one| Arc::ptr_eq(one, &found)) {
+                services.push(Arc::clone(&found));
+            }
+            Ok(found as Arc<dyn Seeds>)
+        };
+        let rules = Rules::read(&document(file)?, &mut connect).map_err(|error| wrong(file, error))?;
+        Ok(Self { rules, services })
+    }
 }
 
 fn built_in() -> HashMap<&'static str, (&'static str, &'static str)> {
@@ -115,11 +150,11 @@ mod tests {
     fn keys_tell_their_resource() {
         let document = serde_json::json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
             "resources": [{"resources": ["secrets"], "providers": [{"identity": {}}]}]});
-        let rules = Rules::read(&document).expect("valid");
+        let rules = Rules::read(&document, &mut |_| Err(String::new())).expect("valid");
         let encryption = Encryption {
             file: PathBuf::new(),
             reload: Reload::AtStart,
-            rules: RwLock::new(Arc::new(rules)),
+            rules: RwLock::new(Arc::new(Read { rules, services: Vec::new() })),
             resources: built_in(),
         };
         for kind in plimsoll_catalogue::kinds().iter().filter(|kind| kind.is_stored()) {

@@ -42,6 +42,7 @@ mod health;
 mod impersonate;
 mod issuers;
 mod kept;
+mod kms;
 mod lean;
 mod legacy_tokens;
 mod limits;

@@ -31,12 +31,10 @@ const READY: &[Check] = &[
 /// Answers one of the paths; `only` names a single check.
 pub(crate) fn answer(api: &Api, asked: &Asked, path: &str, only: Option<&str>) -> Response<ResponseBody> {
     let more = if path == "readyz" { READY } else { &[] };
-    let checks = CHECKS.iter().chain(more).filter(|(name, _)| only.is_none_or(|only| only == *name));
-    let mut checks = checks.map(|(name, check)| {
-        let fine = check(api);
-        api.metrics.checks.found(path, name, fine);
-        (*name, fine)
-    });
+    let own = CHECKS.iter().chain(more).map(|(name, check)| ((*name).to_owned(), check(api)));
+    let services = api.encryption.as_ref().map(|encryption| encryption.checks()).unwrap_or_default();
+    let checks = own.chain(services).filter(|(name, _)| only.is_none_or(|only| only == name));
+    let mut checks = checks.inspect(|(name, fine)| api.metrics.checks.found(path, name, *fine));
     match only {
         None => {
             let excluded: Vec<&str> = asked.query.all("exclude").collect();
@@ -58,11 +56,11 @@ pub(crate) fn answer(api: &Api, asked: &Asked, path: &str, only: Option<&str>) -
 }
 
 /// Whether all is well, and the text that says so.
-fn report(path: &str, checks: &[(&str, bool)], excluded: &[&str], verbose: bool) -> (bool, String) {
+fn report(path: &str, checks: &[(String, bool)], excluded: &[&str], verbose: bool) -> (bool, String) {
     let mut text = String::new();
     let mut good = true;
     for (name, fine) in checks {
-        text.push_str(&if excluded.contains(name) {
+        text.push_str(&if excluded.contains(&name.as_str()) {
             format!("[+]{name} excluded: ok\n")
         } else if *fine {
             format!("[+]{name} ok\n")
@@ -107,7 +105,8 @@ mod tests {
                 "[+]ping ok\n[+]etcd ok\nwarn: some health checks cannot be excluded: no matches for \"x\"\nlivez check passed\n",
             ),
         ] {
-            assert_eq!(report("livez", checks, excluded, verbose), (good, text.to_owned()));
+            let checks = checks.map(|(name, fine)| (name.to_owned(), fine));
+            assert_eq!(report("livez", &checks, excluded, verbose), (good, text.to_owned()));
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) struct Api {
     pub(crate) advertise: std::net::SocketAddr,
     pub(crate) rbac: Rbac,
     pub(crate) impersonation: Impersonation,
+    pub(crate) encryption: Option<Arc<Encryption>>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
@@ -143,7 +144,7 @@ impl Server {
         let encryption = config.safeguards.encryption.as_ref().map(Encryption::load).transpose()?;
         let transform = encryption.clone().map(|encryption| encryption as Arc<dyn Transform>);
         let store = Store::open(&config.store, Options { transform, ..Options::default() })?;
-        if let Some(encryption) = encryption {
+        if let Some(encryption) = encryption.clone() {
             encryption.follow(shutdown.clone())?;
         }
         let credentials = &config.credentials;
@@ -167,6 +168,7 @@ impl Server {
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission,
             features: config.features,
+            encryption,
             audit: Auditor::start(&config.safeguards.audit, &metrics.audit, &shutdown)?,
             customs: Customs::follow(&store),
             documents: Arc::default(),

@@ -8,13 +8,13 @@ use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Check {
-    name: &'static str,
+    name: String,
     r#type: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Outcome {
-    name: &'static str,
+    name: String,
     status: &'static str,
     r#type: String,
 }
@@ -45,10 +45,10 @@ impl Checks {
     }
 
     /// A check of one of the three paths found this.
-    pub(crate) fn found(&self, path: &str, name: &'static str, fine: bool) {
-        let check = Check { name, r#type: path.to_owned() };
+    pub(crate) fn found(&self, path: &str, name: &str, fine: bool) {
+        let check = Check { name: name.to_owned(), r#type: path.to_owned() };
         self.last.get_or_create(&check).set(i64::from(fine));
         let status = if fine { "success" } else { "error" };
-        self.all.get_or_create(&Outcome { name, status, r#type: check.r#type }).inc();
+        self.all.get_or_create(&Outcome { name: check.name, status, r#type: check.r#type }).inc();
     }
 }

@@ -14,6 +14,7 @@ mod encryption;
 mod extensions;
 mod fairness;
 mod hostile;
+mod kms;
 mod lists;
 mod messages;
 mod metrics;
