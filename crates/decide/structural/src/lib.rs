@@ -23,6 +23,7 @@ mod format;
 pub mod lists;
 mod nodes;
 pub mod path;
+mod pattern;
 mod prune;
 pub mod publish;
 mod rules;

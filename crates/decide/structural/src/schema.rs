@@ -257,13 +257,5 @@ fn list_type(props: &Value) -> Option<ListType> {
 
 fn pattern(props: &Value) -> Option<Pattern> {
     let text = props["pattern"].as_str().filter(|text| !text.is_empty())?;
-    Some(Pattern { text: text.to_owned(), regex: compiled(text) })
-}
-
-/// A pattern in Go's syntax; the few that only Rust refuses are told so.
-pub(crate) fn compiled(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| {
-        let shown = error.to_string();
-        shown.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-    })
+    Some(Pattern { text: text.to_owned(), regex: crate::pattern::compiled(text) })
 }

@@ -13,7 +13,7 @@ use plimsoll_store::Store;
 use serde_json::{Value, json};
 
 use crate::object::meta;
-use crate::registry;
+use crate::{registry, service_change};
 
 /// What is given out. Clones share it.
 #[derive(Clone, Debug)]
@@ -103,9 +103,12 @@ impl Addresses {
             return Ok(reservation);
         }
         let name = meta(service, "name").to_owned();
-        let refuse = |error: FieldError| Status::invalid("", "Service", &name, &[error]);
-        self.reserve_address(service, old, &mut reservation).map_err(refuse)?;
-        self.reserve_ports(service, old, &mut reservation).map_err(refuse)?;
+        let refuse = |errors: Vec<FieldError>| Status::invalid("", "Service", &name, &errors);
+        service_change::settle(service, old);
+        self.settle_families(service, old).map_err(refuse)?;
+        self.reserve_address(service, old, &mut reservation).map_err(|error| refuse(vec![error]))?;
+        self.reserve_ports(service, old, &mut reservation).map_err(|error| refuse(vec![error]))?;
+        self.reserve_health_port(service, old, &mut reservation)?;
         if let Some(old) = old {
             let (addresses, ports) = (held_addresses(service), held_ports(service));
             reservation.given_up.0 =
@@ -128,72 +131,46 @@ impl Addresses {
             }
             return Ok(());
         }
-        if let Some(old) = old.filter(|_| service["spec"]["clusterIP"].as_str().is_none_or(str::is_empty)) {
-            for field in ["clusterIP", "clusterIPs"] {
-                if old["spec"][field].is_string() || old["spec"][field].is_array() {
-                    service["spec"][field] = old["spec"][field].clone();
-                }
-            }
-        }
         let path = Path::root("spec").child("clusterIPs");
-        let wanted = service["spec"]["clusterIP"]
-            .as_str()
-            .or(service["spec"]["clusterIPs"][0].as_str())
-            .unwrap_or_default()
-            .to_owned();
+        let wanted = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
         if wanted == "None" {
-            service["spec"]["clusterIP"] = json!("None");
             service["spec"]["clusterIPs"] = json!(["None"]);
-            self.families(service);
             return Ok(());
         }
         let before = old.map(held_addresses).unwrap_or_default();
-        let address = if wanted.is_empty() {
-            let free = self.free_address().ok_or_else(|| FieldError {
-                kind: plimsoll_meta::field::ErrorKind::Internal,
-                ..FieldError::required(&path, "failed to allocate a serviceIP: range is full")
-            })?;
-            reservation.addresses.push(free);
-            free
-        } else {
-            let address: IpAddr = wanted.parse().map_err(|_| {
-                FieldError::invalid(
-                    &path.index(0),
-                    &json!(wanted),
-                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-                )
-            })?;
-            if !before.is_empty() && !before.contains(&address) {
-                // An address may not change: validation says so.
-                return Ok(());
+        let address = match wanted.parse::<IpAddr>() {
+            Err(_) => {
+                let free = self.free_address().ok_or_else(|| FieldError {
+                    kind: plimsoll_meta::field::ErrorKind::Internal,
+                    ..FieldError::required(&path, "failed to allocate a serviceIP: range is full")
+                })?;
+                reservation.addresses.push(free);
+                free
             }
-            if !before.contains(&address) {
+            // An address may not change: validation says so.
+            Ok(address) if !before.is_empty() && !before.contains(&address) => return Ok(()),
+            Ok(address) if before.contains(&address) => address,
+            Ok(address) => {
                 self.take_address(address).map_err(|cause| {
-                    FieldError::invalid(
-                        &path,
-                        &json!([wanted]),
-                        format!("failed to allocate IP {wanted}: {cause}"),
-                    )
+                    let detail = format!("failed to allocate IP {wanted}: {cause}");
+                    FieldError::invalid(&path, &json!([wanted]), detail)
                 })?;
                 reservation.addresses.push(address);
+                address
             }
-            address
         };
         service["spec"]["clusterIP"] = json!(address.to_string());
         service["spec"]["clusterIPs"] = json!([address.to_string()]);
-        self.families(service);
         Ok(())
     }
 
-    fn families(&self, service: &mut Value) {
-        let family = if self.range.addr().is_ipv4() { "IPv4" } else { "IPv6" };
-        let spec = &mut service["spec"];
-        if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-            spec["ipFamilies"] = json!([family]);
+    /// Policy and families, as far as this range of one family can serve them.
+    fn settle_families(&self, service: &mut Value, old: Option<&Value>) -> Result<(), Vec<FieldError>> {
+        if service["spec"]["type"] == "ExternalName" {
+            return Ok(());
         }
-        if !spec["ipFamilyPolicy"].is_string() {
-            spec["ipFamilyPolicy"] = json!("SingleStack");
-        }
+        let own = if self.range.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+        service_change::settle_families(service, old, own)
     }
 
     fn take_address(&self, address: IpAddr) -> Result<(), String> {
@@ -242,27 +219,15 @@ impl Addresses {
         let balanced = kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != false;
         let wants = kind == "NodePort" || balanced;
         let before: HashSet<(String, u16)> = old.map(held_ports).unwrap_or_default().into_iter().collect();
-        let previous = old.map(|old| old["spec"]["ports"].clone()).unwrap_or_default();
-        let health = kind == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local";
         let Some(ports) = service["spec"]["ports"].as_array_mut() else { return Ok(()) };
         for (at, port) in ports.iter_mut().enumerate() {
             let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-            let mut given = u16::try_from(port["nodePort"].as_u64().unwrap_or(0)).unwrap_or(0);
+            let given = u16::try_from(port["nodePort"].as_u64().unwrap_or(0)).unwrap_or(0);
             if kind == "ClusterIP" || kind == "ExternalName" {
                 if let Some(port) = port.as_object_mut().filter(|_| old.is_some()) {
                     port.remove("nodePort");
                 }
                 continue;
-            }
-            if given == 0 && wants {
-                // An update that leaves the number out keeps the one it had.
-                let same = previous.as_array().into_iter().flatten().find(|one| {
-                    one["port"] == port["port"] && one["protocol"].as_str().unwrap_or("TCP") == protocol
-                });
-                given = same
-                    .and_then(|one| one["nodePort"].as_u64())
-                    .and_then(|number| u16::try_from(number).ok())
-                    .unwrap_or(0);
             }
             let path = Path::root("spec").child("ports").index(at).child("nodePort");
             let number = match given {
@@ -286,22 +251,38 @@ impl Addresses {
             reservation.ports.push((protocol, number));
             port["nodePort"] = json!(number);
         }
-        if health && service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
-            let kept =
-                old.and_then(|old| old["spec"]["healthCheckNodePort"].as_u64()).filter(|port| *port > 0);
-            let number = match kept {
-                Some(number) => number,
-                None => {
-                    let path = Path::root("spec").child("healthCheckNodePort");
-                    let number = self.free_port("TCP").ok_or_else(|| {
-                        FieldError::invalid(&path, &json!(0), "failed to allocate a nodePort: range is full")
-                    })?;
-                    reservation.ports.push(("TCP".to_owned(), number));
-                    u64::from(number)
-                }
-            };
-            service["spec"]["healthCheckNodePort"] = json!(number);
+        Ok(())
+    }
+
+    /// The port at which load balancers ask for health. What a change makes of a port that is needed before and
+    /// after is left to validation.
+    fn reserve_health_port(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        reservation: &mut Reservation,
+    ) -> Result<(), Status> {
+        let needs = service_change::needs_health_port;
+        if !needs(service) || old.is_some_and(needs) {
+            return Ok(());
         }
+        let refuse = |given: u16, cause: &str| match given {
+            0 => Status::internal(format!("failed to allocate a HealthCheck NodePort 0: {cause}")),
+            _ => Status::internal(format!(
+                "failed to allocate requested HealthCheck NodePort {given}: {cause}"
+            )),
+        };
+        let given = service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0);
+        let given = u16::try_from(given).unwrap_or(u16::MAX);
+        let number = match given {
+            0 => self.free_port("TCP").ok_or_else(|| refuse(0, "range is full"))?,
+            given => {
+                self.take_port("TCP", given).map_err(|cause| refuse(given, &cause))?;
+                given
+            }
+        };
+        reservation.ports.push(("TCP".to_owned(), number));
+        service["spec"]["healthCheckNodePort"] = json!(number);
         Ok(())
     }
 

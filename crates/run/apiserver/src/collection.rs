@@ -152,6 +152,10 @@ fn unreadable(error: &StoreError, options: &ListOptions) -> Status {
         (StoreError::Compacted { .. }, None) => {
             Status::expired("The resourceVersion for the provided list is too old.")
         }
+        // etcd's words, as clients know them.
+        (StoreError::Future { .. }, _) => {
+            Status::unnamed("etcdserver: mvcc: required revision is a future revision")
+        }
         _ => Status::internal(error),
     }
 }

@@ -24,10 +24,11 @@ fn of(query: &Query, most: Duration) -> Result<Duration, Status> {
     if text.is_empty() {
         return Ok(most);
     }
-    let wanted = duration::parse(text).map_err(|error| {
+    let wanted = duration::parse(text.trim_start_matches('-')).map_err(|error| {
         Status::bad_request(format!("invalid timeout specified in the request URL - {error}"))
     })?;
-    Ok(if wanted.is_zero() { most } else { wanted.min(most) })
+    // Less than nothing is the server's time, too.
+    Ok(if wanted.is_zero() || text.starts_with('-') { most } else { wanted.min(most) })
 }
 
 /// What a client is told whose request took longer.
@@ -57,6 +58,7 @@ mod tests {
             ("timeout=500ms", Ok(500)),
             ("timeout=2m", Ok(60_000)),
             ("timeout=0", Ok(60_000)),
+            ("timeout=-1s", Ok(60_000)),
             (
                 "timeout=soon",
                 Err("invalid timeout specified in the request URL - time: invalid duration \"soon\""

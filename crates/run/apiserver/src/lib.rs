@@ -71,6 +71,7 @@ mod review;
 mod safeguards;
 mod scale;
 mod server;
+mod service_change;
 mod shape;
 mod stages;
 mod stalling;
@@ -87,6 +88,7 @@ mod warning;
 mod watch;
 mod websocket;
 mod write;
+mod yaml_error;
 
 pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, Truncation};
 pub use body::{Error as BodyError, ResponseBody};

@@ -11,7 +11,7 @@ use plimsoll_meta::status::Status;
 use plimsoll_store::Revision;
 use serde_json::json;
 
-use crate::query::Query;
+use crate::query::{self, Query};
 use plimsoll_meta::page_token::PageToken;
 
 const EXACT: &str = "Exact";
@@ -31,6 +31,7 @@ pub(crate) struct ListOptions {
 impl ListOptions {
     /// Reads the parameters of a list of the keys with `prefix`; `current` is the newest revision.
     pub(crate) fn read(query: &Query, prefix: &str, current: Revision) -> Result<Self, Status> {
+        query.number("timeoutSeconds")?;
         let limit =
             query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
         refuse(&list_errors(query))?;
@@ -44,7 +45,9 @@ impl ListOptions {
             }
             return Ok(Self { limit, after: Some(token.after(prefix)), at: token.revision().map(Revision) });
         }
-        let Some(wanted) = revision(version)? else { return Ok(Self { limit, ..Self::default() }) };
+        let read = revision(version)
+            .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
+        let Some(wanted) = read else { return Ok(Self { limit, ..Self::default() }) };
         if wanted > current {
             return Err(too_large(wanted, current));
         }
@@ -84,8 +87,11 @@ impl WatchOptions {
     /// Reads the parameters of a watch; `current` is the newest revision.
     pub(crate) fn read(query: &Query, current: Revision) -> Result<Self, Status> {
         let timeout = query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+        query.number("limit")?;
         refuse(&watch_errors(query))?;
-        let version = revision(query.get("resourceVersion"))?.filter(|version| version.0 > 0);
+        let version =
+            revision(query.get("resourceVersion")).map_err(|error| Status::unnamed(error.to_string()))?;
+        let version = version.filter(|version| version.0 > 0);
         // A watch from nowhere in particular begins with the present objects, as it always did.
         let initial =
             if query.has("sendInitialEvents") { query.flag("sendInitialEvents") } else { version.is_none() };
@@ -159,19 +165,18 @@ fn refuse(errors: &[FieldError]) -> Result<(), Status> {
     }
 }
 
-fn revision(text: &str) -> Result<Option<Revision>, Status> {
+fn revision(text: &str) -> Result<Option<Revision>, FieldError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let number = text.parse::<u64>().map_err(|error| {
-        let cause = match error.kind() {
-            std::num::IntErrorKind::PosOverflow => "value out of range",
-            _ => "invalid syntax",
-        };
+    let invalid = |cause: &str| {
         let detail = format!("strconv.ParseUint: parsing {text:?}: {cause}");
-        let error = FieldError::invalid(&Path::root("resourceVersion"), &json!(text), detail);
-        Status::bad_request(format!("invalid resource version: {error}"))
-    })?;
+        FieldError::invalid(&Path::root("resourceVersion"), &json!(text), detail)
+    };
+    if text.starts_with('+') {
+        return Err(invalid("invalid syntax"));
+    }
+    let number = text.parse::<u64>().map_err(|error| invalid(query::number_error(&error)))?;
     Ok(Some(Revision(i64::try_from(number).unwrap_or(i64::MAX))))
 }
 
@@ -225,6 +230,12 @@ mod tests {
         let token = PageToken::behind("/p/a", "/p/", 9).encode();
         for (query, code, message) in [
             ("limit=x".to_owned(), 400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned()),
+            ("limit=".to_owned(), 400, "strconv.ParseInt: parsing \"\": invalid syntax".to_owned()),
+            (
+                "limit=x&timeoutSeconds=99999999999999999999".to_owned(),
+                400,
+                "strconv.ParseInt: parsing \"99999999999999999999\": value out of range".to_owned(),
+            ),
             (
                 "resourceVersion=x".to_owned(),
                 400,
@@ -282,6 +293,12 @@ mod tests {
             assert_eq!(watch(&query), Ok(start), "{query}");
         }
         for (query, code, message) in [
+            (
+                "resourceVersion=%2B1",
+                500,
+                "resourceVersion: Invalid value: \"+1\": strconv.ParseUint: parsing \"+1\": invalid syntax"
+                    .to_owned(),
+            ),
             (
                 "sendInitialEvents=true",
                 422,

@@ -4,6 +4,11 @@ use http::HeaderMap;
 use http::header::ACCEPT;
 use plimsoll_meta::status::Status;
 
+/// What objects are encoded in.
+pub(crate) const ALL: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// And streams of them.
+pub(crate) const STREAMS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
 /// The form of an object or list in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -25,16 +30,27 @@ pub(crate) enum Media {
 /// The first form of the Accept header that is served.
 pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Status> {
     let found = choices(headers).next().map(|(form, _)| form);
-    found.ok_or_else(|| {
-        Status::not_acceptable("application/json, application/yaml, application/vnd.kubernetes.protobuf")
-    })
+    found.ok_or_else(|| Status::not_acceptable(ALL))
 }
 
 /// Refuses clients that take nothing but forms which only stored objects have.
 pub(crate) fn plain(headers: &HeaderMap) -> Result<(), Status> {
     match choices(headers).any(|(form, _)| form == Form::Object) {
         true => Ok(()),
-        false => Err(Status::not_acceptable("application/json, application/vnd.kubernetes.protobuf")),
+        false => Err(Status::not_acceptable(ALL)),
+    }
+}
+
+/// Refuses clients that take none of the media types in `available`, whatever they say of their form.
+pub(crate) fn offered(headers: &HeaderMap, available: &str) -> Result<(), Status> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    let is_taken = |choice: &str| {
+        let media = choice.split(';').next().unwrap_or_default().trim();
+        matches!(media, "*/*" | "") || available.split(", ").any(|one| one == media)
+    };
+    match accept.split(',').any(is_taken) {
+        true => Ok(()),
+        false => Err(Status::no_representation(available)),
     }
 }
 
@@ -65,6 +81,9 @@ fn choices(headers: &HeaderMap) -> impl Iterator<Item = (Form, Media)> {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value)
         };
+        if parameter("stream").is_some_and(|stream| !matches!(stream, "" | "watch")) {
+            return None;
+        }
         let form = match (parameter("as"), parameter("g"), parameter("v")) {
             (None, _, _) => Form::Object,
             // A table's cells are any JSON.
@@ -103,6 +122,8 @@ mod tests {
             (format!("{protobuf};as=Table;v=v1;g=meta.k8s.io,{json}"), Some(Form::Object), Media::Json),
             (protobuf.to_owned(), Some(Form::Object), Media::Protobuf),
             ("text/html".to_owned(), None, Media::Json),
+            (format!("{json};stream=watch"), Some(Form::Object), Media::Json),
+            (format!("{json};stream=other"), None, Media::Json),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().expect("header"));

@@ -50,7 +50,7 @@ fn check(asked: &Asked) -> Vec<FieldError> {
     }
     check_manager(asked.query.get("fieldManager"), &mut errors);
     let dry_run: Vec<&str> = asked.query.all("dryRun").collect();
-    if dry_run.iter().any(|value| !value.is_empty() && *value != "All") {
+    if dry_run.iter().any(|value| *value != "All") {
         errors.push(bad_dry_run(&dry_run));
     }
     if FieldValidation::read(&asked.query).is_none() {

@@ -109,7 +109,12 @@ impl Patch {
             let error = FieldError::invalid(&Path::root("patch"), &shown.into(), why);
             Status::invalid("", "", "", &[error])
         };
-        same_type(write, object).map_err(|why| refused(&why))?;
+        match self.change {
+            // What it says of the type is lost on the way.
+            Change::Strategic(_) => named(write, object),
+            _ if write.kind.is_custom() => same_custom_type(write, object, refused)?,
+            _ => same_type(write, object).map_err(|why| refused(&why))?,
+        }
         let unknown = match &write.shape {
             Shape::Builtin(root) => plimsoll_schema::fit(plimsoll_schema::builtin(), *root, object)
                 .map(|found| found.unknown)
@@ -187,7 +192,8 @@ fn decoded(bytes: &[u8], prefix: &str) -> Result<(Value, Vec<String>), Status> {
 /// Reads an applied configuration; an empty one is an empty object.
 fn configuration(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     let wrong = |why: &str| Status::bad_request(format!("error decoding YAML: {why}"));
-    let document = decode::yaml(bytes).map_err(|status| wrong(&status.message))?;
+    let document =
+        decode::yaml(bytes).map_err(|why| wrong(&format!("error converting YAML to JSON: {why}")))?;
     let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let lines = document.duplicates.lines(&String::from_utf8_lossy(bytes));
     let twice = document.duplicates.paths.iter().zip(lines).map(|(path, line)| {
@@ -219,38 +225,54 @@ fn unknown_in_operations(patch: &Value) -> Vec<String> {
     found
 }
 
+/// Gives an object the type of its kind.
+fn named(write: &Write<'_>, object: &mut Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("apiVersion".to_owned(), write.kind.api_version().into());
+        map.insert("kind".to_owned(), write.kind.kind.into());
+    }
+}
+
 /// A patch may not make another kind of the object; what it removes comes back.
 fn same_type(write: &Write<'_>, object: &mut Value) -> Result<(), String> {
-    let api_version = write.kind.api_version();
-    let wanted = [("apiVersion", api_version.as_str()), ("kind", write.kind.kind)];
+    let expected = (write.kind.api_version(), write.kind.kind);
     let Some(map) = object.as_object_mut() else {
         return Err("couldn't get version/kind; json parse error: the body is not an object".to_owned());
     };
-    for (key, value) in wanted {
+    for (key, value) in [("apiVersion", expected.0.as_str()), ("kind", expected.1)] {
         if map.get(key).and_then(Value::as_str).is_none_or(str::is_empty) {
             map.insert(key.to_owned(), value.into());
         }
     }
     let given = |key: &str| map[key].as_str().unwrap_or_default();
-    if wanted.iter().all(|(key, value)| given(key) == *value) {
-        return Ok(());
+    match (given("apiVersion"), given("kind")) {
+        given if given == (&*expected.0, expected.1) => Ok(()),
+        given => Err(decode::unconvertible(given, (&expected.0, expected.1))),
     }
-    let (version, kind) = (given("apiVersion"), given("kind"));
-    let (group, short) = version.split_once('/').unwrap_or(("", version));
-    let package = |group: &str| match group.split('.').next() {
-        None | Some("") => "core".to_owned(),
-        Some(first) => first.to_owned(),
-    };
-    Err(match plimsoll_catalogue::by_kind(group, short, kind) {
-        Some(_) => format!(
-            "converting ({short}.{kind}) to ({}.{}): unknown conversion",
-            package(write.kind.group),
-            write.kind.kind
-        ),
-        None => format!(
-            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        ),
-    })
+}
+
+/// Objects that users define must say what they are.
+fn same_custom_type(
+    write: &Write<'_>,
+    object: &Value,
+    refused: impl Fn(&str) -> Status,
+) -> Result<(), Status> {
+    let given = |key: &str| object[key].as_str().unwrap_or_default();
+    if given("kind").is_empty() {
+        return Err(refused(&format!("Object 'Kind' is missing in '{object}'")));
+    }
+    let (mut errors, api_version) = (Vec::new(), write.kind.api_version());
+    for (key, wanted) in [("kind", write.kind.kind), ("apiVersion", api_version.as_str())] {
+        if given(key) != wanted {
+            let error =
+                FieldError::invalid(&Path::root(key), &given(key).into(), format!("must be {wanted}"));
+            errors.push(error);
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(write.kind.group, given("kind"), write.name, &errors)),
+    }
 }
 
 /// An applied configuration says what it is.

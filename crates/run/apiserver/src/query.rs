@@ -1,5 +1,7 @@
 //! Query parameters.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use percent_encoding::percent_decode_str;
 use plimsoll_meta::status::Status;
 
@@ -43,12 +45,22 @@ impl Query {
 
     /// A whole number, if given.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        match self.get(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            }),
+        if !self.has(name) {
+            return Ok(None);
         }
+        let text = self.get(name);
+        text.parse().map(Some).map_err(|error| {
+            let cause = number_error(&error);
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {cause}"))
+        })
+    }
+}
+
+/// What Go says of a number that cannot be read.
+pub(crate) fn number_error(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
     }
 }
 

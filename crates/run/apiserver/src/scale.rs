@@ -45,7 +45,9 @@ pub(crate) async fn serve(
     let mut write = stages::write(api, asked, kind, target, Some("scale"))?;
     write.judged = Judged::View(&place);
     let change: Change = if asked.method == http::Method::PUT {
-        let scale = checked(&write, decode::value(&asked.headers, &bytes)?)?;
+        let document = decode::value(&asked.headers, &bytes)
+            .map_err(|status| decode::unrecognized(status, "Scale", &bytes))?;
+        let scale = checked(&write, document)?;
         subresource::same_name(&scale, target)?;
         Box::new(move |_| Ok(scale.clone()))
     } else {

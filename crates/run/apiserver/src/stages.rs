@@ -191,6 +191,7 @@ async fn other(
     if asked.method != Method::GET && asked.method != Method::HEAD {
         return Err(Status::method_not_allowed("", "", asked.method.as_str()));
     }
+    discovery::offered(&asked.path, &asked.headers)?;
     if let Some(document) = openapi::answer(api, asked).await {
         return Ok(document);
     }
@@ -199,7 +200,9 @@ async fn other(
         .or_else(|| pages::answer(api, asked))
         .or_else(|| discovery::answer(api, asked))
         .or_else(|| flow::dump::answer(&api.flow, &asked.path));
-    found.ok_or_else(Status::no_such_path)
+    Ok(found.unwrap_or_else(|| {
+        body::encoded(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")
+    }))
 }
 
 /// Who else describes the group version that a path names.
@@ -318,6 +321,11 @@ async fn act(
     }
     if !target.subresource.is_empty() {
         return subresource::serve(api, asked, kind, target, request).await;
+    }
+    if !kind.is_custom() {
+        let streams = matches!(verb, "list" | "watch");
+        let available = if streams { negotiate::STREAMS } else { negotiate::ALL };
+        negotiate::offered(&asked.headers, available)?;
     }
     let form = negotiate::form(&asked.headers)?;
     let unsupported = || Status::method_not_allowed(kind.group, kind.plural, verb);
@@ -487,7 +495,16 @@ async fn remove(
 
 async fn options(asked: &Asked, request: Request<RequestBody>) -> Result<Options, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let value = if bytes.is_empty() { json!({}) } else { decode::value(&asked.headers, &bytes)?.value };
+    if bytes.is_empty() {
+        return Options::read(&json!({}), &asked.query);
+    }
+    let value =
+        decode::value(&asked.headers, &bytes).and_then(|document| decode::delete_options(document.value));
+    // Upstream has no name for what is wrong with these bodies.
+    let value = value.map_err(|status| match status.code {
+        400 => Status::unnamed(status.message),
+        _ => status,
+    })?;
     Options::read(&value, &asked.query)
 }
 

@@ -71,7 +71,8 @@ pub(crate) async fn typed_body(
     (api_version, kind, definition): (&str, &str, &str),
 ) -> Result<Value, Status> {
     let bytes = body::read(request.into_body()).await?;
-    let Document { mut value, duplicates } = decode::value(&asked.headers, &bytes)?;
+    let Document { mut value, duplicates } =
+        decode::value(&asked.headers, &bytes).map_err(|status| decode::unrecognized(status, kind, &bytes))?;
     let shape = Shape::named(definition)?;
     let validation = WriteOptions::read(asked)?.validation;
     let expected = Expected { api_version, kind, shape: &shape };

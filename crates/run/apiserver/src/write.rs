@@ -145,8 +145,10 @@ impl Write<'_> {
     async fn create_proposed(&mut self, proposal: Proposal) -> Result<Written, Status> {
         let Proposal { mut object, ownership } = proposal;
         self.check_type(&mut object)?;
-        if !meta(&object, "resourceVersion").is_empty() {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        // Dry runs are not stored, and nobody else looks at the version.
+        let version = meta(&object, "resourceVersion").parse::<u64>();
+        if version.is_ok_and(|version| version > 0) && !self.dry_run {
+            return Err(Status::unnamed("resourceVersion should not be set on objects to be created"));
         }
         for attempt in 1.. {
             match self.create_once(object.clone(), ownership).await {
@@ -388,7 +390,12 @@ impl Write<'_> {
         ];
         for field in keep {
             // A change of what is there is left to validation, which names it.
-            if field == "deletionTimestamp" && new["metadata"][field].is_string() {
+            let is_given = match field {
+                "deletionTimestamp" => new["metadata"][field].is_string(),
+                "deletionGracePeriodSeconds" => new["metadata"][field].is_i64(),
+                _ => false,
+            };
+            if is_given {
                 continue;
             }
             match old["metadata"].get(field) {

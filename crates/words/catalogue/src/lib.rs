@@ -53,6 +53,7 @@ mod strategy;
 mod warnings;
 mod webhook;
 
+pub use crate::core::service_address_errors;
 pub use column::Column;
 pub use convert::convert;
 pub use kind::{Generation, Kind, Storage, Subresource};

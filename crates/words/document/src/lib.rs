@@ -4,6 +4,9 @@
 //! the fields that a text gives twice, or what is wrong with the bytes. Nothing here knows a kind.
 
 pub mod cbor;
+mod complaint;
+mod mended;
 mod text;
 
+pub use complaint::complaint;
 pub use text::{Document, Duplicates};

@@ -8,6 +8,8 @@ use std::hash::{DefaultHasher, Hasher};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::mended::mended;
+
 /// What a text says.
 #[derive(Debug, Default, PartialEq)]
 pub struct Document {
@@ -24,6 +26,8 @@ pub struct Duplicates {
     pub paths: Vec<String>,
     /// All fields as the text gives them; only where there are duplicates.
     order: Vec<Mark>,
+    /// The lines of YAML that give them again; Go tells of those apart from what else is wrong.
+    yaml: Option<Vec<Option<usize>>>,
 }
 
 /// How many duplicates are told, as upstream does.
@@ -41,11 +45,36 @@ impl Duplicates {
     /// `duplicate field "…"` for each path, once.
     pub fn told(&self) -> impl Iterator<Item = String> {
         let first = |(at, path): (usize, &String)| !self.paths[..at].contains(path);
-        let told = self.paths.iter().enumerate().filter(move |one| first(*one));
-        told.map(|(_, path)| format!("duplicate field \"{path}\""))
+        let told = self.paths.iter().enumerate().filter(move |one| self.yaml.is_some() || first(*one));
+        told.map(move |(at, path)| match &self.yaml {
+            None => format!("duplicate field \"{path}\""),
+            Some(lines) => {
+                let line = lines
+                    .get(at)
+                    .copied()
+                    .flatten()
+                    .map_or_else(String::new, |line| format!("line {line}: "));
+                format!("{line}key {:?} already set in map", last(path))
+            }
+        })
     }
 
-    /// The line of YAML (from 1) of each; none where the text is not written line by line.
+    /// Whether the text that gives something twice is YAML.
+    pub fn is_yaml(&self) -> bool {
+        self.yaml.is_some()
+    }
+
+    /// What a strict reader says of all that is wrong, in one text.
+    pub fn refusal(self, unknown: Vec<String>) -> String {
+        if self.yaml.is_none() || self.paths.is_empty() {
+            return self.with_unknown(unknown).join(", ");
+        }
+        let lines: Vec<String> = self.told().map(|text| format!("\n  {text}")).collect();
+        let duplicates = format!("yaml: unmarshal errors:{}", lines.concat());
+        std::iter::once(duplicates).chain(unknown).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The line of YAML (from 1) of each; none where it is not found.
     pub fn lines(&self, text: &str) -> Vec<Option<usize>> {
         let mut lines = Vec::new();
         for (at, path) in self.paths.iter().enumerate() {
@@ -56,12 +85,11 @@ impl Duplicates {
             };
             let (key, hashed) = (last(path), hash(last(path)));
             let nth = self.order[..place].iter().filter(|mark| mark.key == hashed).count();
-            let is_of_key = |line: &str| {
-                let line = line.trim_start_matches([' ', '-']);
-                line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
-            };
-            let mut found = text.lines().enumerate().filter(|(_, line)| is_of_key(line));
-            lines.push(found.nth(nth).map(|(line, _)| line + 1));
+            let found = text
+                .lines()
+                .enumerate()
+                .flat_map(|(line, content)| std::iter::repeat_n(line + 1, keys(content, key)));
+            lines.push(found.into_iter().nth(nth));
         }
         lines
     }
@@ -77,6 +105,9 @@ impl Duplicates {
         if self.paths.is_empty() {
             return unknown;
         }
+        if self.yaml.is_some() {
+            return self.told().chain(unknown).collect();
+        }
         let place = |path: &str, nth: usize| self.place(path, nth).unwrap_or(usize::MAX);
         let path = |text: &str| text.split('"').nth(1).unwrap_or_default().to_owned();
         let again = self.told().map(|text| (place(&path(&text), 1), text));
@@ -85,6 +116,16 @@ impl Duplicates {
         all.sort_by_key(|(place, _)| *place);
         all.into_iter().map(|(_, text)| text).collect()
     }
+}
+
+/// How often a line of YAML has a key.
+fn keys(line: &str, key: &str) -> usize {
+    let is_key = |(at, _): &(usize, &str)| {
+        let before = line[..*at].chars().next_back();
+        let behind = line[at + key.len()..].trim_start_matches(['"', '\'']).trim_start();
+        before.is_none_or(|letter| " {,-\"'".contains(letter)) && behind.starts_with(':')
+    };
+    if key.is_empty() { 0 } else { line.match_indices(key).filter(is_key).count() }
 }
 
 fn last(path: &str) -> &str {
@@ -98,11 +139,18 @@ fn hash(text: &str) -> u64 {
 }
 
 impl Document {
-    /// Reads JSON; nesting is bounded by the parser.
+    /// Reads JSON; nesting is bounded by the parser. What is no Unicode becomes U+FFFD, as in Go.
     ///
     /// # Errors
     /// When the bytes are no JSON.
     pub fn json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        Self::exact_json(bytes).or_else(|error| match mended(bytes) {
+            Some(text) => Self::exact_json(text.as_bytes()),
+            None => Err(error),
+        })
+    }
+
+    fn exact_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let (value, paths) = read(&mut reader)?;
         reader.end()?;
@@ -110,7 +158,7 @@ impl Document {
             true => Vec::new(),
             false => marks(&mut serde_json::Deserializer::from_slice(bytes))?,
         };
-        Ok(Self { value, duplicates: Duplicates { paths, order } })
+        Ok(Self { value, duplicates: Duplicates { paths, order, yaml: None } })
     }
 
     /// Reads YAML; nesting, aliases and sizes are bounded by the parser's usual budget.
@@ -130,7 +178,9 @@ impl Document {
                 serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| marks(reader))?
             }
         };
-        Ok(Self { value, duplicates: Duplicates { paths, order } })
+        let mut duplicates = Duplicates { paths, order, yaml: None };
+        duplicates.yaml = (!duplicates.paths.is_empty()).then(|| duplicates.lines(text));
+        Ok(Self { value, duplicates })
     }
 }
 
@@ -332,7 +382,7 @@ mod tests {
         {
             assert_eq!(document.value, value);
             assert_eq!(document.duplicates.paths, ["b[0].c.d", "b[1].e", "a"]);
-            assert_eq!(document.duplicates.lines(yaml), [None, None, Some(5)]);
+            assert_eq!(document.duplicates.lines(yaml), [Some(3), Some(4), Some(5)]);
         }
     }
 
@@ -350,6 +400,23 @@ mod tests {
     }
 
     #[test]
+    fn yaml_tells_of_lines() {
+        let text = "a: 1\na: 2\nb: {c: 1}\nd:\n  c: 1\n  c: 2\n";
+        let duplicates = Document::yaml(text).expect("YAML").duplicates;
+        let unknown = vec!["unknown field \"a\"".to_owned()];
+        let told = ["line 2: key \"a\" already set in map", "line 6: key \"c\" already set in map"];
+        assert_eq!(duplicates.clone().with_unknown(unknown.clone()), [told[0], told[1], &unknown[0]]);
+        let refusal = format!("yaml: unmarshal errors:\n  {}\n  {}, {}", told[0], told[1], unknown[0]);
+        assert_eq!(duplicates.refusal(unknown), refusal);
+    }
+
+    #[test]
+    fn what_is_no_unicode_is_replaced() {
+        let value = Document::json(b"{\"a\xff\":\"\xfe\\ud800\"}").expect("JSON").value;
+        assert_eq!(value, json!({"a\u{fffd}": "\u{fffd}\u{fffd}"}));
+    }
+
+    #[test]
     fn many_duplicates_below_long_paths_cost_little() {
         // 100 levels of long keys, and 100,000 fields below them that are all the same.
         let deep = format!("{{\"{}\":", "k".repeat(10_000)).repeat(100);
@@ -364,12 +431,9 @@ mod tests {
     #[test]
     fn hostile_texts_are_refused() {
         let deep = |open: &str, close: &str| open.repeat(100_000) + &close.repeat(100_000);
-        for text in
-            [deep("[", "]"), deep("{\"a\":", "}"), "{\"a\":\"\\ud800\"}".to_owned(), "{} {}".to_owned()]
-        {
+        for text in [deep("[", "]"), deep("{\"a\":", "}"), "{} {}".to_owned()] {
             assert!(Document::json(text.as_bytes()).is_err());
         }
-        assert!(Document::json(b"{\"a\":\"\xff\"}").is_err());
         assert!(Document::yaml(&deep("[", "]")).is_err());
         // Each level doubles what the one before stands for.
         let bomb: String =

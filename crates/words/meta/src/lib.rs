@@ -8,6 +8,7 @@ pub mod duration;
 pub mod expression;
 pub mod field;
 pub mod json_path;
+mod label_text;
 pub mod name;
 pub mod page_token;
 pub mod quantity;

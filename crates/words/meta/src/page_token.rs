@@ -6,14 +6,14 @@
 use base64::DecodeError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 const VERSION: &str = "meta.k8s.io/v1";
 const INVALID: &str = "continue key is not valid";
 
 /// A token, read or to be given out.
-#[derive(Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(default)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PageToken {
     v: String,
     rv: i64,
@@ -39,7 +39,7 @@ impl PageToken {
             };
             format!("{INVALID}: illegal base64 data at input byte {at}")
         })?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|error| format!("{INVALID}: {error}"))?;
+        let token = Self::from_json(&bytes).map_err(|cause| format!("{INVALID}: {cause}"))?;
         if token.v != VERSION {
             return Err(format!("{INVALID}: server does not recognize this encoded version {}", token.v));
         }
@@ -55,6 +55,44 @@ impl PageToken {
             return Err(format!("{INVALID}: {}", token.start));
         }
         Ok(token)
+    }
+
+    fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(bytes)
+            .map_err(|error| plimsoll_document::complaint(bytes).unwrap_or_else(|| error.to_string()))?;
+        let go = |value: &Value| match value {
+            Value::Number(number) => format!("number {number}"),
+            Value::String(_) => "string".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) | Value::Null => "object".to_owned(),
+        };
+        let fields = match &value {
+            Value::Object(fields) => fields,
+            Value::Null => return Ok(Self::default()),
+            other => {
+                let kind = go(other);
+                return Err(format!(
+                    "json: cannot unmarshal {kind} into Go value of type storage.continueToken"
+                ));
+            }
+        };
+        let wrong = |name: &str, value: &Value, wanted: &str| {
+            format!(
+                "json: cannot unmarshal {} into Go struct field continueToken.{name} of type {wanted}",
+                go(value)
+            )
+        };
+        let text = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(other) => Err(wrong(name, other, "string")),
+        };
+        let rv = match fields.get("rv") {
+            None | Some(Value::Null) => 0,
+            Some(number) => number.as_i64().ok_or_else(|| wrong("rv", number, "int64"))?,
+        };
+        Ok(Self { v: text("v")?, rv, start: text("start")? })
     }
 
     /// The text that clients send back.
@@ -115,7 +153,20 @@ mod tests {
         ] {
             assert_eq!(PageToken::read(&token), Err(message.to_owned()));
         }
-        let garbage = PageToken::read(&encoded("no")).expect_err("no JSON");
-        assert!(garbage.starts_with("continue key is not valid: "), "{garbage}");
+        for (text, cause) in [
+            ("hello", "invalid character 'h' looking for beginning of value"),
+            ("{", "unexpected end of JSON input"),
+            ("[1]", "json: cannot unmarshal array into Go value of type storage.continueToken"),
+            (
+                r#"{"rv":"5"}"#,
+                "json: cannot unmarshal string into Go struct field continueToken.rv of type int64",
+            ),
+            (
+                r#"{"rv":5.5}"#,
+                "json: cannot unmarshal number 5.5 into Go struct field continueToken.rv of type int64",
+            ),
+        ] {
+            assert_eq!(PageToken::read(&encoded(text)), Err(format!("continue key is not valid: {cause}")));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::name;
+use crate::label_text;
 
 /// One condition on a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,101 +82,8 @@ impl Labels {
 
     /// Reads the notation of query parameters: `a=b,c in (d,e),!f,g`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut requirements = Vec::new();
-        for part in split_outside_parentheses(text) {
-            let part = part.trim();
-            if part.is_empty() {
-                if text.trim().is_empty() {
-                    continue;
-                }
-                return Err("found '', expected: identifier after ','".to_owned());
-            }
-            requirements.push(requirement(part)?);
-        }
-        Ok(Self(requirements))
+        label_text::parse(text).map(Self)
     }
-}
-
-fn split_outside_parentheses(text: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0usize);
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
-fn requirement(part: &str) -> Result<Requirement, String> {
-    if let Some(key) = part.strip_prefix('!').filter(|key| !key.contains('=')) {
-        return checked(key.trim(), Operator::DoesNotExist);
-    }
-    for (sign, negative) in [("!=", true), ("==", false), ("=", false)] {
-        if let Some((key, value)) = part.split_once(sign) {
-            let values = vec![value.trim().to_owned()];
-            return checked(
-                key.trim(),
-                if negative { Operator::NotIn(values) } else { Operator::In(values) },
-            );
-        }
-    }
-    for (sign, greater) in [(">", true), ("<", false)] {
-        if let Some((key, bound)) = part.split_once(sign) {
-            let bound = bound.trim().parse().map_err(|_| {
-                format!("values[0][{}]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer", key.trim(), bound.trim())
-            })?;
-            return checked(
-                key.trim(),
-                if greater { Operator::GreaterThan(bound) } else { Operator::LessThan(bound) },
-            );
-        }
-    }
-    let mut words = part.splitn(2, char::is_whitespace);
-    let key = words.next().unwrap_or_default();
-    let Some(rest) = words.next().map(str::trim) else {
-        return checked(key, Operator::Exists);
-    };
-    let (negative, list) = match rest.strip_prefix("notin") {
-        Some(list) => (true, list),
-        None => (
-            false,
-            rest.strip_prefix("in").ok_or_else(|| {
-                format!("unable to parse requirement: found '{rest}', expected: in, notin, =, ==, !=, gt, lt")
-            })?,
-        ),
-    };
-    let inner = list.trim().strip_prefix('(').and_then(|list| list.strip_suffix(')'));
-    let inner =
-        inner.ok_or_else(|| format!("unable to parse requirement: found '{}' expected: '('", list.trim()))?;
-    let values: Vec<String> = inner.split(',').map(|value| value.trim().to_owned()).collect();
-    checked(key, if negative { Operator::NotIn(values) } else { Operator::In(values) })
-}
-
-fn checked(key: &str, operator: Operator) -> Result<Requirement, String> {
-    if let Err(errors) = name::is_qualified_name(key) {
-        return Err(format!(
-            "unable to parse requirement: <nil>: Invalid value: {key:?}: {}",
-            errors.join("; ")
-        ));
-    }
-    if let Operator::In(values) | Operator::NotIn(values) = &operator {
-        for value in values {
-            if let Err(errors) = name::is_label_value(value) {
-                return Err(format!(
-                    "unable to parse requirement: values[0][{key}]: Invalid value: {value:?}: {}",
-                    errors.join("; ")
-                ));
-            }
-        }
-    }
-    Ok(Requirement { key: key.to_owned(), operator })
 }
 
 impl From<&LabelSelector> for Labels {
@@ -237,7 +144,8 @@ impl Fields {
                 .strip_prefix("!=")
                 .or_else(|| rest.strip_prefix("=="))
                 .or_else(|| rest.strip_prefix('='));
-            let value = unescape(value.unwrap_or_default());
+            let value = unescape(value.unwrap_or_default())
+                .map_err(|cause| format!("invalid field selector: {cause}"))?;
             requirements.push(FieldRequirement { field: field.to_owned(), value, equal });
         }
         Ok(Self(requirements))
@@ -271,17 +179,21 @@ fn split_unescaped(text: &str) -> Vec<&str> {
     parts
 }
 
-fn unescape(text: &str) -> String {
-    let (mut plain, mut escaped) = (String::with_capacity(text.len()), false);
-    for c in text.chars() {
-        if c == '\\' && !escaped {
-            escaped = true;
-        } else {
-            plain.push(c);
-            escaped = false;
+fn unescape(text: &str) -> Result<String, String> {
+    let mut plain = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => match letters.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => plain.push(escaped),
+                Some(other) => return Err(format!("invalid escape sequence: \\{other}")),
+                None => return Err("invalid escape sequence: \\".to_owned()),
+            },
+            ',' | '=' => return Err(format!("unescaped character in value: {}", u32::from(letter))),
+            other => plain.push(other),
         }
     }
-    plain
+    Ok(plain)
 }
 
 #[cfg(test)]
@@ -332,6 +244,13 @@ mod tests {
         };
         assert!(fields.matches(value));
         assert_eq!(fields.exact("metadata.name"), Some("a,b"));
-        assert!(Fields::parse("nonsense").is_err());
+        for (text, message) in [
+            ("nonsense", "invalid selector: 'nonsense'; can't understand 'nonsense'"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+            (r"a=b\x", r"invalid field selector: invalid escape sequence: \x"),
+            (r"a=b\", r"invalid field selector: invalid escape sequence: \"),
+        ] {
+            assert_eq!(Fields::parse(text), Err(message.to_owned()));
+        }
     }
 }

@@ -91,6 +91,12 @@ impl Status {
         Self::new(406, "NotAcceptable", message)
     }
 
+    /// 406 of a path that has no such representation at all.
+    pub fn no_representation(available: &str) -> Self {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {available}");
+        Self { details: json!({}), ..Self::new(406, "NotAcceptable", message) }
+    }
+
     /// 409 because the name is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         let message = format!("{} {name:?} already exists", qualified(group, resource));
@@ -161,6 +167,11 @@ impl Status {
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let details = json!({"causes": [{"message": cause.to_string()}]});
         Self { details, ..Self::new(500, "InternalError", format!("Internal error occurred: {cause}")) }
+    }
+
+    /// 500 without a reason: what upstream tells of errors that it has no name for.
+    pub fn unnamed(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     /// 503.

@@ -5,8 +5,11 @@
 pub enum ProtobufError {
     /// The bytes do not begin with the magic prefix.
     #[error(
-        "provided data does not appear to be a protobuf message, expected prefix {:?}",
-        crate::envelope::MAGIC
+        "provided data does not appear to be a protobuf message, expected prefix [{} {} {} {}]",
+        crate::envelope::MAGIC[0],
+        crate::envelope::MAGIC[1],
+        crate::envelope::MAGIC[2],
+        crate::envelope::MAGIC[3]
     )]
     NoMagic,
     /// No built-in kind has that name.

@@ -9,6 +9,9 @@ use crate::base64;
 use crate::time;
 use crate::{Field, Node, NodeId, Schemas, Struct};
 
+/// Numbers that are written with a point or an exponent are whole up to here.
+const MOST_WHOLE: f64 = 9e18;
+
 /// What [`check`] found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
@@ -182,8 +185,8 @@ impl<'a> Walk<'a> {
 
     fn integer(&self, bits: u8, value: &mut Value) -> Result<(), Misfit> {
         // Go's YAML to JSON path and other clients may write 3.0.
-        if let Some(whole) = value.as_f64().filter(|n| n.fract() == 0.0 && !value.is_i64() && !value.is_u64())
-        {
+        let is_whole = |n: &f64| n.fract() == 0.0 && n.abs() < MOST_WHOLE;
+        if let Some(whole) = value.as_f64().filter(|n| is_whole(n) && !value.is_i64() && !value.is_u64()) {
             *value = Value::from(whole as i64);
         }
         let fits = value.as_i64().is_some_and(|n| bits == 64 || i32::try_from(n).is_ok());
@@ -203,7 +206,7 @@ impl<'a> Walk<'a> {
     }
 
     fn time(&self, value: &Value, check: fn(&str) -> Result<(), String>) -> Result<(), Misfit> {
-        let Value::String(text) = value else { return Err(self.mismatch(value, "v1.Time")) };
+        let Value::String(text) = value else { return Err(self.mismatch(value, "string")) };
         check(text).map_err(|message| Misfit { decoding: message.clone(), restoring: message })
     }
 

@@ -257,7 +257,7 @@ fn values(props: &Value, skip_any_of: bool, skip_all_of: bool, path: &Path, erro
         nested(&props["not"], false, &path.child("not"), errors);
     }
     if let Some(pattern) = props["pattern"].as_str().filter(|pattern| !pattern.is_empty())
-        && let Err(why) = crate::schema::compiled(pattern)
+        && let Err(why) = crate::pattern::compiled(pattern)
     {
         let detail = format!("must be a valid regular expression, but isn't: error parsing regexp: {why}");
         errors.push(FieldError::invalid(&path.child("pattern"), &pattern.into(), detail));

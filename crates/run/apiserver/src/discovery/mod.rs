@@ -4,15 +4,16 @@ mod aggregated;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use plimsoll_catalogue::{Group, Kind, Storage, Subresource, Verbs};
+use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::body::{self, ResponseBody};
-use crate::registry;
 use crate::server::Api;
 use crate::stages::Asked;
+use crate::{negotiate, registry};
 
 pub(crate) use aggregated::Discovered;
 use aggregated::Side;
@@ -37,6 +38,19 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
         _ => return None,
     };
     Some(body::json(StatusCode::OK, &document))
+}
+
+/// Refuses clients that take none of the encodings of a discovery document.
+pub(crate) fn offered(path: &str, headers: &HeaderMap) -> Result<(), Status> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts[..] {
+        ["api"] | ["api", _] | ["apis", _, _] => negotiate::offered(headers, negotiate::ALL),
+        ["apis"] | ["apis", _] => {
+            negotiate::offered(headers, negotiate::ALL).map_err(|_| Status::not_acceptable(negotiate::ALL))
+        }
+        ["version"] => negotiate::offered(headers, "application/json"),
+        _ => Ok(()),
+    }
 }
 
 fn kinds_of(kinds: &[&'static Kind], group: &str, version: &str) -> Vec<&'static Kind> {

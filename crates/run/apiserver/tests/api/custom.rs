@@ -72,6 +72,52 @@ fn thing(name: &str, spec: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn objects_must_say_what_they_are() {
+    let cluster = serving(definition()).await;
+    let with = |field: &str, value: Value| {
+        let mut object = thing("a", json!({"size": 1}));
+        object[field] = value;
+        object
+    };
+    let missing = r#"the object provided is unrecognized (must be of type Thing): Object 'Kind' is missing in '{"apiVersion":"example.com/v1","kind":"","metadata":{"name":"a"},"spec":{"size":1}}' ({"apiVersion":"example.com/v1" ...)"#;
+    for (object, code, message) in [
+        (with("kind", json!("")), 400, missing),
+        (
+            with("kind", json!("Foo")),
+            422,
+            "Foo.example.com \"a\" is invalid: kind: Invalid value: \"Foo\": must be Thing",
+        ),
+        (
+            with("apiVersion", Value::Null),
+            400,
+            "the API version in the data () does not match the expected API version (example.com/v1)",
+        ),
+        (
+            with("apiVersion", json!("other/v1")),
+            400,
+            "the API version in the data (other/v1) does not match the expected API version (example.com/v1)",
+        ),
+    ] {
+        let refused = cluster.post(THINGS, object).await;
+        assert_eq!((refused.code, refused.message().as_str()), (code, message));
+    }
+    assert_eq!(cluster.post(THINGS, thing("a", json!({"size": 1}))).await.code, 201);
+    for (patch, message) in [
+        (
+            json!({"kind": "Foo"}),
+            "Foo.example.com \"a\" is invalid: kind: Invalid value: \"Foo\": must be Thing",
+        ),
+        (
+            json!({"apiVersion": "example.com/v9"}),
+            "Thing.example.com \"a\" is invalid: apiVersion: Invalid value: \"example.com/v9\": must be example.com/v1",
+        ),
+    ] {
+        let refused = cluster.patch(&format!("{THINGS}/a"), "application/merge-patch+json", patch).await;
+        assert_eq!((refused.code, refused.message().as_str()), (422, message));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn objects_are_pruned_defaulted_and_validated() {
     let cluster = serving(definition()).await;
     let made = cluster.post(THINGS, thing("a", json!({"size": 1, "odd": {"x": 1}}))).await;

@@ -1,7 +1,7 @@
 //! Objects of a plain kind from their creation to their end.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Cluster, admin};
 
@@ -60,19 +60,27 @@ async fn fields_given_twice_are_told() {
         let headers = [("content-type", media_type)];
         cluster.ask_text(Method::POST, &format!("{MAPS}?{options}"), &headers, text).await
     };
-    for (media_type, text) in [
-        ("application/json", text),
-        ("application/yaml", "metadata:\n  name: a\n  labels: {x: '1', x: '2'}\ndata: {}\ndata: {k: v}\n"),
+    let fields = ["duplicate field \"metadata.labels.x\"", "duplicate field \"data\""];
+    let lines = ["line 3: key \"x\" already set in map", "line 5: key \"data\" already set in map"];
+    for (media_type, text, told, strict) in [
+        ("application/json", text, fields, fields.join(", ")),
+        (
+            "application/yaml",
+            "metadata:\n  name: a\n  labels: {x: '1', x: '2'}\ndata: {}\ndata: {k: v}\n",
+            lines,
+            format!("yaml: unmarshal errors:\n  {}", lines.join("\n  ")),
+        ),
     ] {
         let refused = post("fieldValidation=Strict", media_type, text).await;
-        let message = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: duplicate field \"metadata.labels.x\", duplicate field \"data\"";
-        assert_eq!((refused.code, refused.message().as_str()), (400, message));
+        let message = format!(
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: {strict}"
+        );
+        assert_eq!((refused.code, refused.message()), (400, message));
         let made = post("dryRun=All", media_type, text).await;
         let warnings: Vec<_> =
             made.headers.get_all("warning").iter().filter_map(|value| value.to_str().ok()).collect();
-        let expected =
-            ["299 - \"duplicate field \\\"metadata.labels.x\\\"\"", "299 - \"duplicate field \\\"data\\\"\""];
-        assert_eq!((made.code, warnings), (201, expected.to_vec()));
+        let expected = told.map(|text| format!("299 - {text:?}"));
+        assert_eq!((made.code, warnings), (201, expected.iter().map(String::as_str).collect()));
         assert_eq!(made.json()["metadata"]["labels"]["x"], "2");
         let quiet = post("dryRun=All&fieldValidation=Ignore", media_type, text).await;
         assert_eq!((quiet.code, quiet.headers.get("warning")), (201, None));
@@ -89,11 +97,11 @@ async fn hostile_bodies_get_a_clear_answer() {
     let bomb: String =
         (1..64).map(|level| format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1)).collect();
     for (media_type, text, part) in [
-        ("application/json", nested(50_000), "recursion limit exceeded"),
+        ("application/json", nested(50_000), "exceeded max depth"),
         ("application/json", nested(99), "exceeded max depth"),
         ("application/json", "{\"metadata\":".to_owned(), "json parse error"),
-        ("application/yaml", nested(50_000), "error converting YAML to JSON"),
-        ("application/yaml", format!("a0: &a0 x\n{bomb}"), "error converting YAML to JSON"),
+        ("application/yaml", nested(50_000), "(must be of type ConfigMap): yaml: "),
+        ("application/yaml", format!("a0: &a0 x\n{bomb}"), "(must be of type ConfigMap): yaml: "),
         ("application/vnd.kubernetes.protobuf", "k8s".to_owned(), "expected prefix"),
         ("text/plain", "{}".to_owned(), "in an unknown format"),
     ] {
@@ -102,6 +110,161 @@ async fn hostile_bodies_get_a_clear_answer() {
         assert!(matches!(answer.code, 400 | 415), "{media_type}: {}", answer.code);
         assert!(answer.message().contains(part), "{media_type}: {}", answer.message());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_no_objects_are_refused_in_upstreams_words() {
+    let cluster = Cluster::start().await;
+    let unfit = |kind: &str| {
+        format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {kind} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+        )
+    };
+    for (body, cause, shown) in [
+        ("", "couldn't get version/kind; json parse error: unexpected end of JSON input".to_owned(), "<empty>"),
+        ("[]", unfit("array"), "5b5d"),
+        ("true", unfit("bool"), "74727565"),
+        (
+            "{} x",
+            "couldn't get version/kind; json parse error: invalid character 'x' after top-level value".to_owned(),
+            "{} x",
+        ),
+        (
+            "{\"kind\":1}",
+            "couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string".to_owned(),
+            "{\"kind\":1}",
+        ),
+        (
+            "{\"apiVersion\":\"a/b/c\",\"kind\":\"ConfigMap\"}",
+            "unexpected GroupVersion string: a/b/c".to_owned(),
+            "{\"apiVersion\":\"a/b/c\",\"kind\": ...",
+        ),
+    ] {
+        let answer = cluster.ask_text(Method::POST, MAPS, &[], body).await;
+        let message = format!("the object provided is unrecognized (must be of type ConfigMap): {cause} ({shown})");
+        assert_eq!((answer.code, answer.message()), (400, message), "{body}");
+    }
+    // Nothing is an empty object, and letters that are none are replaced.
+    let nothing = cluster.ask_text(Method::POST, MAPS, &[], "null").await;
+    assert_eq!(nothing.code, 422, "{nothing:?}");
+    let body = b"{\"metadata\":{\"name\":\"u\"},\"data\":{\"a\":\"\xff\\ud800\"}}".to_vec();
+    let made = cluster.ask_bytes(Method::POST, MAPS, &[("content-type", "application/JSON")], body).await;
+    assert_eq!((made.code, &made.json()["data"]["a"]), (201, &json!("\u{fffd}\u{fffd}")));
+    let other =
+        |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
+    for (version, kind, cause) in [
+        ("apps/v1", "Deployment", "converting (v1.Deployment) to (core.ConfigMap): unknown conversion"),
+        ("v1", "ConfigMapList", "converting (v1.ConfigMapList) to (core.ConfigMap): unknown conversion"),
+        (
+            "nope/v1",
+            "ConfigMap",
+            "no kind \"ConfigMap\" is registered for version \"nope/v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+    ] {
+        let message = format!("{kind} in version \"v1\" cannot be handled as a ConfigMap: {cause}");
+        let answer = cluster.post(MAPS, other(version, kind)).await;
+        assert_eq!((answer.code, answer.message()), (400, message));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_are_refused_addresses_and_ports_that_may_not_change() {
+    let cluster = Cluster::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, spec: Value| {
+        let mut spec = spec;
+        spec["ports"] = json!([{"port": 80}]);
+        spec["selector"] = json!({"a": "b"});
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let made = cluster.post(services, service("s", json!({"clusterIP": "10.96.0.50"}))).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    for (change, message) in [
+        (
+            json!({"clusterIP": "10.96.0.77"}),
+            "spec.clusterIPs[0]: Invalid value: [\"10.96.0.77\"]: may not change once set",
+        ),
+        (
+            json!({"clusterIPs": ["10.96.0.77"]}),
+            "spec.clusterIPs: Invalid value: [\"10.96.0.77\"]: first value must match `clusterIP`",
+        ),
+        (
+            json!({"healthCheckNodePort": 30123}),
+            "spec.healthCheckNodePort: Invalid value: 30123: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+        ),
+    ] {
+        let path = format!("{services}/s");
+        let refused = cluster.patch(&path, "application/merge-patch+json", json!({"spec": change})).await;
+        assert_eq!(refused.message(), format!("Service \"s\" is invalid: {message}"));
+    }
+    let balanced = |port: u16| json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port});
+    assert_eq!(cluster.post(services, service("l", balanced(30999))).await.code, 201);
+    let merge = "application/merge-patch+json";
+    let path = format!("{services}/l");
+    let refused = cluster.patch(&path, merge, json!({"spec": {"healthCheckNodePort": 30998}})).await;
+    assert_eq!(
+        refused.message(),
+        "Service \"l\" is invalid: spec.healthCheckNodePort: Forbidden: field is immutable"
+    );
+    for (port, cause) in [
+        (30999, "provided port is already allocated"),
+        (99, "provided port is not in the valid range. The range of valid ports is 30000-32767"),
+    ] {
+        let refused = cluster.post(services, service("m", balanced(port))).await;
+        let message = format!(
+            "Internal error occurred: failed to allocate requested HealthCheck NodePort {port}: {cause}"
+        );
+        assert_eq!((refused.code, refused.message()), (500, message));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_another_type_delete_nothing() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.post(MAPS, json!({"metadata": {"name": "a"}})).await.code, 201);
+    for (body, message) in [
+        (
+            json!({"apiVersion": "v1", "kind": "Pod"}),
+            "no kind \"Pod\" is registered for version \"v1\" in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
+        ),
+        (
+            json!({"gracePeriodSeconds": "x"}),
+            "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+        ),
+    ] {
+        for path in [format!("{MAPS}/a"), MAPS.to_owned()] {
+            let answer = cluster.ask(Method::DELETE, &path, Some(body.clone())).await;
+            assert_eq!((answer.code, answer.message().as_str()), (500, message));
+        }
+    }
+    assert_eq!(cluster.get(&format!("{MAPS}/a")).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_no_encoding_is_told_which_there_are() {
+    let cluster = Cluster::start().await;
+    let accept = async |path: &str, media_type: &str| {
+        let answer = cluster.ask_as(admin(), Method::GET, path, &[("accept", media_type)], None).await;
+        (answer.code, answer.message())
+    };
+    let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let streams = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    let available = |types: &str| (406, format!("406: Not Acceptable\n\nAvailable representations: {types}"));
+    let only = (406, format!("only the following media types are accepted: {all}"));
+    for (path, expected) in [
+        (MAPS, available(&format!("{all}, {streams}"))),
+        ("/api/v1/namespaces/default", available(all)),
+        ("/api/v1", available(all)),
+        ("/apis/apps/v1", available(all)),
+        ("/apis", only.clone()),
+        ("/apis/apps", only.clone()),
+        ("/version", available("application/json")),
+    ] {
+        assert_eq!(accept(path, "text/html").await, expected, "{path}");
+    }
+    assert_eq!(accept(MAPS, "application/json;as=Table;g=meta.k8s.io;v=v9").await, only);
+    let nowhere = cluster.get("/nowhere").await;
+    assert_eq!((nowhere.code, &nowhere.body[..]), (404, &b"404 page not found\n"[..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ pub(crate) mod volume;
 pub(crate) use event::{COLUMNS as EVENT_COLUMNS, check as check_event};
 pub(crate) use service::load_balancer;
 pub(crate) use service_rules::check_load_balancer_status;
+pub use service_rules::service_address_errors;
 
 use crate::kind::{Kind, Storage};
 

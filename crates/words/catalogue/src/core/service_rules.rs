@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use plimsoll_meta::field::Path;
+use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::name;
 
 use super::service_change::{has_external_traffic, needs_health_check};
@@ -34,6 +34,15 @@ pub(super) fn check(service: &Value, report: &mut Report) {
     report.choice(&path.child("type"), kind, &types);
     check_load_balancer(service, spec, kind, &path, report);
     check_traffic(service, spec, &path, report);
+}
+
+/// What is wrong with the addresses and families that a Service asks for.
+pub fn service_address_errors(service: &Value) -> Vec<FieldError> {
+    let mut report = Report::new();
+    if let Some(spec) = service.at("spec").filter(|spec| spec.text("type") != "ExternalName") {
+        check_addresses(spec, &Path::root("spec"), &mut report);
+    }
+    report.into_errors()
 }
 
 fn is_headless(spec: &Value) -> bool {
