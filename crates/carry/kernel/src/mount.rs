@@ -110,6 +110,60 @@ pub fn tmpfs(target: &Path, options: &str) -> Result<()> {
     make("tmpfs", target, Some("tmpfs"), flags, Some(options))
 }
 
+/// Makes a mount that exists read-only; others of the same file system stay as they are.
+///
+/// # Errors
+/// When `target` is no mount.
+pub fn read_only(target: &Path) -> Result<()> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept_flags(target)?;
+    make("none", target, None, flags, None)
+}
+
+/// The flags of the mount that `target` is in: a change that leaves them out would take them away.
+fn kept_flags(target: &Path) -> Result<MsFlags> {
+    let found = nix::sys::statvfs::statvfs(target);
+    let open = |errno: Errno| Error::Open { path: target.to_owned(), source: errno.into() };
+    let flags = found.map_err(open)?.flags();
+    let known = [
+        (nix::sys::statvfs::FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (nix::sys::statvfs::FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (nix::sys::statvfs::FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ];
+    Ok(known.into_iter().filter(|(has, _)| flags.contains(*has)).map(|(_, flag)| flag).collect())
+}
+
+/// Mounts a file system with options as mount tables have them (`ro`, `nosuid`, `size=64m`).
+///
+/// # Errors
+/// When the kernel refuses: it may not have the file system at all.
+pub fn file_system(source: &str, target: &Path, kind: &str, options: &[String]) -> Result<()> {
+    let (flags, rest) = split(options);
+    make(source, target, Some(kind), flags, Some(&rest).filter(|rest| !rest.is_empty()).map(String::as_str))
+}
+
+/// Parts options for any file system from those of this one.
+fn split(options: &[String]) -> (MsFlags, String) {
+    let mut flags = MsFlags::empty();
+    let mut rest: Vec<&str> = Vec::new();
+    for option in options.iter().flat_map(|option| option.split(',')) {
+        match option {
+            "" | "rw" | "defaults" | "suid" | "dev" | "exec" | "async" | "_netdev" => {}
+            "ro" => flags |= MsFlags::MS_RDONLY,
+            "nosuid" => flags |= MsFlags::MS_NOSUID,
+            "nodev" => flags |= MsFlags::MS_NODEV,
+            "noexec" => flags |= MsFlags::MS_NOEXEC,
+            "noatime" => flags |= MsFlags::MS_NOATIME,
+            "nodiratime" => flags |= MsFlags::MS_NODIRATIME,
+            "relatime" => flags |= MsFlags::MS_RELATIME,
+            "strictatime" => flags |= MsFlags::MS_STRICTATIME,
+            "sync" => flags |= MsFlags::MS_SYNCHRONOUS,
+            "dirsync" => flags |= MsFlags::MS_DIRSYNC,
+            other => rest.push(other),
+        }
+    }
+    (flags, rest.join(","))
+}
+
 /// How mounts below a mount travel between namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
@@ -199,6 +253,14 @@ fn make(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_any_and_of_this_file_system() {
+        let options =
+            ["ro,nosuid".to_owned(), "vers=4.2".to_owned(), "rw".to_owned(), "addr=1.2.3.4".to_owned()];
+        let expected = (MsFlags::MS_RDONLY | MsFlags::MS_NOSUID, "vers=4.2,addr=1.2.3.4".to_owned());
+        assert_eq!(split(&options), expected);
+    }
 
     #[test]
     fn separators_in_paths_are_escaped() {

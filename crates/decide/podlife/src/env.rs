@@ -16,6 +16,8 @@ pub struct References {
     pub secrets: BTreeMap<String, std::sync::Arc<Secret>>,
     /// Files of variables by volume and path, see [`file_names`]; absent ones do not exist.
     pub files: BTreeMap<(String, String), String>,
+    /// Trust anchors; only looked at for pods that show some.
+    pub trust_bundles: Vec<std::sync::Arc<k8s_openapi::api::certificates::v1::ClusterTrustBundle>>,
 }
 
 /// Variables in the order of their declaration. `services` are those of [`crate::service_links`]: they
@@ -47,6 +49,17 @@ pub fn environment(
 /// Replaces `$(NAME)` by the variable's value; `$$` is one dollar sign; unknown names stay as they are.
 #[must_use]
 pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
+    replace(text, lookup).0
+}
+
+/// The names in a text that [`expand`] leaves as they are, because nothing is known of them.
+#[must_use]
+pub fn unknown_names<'a, 't>(text: &'t str, lookup: impl Fn(&str) -> Option<&'a str>) -> Vec<&'t str> {
+    replace(text, lookup).1
+}
+
+fn replace<'a, 't>(text: &'t str, lookup: impl Fn(&str) -> Option<&'a str>) -> (String, Vec<&'t str>) {
+    let mut unknown = Vec::new();
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
@@ -59,7 +72,10 @@ pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Strin
         } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
             match lookup(name) {
                 Some(value) => result.push_str(value),
-                None => result.extend(["$(", name, ")"]),
+                None => {
+                    unknown.push(name);
+                    result.extend(["$(", name, ")"]);
+                }
             }
             rest = tail;
         } else {
@@ -68,7 +84,7 @@ pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Strin
         }
     }
     result.push_str(rest);
-    result
+    (result, unknown)
 }
 
 #[derive(Default)]

@@ -6,13 +6,14 @@
 //!
 //! Beside the machine stand the pure questions of a pod's life: quality of service ([`qos`]), cgroup
 //! names and values ([`cgroup`]), node pressure and eviction ([`eviction`]), unused images ([`collection`]),
-//! environment ([`env`]), names ([`names`]), files of volumes ([`projection`]), security ([`security`]),
-//! resources that change ([`resize`]), processors of one's own ([`placement`]), restarts ([`restart`]),
-//! traffic at the end ([`traffic`]), rotation of logs ([`rotation`]), and the settings of the agent
-//! ([`configuration`]).
+//! environment ([`env`]), names ([`names`]), what volumes are ([`volume`]) and their files ([`projection`]),
+//! security ([`security`]), what a node takes at all ([`acceptance`]), user ids ([`user_range`]), resources that
+//! change ([`resize`]), processors of one's own ([`placement`]), restarts ([`restart`]), traffic at the end
+//! ([`traffic`]), rotation of logs ([`rotation`]), and the settings of the agent ([`configuration`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
+pub mod acceptance;
 pub mod cgroup;
 pub mod collection;
 mod conditions;
@@ -42,9 +43,13 @@ pub mod security;
 mod service_links;
 pub mod spec;
 mod status;
+pub mod sysctl;
 #[cfg(test)]
 mod tests;
 pub mod traffic;
+mod trust;
+pub mod user_range;
+pub mod volume;
 
 pub use effect::{Effect, Event, ImageError, Input, Signal, StartError, Verdict};
 pub use hash::hash;

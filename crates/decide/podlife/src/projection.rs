@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 
 use crate::env::References;
 use crate::field::{FieldContext, field, resource};
+use crate::trust;
 
 /// The mode of files that name none.
 const MODE: i32 = 0o644;
@@ -100,6 +101,12 @@ impl Projection {
         })
     }
 
+    /// Whether it shows trust anchors.
+    #[must_use]
+    pub fn shows_trust(&self) -> bool {
+        self.sources.iter().any(|source| source.cluster_trust_bundle.is_some())
+    }
+
     /// Whether its content follows the pod's own metadata.
     #[must_use]
     pub fn follows_pod(&self) -> bool {
@@ -139,22 +146,27 @@ impl Projection {
                     seconds: it.expiration_seconds.unwrap_or(HOUR),
                 };
                 let token = tokens.get(&request).ok_or("the service account token is not there")?;
-                files.insert(it.path.clone(), self.token(context, token, it.user));
+                let token = token.as_bytes().to_vec();
+                files.insert(it.path.clone(), self.own(context, token, it.user));
             }
-            if source.cluster_trust_bundle.is_some() || source.pod_certificate.is_some() {
-                return Err("trust bundles and pod certificates in volumes are not supported".into());
+            if let Some(it) = &source.cluster_trust_bundle {
+                let data = trust::anchors(it, &references.trust_bundles)?;
+                files.insert(it.path.clone(), self.own(context, data, it.user));
+            }
+            if source.pod_certificate.is_some() {
+                return Err("pod certificates in volumes are not supported".into());
             }
         }
         Ok(files)
     }
 
-    /// A token is readable by its pod's user alone where the pod says who that is.
-    fn token(&self, context: &FieldContext<'_>, token: &str, user: Option<i64>) -> File {
+    /// What is the pod's own is readable by its user alone where the pod says who that is.
+    fn own(&self, context: &FieldContext<'_>, data: Vec<u8>, user: Option<i64>) -> File {
         let spec = crate::spec::pod_spec(context.pod);
         let owner = user.or(self.user).or_else(|| common_user(spec));
         let group = spec.security_context.as_ref().and_then(|it| it.fs_group);
         let mode = if owner.is_some() || group.is_some() { 0o600 } else { self.mode };
-        File { data: token.as_bytes().to_vec(), mode, user: owner }
+        File { data, mode, user: owner }
     }
 
     fn take(

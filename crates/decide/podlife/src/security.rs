@@ -59,9 +59,9 @@ pub struct Security {
     pub read_only: Vec<String>,
 }
 
-/// The security of a container of a pod.
+/// The security of a container of a pod. `unnamed` is the seccomp profile of those that name none.
 #[must_use]
-pub fn security(pod: &Pod, container: &Container) -> Security {
+pub fn security(pod: &Pod, container: &Container, unnamed: &Seccomp) -> Security {
     let whole = pod_spec(pod).security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let privileged = own.privileged.unwrap_or(false);
@@ -83,20 +83,23 @@ pub fn security(pod: &Pod, container: &Container) -> Security {
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         add: names(capabilities.add),
         drop: names(capabilities.drop),
-        seccomp: seccomp(&own, whole.seccomp_profile.as_ref(), privileged),
+        seccomp: seccomp(&own, whole.seccomp_profile.as_ref(), privileged).unwrap_or_else(|| unnamed.clone()),
         masked: paths(&MASKED),
         read_only: paths(&READ_ONLY),
     }
 }
 
-fn seccomp(own: &SecurityContext, pod: Option<&SeccompProfile>, privileged: bool) -> Seccomp {
-    match own.seccomp_profile.as_ref().or(pod) {
-        _ if privileged => Seccomp::Unconfined,
-        Some(profile) if profile.type_ == "RuntimeDefault" => Seccomp::RuntimeDefault,
-        Some(profile) if profile.type_ == "Localhost" => {
-            Seccomp::Localhost(profile.localhost_profile.clone().unwrap_or_default())
-        }
-        _ => Seccomp::Unconfined,
+/// The profile that a container names; nothing for none.
+fn seccomp(own: &SecurityContext, pod: Option<&SeccompProfile>, privileged: bool) -> Option<Seccomp> {
+    let profile = own.seccomp_profile.as_ref().or(pod);
+    if privileged {
+        return Some(Seccomp::Unconfined);
+    }
+    let profile = profile?;
+    match profile.type_.as_str() {
+        "RuntimeDefault" => Some(Seccomp::RuntimeDefault),
+        "Localhost" => Some(Seccomp::Localhost(profile.localhost_profile.clone().unwrap_or_default())),
+        _ => Some(Seccomp::Unconfined),
     }
 }
 
@@ -154,7 +157,8 @@ mod tests {
             ],
         }}))
         .unwrap();
-        let [a, b, c] = [0, 1, 2].map(|index| security(&pod, &pod.spec.as_ref().unwrap().containers[index]));
+        let [a, b, c] = [0, 1, 2]
+            .map(|index| security(&pod, &pod.spec.as_ref().unwrap().containers[index], &Seccomp::Unconfined));
         assert_eq!(
             (a.user, a.group, a.non_root, a.seccomp),
             (Some(1), Some(2), true, Seccomp::RuntimeDefault)
@@ -170,7 +174,8 @@ mod tests {
     #[test]
     fn root_is_refused_where_it_must_not_be() {
         let pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
-        let base = security(&pod, &Container::default());
+        let base = security(&pod, &Container::default(), &Seccomp::RuntimeDefault);
+        assert_eq!(base.seccomp, Seccomp::RuntimeDefault, "the node's own choice");
         let cases = [
             (false, None, "", None),
             (true, Some(5), "", None),

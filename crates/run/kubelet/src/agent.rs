@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use plimsoll_client::{EventRecorder, EventType, Informer, Informers};
 use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::acceptance::Abilities;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::names::{Resolver, parse_resolver};
 use plimsoll_podlife::{Event, Node};
@@ -14,11 +15,22 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
+use crate::csi::Drivers;
 use crate::endpoints::Endpoints;
 use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::rotation::Writer;
+use crate::users::Users;
+use crate::volume::Volumes;
+
+/// What an engine may or may not be able to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Features {
+    pub(crate) recursive_read_only: bool,
+    pub(crate) user_namespaces: bool,
+    pub(crate) strict_groups: bool,
+}
 
 /// The parts that pods, the node and the server use together.
 pub(crate) struct Agent {
@@ -29,7 +41,14 @@ pub(crate) struct Agent {
     pub(crate) endpoints: Endpoints,
     pub(crate) recorder: EventRecorder,
     pub(crate) engine: Engine,
+    /// What the engine says that it can do.
+    pub(crate) engine_has: Features,
+    /// What pods may ask of the node.
+    pub(crate) abilities: Abilities,
     pub(crate) cgroups: Cgroups,
+    pub(crate) volumes: Volumes,
+    pub(crate) drivers: Drivers,
+    pub(crate) users: Users,
     pub(crate) machine: Machine,
     pub(crate) node: Arc<Node>,
     /// The engine's name and version, as nodes show them.

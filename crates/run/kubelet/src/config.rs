@@ -103,6 +103,10 @@ pub struct Config {
     pub endpoint_drain: Duration,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
+    /// Kernel parameters that pods may set beyond the safe ones; `kernel.msg*` for all that begin so.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether containers run under the engine's seccomp profile when they ask for none.
+    pub seccomp_default: bool,
 }
 
 impl Config {
@@ -159,6 +163,8 @@ impl Config {
             container_log_max_files: 5,
             endpoint_drain: Duration::from_secs(5),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            allowed_unsafe_sysctls: Vec::new(),
+            seccomp_default: false,
         }
     }
 

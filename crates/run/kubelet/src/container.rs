@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Pod, VolumeMount};
 use plimsoll_cri::v1;
 use plimsoll_podlife::cgroup;
-use plimsoll_podlife::env::{References, environment, expand};
+use plimsoll_podlife::env::{References, environment, expand, unknown_names};
 use plimsoll_podlife::field::FieldContext;
 use plimsoll_podlife::names::hosts;
 use plimsoll_podlife::qos::oom_score_adj;
-use plimsoll_podlife::security::{Security, security, verify_non_root};
+use plimsoll_podlife::security::{Seccomp, Security, security, verify_non_root};
 use plimsoll_podlife::spec::Spec;
+use plimsoll_podlife::user_range::Mappings;
+use plimsoll_podlife::volume::{Propagation, propagation, recursive_read_only};
 use plimsoll_podlife::{hash, service_links};
 
 use crate::agent::Agent;
 use crate::env_files;
 use crate::sandbox;
-use crate::volume;
+use crate::volume::{self, Held, Place, SubPath};
 
 /// What a start is about.
 pub(crate) struct Start<'a> {
@@ -39,10 +41,12 @@ type Env = Vec<(String, String)>;
 /// The configuration of a container, and the files and mounts that it needs made.
 pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::ContainerConfig, String> {
     let container = &start.spec.container;
-    let security = security(start.pod, container);
+    let unnamed = if agent.config.seccomp_default { Seccomp::RuntimeDefault } else { Seccomp::Unconfined };
+    let security = security(start.pod, container, &unnamed);
     verify_user(agent, start, &security).await?;
-    let references = env_files::read(agent, start.pod, container, start.references).await?;
+    let references = env_files::read(agent, start.pod, container, start.references)?;
     let env = variables(agent, start, &references)?;
+    let users = agent.users.of(start.pod, agent.engine_has.user_namespaces)?;
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let words = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|word| expand(word, lookup)).collect()
@@ -56,7 +60,8 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
         command: words(&container.command),
         args: words(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: mounts(agent, start, &env).await?,
+        mounts: mounts(agent, start, &env, users.as_ref())?,
+        devices: devices(agent, start)?,
         envs: env.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
         labels: labels(start),
         annotations: annotations(start),
@@ -64,7 +69,7 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
-        linux: Some(linux(agent, start, &security)),
+        linux: Some(linux(agent, start, &security, users.as_ref())),
         stop_signal: stop_signal.map_or(0, signal),
         ..v1::ContainerConfig::default()
     })
@@ -147,12 +152,18 @@ fn message_path(spec: &Spec) -> String {
     path.filter(|path| !path.is_empty()).unwrap_or_else(|| "/dev/termination-log".into())
 }
 
-fn linux(agent: &Agent, start: &Start<'_>, security: &Security) -> v1::LinuxContainerConfig {
+fn linux(
+    agent: &Agent,
+    start: &Start<'_>,
+    security: &Security,
+    users: Option<&Mappings>,
+) -> v1::LinuxContainerConfig {
     let spec = start.pod.spec.clone().unwrap_or_default();
     let context = spec.security_context.clone().unwrap_or_default();
     let container = &start.spec.container;
     let value = |value: Option<i64>| value.map(|value| v1::Int64Value { value });
-    let mut namespaces = sandbox::namespaces(start.pod);
+    let of_volumes = agent.volumes.groups(start.pod.metadata.uid.as_deref().unwrap_or_default());
+    let mut namespaces = sandbox::namespaces(start.pod, users);
     if let Some(target) = &start.target {
         namespaces.pid = v1::NamespaceMode::Target as i32;
         namespaces.target_id.clone_from(target);
@@ -184,7 +195,7 @@ fn linux(agent: &Agent, start: &Start<'_>, security: &Security) -> v1::LinuxCont
             run_as_user: value(security.user),
             run_as_group: value(security.group),
             readonly_rootfs: security.read_only_root,
-            supplemental_groups: sandbox::groups(&context),
+            supplemental_groups: [sandbox::groups(&context), of_volumes].concat(),
             supplemental_groups_policy: sandbox::groups_policy(&context),
             no_new_privs: security.no_new_privileges,
             masked_paths: security.masked.clone(),
@@ -195,11 +206,16 @@ fn linux(agent: &Agent, start: &Start<'_>, security: &Security) -> v1::LinuxCont
     }
 }
 
-async fn mounts(agent: &Agent, start: &Start<'_>, env: &Env) -> Result<Vec<v1::Mount>, String> {
+fn mounts(
+    agent: &Agent,
+    start: &Start<'_>,
+    env: &Env,
+    users: Option<&Mappings>,
+) -> Result<Vec<v1::Mount>, String> {
     let container = &start.spec.container;
     let mut mounts = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        mounts.push(volume_mount(agent, start, env, index, mount).await?);
+        mounts.push(volume_mount(agent, start, env, index, mount)?);
     }
     let dir = agent.config.pod_dir(start.pod.metadata.uid.as_deref().unwrap_or_default());
     let taken = |path: &str| container.volume_mounts.iter().flatten().any(|mount| mount.mount_path == path);
@@ -209,6 +225,11 @@ async fn mounts(agent: &Agent, start: &Start<'_>, env: &Env) -> Result<Vec<v1::M
     let message = message_path(start.spec);
     if !taken(&message) {
         mounts.push(file_mount(&message, &message_file(start, &dir)?));
+    }
+    // The pod's users own what they see as if they were the machine's.
+    for (mount, users) in mounts.iter_mut().zip(users.into_iter().cycle()) {
+        mount.uid_mappings = sandbox::ids(&users.uid_mappings);
+        mount.gid_mappings = sandbox::ids(&users.gid_mappings);
     }
     Ok(mounts)
 }
@@ -247,42 +268,80 @@ fn message_file(start: &Start<'_>, dir: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-async fn volume_mount(
+fn volume_mount(
     agent: &Agent,
     start: &Start<'_>,
     env: &Env,
     index: usize,
     mount: &VolumeMount,
 ) -> Result<v1::Mount, String> {
-    let source = volume::source(agent, start.pod, &mount.name).await?;
-    let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let part = match mount.sub_path_expr.as_deref().filter(|expression| !expression.is_empty()) {
-        Some(expression) => Some(expand(expression, lookup)),
-        None => mount.sub_path.clone().filter(|part| !part.is_empty()),
+    let (pod, container) = (start.pod.metadata.uid.as_deref().unwrap_or_default(), start.spec.name());
+    let missing = || format!("cannot find volume \"{}\" to mount into container \"{container}\"", mount.name);
+    let held = agent.volumes.get(pod, &mount.name).ok_or_else(missing)?;
+    let part = part(mount, env)?;
+    let propagation = match propagation(mount)? {
+        Propagation::None => v1::MountPropagation::PropagationPrivate,
+        Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
+        Propagation::Bidirectional => v1::MountPropagation::PropagationBidirectional,
     };
-    let host = match part {
-        None => source,
-        Some(part) => {
-            let dir = agent.config.pod_dir(start.pod.metadata.uid.as_deref().unwrap_or_default());
-            let below = dir.join("volume-subpaths").join(&mount.name).join(start.spec.name());
-            let target = below.join(index.to_string());
-            volume::sub_path(&source, &part, &target)?;
-            target
-        }
-    };
-    let propagation = match mount.mount_propagation.as_deref() {
-        Some("HostToContainer") => v1::MountPropagation::PropagationHostToContainer,
-        Some("Bidirectional") => v1::MountPropagation::PropagationBidirectional,
-        _ => v1::MountPropagation::PropagationPrivate,
-    };
-    Ok(v1::Mount {
+    let mut made = v1::Mount {
         container_path: absolute(&mount.mount_path),
-        host_path: host.to_string_lossy().into_owned(),
-        readonly: mount.read_only.unwrap_or(false),
+        readonly: mount.read_only.unwrap_or(false) || held.read_only,
+        recursive_read_only: recursive_read_only(mount, agent.engine_has.recursive_read_only)?,
         propagation: propagation as i32,
-        recursive_read_only: matches!(mount.recursive_read_only.as_deref(), Some("Enabled")),
         ..v1::Mount::default()
-    })
+    };
+    match held.place {
+        Place::Image(name) => {
+            made.image = Some(image_spec(name.clone(), name));
+            made.image_sub_path = part.unwrap_or_default();
+            return Ok(made);
+        }
+        Place::Device(_) => return Err(missing()),
+        Place::Path(path) => made.host_path = path.to_string_lossy().into_owned(),
+    }
+    if let Some(part) = part {
+        let below = agent.config.pod_dir(pod).join("volume-subpaths").join(&mount.name).join(container);
+        let target = below.join(index.to_string());
+        let from = PathBuf::from(&made.host_path);
+        volume::sub_path(&SubPath { volume: &mount.name, container, from: &from, part: &part }, &target)?;
+        made.host_path = target.to_string_lossy().into_owned();
+    }
+    Ok(made)
+}
+
+/// The part of a volume that is mounted, if not all of it.
+fn part(mount: &VolumeMount, env: &Env) -> Result<Option<String>, String> {
+    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let Some(expression) = named(&mount.sub_path_expr) else { return Ok(named(&mount.sub_path)) };
+    let known = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    if let Some(missing) = unknown_names(&expression, known).first() {
+        return Err(format!("missing value for \"{missing}\""));
+    }
+    Ok(Some(expand(&expression, known)))
+}
+
+/// The devices that a container gets from volumes.
+fn devices(agent: &Agent, start: &Start<'_>) -> Result<Vec<v1::Device>, String> {
+    let (pod, container) = (start.pod.metadata.uid.as_deref().unwrap_or_default(), start.spec.name());
+    let wanted = start.spec.container.volume_devices.iter().flatten();
+    wanted
+        .map(|device| {
+            if !device.device_path.starts_with('/') {
+                return Err(format!("error DevicePath `{}` must be an absolute path", device.device_path));
+            }
+            let held = agent.volumes.get(pod, &device.name);
+            let Some(Held { place: Place::Device(path), read_only, .. }) = held else {
+                let name = &device.name;
+                return Err(format!("cannot find volume \"{name}\" to pass into container \"{container}\""));
+            };
+            Ok(v1::Device {
+                container_path: device.device_path.clone(),
+                host_path: path.to_string_lossy().into_owned(),
+                permissions: if read_only { "r" } else { "mrw" }.to_owned(),
+            })
+        })
+        .collect()
 }
 
 fn absolute(path: &str) -> String {

@@ -17,7 +17,7 @@ use crate::volume;
 const LONGEST: u64 = 1024 * 1024;
 
 /// Adds the files that a container's environment needs. What is not there is left out.
-pub(crate) async fn read<'a>(
+pub(crate) fn read<'a>(
     agent: &Agent,
     pod: &Pod,
     container: &Container,
@@ -25,7 +25,7 @@ pub(crate) async fn read<'a>(
 ) -> Result<Cow<'a, References>, String> {
     let mut references = Cow::Borrowed(references);
     for (name, path) in file_names(container) {
-        let folder = volume::source(agent, pod, name).await?;
+        let folder = volume::source(agent, pod, name)?;
         if let Some(text) =
             read_below(&folder, path).map_err(|error| format!("env file \"{path}\": {error}"))?
         {

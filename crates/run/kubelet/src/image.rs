@@ -17,10 +17,11 @@ use crate::agent::Agent;
 use crate::container::image_spec;
 use crate::engine::text;
 use crate::sandbox;
+use crate::volume::volumes;
 
 /// Has a container's image present, by its policy. Answers with the engine's id of it.
 pub(crate) async fn ensure(agent: &Agent, pod: &Pod, spec: &Spec) -> Result<String, ImageError> {
-    let result = try_ensure(agent, pod, spec).await;
+    let result = everything(agent, pod, spec).await;
     if let Err(error) = &result {
         let message = format!("Error: {}", error.reason());
         agent.tell(pod, &Event::warning("Failed", message, Some(spec.field_path())));
@@ -28,8 +29,26 @@ pub(crate) async fn ensure(agent: &Agent, pod: &Pod, spec: &Spec) -> Result<Stri
     result
 }
 
-async fn try_ensure(agent: &Agent, pod: &Pod, spec: &Spec) -> Result<String, ImageError> {
+/// The images that a container looks into, then its own.
+async fn everything(agent: &Agent, pod: &Pod, spec: &Spec) -> Result<String, ImageError> {
+    let mounted = |name: &str| spec.container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+    for volume in volumes(pod).filter(|volume| mounted(&volume.name)) {
+        if let Some(source) = &volume.image {
+            let reference = source.reference.clone().unwrap_or_default();
+            one(agent, pod, spec, reference, source.pull_policy.as_deref()).await?;
+        }
+    }
     let image = spec.container.image.clone().unwrap_or_default();
+    one(agent, pod, spec, image, spec.container.image_pull_policy.as_deref()).await
+}
+
+async fn one(
+    agent: &Agent,
+    pod: &Pod,
+    spec: &Spec,
+    image: String,
+    policy: Option<&str>,
+) -> Result<String, ImageError> {
     let path = Some(spec.field_path());
     if !is_valid_name(&image) {
         let message = format!(
@@ -46,7 +65,7 @@ async fn try_ensure(agent: &Agent, pod: &Pod, spec: &Spec) -> Result<String, Ima
             return Err(ImageError::Inspect(message));
         }
     };
-    match (pull(spec.container.image_pull_policy.as_deref(), &image, present.is_some()), present) {
+    match (pull(policy, &image, present.is_some()), present) {
         (Pull::Use, Some(present)) => {
             let message = format!(
                 "Container image \"{image}\" already present on machine and can be accessed by the pod"

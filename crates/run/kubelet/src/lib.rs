@@ -10,6 +10,7 @@ mod agent;
 mod cgroups;
 mod config;
 mod container;
+mod csi;
 mod effect;
 mod endpoints;
 mod engine;
@@ -33,6 +34,7 @@ mod sandbox;
 mod server;
 mod token;
 mod trust;
+mod users;
 mod volume;
 
 #[cfg(test)]
@@ -47,14 +49,16 @@ use k8s_openapi::api::core::v1::Service;
 use plimsoll_client::{Backoff, EventRecorder, Informers};
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Node;
+use plimsoll_podlife::acceptance::Abilities;
 use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::eviction::threshold::Threshold;
+use plimsoll_podlife::sysctl::Allowed;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use agent::Agent;
+use agent::{Agent, Features};
 use cgroups::Cgroups;
 pub use config::Config;
 use engine::Engine;
@@ -85,6 +89,9 @@ pub enum Error {
     /// The settings of image collection make no sense.
     #[error("{0}")]
     Images(#[from] plimsoll_podlife::collection::Refused),
+    /// The settings of kernel parameters make no sense.
+    #[error("{0}")]
+    Sysctls(#[from] plimsoll_podlife::sysctl::NotNamespaced),
     /// Its server cannot listen.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -126,6 +133,13 @@ pub async fn run(
     };
     let driver = engine.cgroup_driver().await.unwrap_or(config.cgroup_driver);
     let cgroups = cgroups(&config, &machine, &allocatable, driver)?;
+    let engine_has = features(&engine).await;
+    let users = users::Users::load(&config);
+    let abilities = Abilities {
+        sysctls: Allowed::new(&config.allowed_unsafe_sysctls, &machine.kernel)?,
+        apparmor: machine::has_apparmor(),
+        strict_groups: engine_has.strict_groups,
+    };
     let addresses = config.node_ips.iter().map(ToString::to_string).collect();
     let (conditions, pressure) = watch::channel(Vec::new());
     let (writers, started) = mpsc::unbounded_channel();
@@ -142,7 +156,12 @@ pub async fn run(
         client,
         informers,
         engine,
+        engine_has,
+        users,
+        abilities,
         cgroups,
+        volumes: volume::Volumes::default(),
+        drivers: csi::Drivers::default(),
         machine,
         started: jiff::Timestamp::now(),
         writers,
@@ -171,6 +190,7 @@ async fn serve(
     }
     parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
     parts.spawn(rotation::run(agent.clone(), started, shutdown.clone()));
+    parts.spawn(csi::run(agent.clone(), shutdown.clone()));
     let (orders, ordered) = mpsc::unbounded_channel();
     let outlets = pressure::Outlets { orders, conditions };
     parts.spawn(pressure::run(agent.clone(), pods.clone(), thresholds, outlets, shutdown.clone()));
@@ -192,6 +212,18 @@ async fn runtime(engine: &Engine) -> (String, String) {
                 tokio::time::sleep(backoff.delay()).await;
             }
         }
+    }
+}
+
+/// What the engine says that it can do with containers of the usual kind.
+async fn features(engine: &Engine) -> Features {
+    let status = engine.status().await.unwrap_or_default();
+    let usual = status.runtime_handlers.into_iter().find(|handler| handler.name.is_empty());
+    let features = usual.and_then(|handler| handler.features).unwrap_or_default();
+    Features {
+        recursive_read_only: features.recursive_read_only_mounts,
+        user_namespaces: features.user_namespaces,
+        strict_groups: status.features.is_some_and(|features| features.supplemental_groups_policy),
     }
 }
 

@@ -10,6 +10,7 @@ use plimsoll_client::{Backoff, Delta, Filter, Informer};
 use plimsoll_cri::v1;
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Verdict;
+use plimsoll_podlife::acceptance::accept;
 use plimsoll_podlife::cgroup::class::Levels;
 use plimsoll_podlife::eviction::REASON;
 use plimsoll_podlife::eviction::admission::refusal;
@@ -252,12 +253,19 @@ impl Pods {
         });
     }
 
-    /// Why a pod that is new here is not taken by a node that is short of something.
+    /// Why a pod that is new here is not taken: the node is short of something, or not able to run it.
     fn refused(&self, pod: &Pod) -> Option<Verdict> {
-        let is_new = pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
-        let message = refusal(pod, &self.agent.pressure.borrow()).filter(|_| is_new)?;
-        self.agent.tell(pod, &plimsoll_podlife::Event::warning(REASON, message.clone(), None));
-        Some(Verdict { reason: REASON.to_owned(), message, ..Verdict::default() })
+        pod.status.as_ref().is_none_or(|status| status.start_time.is_none()).then_some(())?;
+        let short = refusal(pod, &self.agent.pressure.borrow());
+        if let Some(message) = short {
+            self.agent.tell(pod, &plimsoll_podlife::Event::warning(REASON, message.clone(), None));
+            return Some(Verdict { reason: REASON.to_owned(), message, ..Verdict::default() });
+        }
+        let refused = accept(pod, &self.agent.abilities).err()?;
+        let event = plimsoll_podlife::Event::warning(refused.reason, refused.message.clone(), None);
+        self.agent.tell(pod, &event);
+        let message = format!("Pod was rejected: {}", refused.message);
+        Some(Verdict { reason: refused.reason.to_owned(), message, ..Verdict::default() })
     }
 
     fn send(&self, uid: &str, message: Message) {
@@ -334,9 +342,10 @@ impl Pods {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let uid = entry.file_name().to_string_lossy().into_owned();
             if !self.tasks.contains_key(&uid) && !self.orphans.contains(&uid) {
-                tokio::spawn(volume::release(self.agent.clone(), uid));
+                tokio::spawn(volume::release_orphan(self.agent.clone(), uid));
             }
         }
+        tokio::spawn(volume::sweep_stages(self.agent.clone()));
     }
 
     /// Gives burstable pods together the weight that they ask for.
@@ -375,9 +384,7 @@ async fn end_orphan(agent: Arc<Agent>, uid: String, sandboxes: Vec<String>) -> S
         }
     }
     remove_logs(&agent, &uid).await;
-    if let Err(error) = volume::release(agent.clone(), uid.clone()).await {
-        tracing::warn!(pod = uid, error, "volumes of a pod that is gone stay");
-    }
+    volume::release_orphan(agent, uid.clone()).await;
     uid
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use plimsoll_client::{Delta, Filter, Informer, Informers, Object};
 use plimsoll_podlife::env::{References, config_map_names, secret_names};
@@ -22,6 +23,7 @@ pub(crate) struct Watches {
     names: Names,
     config_maps: BTreeMap<String, Informer<ConfigMap>>,
     secrets: BTreeMap<String, Informer<Secret>>,
+    trust: Option<Informer<ClusterTrustBundle>>,
     /// Ends with the watches.
     _forwarders: JoinSet<()>,
 }
@@ -31,6 +33,7 @@ pub(crate) struct Watches {
 pub(crate) struct Names {
     config_maps: BTreeSet<String>,
     secrets: BTreeSet<String>,
+    trust: bool,
 }
 
 impl Names {
@@ -39,6 +42,7 @@ impl Names {
         for projection in volumes(pod).filter_map(projection) {
             names.config_maps.extend(projection.config_maps().map(str::to_owned));
             names.secrets.extend(projection.secrets().map(str::to_owned));
+            names.trust |= projection.shows_trust();
         }
         for spec in specs(pod) {
             names.config_maps.extend(config_map_names(&spec.container).map(str::to_owned));
@@ -56,7 +60,11 @@ impl Watches {
         let mut forwarders = JoinSet::new();
         let config_maps = watch(informers, namespace.as_ref(), &names.config_maps, changed, &mut forwarders);
         let secrets = watch(informers, namespace.as_ref(), &names.secrets, changed, &mut forwarders);
-        Self { names, config_maps, secrets, _forwarders: forwarders }
+        let trust = names.trust.then(|| informers.informer::<ClusterTrustBundle>());
+        if let Some(trust) = &trust {
+            forwarders.spawn(forward(trust.subscribe(), changed.clone()));
+        }
+        Self { names, config_maps, secrets, trust, _forwarders: forwarders }
     }
 
     /// Whether the pod still refers to the same objects.
@@ -66,7 +74,15 @@ impl Watches {
 
     /// The objects as they are now.
     pub(crate) async fn read(&self, namespace: &str) -> Result<References, String> {
+        let mut trust_bundles = Vec::new();
+        if let Some(trust) = &self.trust {
+            if tokio::time::timeout(PATIENCE, trust.synced()).await.is_err() {
+                return Err("failed to read trust bundles: timed out waiting for the condition".into());
+            }
+            trust_bundles = trust.list();
+        }
         Ok(References {
+            trust_bundles,
             config_maps: read(&self.config_maps, namespace).await?,
             secrets: read(&self.secrets, namespace).await?,
             files: BTreeMap::new(),

@@ -9,6 +9,8 @@ use plimsoll_podlife::Event;
 use plimsoll_podlife::names::{Resolver, hostname, lacks_servers, resolver, within_limits};
 use plimsoll_podlife::security::Seccomp;
 use plimsoll_podlife::spec::{host_network, specs};
+use plimsoll_podlife::sysctl::dotted;
+use plimsoll_podlife::user_range::{Mapping, Mappings};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -20,9 +22,7 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
     let uid = meta.uid.clone().unwrap_or_default();
     let (name, namespace) =
         (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
-    if spec.host_users == Some(false) {
-        return Err("user namespaces (hostUsers: false) are not supported by this node".into());
-    }
+    let users = agent.users.of(pod, agent.engine_has.user_namespaces)?;
     if let Some(class) = spec.runtime_class_name.as_deref().filter(|name| !name.is_empty()) {
         tracing::debug!(pod = name, class, "the runtime class runs by the default handler");
     }
@@ -48,7 +48,7 @@ pub(crate) fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<v1::PodSa
         port_mappings: ports(pod),
         labels,
         annotations: meta.annotations.clone().unwrap_or_default().into_iter().collect(),
-        linux: Some(linux(agent, pod, &uid)),
+        linux: Some(linux(agent, pod, &uid, users.as_ref())),
     })
 }
 
@@ -68,19 +68,19 @@ pub(crate) fn log_folder(config: &Config, pod: &Pod) -> PathBuf {
     config.log_dir.join(format!("{}_{}_{}", part(&meta.namespace), part(&meta.name), part(&meta.uid)))
 }
 
-fn linux(agent: &Agent, pod: &Pod, uid: &str) -> v1::LinuxPodSandboxConfig {
+fn linux(agent: &Agent, pod: &Pod, uid: &str, users: Option<&Mappings>) -> v1::LinuxPodSandboxConfig {
     let spec = pod.spec.clone().unwrap_or_default();
     let context = spec.security_context.clone().unwrap_or_default();
     let privileged = |it: &k8s_openapi::api::core::v1::Container| {
         it.security_context.as_ref().and_then(|it| it.privileged).unwrap_or(false)
     };
     let value = |value: Option<i64>| value.map(|value| v1::Int64Value { value });
-    let sysctls = context.sysctls.iter().flatten().map(|it| (it.name.clone(), it.value.clone())).collect();
+    let sysctls = context.sysctls.iter().flatten().map(|it| (dotted(&it.name), it.value.clone())).collect();
     v1::LinuxPodSandboxConfig {
         cgroup_parent: agent.cgroups.path(&spec, uid),
         sysctls,
         security_context: Some(v1::LinuxSandboxSecurityContext {
-            namespace_options: Some(namespaces(pod)),
+            namespace_options: Some(namespaces(pod, users)),
             run_as_user: value(context.run_as_user),
             run_as_group: value(context.run_as_group.filter(|_| context.run_as_user.is_some())),
             supplemental_groups: groups(&context),
@@ -94,7 +94,7 @@ fn linux(agent: &Agent, pod: &Pod, uid: &str) -> v1::LinuxPodSandboxConfig {
 }
 
 /// Whose namespaces the pod's containers get.
-pub(crate) fn namespaces(pod: &Pod) -> v1::NamespaceOption {
+pub(crate) fn namespaces(pod: &Pod, users: Option<&Mappings>) -> v1::NamespaceOption {
     let spec = pod.spec.clone().unwrap_or_default();
     let of = |host: Option<bool>, else_: v1::NamespaceMode| {
         if host == Some(true) { v1::NamespaceMode::Node as i32 } else { else_ as i32 }
@@ -105,8 +105,23 @@ pub(crate) fn namespaces(pod: &Pod) -> v1::NamespaceOption {
         network: of(spec.host_network, v1::NamespaceMode::Pod),
         pid: of(spec.host_pid, pid),
         ipc: of(spec.host_ipc, v1::NamespaceMode::Pod),
+        userns_options: users.map(|users| v1::UserNamespace {
+            mode: v1::NamespaceMode::Pod as i32,
+            uids: ids(&users.uid_mappings),
+            gids: ids(&users.gid_mappings),
+        }),
         ..v1::NamespaceOption::default()
     }
+}
+
+/// Ranges of users in the engine's words.
+pub(crate) fn ids(mappings: &[Mapping]) -> Vec<v1::IdMapping> {
+    let one = |it: &Mapping| v1::IdMapping {
+        host_id: it.host_id,
+        container_id: it.container_id,
+        length: it.length,
+    };
+    mappings.iter().map(one).collect()
 }
 
 /// The supplementary groups of every container of a pod.

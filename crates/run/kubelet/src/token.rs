@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest as Api, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::{
+    BoundObjectReference, TokenRequest as Api, TokenRequestSpec, TokenRequestStatus,
+};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use plimsoll_podlife::projection::{TokenRequest, projection};
@@ -59,6 +61,23 @@ impl Tokens {
 }
 
 async fn ask(agent: &Agent, pod: &Pod, request: &TokenRequest, now: Timestamp) -> Result<Held, String> {
+    let audience = request.audience.as_str();
+    let status = self::request(agent, pod, audience, Some(request.seconds)).await?;
+    let (Some(token), Some(end)) = (status.token, status.expiration_timestamp) else {
+        return Err("the API gave no token".into());
+    };
+    let life = end.0.duration_since(now);
+    // At four fifths of its life, as upstream does.
+    Ok(Held { token, renew: now + (life * 4 / 5).min(OLD) })
+}
+
+/// A token of the pod's account for somebody; the API server for nobody in particular.
+pub(crate) async fn request(
+    agent: &Agent,
+    pod: &Pod,
+    audience: &str,
+    seconds: Option<i64>,
+) -> Result<TokenRequestStatus, String> {
     let meta = &pod.metadata;
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
@@ -68,8 +87,8 @@ async fn ask(agent: &Agent, pod: &Pod, request: &TokenRequest, now: Timestamp) -
     );
     let body = Api {
         spec: Some(TokenRequestSpec {
-            audiences: Some(vec![request.audience.clone()]).filter(|_| !request.audience.is_empty()),
-            expiration_seconds: Some(request.seconds),
+            audiences: Some(vec![audience.to_owned()]).filter(|_| !audience.is_empty()),
+            expiration_seconds: seconds,
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
@@ -84,11 +103,5 @@ async fn ask(agent: &Agent, pod: &Pod, request: &TokenRequest, now: Timestamp) -
         .create_subresource("token", account, &PostParams::default(), &body)
         .await
         .map_err(|error| error.to_string())?;
-    let status = answer.status.ok_or("the API gave no token")?;
-    let (Some(token), Some(end)) = (status.token, status.expiration_timestamp) else {
-        return Err("the API gave no token".into());
-    };
-    let life = end.0.duration_since(now);
-    // At four fifths of its life, as upstream does.
-    Ok(Held { token, renew: now + (life * 4 / 5).min(OLD) })
+    answer.status.ok_or_else(|| "the API gave no token".to_owned())
 }

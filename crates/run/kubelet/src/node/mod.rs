@@ -120,6 +120,7 @@ fn pod_range(node: &Node) -> String {
 /// Reports the node's status: at once when it becomes ready, later in rounds.
 async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
     let mut pressure = agent.pressure.clone();
+    let mut used = agent.volumes.used.subscribe();
     let mut reporter = Reporter::new(agent, &node, port);
     let mut eager = 0;
     loop {
@@ -130,6 +131,8 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             Ok(()) = pressure.changed() => {}
+            // What is named as used is not detached.
+            Ok(()) = used.changed() => {}
         }
     }
 }

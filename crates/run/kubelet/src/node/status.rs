@@ -113,6 +113,7 @@ impl Reporter {
             },
             "images": shown(images),
             "runtimeHandlers": handlers.collect::<Vec<_>>(),
+            "volumesInUse": *self.agent.volumes.used.borrow(),
             "features": {"supplementalGroupsPolicy": features.supplemental_groups_policy},
             // Stands for the conditions while statuses are compared.
             "conditions": [trouble, self.agent.pressure.borrow().iter().map(|it| it.as_str()).collect::<Vec<_>>()],

@@ -81,6 +81,18 @@ impl FakeApi {
         found.and_then(|it| it["status"].as_str()).unwrap_or_default().to_owned()
     }
 
+    /// An object as it is now.
+    pub(super) fn get(&self, plural: &str, name: &str) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(&(plural.into(), name.into())).cloned()
+    }
+
+    /// What events say.
+    pub(super) fn messages(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let events = state.objects.iter().filter(|((plural, _), _)| plural == "events");
+        events.map(|(_, event)| event["message"].as_str().unwrap().to_owned()).collect()
+    }
+
     pub(super) fn reasons(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let events = state.objects.iter().filter(|((plural, _), _)| plural == "events");
@@ -115,6 +127,7 @@ impl FakeApi {
         let body = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let path = parts.uri.path().trim_start_matches("/apis/coordination.k8s.io/v1/").to_owned();
+        let path = path.trim_start_matches("/apis/storage.k8s.io/v1/");
         let path = path.trim_start_matches("/apis/discovery.k8s.io/v1/").trim_start_matches("/api/v1/");
         let words: Vec<&str> = match path.split('/').collect::<Vec<_>>().as_slice() {
             ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),

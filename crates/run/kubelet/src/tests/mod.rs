@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod driver;
 mod engine;
 mod pressure;
 mod resize;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,8 @@ impl Rig {
         let (data, socket) = (self.temp.path().join("kubelet"), self.temp.path().join("cri.sock"));
         let mut config = crate::Config::new("n1", data, socket, "192.0.2.1".parse().unwrap());
         config.cgroup_root.clone_from(&self.root);
+        // Whether the machine's disk is full is no matter of these tests.
+        config.eviction.hard.clear();
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
         (self.configure)(&mut config);
         let client = self.api.client();

@@ -1,27 +1,37 @@
-//! Volumes that stay: what a PersistentVolumeClaim leads to.
+//! Volumes that stay: what a claim leads to, as the API has it.
 
-use std::path::PathBuf;
-
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use kube::Api;
+use plimsoll_podlife::volume::{Reference, Source, claim, persistent};
 
 use crate::agent::Agent;
 
-/// The folder of this node that a claim is bound to: `hostPath` and `local` volumes have one.
-pub(super) async fn resolve(agent: &Agent, pod: &Pod, claim: &str) -> Result<PathBuf, String> {
+/// The volume behind a claim.
+pub(super) async fn resolve(
+    agent: &Agent,
+    pod: &Pod,
+    volume: &Volume,
+    reference: &Reference,
+) -> Result<Source, String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let failed = |why: String| format!("error processing PVC {namespace}/{}: {why}", reference.claim);
     let claims = Api::<PersistentVolumeClaim>::namespaced(agent.client.clone(), namespace);
-    let found = claims
-        .get(claim)
-        .await
-        .map_err(|error| format!("error processing PVC {namespace}/{claim}: {error}"))?;
-    let bound = found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let volume = found.spec.and_then(|spec| spec.volume_name).filter(|_| bound);
-    let volume =
-        volume.ok_or_else(|| format!("error processing PVC {namespace}/{claim}: PVC is not bound"))?;
-    let volumes = Api::<PersistentVolume>::all(agent.client.clone());
-    let spec = volumes.get(&volume).await.map_err(|error| error.to_string())?.spec.unwrap_or_default();
-    let path = spec.host_path.map(|it| it.path).or(spec.local.map(|it| it.path));
-    path.map(PathBuf::from)
-        .ok_or_else(|| format!("PersistentVolume \"{volume}\" is of a kind that this node does not support"))
+    let found = claims.get(&reference.claim).await;
+    let found =
+        found.map_err(|error| failed(format!("failed to fetch PVC from API server: {}", text(&error))))?;
+    let name = claim::bound(pod, reference, &found)?.to_owned();
+    let behind = Api::<PersistentVolume>::all(agent.client.clone()).get(&name).await;
+    let behind = behind
+        .map_err(|error| failed(format!("failed to fetch PV {name} from API server: {}", text(&error))))?;
+    claim::belongs(pod, reference, &found, &behind)?;
+    let source = persistent(&behind, reference.read_only)?;
+    claim::fits(pod, &volume.name, &source)?;
+    Ok(source)
+}
+
+fn text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }

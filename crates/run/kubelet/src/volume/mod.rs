@@ -1,26 +1,40 @@
 //! A pod's volumes: folders and mounts below its own folder.
+//!
+//! What a volume is comes from `plimsoll_podlife::volume`; here it is made, renewed and taken away.
+//! Each volume is made by itself, so that one that hangs keeps neither its neighbours nor other pods.
 
 mod atomic;
 mod claim;
+mod empty_dir;
+mod files;
+mod held;
 mod host_path;
+mod node_path;
+mod ownership;
+mod release;
 mod sub_path;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
-use plimsoll_kernel::mount;
-use plimsoll_meta::quantity::Quantity;
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use plimsoll_kernel::mountinfo;
 use plimsoll_podlife::env::References;
-use plimsoll_podlife::field::FieldContext;
-use plimsoll_podlife::projection::{Projection, TokenRequest, projection};
+use plimsoll_podlife::projection::{TokenRequest, projection};
+use plimsoll_podlife::volume::csi::{Csi, folder as csi_folder};
+use plimsoll_podlife::volume::{Kind, Source, inline, is_used, reference, unable};
+use tokio::task::JoinSet;
 
-pub(crate) use sub_path::sub_path;
+pub(crate) use held::{Held, Place, Volumes};
+pub(crate) use release::{release, release_orphan, sweep_stages};
+pub(crate) use sub_path::{SubPath, sub_path};
 
 use crate::agent::Agent;
+use crate::csi;
+use ownership::{Change, Ownership};
 
 /// What the files of volumes are made from.
 pub(crate) struct Inputs {
@@ -30,21 +44,96 @@ pub(crate) struct Inputs {
     pub(crate) tokens: BTreeMap<TokenRequest, String>,
 }
 
+/// A volume and what it is.
+struct Wanted {
+    volume: Volume,
+    source: Source,
+}
+
 /// Makes every volume of a pod. Doing it again repairs what is missing and renews files.
 pub(crate) async fn prepare(agent: Arc<Agent>, inputs: Inputs) -> Result<(), String> {
-    for volume in volumes(&inputs.pod) {
-        if let Some(claim) = &volume.persistent_volume_claim {
-            claim::resolve(&agent, &inputs.pod, &claim.claim_name)
-                .await
-                .map_err(|why| failed(volume, &why))?;
+    let inputs = Arc::new(inputs);
+    let (wanted, mut failures) = resolve(&agent, &inputs.pod).await;
+    let (slow, quick): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|it| is_slow(&it.source.kind));
+    let mut work = JoinSet::new();
+    for one in slow {
+        work.spawn(make_alone(agent.clone(), inputs.clone(), one));
+    }
+    work.spawn(blocking(move || make_together(&agent, &inputs, &quick)));
+    while let Some(ended) = work.join_next().await {
+        failures.extend(ended.unwrap_or_else(|error| Err(error.to_string())).err());
+    }
+    failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// What the volumes are, and why some of them are nothing.
+async fn resolve(agent: &Agent, pod: &Pod) -> (Vec<Wanted>, Vec<String>) {
+    let memory = agent.allocatable.get("memory").map(|amount| amount.value());
+    let (mut wanted, mut failures) = (Vec::new(), Vec::new());
+    for volume in volumes(pod) {
+        let found = match reference(pod, volume) {
+            // Nobody waits for a claim that no container uses.
+            Some(_) if !is_used(pod, &volume.name) => continue,
+            Some(reference) => claim::resolve(agent, pod, volume, &reference).await,
+            None => inline(pod, volume, memory),
+        };
+        let found = found.and_then(|source| match source.single {
+            true if !agent.volumes.claim_single(&source.name, uid(pod)) => {
+                Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+                    .into())
+            }
+            _ => Ok(source),
+        });
+        match found {
+            Ok(source) => wanted.push(Wanted { volume: volume.clone(), source }),
+            Err(why) => failures.push(unable(&[&volume.name], &why)),
         }
     }
+    (wanted, failures)
+}
+
+/// Whether making it may take long: it waits for others, or has many files.
+fn is_slow(kind: &Kind) -> bool {
+    matches!(kind, Kind::Local { .. } | Kind::Nfs { .. } | Kind::Csi(_))
+}
+
+async fn make_alone(agent: Arc<Agent>, inputs: Arc<Inputs>, one: Wanted) -> Result<(), String> {
+    let gate = agent.volumes.gate(uid(&inputs.pod), &one.volume.name).lock_owned().await;
+    if let Kind::Csi(csi) = &one.source.kind {
+        return provided(&agent, &inputs.pod, &one, csi).await;
+    }
     blocking(move || {
-        make_folders(&agent, &inputs.pod)?;
-        volumes(&inputs.pod)
-            .try_for_each(|volume| make(&agent, volume, &inputs).map_err(|why| failed(volume, &why)))
+        let _gate = gate;
+        make(&agent, &one, &inputs)
     })
     .await
+}
+
+/// Has a driver show the volume, and gives its files to the pod's group.
+async fn provided(agent: &Arc<Agent>, pod: &Arc<Pod>, one: &Wanted, csi: &Csi) -> Result<(), String> {
+    let source = &one.source;
+    let dir = agent.config.pod_dir(uid(pod)).join(csi_folder(source.mode));
+    let dir = dir.join("kubernetes.io~csi").join(&source.name);
+    let request = csi::Request { pod, source, csi, dir, group: fs_group(pod) };
+    let published = csi::publish(agent, &request).await?;
+    if let (Place::Path(path), true) = (&published.place, published.give)
+        && let Some(ownership) = ownership(pod, source.read_only)
+    {
+        let path = path.clone();
+        let given = blocking(move || ownership.give(&path)).await;
+        given.map_err(|why| {
+            failed(&source.name, &format!("applyFSGroup failed for vol {}: {why}", csi.handle))
+        })?;
+    }
+    let held = Held { place: published.place, read_only: source.read_only, group: source.group };
+    agent.volumes.hold(uid(pod), &one.volume.name, held);
+    Ok(())
+}
+
+fn make_together(agent: &Agent, inputs: &Inputs, all: &[Wanted]) -> Result<(), String> {
+    make_folders(agent, &inputs.pod)?;
+    let results: Vec<_> = all.iter().map(|one| make(agent, one, inputs)).collect();
+    results.into_iter().collect()
 }
 
 /// Renews the files of volumes whose sources change.
@@ -52,42 +141,13 @@ pub(crate) async fn refresh(agent: Arc<Agent>, inputs: Inputs) -> Result<(), Str
     blocking(move || {
         let projected = volumes(&inputs.pod).filter_map(|volume| Some((volume, projection(volume)?)));
         for (volume, projection) in projected {
-            project(&agent, volume, &projection, &inputs).map_err(|why| failed(volume, &why))?;
+            let dir = folder(&agent, &inputs.pod, volume);
+            files::write(&agent, volume, &projection, &inputs, &dir)
+                .map_err(|why| failed(&volume.name, &why))?;
         }
         Ok(())
     })
     .await
-}
-
-/// Unmounts and removes all that a pod had on this node.
-pub(crate) async fn release(agent: Arc<Agent>, uid: String) -> Result<(), String> {
-    blocking(move || {
-        let dir = agent.config.pod_dir(&uid);
-        if !dir.exists() {
-            return Ok(());
-        }
-        mount::unmount_below(&dir).map_err(|error| error.to_string())?;
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(format!("removing {}: {error}", dir.display()))
-            }
-            _ => Ok(()),
-        }
-    })
-    .await
-}
-
-/// Where a volume is on this node, for a container that mounts it.
-pub(crate) async fn source(agent: &Agent, pod: &Pod, name: &str) -> Result<PathBuf, String> {
-    let volume = volumes(pod).find(|volume| volume.name == name);
-    let volume = volume.ok_or_else(|| format!("volume \"{name}\" not found"))?;
-    if let Some(claim) = &volume.persistent_volume_claim {
-        return claim::resolve(agent, pod, &claim.claim_name).await;
-    }
-    if let Some(host) = &volume.host_path {
-        return Ok(PathBuf::from(&host.path));
-    }
-    Ok(folder(agent, pod, volume))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -100,8 +160,8 @@ pub(crate) fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
 }
 
-fn failed(volume: &Volume, why: &str) -> String {
-    format!("MountVolume.SetUp failed for volume \"{}\" : {why}", volume.name)
+fn failed(name: &str, why: &str) -> String {
+    format!("MountVolume.SetUp failed for volume \"{name}\" : {why}")
 }
 
 fn uid(pod: &Pod) -> &str {
@@ -117,44 +177,53 @@ fn make_folders(agent: &Agent, pod: &Pod) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", dir.display()))
 }
 
-/// Upstream's folder of a volume; tools that look into nodes know it.
+/// Upstream's folder of a volume without a claim; tools that look into nodes know it.
 pub(crate) fn folder(agent: &Agent, pod: &Pod, volume: &Volume) -> PathBuf {
-    let plugin = if volume.config_map.is_some() {
-        "configmap"
-    } else if volume.secret.is_some() {
-        "secret"
-    } else if volume.downward_api.is_some() {
-        "downward-api"
-    } else if volume.projected.is_some() {
-        "projected"
-    } else {
-        "empty-dir"
-    };
-    agent.config.pod_dir(uid(pod)).join("volumes").join(format!("kubernetes.io~{plugin}")).join(&volume.name)
+    let plugin = inline(pod, volume, None).map_or("empty-dir", |source| source.kind.plugin(volume));
+    below(agent, pod, plugin, &volume.name)
 }
 
-fn make(agent: &Agent, volume: &Volume, inputs: &Inputs) -> Result<(), String> {
-    if let Some(projection) = projection(volume) {
-        return project(agent, volume, &projection, inputs);
+/// The folder of a volume that was made.
+pub(crate) fn source(agent: &Agent, pod: &Pod, name: &str) -> Result<PathBuf, String> {
+    match agent.volumes.get(uid(pod), name) {
+        Some(Held { place: Place::Path(path), .. }) => Ok(path),
+        _ => Err(format!("volume \"{name}\" not found")),
     }
-    if let Some(host) = &volume.host_path {
-        return host_path::check(host);
-    }
-    if volume.persistent_volume_claim.is_some() {
-        return Ok(());
-    }
-    // A volume that names no source is an empty folder.
-    match (&volume.empty_dir, has_other_source(volume)) {
-        (Some(source), _) => empty_dir(&folder(agent, &inputs.pod, volume), source, &inputs.pod),
-        (None, false) => {
-            empty_dir(&folder(agent, &inputs.pod, volume), &EmptyDirVolumeSource::default(), &inputs.pod)
+}
+
+fn below(agent: &Agent, pod: &Pod, plugin: &str, name: &str) -> PathBuf {
+    agent.config.pod_dir(uid(pod)).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
+}
+
+fn make(agent: &Agent, one: &Wanted, inputs: &Inputs) -> Result<(), String> {
+    let (volume, source) = (&one.volume, &one.source);
+    let place = place(agent, volume, source, inputs).map_err(|why| failed(&source.name, &why))?;
+    agent.volumes.hold(
+        uid(&inputs.pod),
+        &volume.name,
+        Held { place, read_only: source.read_only, group: source.group },
+    );
+    Ok(())
+}
+
+fn place(agent: &Agent, volume: &Volume, source: &Source, inputs: &Inputs) -> Result<Place, String> {
+    let pod = &inputs.pod;
+    let dir = below(agent, pod, source.kind.plugin(volume), &source.name);
+    match &source.kind {
+        Kind::Files(projection) => files::write(agent, volume, projection, inputs, &dir)?,
+        Kind::EmptyDir(medium) => empty_dir::make(&dir, medium, ownership(pod, false))?,
+        Kind::HostPath { path, check } => {
+            host_path::check(path, check)?;
+            return Ok(Place::Path(PathBuf::from(path)));
         }
-        (None, true) => Err("volumes of this kind are not supported by this node".into()),
+        Kind::Local { path } => {
+            return node_path::local(source, path, &dir, ownership(pod, source.read_only));
+        }
+        Kind::Nfs { server, path } => return node_path::nfs(source, server, path, &dir),
+        Kind::Image { reference, .. } => return Ok(Place::Image(reference.clone())),
+        Kind::Csi(_) => return Err("drivers make their volumes themselves".into()),
     }
-}
-
-fn has_other_source(volume: &Volume) -> bool {
-    *volume != Volume { name: volume.name.clone(), ..Volume::default() }
+    Ok(Place::Path(dir))
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {
@@ -162,33 +231,14 @@ fn fs_group(pod: &Pod) -> Option<u32> {
     u32::try_from(group).ok()
 }
 
-fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, pod: &Pod) -> Result<(), String> {
-    let text = |error: std::io::Error| format!("{}: {error}", dir.display());
-    let fresh = !dir.exists();
-    fs::create_dir_all(dir).map_err(text)?;
-    match source.medium.as_deref().unwrap_or_default() {
-        "" => {}
-        "Memory" => {
-            if !is_mount(dir) {
-                let limit = source.size_limit.as_ref().and_then(|it| it.0.parse::<Quantity>().ok());
-                let size =
-                    limit.filter(|limit| limit.sign() > 0).map(|limit| format!("size={}", limit.value()));
-                mount::tmpfs(dir, &size.unwrap_or_default()).map_err(|error| error.to_string())?;
-            }
-        }
-        medium => return Err(format!("emptyDir medium \"{medium}\" is not supported")),
-    }
-    if !fresh {
-        return Ok(());
-    }
-    let mode = match fs_group(pod) {
-        Some(group) => {
-            chown(dir, None, Some(group)).map_err(text)?;
-            0o2777
-        }
-        None => 0o777,
+/// Who gets the files of the pod's volumes.
+fn ownership(pod: &Pod, read_only: bool) -> Option<Ownership> {
+    let context = pod.spec.as_ref()?.security_context.as_ref()?;
+    let change = match context.fs_group_change_policy.as_deref() {
+        Some("OnRootMismatch") => Change::OnRootMismatch,
+        _ => Change::Always,
     };
-    fs::set_permissions(dir, fs::Permissions::from_mode(mode)).map_err(text)
+    Some(Ownership { group: fs_group(pod)?, change, read_only })
 }
 
 /// Whether another file system begins here.
@@ -198,19 +248,8 @@ fn is_mount(dir: &Path) -> bool {
     dir.parent().is_some_and(|parent| device(parent) != device(dir))
 }
 
-fn project(agent: &Agent, volume: &Volume, projection: &Projection, inputs: &Inputs) -> Result<(), String> {
-    let context = FieldContext {
-        pod: &inputs.pod,
-        pod_ips: &inputs.pod_ips,
-        host_ips: &agent.node.addresses,
-        allocatable: &agent.allocatable,
-    };
-    let files = projection.files(&context, &inputs.references, &inputs.tokens)?;
-    let dir = folder(agent, &inputs.pod, volume);
-    fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    // Secrets and tokens never touch a disk.
-    if (volume.secret.is_some() || volume.projected.is_some()) && !is_mount(&dir) {
-        mount::tmpfs(&dir, "mode=1777").map_err(|error| error.to_string())?;
-    }
-    atomic::write(&dir, &files, fs_group(&inputs.pod)).map_err(|error| format!("{}: {error}", dir.display()))
+/// Whether something is mounted here, be it of the same file system.
+fn is_mount_point(dir: &Path) -> bool {
+    let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    mountinfo::read().is_ok_and(|table| table.iter().any(|mount| mount.point == real))
 }

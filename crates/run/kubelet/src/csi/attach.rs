@@ -1,0 +1,51 @@
+//! Waiting until somebody has attached a volume to this node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use plimsoll_client::{Delta, Filter};
+use plimsoll_podlife::volume::csi::Csi;
+
+use crate::agent::Agent;
+
+/// Longest wait (kubelet: csiTimeout).
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits for the attachment; what it left for the node comes back.
+pub(super) async fn wait(agent: &Agent, csi: &Csi) -> Result<BTreeMap<String, String>, String> {
+    let name = csi.attachment(&agent.config.node_name);
+    let fields = Some(format!("metadata.name={name}"));
+    let informer =
+        agent.informers.filtered::<VolumeAttachment>(Filter { namespace: None, labels: None, fields });
+    let mut deltas = informer.subscribe();
+    let attached = async {
+        while let Some(delta) = deltas.recv().await {
+            let Delta::Applied { new, .. } = delta else { continue };
+            if let Some(result) = state(&new) {
+                return result;
+            }
+        }
+        Err("the API is not there".to_owned())
+    };
+    match tokio::time::timeout(PATIENCE, attached).await {
+        Ok(result) => result,
+        Err(_) => Err(format!(
+            "timed out waiting for external-attacher of {} CSI driver to attach volume {}",
+            csi.driver, csi.handle
+        )),
+    }
+}
+
+/// What came of an attachment, once something did.
+fn state(attachment: &VolumeAttachment) -> Option<Result<BTreeMap<String, String>, String>> {
+    let status = attachment.status.as_ref()?;
+    if attachment.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    if status.attached {
+        return Some(Ok(status.attachment_metadata.clone().unwrap_or_default()));
+    }
+    let error = status.attach_error.as_ref()?;
+    Some(Err(error.message.clone().unwrap_or_default()))
+}

@@ -1,0 +1,42 @@
+//! Drivers of volumes on this node.
+//!
+//! Drivers put sockets into a folder ([`watch`]), say who they are ([`register`]) and are named in the
+//! node's CSINode ([`node`]). Volumes of theirs are attached by others ([`attach`]), prepared and shown
+//! to pods ([`publish`]), and taken away again ([`unpublish`]). What was done is written down beside each
+//! volume as upstream does it ([`record`]), so that a later agent can undo it.
+
+mod attach;
+mod driver;
+mod node;
+mod publish;
+mod record;
+mod register;
+mod secret;
+mod unpublish;
+mod watch;
+
+use std::path::PathBuf;
+
+use plimsoll_podlife::volume::csi::Csi;
+
+pub(crate) use driver::Drivers;
+pub(crate) use publish::{Request, publish};
+pub(crate) use unpublish::{sweep, unpublish};
+pub(crate) use watch::run;
+
+use crate::config::Config;
+
+/// The folder that drivers put their sockets into.
+fn registry(config: &Config) -> PathBuf {
+    config.data_dir.join("plugins_registry")
+}
+
+/// The folder of everything that is prepared for all pods.
+fn stages(config: &Config) -> PathBuf {
+    config.data_dir.join("plugins/kubernetes.io/csi")
+}
+
+/// The folder in which a driver prepares a volume.
+fn stage(config: &Config, csi: &Csi) -> PathBuf {
+    stages(config).join(&csi.driver).join(csi.stage_name())
+}

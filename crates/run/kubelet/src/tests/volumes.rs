@@ -1,0 +1,178 @@
+//! Volumes of drivers and of claims, through the whole agent.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use plimsoll_podlife::volume::csi::Csi;
+use serde_json::{Value, json};
+
+use super::driver::{FakeDriver, NAME};
+use super::{Rig, phase, pod};
+
+fn claim(rig: &Rig, spec: Value) {
+    rig.api.put(
+        "persistentvolumeclaims",
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data", "namespace": "ns", "uid": "cu"},
+            "spec": {"volumeName": "pv"}, "status": {"phase": "Bound"},
+        }),
+    );
+    let mut spec = spec;
+    spec["claimRef"] = json!({"name": "data", "namespace": "ns", "uid": "cu"});
+    rig.api.put("persistentvolumes", json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv", "uid": "pu"}, "spec": spec,
+    }));
+}
+
+fn user() -> Value {
+    json!({
+        "containers": [{"name": "c", "image": "demo:1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_appears_shows_a_volume_and_takes_it_away() {
+    let Some(mut rig) = Rig::new("csi").await else { return };
+    let kubelet = rig.temp.path().join("kubelet");
+    let (driver, serving) = FakeDriver::serve(&kubelet, rig.temp.path().join("disks"));
+    rig.api.wait("it is registered", |_| driver.registered() == Some(Ok(()))).await;
+    let named = rig.api.get("csinodes", "n1").unwrap()["spec"]["drivers"].clone();
+    assert_eq!(
+        named,
+        json!([{"name": NAME, "nodeID": "node-one", "allocatable": {"count": 7},
+            "topologyKeys": ["folder.example/rack"]}])
+    );
+    let node = rig.api.get("nodes", "n1").unwrap()["metadata"].clone();
+    assert_eq!(node["annotations"]["csi.volume.kubernetes.io/nodeid"], "{\"folder.example\":\"node-one\"}");
+    assert_eq!(node["labels"]["folder.example/rack"], "r1");
+
+    rig.api.put(
+        "csidrivers",
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME},
+            "spec": {"podInfoOnMount": true, "fsGroupPolicy": "File"},
+        }),
+    );
+    claim(&rig, json!({"accessModes": ["ReadWriteOnce"], "csi": {"driver": NAME, "volumeHandle": "disk-1"}}));
+    let mut spec = user();
+    spec["securityContext"] = json!({"fsGroup": 4711});
+    rig.api.put("pods", pod(spec));
+    let name = format!("kubernetes.io/csi/{NAME}^disk-1");
+    rig.api
+        .wait("the node says that it uses the volume", |api| {
+            api.get("nodes", "n1").unwrap()["status"]["volumesInUse"] == json!([name])
+        })
+        .await;
+    assert!(driver.calls().is_empty(), "it is not attached yet");
+    let source: k8s_openapi::api::core::v1::PersistentVolume =
+        serde_json::from_value(rig.api.get("persistentvolumes", "pv").unwrap()).unwrap();
+    let attachment = attachment(&source);
+    rig.api.put(
+        "volumeattachments",
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": attachment},
+            "spec": {"attacher": NAME, "nodeName": "n1", "source": {"persistentVolumeName": "pv"}},
+            "status": {"attached": true, "attachmentMetadata": {"slot": "3"}},
+        }),
+    );
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let told = driver.published();
+    assert_eq!(told.publish_context["slot"], "3");
+    assert_eq!(told.volume_context["csi.storage.k8s.io/pod.name"], "web");
+    assert!(told.staging_target_path.ends_with("/globalmount"), "{}", told.staging_target_path);
+    let config = rig.engine.container("c-0");
+    let mount = config.mounts.iter().find(|mount| mount.container_path == "/data").unwrap();
+    let folder = kubelet.join("pods/u-1/volumes/kubernetes.io~csi/pv/mount");
+    assert_eq!(mount.host_path, folder.to_string_lossy());
+    assert_eq!(fs::metadata(rig.temp.path().join("disks/disk-1")).unwrap().gid(), 4711);
+    fs::write(folder.join("kept"), "x").unwrap();
+
+    // The agent comes back, and undoes what the one before had done.
+    rig.stop().await;
+    rig.start().await;
+    rig.api.mark_deleted("web", 1);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    let calls = driver.calls();
+    assert_eq!(calls[..2], ["stage disk-1", "publish disk-1"]);
+    assert_eq!(calls[calls.len() - 2..], ["unpublish disk-1", "unstage disk-1"], "{calls:?}");
+    assert!(rig.temp.path().join("disks/disk-1/kept").exists());
+    assert!(!kubelet.join("pods/u-1").exists());
+
+    serving.abort();
+    fs::remove_file(kubelet.join("plugins_registry/folder.example-reg.sock")).unwrap();
+    rig.api
+        .wait("it is named no more", |api| api.get("csinodes", "n1").unwrap()["spec"]["drivers"] == json!([]))
+        .await;
+    rig.end().await;
+}
+
+fn attachment(volume: &k8s_openapi::api::core::v1::PersistentVolume) -> String {
+    let source = plimsoll_podlife::volume::persistent(volume, false).unwrap();
+    let plimsoll_podlife::volume::Kind::Csi(csi) = source.kind else { panic!("another kind") };
+    let csi: Csi = *csi;
+    csi.attachment("n1")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_driver_refuses_is_told_and_others_go_on() {
+    let Some(rig) = Rig::new("csi-no").await else { return };
+    let kubelet = rig.temp.path().join("kubelet");
+    rig.api.put(
+        "csidrivers",
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME},
+            "spec": {"volumeLifecycleModes": ["Ephemeral"], "attachRequired": false},
+        }),
+    );
+    let mut spec = user();
+    spec["volumes"] = json!([{"name": "data", "csi": {"driver": NAME, "volumeAttributes": {"fail": "yes"}}}]);
+    rig.api.put("pods", pod(spec));
+    let told = |text: &str| rig.api.messages().iter().any(|message| message.contains(text));
+    rig.api
+        .wait("that it is not there", |_| {
+            told("driver name folder.example not found in the list of registered CSI drivers")
+        })
+        .await;
+    let (driver, _serving) = FakeDriver::serve(&kubelet, rig.temp.path().join("disks"));
+    rig.api
+        .wait("why not", |_| {
+            told("MountVolume.SetUp failed for volume \"data\" : rpc error: code = Internal desc = no such disk")
+        })
+        .await;
+    assert!(driver.calls().iter().all(|call| call.starts_with("publish csi-")), "nothing is staged");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_folders_and_what_is_wrong_with_them() {
+    let Some(rig) = Rig::new("claims").await else { return };
+    let disk = rig.temp.path().join("disk");
+    rig.api.put("pods", pod(user()));
+    let told = |text: &str| rig.api.messages().iter().any(|message| message == text);
+    let unable = "Unable to attach or mount volumes: unmounted volumes=[data], unattached volumes=[], \
+                  failed to process volumes=[data]: error processing PVC ns/data: ";
+    rig.api
+        .wait("the claim is missing", |_| {
+            told(&format!("{unable}failed to fetch PVC from API server: not found"))
+        })
+        .await;
+    claim(&rig, json!({"accessModes": ["ReadWriteOnce"], "local": {"path": disk.to_string_lossy()}}));
+    let missing =
+        format!("MountVolume.SetUp failed for volume \"pv\" : path \"{}\" does not exist", disk.display());
+    rig.api.wait("the folder is missing", |_| told(&missing)).await;
+    fs::create_dir(&disk).unwrap();
+    fs::write(disk.join("kept"), "x").unwrap();
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let config = rig.engine.container("c-0");
+    let mount = config.mounts.iter().find(|mount| mount.container_path == "/data").unwrap().clone();
+    let folder = rig.temp.path().join("kubelet/pods/u-1/volumes/kubernetes.io~local-volume/pv");
+    assert_eq!(mount.host_path, folder.to_string_lossy());
+    assert!(folder.join("kept").exists());
+    rig.api.mark_deleted("web", 1);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    assert!(!folder.exists() && disk.join("kept").exists(), "the data stays");
+    rig.end().await;
+}
