@@ -7,6 +7,7 @@
 mod bpf;
 pub mod build_step;
 pub mod cgroup;
+pub mod idmap;
 pub mod link;
 pub mod listen;
 pub mod mount;

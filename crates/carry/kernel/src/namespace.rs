@@ -36,12 +36,20 @@ pub fn of_process(pid: i32, kind: &str) -> PathBuf {
 /// # Errors
 /// When the file cannot be made or the process is gone.
 pub fn keep_network(pid: i32, path: &Path) -> Result<(), Error> {
+    keep(pid, "net", path)
+}
+
+/// Keeps a namespace of `pid` alive under the file `path`; `kind` as for [`of_process`].
+///
+/// # Errors
+/// When the file cannot be made or the process is gone.
+pub fn keep(pid: i32, kind: &str, path: &Path) -> Result<(), Error> {
     let fail = |source| Error::File { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fail)?;
     }
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).open(path).map_err(fail)?;
-    Ok(mount::bind(&of_process(pid, "net"), path)?)
+    Ok(mount::bind(&of_process(pid, kind), path)?)
 }
 
 /// Lets go of a namespace kept under `path`; a missing file is no error.

@@ -10,6 +10,7 @@ use plimsoll_cri::v1::{
     ContainerConfig, ContainerEventType, LinuxContainerResources, LinuxContainerSecurityContext, Mount,
     MountPropagation, NamespaceMode, PodSandboxConfig, Signal as CriSignal,
 };
+use plimsoll_kernel::pause::Users;
 use plimsoll_kernel::{mount, namespace};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use crate::pods::{Container, ContainerRecord, Sandbox, Status};
 use crate::protocol::{Answer, Call, Exit, Launch};
 use crate::sandbox::{clear, new_id};
 use crate::spec::{self, Files, Input, Namespaces, PidNamespace, SpecError, user};
+use crate::users;
 
 /// The exit code of a container whose program could not be run, as users know it.
 const START_FAILED: i32 = 128;
@@ -82,7 +84,11 @@ impl Engine {
         for folder in [dir.rootfs(), dir.upper(), dir.work()] {
             builder.create(&folder).map_err(Error::io(&folder))?;
         }
-        mount::overlay(&image.layers, &dir.upper(), &dir.work(), &dir.rootfs())?;
+        let range = container.sandbox.users()?;
+        match range {
+            Some(range) => users::root(&container.sandbox.dir, dir, &image.layers, range)?,
+            None => mount::overlay(&image.layers, &dir.upper(), &dir.work(), &dir.rootfs())?,
+        }
         let linux = config.linux.clone().unwrap_or_default();
         let (security, resources) =
             (linux.security_context.unwrap_or_default(), linux.resources.unwrap_or_default());
@@ -92,7 +98,7 @@ impl Engine {
         let group = self.cgroup(&container.cgroup);
         group.create()?;
         group.apply(&spec::limits(&resources, spec::rules(&devices, security.privileged)))?;
-        let mounts = self.sources(container)?;
+        let mounts = self.sources(container, range)?;
         let namespaces = self.namespaces(container, &security)?;
         let input = Input {
             sandbox,
@@ -119,6 +125,7 @@ impl Engine {
             stdin_once: config.stdin_once,
             tty: config.tty,
             confinement: spec::confinement(&input, filters)?,
+            owner: Some((outside(range, user.uid), outside(range, user.gid))),
         };
         *container.record() = ContainerRecord {
             created_at: clock::now(),
@@ -153,11 +160,14 @@ impl Engine {
     fn mounts_of(&self, container: &Container) -> Vec<PathBuf> {
         let images = container.config.mounts.iter().filter(|mount| mount.image.is_some());
         let volumes = images.enumerate().map(|(index, _)| volume(container, index).join("view"));
-        std::iter::once(container.dir.rootfs()).chain(volumes).collect()
+        let own_users =
+            container.config.mounts.iter().enumerate().map(|(index, _)| container.dir.mount(index));
+        let all = std::iter::once(container.dir.rootfs()).chain(volumes);
+        all.chain(own_users).collect()
     }
 
     /// The container's mounts with sources that exist: folders are made, images are unpacked.
-    fn sources(&self, container: &Container) -> Result<Vec<Mount>> {
+    fn sources(&self, container: &Container, range: Option<Users>) -> Result<Vec<Mount>> {
         let mut found = Vec::new();
         let mut images = 0;
         for mount in &container.config.mounts {
@@ -165,9 +175,16 @@ impl Engine {
             if let Some(image) = mount.image.take() {
                 mount.host_path = self.image_volume(container, images, &image.image, &mount)?;
                 mount.readonly = true;
+                // Nobody writes to it, and views of several layers cannot be shown as owned by others.
+                mount.uid_mappings.clear();
                 images += 1;
             } else {
                 mount.host_path = existing(&mount)?;
+            }
+            if range.is_some() {
+                mount.host_path = users::volume(&container.sandbox.dir, &container.dir, found.len(), &mount)?;
+                // It is read-only already; from inside the pod the kernel would not change it.
+                (mount.readonly, mount.recursive_read_only) = (false, false);
             }
             found.push(mount);
         }
@@ -204,7 +221,11 @@ impl Engine {
         let pause =
             pause.ok_or_else(|| Error::State(format!("pod sandbox {} has no pause process", sandbox.id)))?;
         let options = security.namespace_options.clone().unwrap_or_else(|| sandbox.namespaces());
-        let of_pause = |kind: &str| namespace::of_process(pause, kind);
+        let own_users = sandbox.users()?.is_some();
+        let of_pause = |kind: &str| match own_users {
+            true => sandbox.dir.namespace(kind),
+            false => namespace::of_process(pause, kind),
+        };
         let pid = match options.pid() {
             NamespaceMode::Container => PidNamespace::Own,
             NamespaceMode::Node => PidNamespace::Host,
@@ -221,7 +242,11 @@ impl Engine {
         };
         let own_network = sandbox.owns_network();
         Ok(Namespaces {
-            network: own_network.then(|| self.shared.layout.network_namespace(&sandbox.id)),
+            user: own_users.then(|| of_pause("user")),
+            network: own_network.then(|| match own_users {
+                true => of_pause("net"),
+                false => self.shared.layout.network_namespace(&sandbox.id),
+            }),
             ipc: sandbox.owns_ipc().then(|| of_pause("ipc")),
             uts: own_network.then(|| of_pause("uts")),
             pid,
@@ -396,6 +421,11 @@ impl Engine {
         let path = container.dir.record();
         files::replace_json(&path, &*record).map_err(Error::io(path))
     }
+}
+
+/// What an id inside is outside.
+fn outside(range: Option<Users>, id: u32) -> u32 {
+    range.map_or(id, |range| range.first.saturating_add(id))
 }
 
 /// Whether a container ends within `patience`.

@@ -12,6 +12,8 @@
 //!   containers/<container>/    one container: an OCI bundle
 //!     config.pb record.json config.json launch.json
 //!     rootfs/ upper/ work/
+//!     layers/ mounts/          what is shown as owned by the pod's own users
+//!   ns/                        the namespaces of a pod with users of its own
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -100,6 +102,11 @@ impl SandboxDir {
         self.0.join("hosts")
     }
 
+    /// A kept namespace of the pod.
+    pub(crate) fn namespace(&self, kind: &str) -> PathBuf {
+        self.0.join("ns").join(kind)
+    }
+
     /// The state folder that libcontainer is given.
     pub(crate) fn runtime(&self) -> PathBuf {
         self.0.join("runtime")
@@ -149,6 +156,16 @@ impl ContainerDir {
 
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")
+    }
+
+    /// A layer of the image, shown as owned by the pod's users.
+    pub(crate) fn layer(&self, index: usize) -> PathBuf {
+        self.0.join("layers").join(index.to_string())
+    }
+
+    /// A volume, shown as owned by the pod's users.
+    pub(crate) fn mount(&self, index: usize) -> PathBuf {
+        self.0.join("mounts").join(index.to_string())
     }
 
     /// The document of one more process.

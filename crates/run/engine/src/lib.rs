@@ -38,6 +38,7 @@ mod stats;
 mod status;
 mod stored_images;
 mod stream;
+mod users;
 
 pub use config::Config;
 pub use engine::Engine;

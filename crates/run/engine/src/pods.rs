@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use plimsoll_cri::v1::{
     ContainerConfig, LinuxContainerResources, NamespaceMode, NamespaceOption, PodSandboxConfig,
 };
+use plimsoll_kernel::pause::Users;
 use plimsoll_kernel::process::Identity;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::layout::{ContainerDir, SandboxDir};
 use crate::protocol::Exit;
 use crate::shim_client::Shim;
+use crate::users;
 
 /// A pod's sandbox.
 #[derive(Debug)]
@@ -117,6 +119,11 @@ impl Sandbox {
 
     pub(crate) fn owns_ipc(&self) -> bool {
         self.namespaces().ipc() != NamespaceMode::Node
+    }
+
+    /// The range of the pod's own users; none when it has the machine's.
+    pub(crate) fn users(&self) -> Result<Option<Users>> {
+        users::range(&self.namespaces())
     }
 
     /// `namespace/name`, as process lists show it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use plimsoll_kernel::pause::Users;
 use plimsoll_kernel::process::Identity;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub(crate) struct Plan {
     pub(crate) empty: PathBuf,
     /// Who is killed first: the pause process.
     pub(crate) oom_score: i32,
+    /// The pod's own users outside; the machine's when there are none.
+    #[serde(default)]
+    pub(crate) users: Option<Users>,
 }
 
 /// How a container is started, beside its OCI document.
@@ -42,6 +46,9 @@ pub(crate) struct Launch {
     pub(crate) tty: bool,
     /// What each process may do.
     pub(crate) confinement: Confinement,
+    /// User and group of the first process outside: its streams are theirs.
+    #[serde(default)]
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
 /// What is taken from a process right before its program runs.

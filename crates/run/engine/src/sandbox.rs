@@ -11,6 +11,7 @@ use plimsoll_cri::v1::{
     Protocol as CriProtocol,
 };
 use plimsoll_kernel::cgroup::Cgroup;
+use plimsoll_kernel::pause::Users;
 use plimsoll_kernel::pod_network::{Attach, PortMapping, Protocol};
 use plimsoll_kernel::{cgroup, mount, namespace};
 use prost::Message as _;
@@ -25,7 +26,7 @@ use crate::layout::SandboxDir;
 use crate::pods::{Sandbox, SandboxState};
 use crate::protocol::{Answer, Call, Plan, State};
 use crate::shim_client::{self, Shim};
-use crate::spec::SpecError;
+use crate::users;
 
 /// Pause processes are killed last of all in a pod (kubelet: pkg/kubelet/qos, `PodInfraOOMAdj`).
 const PAUSE_OOM_SCORE: i32 = -998;
@@ -69,7 +70,7 @@ impl Engine {
     }
 
     async fn bring_up(&self, sandbox: &Arc<Sandbox>) -> Result<()> {
-        let plan = plan(sandbox, self);
+        let plan = plan(sandbox, self, sandbox.users()?);
         let prepared = sandbox.clone();
         let group = self.sandbox_cgroup(sandbox);
         let created = group.clone();
@@ -85,6 +86,10 @@ impl Engine {
         let state = self.connect(sandbox).await?;
         let pause = state.pause.ok_or_else(|| Error::Shim("the pause process died at once".to_owned()))?;
         sandbox.state().pause = Some(pause);
+        if sandbox.users()?.is_some() {
+            let dir = sandbox.dir.clone();
+            blocking(move || users::keep(&dir, pause.pid)).await?;
+        }
         // Entering a control group waits for the kernel; the network is made meanwhile.
         let enter = blocking(move || Ok(group.add(pause.pid)?));
         let (entered, attached) = tokio::join!(enter, self.connect_network(sandbox, pause.pid));
@@ -154,6 +159,7 @@ impl Engine {
         let group = self.sandbox_cgroup(&sandbox);
         blocking(move || {
             namespace::release(&netns)?;
+            users::release(&dir)?;
             mount::unmount(&dir.shared_memory())?;
             clear(&group)
         })
@@ -267,21 +273,18 @@ fn check(config: &PodSandboxConfig, handler: &str) -> Result<()> {
     }
     let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = security.and_then(|security| security.namespace_options.as_ref());
-    let users = options.and_then(|options| options.userns_options.as_ref());
-    if users.is_some_and(|users| users.mode() == NamespaceMode::Pod) {
-        return Err(SpecError::Unsupported("a user namespace").into());
-    }
-    Ok(())
+    options.map_or(Ok(None), users::range).map(drop)
 }
 
-fn plan(sandbox: &Sandbox, engine: &Engine) -> Plan {
+fn plan(sandbox: &Sandbox, engine: &Engine, users: Option<Users>) -> Plan {
     let options = sandbox.namespaces();
     let linux = sandbox.config.linux.clone().unwrap_or_default();
     let mut sysctls: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     if sandbox.owns_network() {
         // What needs privileges on a machine does not in a network that is the pod's own.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        let last = users.map_or(0x7fff_ffff, |users| users.length - 1);
+        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
     }
     sysctls.extend(linux.sysctls);
     Plan {
@@ -292,6 +295,7 @@ fn plan(sandbox: &Sandbox, engine: &Engine) -> Plan {
         pid: options.pid() == NamespaceMode::Pod,
         empty: engine.shared.layout.empty(),
         oom_score: PAUSE_OOM_SCORE,
+        users,
     }
 }
 
@@ -312,7 +316,13 @@ fn prepare(sandbox: &Sandbox, plan: &Plan, boot: &str) -> Result<()> {
     put(dir.hostname(), format!("{}\n", sandbox.config.hostname).as_bytes())?;
     put(dir.hosts(), &fs::read("/etc/hosts").unwrap_or_default())?;
     if sandbox.owns_ipc() {
-        mount::tmpfs(&dir.shared_memory(), SHARED_MEMORY)?;
+        let owner = plan.users.map(|users| format!(",uid={0},gid={0}", users.first)).unwrap_or_default();
+        mount::tmpfs(&dir.shared_memory(), &format!("{SHARED_MEMORY}{owner}"))?;
+    }
+    if let Some(range) = plan.users {
+        for file in [dir.resolv_conf(), dir.hostname(), dir.hosts()] {
+            users::give(&file, range)?;
+        }
     }
     Ok(())
 }

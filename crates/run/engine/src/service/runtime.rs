@@ -326,7 +326,7 @@ impl RuntimeService for Engine {
                 "the node has no pod address range yet",
             ),
         ];
-        let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };
         answer(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
             info: HashMap::new(),

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::unistd::{Gid, Uid, fchown, pipe2};
 use plimsoll_kernel::cgroup::Hierarchy;
 
 use super::launch::{Console, Streams};
@@ -46,6 +46,12 @@ impl Wiring {
             None => File::open("/dev/null")?.into(),
         };
         let pumps = vec![Pump::new(out_reader, Stream::Stdout)?, Pump::new(err_reader, Stream::Stderr)?];
+        if let Some((user, group)) = launch.owner {
+            // Programs open their streams anew by `/dev/stdout`.
+            for stream in [&out_writer, &err_writer] {
+                fchown(stream, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+            }
+        }
         let streams = Streams { stdin: Some(in_reader), stdout: Some(out_writer), stderr: Some(err_writer) };
         Ok((Self { launch, log, stdin: in_writer, pumps }, streams, None))
     }

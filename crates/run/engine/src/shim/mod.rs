@@ -77,7 +77,13 @@ fn start_pause(plan: &Plan) -> io::Result<i32> {
     namespaces.set(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS, plan.network);
     namespaces.set(CloneFlags::CLONE_NEWIPC, plan.ipc);
     namespaces.set(CloneFlags::CLONE_NEWPID, plan.pid);
-    let setup = Setup { namespaces, hostname: &plan.hostname, sysctls: &plan.sysctls, root: &plan.empty };
+    let setup = Setup {
+        namespaces,
+        hostname: &plan.hostname,
+        sysctls: &plan.sysctls,
+        root: &plan.empty,
+        users: plan.users,
+    };
     let pid = pause::start(&setup)?;
     let _ = process::set_oom_score(pid, plan.oom_score);
     Ok(pid)

@@ -86,6 +86,7 @@ pub(crate) enum PidNamespace {
 /// The namespaces that a container joins; `None` is the machine's.
 #[derive(Clone, Debug)]
 pub(crate) struct Namespaces {
+    pub(crate) user: Option<PathBuf>,
     pub(crate) network: Option<PathBuf>,
     pub(crate) ipc: Option<PathBuf>,
     pub(crate) uts: Option<PathBuf>,
@@ -253,6 +254,7 @@ fn namespaces(input: &Input<'_>) -> Value {
     let mut join = |kind: &str, path: Option<&PathBuf>| {
         found.extend(path.map(|path| json!({ "type": kind, "path": path })));
     };
+    join("user", input.namespaces.user.as_ref());
     join("network", input.namespaces.network.as_ref());
     join("ipc", input.namespaces.ipc.as_ref());
     join("uts", input.namespaces.uts.as_ref());

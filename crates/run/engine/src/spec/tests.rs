@@ -35,6 +35,7 @@ impl Case {
             },
             image,
             namespaces: Namespaces {
+                user: None,
                 network: Some("/run/netns/s".into()),
                 ipc: Some("/proc/9/ns/ipc".into()),
                 uts: Some("/proc/9/ns/uts".into()),
@@ -202,7 +203,7 @@ fn a_terminal_and_an_environment_of_its_own() {
 #[test]
 fn namespaces_of_the_machine_and_of_others() {
     let mut case = Case::new();
-    case.namespaces = Namespaces { network: None, ipc: None, uts: None, pid: PidNamespace::Host };
+    case.namespaces = Namespaces { user: None, network: None, ipc: None, uts: None, pid: PidNamespace::Host };
     assert_eq!(case.document()["linux"]["namespaces"], json!([{ "type": "mount" }]));
     case.namespaces.pid = PidNamespace::Of("/proc/9/ns/pid".into());
     case.cgroups = Version::V2;

@@ -20,10 +20,11 @@ use crate::machine::{Machine, end, pod, processes, shell, status};
 pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Every case with its name.
-pub(crate) const ALL: [(&str, Case); 14] = [
+pub(crate) const ALL: [(&str, Case); 15] = [
     ("exit_code_and_log", || Box::pin(exit_code_and_log())),
     ("what_a_container_sees", || Box::pin(what_a_container_sees())),
     ("users_and_confinement", || Box::pin(users_and_confinement())),
+    ("users_of_its_own", || Box::pin(crate::users::users_of_its_own())),
     ("missing_programs", || Box::pin(missing_programs())),
     ("stopping", || Box::pin(stopping())),
     ("out_of_memory", || Box::pin(out_of_memory())),

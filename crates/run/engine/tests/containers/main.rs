@@ -6,6 +6,7 @@
 mod cases;
 mod faults;
 mod machine;
+mod users;
 
 use std::time::Instant;
 
