@@ -5,6 +5,7 @@
 //! ```text
 //! cargo build --release -p plimsoll -p plimsoll-bench
 //! target/*/release/plimsoll-bench cluster          # a whole cluster; as root
+//! target/*/release/plimsoll-bench node             # a node with many pods; as root
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
@@ -14,6 +15,7 @@
 
 mod api;
 mod cluster;
+mod node;
 mod probes;
 mod process;
 
@@ -35,10 +37,11 @@ fn main() -> ExitCode {
             probes::run();
             Ok(())
         }
+        ["node"] => node::run(),
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | probes | api [{}]…]",
+            "usage: plimsoll-bench [cluster | node | probes | api [{}]…]",
             api::names().join(" | ")
         )),
     };

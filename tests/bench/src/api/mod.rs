@@ -5,7 +5,8 @@
 //! memory apart from the client's. Clients speak TLS with a certificate of a user whom RBAC lets do
 //! it through a binding; connections stay open.
 
-mod connection;
+pub(crate) mod connection;
+pub(crate) mod lines;
 mod load;
 mod memory;
 mod objects;

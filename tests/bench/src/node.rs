@@ -1,0 +1,223 @@
+//! A node: how quickly pods come and go, what they cost while they are there, and what it costs to look at them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use plimsoll_e2e::Cluster;
+use serde_json::{Value, json};
+
+use crate::api::connection::{Call, Connection, Endpoint};
+use crate::api::lines::Lines;
+use crate::process::{processor_time, proportional, resident};
+use crate::report;
+
+/// Pods at rest: as many as the node's range has addresses for.
+const MANY: usize = 240;
+/// As many pods a node usually takes.
+const USUAL: usize = 110;
+/// Processor use at rest is taken over this time.
+const REST: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(300);
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// Takes and prints every figure of a node.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let cluster = Cluster::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(all(&cluster))
+}
+
+async fn all(cluster: &Cluster) -> anyhow::Result<()> {
+    let node = Node::open(cluster).await?;
+    ready_for_pods(&node).await?;
+    one_by_one(&node).await?;
+    for (count, aim) in [(30, "under 1000 ms"), (100, "under 4000 ms")] {
+        let created = node.create(count).await?;
+        let what = format!("{count} pods at once, created to all Running");
+        report(&what, &millis(created), aim);
+        let gone = node.delete_all(count).await?;
+        let aim = if count == 100 { "under 3000 ms" } else { "none" };
+        report(&format!("{count} prompt pods deleted to gone"), &millis(gone), aim);
+    }
+    at_rest(cluster, &node).await
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+/// The first pod pays for what all later ones find.
+async fn ready_for_pods(node: &Node) -> anyhow::Result<()> {
+    node.create(1).await?;
+    node.delete_all(1).await.map(drop)
+}
+
+async fn one_by_one(node: &Node) -> anyhow::Result<()> {
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..50 {
+        starts.push(node.create(1).await?);
+        ends.push(node.delete_all(1).await?);
+    }
+    for (what, times, aims) in [
+        ("one pod, created to Running", &mut starts, ["under 100 ms", "under 250 ms"]),
+        ("one prompt pod, deleted to gone", &mut ends, ["under 200 ms", "none"]),
+    ] {
+        times.sort_unstable();
+        report(&format!("{what} (median of 50)"), &millis(times[times.len() / 2]), aims[0]);
+        report(&format!("{what} (99 of 100)"), &millis(times[times.len() - 1]), aims[1]);
+    }
+    Ok(())
+}
+
+async fn at_rest(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
+    let id = cluster.process_id();
+    let empty = resident(id);
+    let created = node.create(MANY).await?;
+    report(&format!("{MANY} pods at once, created to all Running"), &millis(created), "none");
+    // What is left over from the start is done.
+    tokio::time::sleep(REST).await;
+    let before = processor_time(id);
+    tokio::time::sleep(REST).await;
+    let used = (processor_time(id) - before) / REST.as_secs_f64();
+    report(
+        &format!("{MANY} pods at rest, processor use"),
+        &format!("{:.2} %", used * 100.0),
+        "under 1.5 % of a core",
+    );
+    let each = (resident(id) - empty) / MANY as f64;
+    report(
+        "memory of the whole program for each pod",
+        &format!("{:.0} kB", each / 1e3),
+        "under 100 kB of the agent's",
+    );
+    let (processes, bytes) = helpers(id)?;
+    let each = bytes / MANY as f64;
+    report("shim and pause for each pod", &format!("{:.2} MB", each / 1e6), "under 3 MB");
+    ensure!(processes >= 2 * MANY, "{processes} helpers of {MANY} pods");
+    for (path, aim) in [("metrics/cadvisor", "none"), ("metrics/resource", "none"), ("stats/summary", "none")]
+    {
+        let before = processor_time(id);
+        let begun = Instant::now();
+        let mut bytes = 0;
+        for _ in 0..5 {
+            bytes = node.look(path).await?.len();
+        }
+        let (took, used) = (begun.elapsed() / 5, (processor_time(id) - before) / 5.0);
+        let figure = format!("{} ms, {:.0} ms cpu", took.as_millis(), used * 1e3);
+        report(&format!("{path} of {MANY} pods ({:.1} MB)", bytes as f64 / 1e6), &figure, aim);
+    }
+    let gone = node.delete_all(MANY).await?;
+    report(&format!("{MANY} prompt pods deleted to gone"), &millis(gone), "none");
+    Ok(())
+}
+
+/// The processes of the program's pods beside their own, and what they hold of memory: what several share is
+/// shared out.
+fn helpers(main: u32) -> anyhow::Result<(usize, f64)> {
+    let program = fs::read_link(format!("/proc/{main}/exe")).context("the program")?;
+    let (mut count, mut bytes) = (0, 0.0);
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let is_its = fs::read_link(entry.path().join("exe")).is_ok_and(|found| found == program);
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // The demo server is the same program, and the pods' own business.
+        let word = command.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+        let helps = word == b"shim" || command.starts_with(b"/pause");
+        if id != main && is_its && helps {
+            count += 1;
+            bytes += proportional(id);
+        }
+    }
+    Ok((count, bytes))
+}
+
+/// The API of the cluster, and a watch of pods.
+struct Node {
+    endpoint: Endpoint,
+    name: String,
+    calls: tokio::sync::Mutex<Connection>,
+    watch: tokio::sync::Mutex<Lines>,
+}
+
+impl Node {
+    async fn open(cluster: &Cluster) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::new(cluster.listen(), cluster.data().join("pki"), "admin")?;
+        let mut watching = endpoint.connect().await?;
+        let watch = watching.watch(&format!("{PODS}?watch=true")).await?;
+        let calls = tokio::sync::Mutex::new(endpoint.connect().await?);
+        let name = cluster.node().to_owned();
+        Ok(Self { calls, watch: tokio::sync::Mutex::new(Lines::new(watch, watching)), name, endpoint })
+    }
+
+    /// Creates pods, and waits until all of them run; from the first request on.
+    async fn create(&self, count: usize) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        // More than a node usually takes are bound at once.
+        let node = (count > USUAL).then_some(self.name.as_str());
+        // As many at a time as clients usually have.
+        let each = count.div_ceil(8);
+        let parts: Vec<usize> = (0..count).collect();
+        let creating = parts.chunks(each).map(|part| async move {
+            let mut connection = self.endpoint.connect().await?;
+            for number in part {
+                let body = pod(&format!("bench-{number}"), node).to_string();
+                connection.call(&Call::post(PODS, body)).await?;
+            }
+            anyhow::Ok(())
+        });
+        let creating = futures::future::try_join_all(creating);
+        let running = self.until(count, |kind, pod| kind != "DELETED" && pod["status"]["phase"] == "Running");
+        tokio::try_join!(creating, running)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Deletes all pods, and waits until they are gone.
+    async fn delete_all(&self, count: usize) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        let delete = Call { method: "DELETE", ..Call::get(PODS) };
+        let deleting = async { self.calls.lock().await.call(&delete).await };
+        let gone = self.until(count, |kind, _| kind == "DELETED");
+        tokio::try_join!(deleting, gone)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Waits until the watch has told of so many pods what is waited for.
+    async fn until(&self, count: usize, is: impl Fn(&str, &Value) -> bool) -> anyhow::Result<()> {
+        let mut watch = self.watch.lock().await;
+        let mut seen = BTreeSet::new();
+        let waiting = async {
+            while seen.len() < count {
+                let event: Value = serde_json::from_slice(&watch.next().await?)?;
+                let object = &event["object"];
+                if is(event["type"].as_str().unwrap_or_default(), object) {
+                    seen.insert(object["metadata"]["name"].to_string());
+                }
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(LIMIT, waiting).await.context("pods take too long")?
+    }
+
+    /// What the node's agent tells.
+    async fn look(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
+        let path = format!("/api/v1/nodes/{}/proxy/{path}", self.name);
+        self.calls.lock().await.call(&Call::get(path)).await
+    }
+}
+
+/// The demo server ends promptly when it is told to.
+fn pod(name: &str, node: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 5,
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "main", "image": "plimsoll.io/demo", "imagePullPolicy": "IfNotPresent"}],
+        },
+    })
+}
