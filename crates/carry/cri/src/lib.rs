@@ -8,7 +8,7 @@ mod label;
 mod socket;
 
 pub use label::*;
-pub use socket::{Error, connect, serve};
+pub use socket::{Error, connect, listen, serve};
 
 /// The messages and services of package `runtime.v1`.
 #[expect(

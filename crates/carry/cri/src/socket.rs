@@ -79,9 +79,13 @@ where
     }
 }
 
-/// Binds under a private name first, so that nobody can connect before the mode is set.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
+/// Listens on a socket that root alone can use; one that a killed process left is replaced.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
+    // Under a private name first, so that nobody can connect before the mode is set.
     let fresh = socket.with_extension(format!("{}.new", std::process::id()));
     remove(&fresh)?;
     let listener = UnixListener::bind(&fresh)?;

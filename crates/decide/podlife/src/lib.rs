@@ -18,6 +18,7 @@ pub mod cgroup;
 pub mod collection;
 mod conditions;
 pub mod configuration;
+pub mod device;
 mod effect;
 pub mod env;
 mod env_file;

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::csi::Drivers;
+use crate::devices::Devices;
 use crate::endpoints::Endpoints;
 use crate::engine::Engine;
 use crate::machine::Machine;
@@ -63,6 +64,8 @@ pub(crate) struct Agent {
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Devices of plugins.
+    pub(crate) devices: Arc<Devices>,
 }
 
 impl Agent {

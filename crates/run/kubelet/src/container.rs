@@ -45,6 +45,8 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
     let security = security(start.pod, container, &unnamed);
     verify_user(agent, start, &security).await?;
     let references = env_files::read(agent, start.pod, container, start.references)?;
+    let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
+    let grant = agent.devices.grant(uid, &container.name).await?;
     let env = variables(agent, start, &references)?;
     let users = agent.users.of(start.pod, agent.engine_has.user_namespaces)?;
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -60,18 +62,19 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
         command: words(&container.command),
         args: words(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: mounts(agent, start, &env, users.as_ref())?,
-        devices: devices(agent, start)?,
-        envs: env.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
+        mounts: grant.mounts.into_iter().chain(mounts(agent, start, &env, users.as_ref())?).collect(),
+        // What a container says itself comes last, and wins.
+        envs: grant.env.into_iter().chain(env).map(|(key, value)| v1::KeyValue { key, value }).collect(),
+        devices: grant.devices.into_iter().chain(devices(agent, start)?).collect(),
+        cdi_devices: grant.cdi_devices,
         labels: labels(start),
-        annotations: annotations(start),
+        annotations: grant.annotations.into_iter().chain(annotations(start)).collect(),
         log_path: format!("{}/{}.log", container.name, start.attempt),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(linux(agent, start, &security, users.as_ref())),
         stop_signal: stop_signal.map_or(0, signal),
-        ..v1::ContainerConfig::default()
     })
 }
 

@@ -1,5 +1,6 @@
 //! Carrying out what podlife asks for.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use plimsoll_podlife::observed::Container;
 use plimsoll_podlife::spec::Spec;
-use plimsoll_podlife::{Effect, Event, Input, Signal, StartError};
+use plimsoll_podlife::{Effect, Event, Input, Signal, StartError, Verdict};
 use tokio::sync::Mutex;
 
 use crate::agent::Agent;
@@ -19,6 +20,8 @@ use crate::rotation::Writer;
 use crate::token::Tokens;
 use crate::{hook, image, rotation, sandbox, volume};
 
+/// Why a pod is refused whose devices are not to be had.
+const REFUSED: &str = "UnexpectedAdmissionError";
 /// The grace that every container gets at least, in seconds (kubelet: minimumGracePeriodInSeconds).
 const LEAST_GRACE: i64 = 2;
 
@@ -51,7 +54,15 @@ impl Scene {
         Ok(volume::Inputs { pod: self.pod.clone(), pod_ips: self.pod_ips.clone(), references, tokens })
     }
 
-    pub(crate) async fn prepare_volumes(self) -> Vec<Input> {
+    /// Gets the pod what the node has only so much of, then its volumes. `runs` says that the pod runs already.
+    pub(crate) async fn prepare_volumes(self, runs: bool) -> Vec<Input> {
+        if !runs && let Err(why) = self.get_devices().await {
+            let message = format!("Allocate failed due to {why}, which is unexpected");
+            self.tell(&Event::warning(REFUSED, message.clone(), None));
+            let message = format!("Pod was rejected: {message}");
+            let verdict = Verdict { reason: REFUSED.to_owned(), message, ..Verdict::default() };
+            return vec![Input::Evict(verdict), Input::Volumes(Ok(()))];
+        }
         let limit = self.agent.config.volume_mount_timeout;
         let names: Vec<_> = volume::volumes(&self.pod).map(|volume| volume.name.clone()).collect();
         let prepared = tokio::time::timeout(limit, self.try_prepare_volumes()).await;
@@ -63,6 +74,21 @@ impl Scene {
             ))
         });
         vec![Input::Volumes(result)]
+    }
+
+    async fn get_devices(&self) -> Result<(), String> {
+        if !self.agent.devices.concerns(&self.pod) {
+            return Ok(());
+        }
+        let pods = crate::pods::informer(&self.agent);
+        pods.synced().await;
+        let ended = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        let active: HashSet<String> =
+            pods.list().iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.uid.clone()).collect();
+        self.agent.devices.admit(&self.pod, |uid| active.contains(uid)).await
     }
 
     /// Whoever gives up waiting leaves the work to itself: a mount that hangs cannot be broken off. The next try

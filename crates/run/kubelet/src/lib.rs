@@ -11,6 +11,7 @@ mod cgroups;
 mod config;
 mod container;
 mod csi;
+mod devices;
 mod effect;
 mod endpoints;
 mod engine;
@@ -61,6 +62,7 @@ use tokio_util::sync::CancellationToken;
 use agent::{Agent, Features};
 use cgroups::Cgroups;
 pub use config::Config;
+use devices::{Devices, PodResources};
 use engine::Engine;
 use machine::Machine;
 use metrics::Metrics;
@@ -150,6 +152,7 @@ pub async fn run(
         node: Arc::new(Node { addresses, runtime: runtime.0.clone() }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,
+        devices: Arc::new(Devices::open(&config.data_dir.join("device-plugins"), metrics.clone())),
         metrics,
         pressure,
         config,
@@ -188,6 +191,9 @@ async fn serve(
         let server = Arc::new(Server::new(agent.clone(), pods.clone(), agent.exits.clone()));
         parts.spawn(server.run(listener, tls, shutdown.clone()));
     }
+    parts.spawn(agent.devices.clone().run(shutdown.clone()));
+    let resources = PodResources { devices: agent.devices.clone(), pods: pods.clone() };
+    parts.spawn(resources.run(agent.config.data_dir.join("pod-resources"), shutdown.clone()));
     parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
     parts.spawn(rotation::run(agent.clone(), started, shutdown.clone()));
     parts.spawn(csi::run(agent.clone(), shutdown.clone()));

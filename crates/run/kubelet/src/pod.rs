@@ -85,6 +85,8 @@ struct Task {
     /// Something happened that probes and status may have to follow.
     unsettled: bool,
     writer: Writer,
+    /// Changes of devices.
+    devices: tokio::sync::watch::Receiver<u64>,
     /// The times of its start, until it runs.
     starting: Option<Starting>,
 }
@@ -114,7 +116,9 @@ pub(crate) async fn live(
     let changes = mpsc::unbounded_channel();
     let watches = Arc::new(Watches::new(&agent.informers, &pod, &changes.0));
     let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let devices = agent.devices.subscribe();
     let mut task = Task {
+        devices,
         starting: (!seen && !has_run(&pod)).then(|| Starting::new(created)),
         life: Life::new(pod.clone(), agent.node.clone(), Timestamp::now()),
         watches,
@@ -185,6 +189,7 @@ impl Task {
                 Some(done) = self.work.join_next() => self.done(done.expect("work is not aborted and does not panic")),
                 Some(input) = self.results.1.recv() => self.take(input),
                 Some(()) = self.changes.1.recv() => self.references_changed(),
+                Ok(()) = self.devices.changed(), if self.agent.devices.concerns(self.life.pod()) => self.unsettled = true,
                 () = until(wake, self.writer.retry) => self.take(Input::Tick),
             }
             self.drain().await;
@@ -319,7 +324,10 @@ impl Task {
         let scene = self.scene();
         let spec = |name: &str| self.life.specs().iter().find(|spec| spec.name() == name).cloned();
         match effect {
-            Effect::PrepareVolumes => self.spawn("create", scene.prepare_volumes()),
+            Effect::PrepareVolumes => {
+                let runs = self.life.runs_anything();
+                self.spawn("create", scene.prepare_volumes(runs));
+            }
             Effect::StartSandbox { attempt } => self.spawn("create", scene.start_sandbox(attempt)),
             Effect::StopSandbox { id } => {
                 let busy = self.life.runs_anything();
@@ -428,7 +436,8 @@ impl Task {
         }
         self.writer.retry = None;
         let pod = self.life.pod().clone();
-        let status = serde_json::to_value(self.life.status(now)).expect("statuses are JSON");
+        let mut status = serde_json::to_value(self.life.status(now)).expect("statuses are JSON");
+        self.tell_devices(&mut status);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let name = pod.metadata.name.clone().unwrap_or_default();
         let pods = self.pods();
@@ -448,6 +457,19 @@ impl Task {
                 ..DeleteParams::default()
             };
             self.work.spawn(async move { Done::Deleted(pods.delete(&name, &params).await.map(drop)) });
+        }
+    }
+
+    /// Adds to a status which devices containers have, and how these are.
+    fn tell_devices(&self, status: &mut Value) {
+        let uid = self.life.pod().metadata.uid.as_deref().unwrap_or_default();
+        for list in ["initContainerStatuses", "containerStatuses"] {
+            for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                let name = container["name"].as_str().unwrap_or_default();
+                if let Some(told) = self.agent.devices.status(uid, name) {
+                    container["allocatedResourcesStatus"] = told;
+                }
+            }
         }
     }
 

@@ -37,6 +37,11 @@ pub(super) struct Signal {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Of {
+    pub(super) resource_name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Named {
     pub(super) node: String,
 }

@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use labels::{Answered, Build, ContainerType, Failed, Handler, Named, Operation, Signal};
+use labels::{Answered, Build, ContainerType, Failed, Handler, Named, Of, Operation, Signal};
 pub(crate) use labels::{Counted, Request};
 pub(crate) use now::Now;
 use probe::Probes;
@@ -77,6 +77,8 @@ pub(crate) struct Metrics {
     status_times: Histogram,
     cgroup_times: Distribution<Operation>,
     evictions: Family<Signal, Counter>,
+    plugins: Family<Of, Counter>,
+    device_times: Distribution<Of>,
     answers: Family<Answered, Counter>,
     answer_times: Distribution<Answered>,
     in_flight: Family<Answered, Gauge>,
@@ -110,6 +112,8 @@ impl Metrics {
             status_times: Histogram::new(STATUSES),
             cgroup_times: Family::new_with_constructor(usual),
             evictions: Family::default(),
+            plugins: Family::default(),
+            device_times: Family::new_with_constructor(usual),
             answers: Family::default(),
             answer_times: Family::new_with_constructor(usual),
             in_flight: Family::default(),
@@ -164,6 +168,16 @@ impl Metrics {
             "evictions",
             "[ALPHA] Cumulative number of pod evictions by eviction signal",
             self.evictions.clone(),
+        );
+        all.register(
+            "device_plugin_registration",
+            "[ALPHA] Cumulative number of device plugin registrations. Broken down by resource name.",
+            self.plugins.clone(),
+        );
+        all.register(
+            "device_plugin_alloc_duration_seconds",
+            "[ALPHA] Duration in seconds to serve a device plugin Allocation request. Broken down by resource name.",
+            self.device_times.clone(),
         );
         all.register(
             "http_requests",
@@ -300,6 +314,17 @@ impl Metrics {
     pub(crate) fn cgroup(&self, operation_type: &'static str, since: Instant) {
         let times = self.cgroup_times.get_or_create(&Operation { operation_type });
         times.observe(since.elapsed().as_secs_f64());
+    }
+
+    /// A device plugin wants to be known.
+    pub(crate) fn device_plugin_registered(&self, resource: &str) {
+        self.plugins.get_or_create(&Of { resource_name: resource.to_owned() }).inc();
+    }
+
+    /// A device plugin made devices ready for a container.
+    pub(crate) fn devices_given(&self, resource: &str, took: Duration) {
+        let times = self.device_times.get_or_create(&Of { resource_name: resource.to_owned() });
+        times.observe(took.as_secs_f64());
     }
 
     /// A pod is evicted.

@@ -121,6 +121,7 @@ fn pod_range(node: &Node) -> String {
 async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
     let mut pressure = agent.pressure.clone();
     let mut used = agent.volumes.used.subscribe();
+    let mut devices = agent.devices.subscribe();
     let mut reporter = Reporter::new(agent, &node, port);
     let mut eager = 0;
     loop {
@@ -133,6 +134,7 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
             Ok(()) = pressure.changed() => {}
             // What is named as used is not detached.
             Ok(()) = used.changed() => {}
+            Ok(()) = devices.changed() => {}
         }
     }
 }

@@ -95,10 +95,16 @@ impl Reporter {
             }})
         });
         let features = engine.features.unwrap_or_default();
+        let mut capacity = machine.capacity(config.max_pods);
+        let mut allocatable = self.agent.allocatable.clone();
+        for (name, (all, usable)) in self.agent.devices.capacity() {
+            capacity.insert(name.clone(), count(all));
+            allocatable.insert(name, count(usable));
+        }
         let mut status = json!({
             "addresses": addresses.chain([hostname]).collect::<Vec<_>>(),
-            "capacity": list(&machine.capacity(config.max_pods)),
-            "allocatable": list(&self.agent.allocatable),
+            "capacity": list(&capacity),
+            "allocatable": list(&allocatable),
             "nodeInfo": {
                 "machineID": machine.machine_id,
                 "systemUUID": machine.system_uuid,
@@ -188,6 +194,10 @@ fn trouble(engine: Result<&v1::StatusResponse, &tonic::Status>) -> Option<String
         }
     }
     None
+}
+
+fn count(number: usize) -> Quantity {
+    Quantity::from_units(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn list(resources: &BTreeMap<String, Quantity>) -> Value {

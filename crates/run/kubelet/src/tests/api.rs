@@ -68,6 +68,10 @@ impl FakeApi {
         Some((text("reason"), text("message")))
     }
 
+    pub(super) fn node(&self) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(&("nodes".into(), "n1".into())).cloned()
+    }
+
     pub(super) fn node_is_ready(&self) -> bool {
         self.node_condition("Ready") == "True"
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod devices;
 mod driver;
 mod engine;
 mod pressure;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_client::Informers;
+use plimsoll_podlife::eviction::threshold::Settings;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +57,8 @@ impl Rig {
         // Whether the machine's disk is full is no matter of these tests.
         config.eviction.hard.clear();
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
+        // How full the test's own machine is, is none of its business.
+        config.eviction = Settings::default();
         (self.configure)(&mut config);
         let client = self.api.client();
         let informers = Informers::new(client.clone());

@@ -1,0 +1,33 @@
+//! The interfaces between the node agent and its plugins.
+//!
+//! What enters and leaves are messages over Unix sockets in the agent's folder: device plugins register and are
+//! asked for devices, and monitoring asks which pod has which. This crate holds messages, clients and servers, and decides nothing.
+
+/// Device plugins (`v1beta1`): <https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/>.
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description"
+)]
+pub mod device {
+    tonic::include_proto!("v1beta1");
+}
+
+/// Who has which resources of the node (`PodResourcesLister`).
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description"
+)]
+pub mod resources {
+    tonic::include_proto!("v1");
+}
+
+/// The version of the interface of device plugins.
+pub const DEVICE_VERSION: &str = "v1beta1";
+/// What a device says of itself when it can be used.
+pub const HEALTHY: &str = "Healthy";
+/// The file name of the agent's socket for device plugins and for questions about resources.
+pub const SOCKET: &str = "kubelet.sock";
