@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use plimsoll_client::{Delta, Filter};
+use kube::Api;
+use plimsoll_client::Backoff;
 use plimsoll_podlife::volume::csi::Csi;
 
 use crate::agent::Agent;
@@ -12,21 +13,24 @@ use crate::agent::Agent;
 /// Longest wait (kubelet: csiTimeout).
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits for the attachment; what it left for the node comes back.
+/// Waits for the attachment; what it left for the node comes back. Nodes may look at single attachments, but
+/// not watch them.
 pub(super) async fn wait(agent: &Agent, csi: &Csi) -> Result<BTreeMap<String, String>, String> {
     let name = csi.attachment(&agent.config.node_name);
-    let fields = Some(format!("metadata.name={name}"));
-    let informer =
-        agent.informers.filtered::<VolumeAttachment>(Filter { namespace: None, labels: None, fields });
-    let mut deltas = informer.subscribe();
+    let attachments = Api::<VolumeAttachment>::all(agent.client.clone());
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let attached = async {
-        while let Some(delta) = deltas.recv().await {
-            let Delta::Applied { new, .. } = delta else { continue };
-            if let Some(result) = state(&new) {
-                return result;
+        loop {
+            match attachments.get_opt(&name).await {
+                Ok(found) => {
+                    if let Some(result) = found.as_ref().and_then(state) {
+                        return result;
+                    }
+                }
+                Err(error) => tracing::debug!(name, %error, "volume attachment not read"),
             }
+            tokio::time::sleep(backoff.delay()).await;
         }
-        Err("the API is not there".to_owned())
     };
     match tokio::time::timeout(PATIENCE, attached).await {
         Ok(result) => result,
