@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use crate::effect::{Alarm, Effect, Event, ImageError, Input, StartError, Verdict};
 use crate::observed::{Container, Sandbox};
@@ -52,6 +52,8 @@ pub struct Life {
     pub(crate) start_time: Timestamp,
     pub(crate) alarm: Alarm,
     pub(crate) last: PodStatus,
+    /// What was told last of each container that ran: engines may lose their records.
+    pub(crate) remembered: BTreeMap<String, ContainerStatus>,
     /// Containers whose end by want of memory was not told yet.
     pub(crate) starved: Vec<String>,
     pub(crate) resize: Progress,
@@ -177,6 +179,7 @@ impl Life {
             gone: false,
             start_time,
             alarm: Alarm::default(),
+            remembered: remembered(&last),
             last,
             starved: Vec::new(),
             resize,
@@ -611,6 +614,14 @@ impl Life {
             .filter(|_| healthy && self.stage == Stage::Living);
         liveness.into_iter().chain(target(ProbeKind::Readiness, &container.readiness_probe)).collect()
     }
+}
+
+/// The containers of a status that ran.
+pub(crate) fn remembered(status: &PodStatus) -> BTreeMap<String, ContainerStatus> {
+    let lists =
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let statuses = lists.into_iter().flatten().flatten().filter(|status| status.container_id.is_some());
+    statuses.map(|status| (status.name.clone(), status.clone())).collect()
 }
 
 /// What another agent had found out about the runs that the API shows, so that a restart of the agent

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions;
-use crate::life::{Life, Stage};
+use crate::life::{Life, Stage, remembered};
 use crate::observed::{Container, Exit, State};
 use crate::probe::ProbeKind;
 use crate::qos;
@@ -59,6 +59,7 @@ impl Life {
             conditions.extend(self.resize_conditions(&self.last, now));
         }
         status.conditions = Some(conditions);
+        self.remembered.extend(remembered(&status));
         self.last = status.clone();
         status
     }
@@ -80,12 +81,7 @@ impl Life {
     }
 
     pub(crate) fn last_status(&self, name: &str) -> Option<&ContainerStatus> {
-        let lists = [
-            &self.last.container_statuses,
-            &self.last.init_container_statuses,
-            &self.last.ephemeral_container_statuses,
-        ];
-        lists.into_iter().flatten().flatten().find(|status| status.name == name)
+        self.remembered.get(name)
     }
 
     /// Addresses stay after the sandbox has gone: users still ask whose they were.
@@ -197,9 +193,11 @@ impl Life {
                 *status = last.clone();
                 return;
             }
-            status.restart_count = last.restart_count;
+            let running = state.running.is_some();
+            // It will be started once more.
+            status.restart_count = last.restart_count + i32::from(running && !self.deleted());
             status.last_state = last.last_state.clone();
-            if state.running.is_some() {
+            if running {
                 status.last_state = Some(terminated(&lost(), None));
             }
         }

@@ -569,6 +569,41 @@ fn last_words_are_shared_by_all_containers() {
 }
 
 #[test]
+fn what_the_engine_lost_is_remembered() {
+    let lost = || Input::Listed { sandboxes: Vec::new(), containers: Vec::new() };
+    let mut adopted = pod(one());
+    adopted.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": [{
+        "name": "c", "image": "c", "imageID": "", "containerID": "plimsoll://x", "ready": true, "started": true,
+        "restartCount": 4, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}))
+    .unwrap();
+    let mut world = World::of(adopted.clone());
+    world.held = vec!["image"];
+    world.send(lost());
+    for _ in 0..3 {
+        assert_eq!(world.look(), "Running ContainerCreating*5");
+        let status = world.status().container_statuses.unwrap().remove(0);
+        let last = status.last_state.unwrap().terminated.unwrap();
+        assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+    }
+    world.release("image");
+    assert_eq!(world.log(), ["volumes", "sandbox 0", "image c", "start c 5"]);
+    assert_eq!(world.look(), "Running Running+*5");
+    // Once more, in the same life.
+    world.held = vec!["image"];
+    world.send(lost());
+    assert!(world.look().ends_with("ContainerCreating*6"), "{}", world.look());
+    world.release("image");
+    assert_eq!(world.look(), "Running Running+*6");
+
+    let mut world = World::of(adopted);
+    world.held = vec!["volumes"];
+    world.send(lost());
+    world.delete(1);
+    world.release("volumes");
+    assert_eq!(world.look(), "Failed ContainerStatusUnknown(137)*4");
+}
+
+#[test]
 fn probes_gate_readiness_and_restart() {
     let probe = json!({"tcpSocket": {"port": 1}, "failureThreshold": 2});
     let mut world = World::running(json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 9,
