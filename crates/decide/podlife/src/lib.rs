@@ -9,7 +9,8 @@
 //! environment ([`env`]), names ([`names`]), what volumes are ([`volume`]) and their files ([`projection`]),
 //! security ([`security`]), what a node takes at all ([`acceptance`]), user ids ([`user_range`]), resources that
 //! change ([`resize`]), processors of one's own ([`placement`]), restarts ([`restart`]), traffic at the end
-//! ([`traffic`]), rotation of logs ([`rotation`]), and the settings of the agent ([`configuration`]).
+//! ([`traffic`]), rotation of logs ([`rotation`]), static pods ([`static_pod`]), the end of a node ([`shutdown`]),
+//! and the settings of the agent ([`configuration`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
@@ -42,7 +43,9 @@ pub mod restart;
 pub mod rotation;
 pub mod security;
 mod service_links;
+pub mod shutdown;
 pub mod spec;
+pub mod static_pod;
 mod status;
 pub mod sysctl;
 #[cfg(test)]

@@ -10,9 +10,11 @@ use ipnet::IpNet;
 use crate::access::AccessArgs;
 use crate::demo::DemoArgs;
 use crate::image::ImageCommand;
+use crate::kubelet::Kubelet;
+use crate::kubelet::settings::Pretended;
 use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
-use crate::{demo, down, image, up};
+use crate::{demo, down, image, kubelet, up};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -28,6 +30,8 @@ enum Action {
     Up(Box<Up>),
     /// Stop a cluster and everything that it runs, and leave nothing behind
     Down(Down),
+    /// Run the node agent alone, for any API server and any container engine
+    Kubelet(Box<Kubelet>),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
     Image(ImageCommand),
     /// Serve the web pages of the demo image
@@ -93,6 +97,8 @@ pub(crate) struct Up {
     )]
     pub(crate) feature_gates: plimsoll_apiserver::Features,
     #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+    #[command(flatten)]
     pub(crate) safeguards: SafeguardArgs,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
@@ -102,6 +108,24 @@ pub(crate) struct Up {
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = plimsoll_meta::duration::parse,
         help_heading = "Controllers")]
     pub(crate) cluster_signing_duration: Duration,
+}
+
+/// Settings of the node agent of an instance
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Node agent")]
+pub(crate) struct AgentArgs {
+    /// File with its configuration (KubeletConfiguration of kubelet.config.k8s.io/v1beta1)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubelet_config: Option<PathBuf>,
+    /// Folder of files that change parts of it: *.conf in the order of their names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kubelet_config_dir: Option<PathBuf>,
+    /// Labels that the node gets when it registers
+    #[arg(long, value_name = "NAME=VALUE,…", default_value = "", hide_default_value = true)]
+    pub(crate) node_labels: String,
+    /// Processors and memory that the node claims to have instead of the machine's, cpu=4,memory=8Gi
+    #[arg(long, value_name = "AMOUNTS")]
+    pub(crate) pretend_capacity: Option<Pretended>,
 }
 
 /// `plimsoll down`
@@ -118,6 +142,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command.action {
         Action::Up(options) => up::run(&options),
         Action::Down(options) => down::run(&options),
+        Action::Kubelet(options) => kubelet::run(&options),
         Action::Image(command) => image::run(command),
         Action::Demo(options) => demo::run(options),
         Action::Version => {

@@ -11,6 +11,7 @@ mod detach;
 mod down;
 mod image;
 mod instance;
+mod kubelet;
 mod limits;
 mod node;
 mod preflight;

@@ -4,35 +4,91 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::Delta;
 use plimsoll_engine::{Engine, StoredImages};
+use plimsoll_kubelet::Tls;
 use plimsoll_network::BridgeNetwork;
 use plimsoll_oci::{ImageStore, Keep, Registries};
 use plimsoll_pki::{Purpose, Request};
+use plimsoll_podlife::configuration::{Configuration, node_labels};
+use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Up;
 use crate::control_plane::{ControlPlane, Part};
 use crate::instance::Instance;
+use crate::kubelet;
+use crate::kubelet::settings::{FieldFlags, Sources};
 
 /// The agent's port of the usual instance; others take a free one.
 const USUAL_PORT: u16 = 10250;
 
-/// The node's name: the one given, or the host's in lower case.
-pub(crate) fn name(options: &Up) -> anyhow::Result<String> {
-    let name = match &options.node_name {
-        Some(name) => name.clone(),
+/// The node's name: the one given by a flag, or the host's in lower case.
+pub(crate) fn name(given: Option<&str>, flag: &str) -> anyhow::Result<String> {
+    let name = match given {
+        Some(name) => name.to_owned(),
         None => {
             nix::unistd::gethostname().context("read the host's name")?.to_string_lossy().to_ascii_lowercase()
         }
     };
     if let Err(rules) = plimsoll_meta::name::is_dns1123_subdomain(&name) {
-        bail!("node name {name:?}: {}; choose one with --node-name", rules.join("; "));
+        bail!("node name {name:?}: {}; choose one with {flag}", rules.join("; "));
     }
     Ok(name)
+}
+
+/// The settings of the agent of an instance.
+pub(crate) struct AgentSettings {
+    pub(crate) settings: Configuration,
+    /// What users say themselves.
+    given: Value,
+}
+
+/// Reads the settings of the agent. What belongs to the instance cannot be changed there.
+pub(crate) fn settings(options: &Up, instance: &Instance) -> anyhow::Result<AgentSettings> {
+    let own = json!({
+        "clusterDomain": "cluster.local",
+        "cgroupRoot": instance.cgroup_root,
+        "containerRuntimeEndpoint": format!("unix://{}", instance.file("run/engine.sock").display()),
+    });
+    let mut base = json!({
+        "address": agent_address(options, instance).to_string(),
+        "port": USUAL_PORT,
+        "clusterDNS": [instance.cluster_dns().to_string()],
+        "podLogsDir": instance.file("kubelet/logs"),
+        // Instances side by side would want the same port.
+        "healthzPort": 0,
+        "serializeImagePulls": false,
+        "failSwapOn": options.fail_swap_on,
+    });
+    for (name, value) in own.as_object().into_iter().flatten() {
+        base[name] = value.clone();
+    }
+    let sources = Sources {
+        base,
+        file: options.agent.kubelet_config.as_deref(),
+        folder: options.agent.kubelet_config_dir.as_deref(),
+        flags: &FieldFlags::default(),
+    };
+    let (given, settings) = sources.read()?;
+    for (name, value) in own.as_object().into_iter().flatten() {
+        ensure!(
+            given.get(name).is_none_or(|said| said == value),
+            "{name}: is {value} in this instance and cannot be set; `plimsoll kubelet` runs an agent alone"
+        );
+    }
+    Ok(AgentSettings { settings, given })
+}
+
+/// Where the agent listens.
+fn agent_address(options: &Up, instance: &Instance) -> IpAddr {
+    match options.listen.ip() {
+        ip if ip.is_loopback() || ip.is_unspecified() => instance.gateway(),
+        ip => ip,
+    }
 }
 
 /// Starts everything that a node is.
@@ -83,6 +139,7 @@ pub(crate) async fn start(
     let agent = agent(plane, options, instance, name, &socket)?;
     let user = format!("system:node:{name}");
     let client = plane.client("kubelet", &user, &["system:nodes"]);
+    crate::up::leave_on_signal(agent.leaving.clone())?;
     let (informers, stop) = (plane.informers.clone(), shutdown.clone());
     tasks.spawn(async move {
         ("node agent", plimsoll_kubelet::run(agent, client, informers, stop).await.map_err(Into::into))
@@ -116,28 +173,31 @@ fn agent(
     name: &str,
     socket: &Path,
 ) -> anyhow::Result<plimsoll_kubelet::Config> {
-    let address = match options.listen.ip() {
-        ip if ip.is_loopback() || ip.is_unspecified() => instance.gateway(),
-        ip => ip,
-    };
+    let address = agent_address(options, instance);
+    let AgentSettings { settings, given } = settings(options, instance)?;
     let usual = instance.directory == Path::new(crate::instance::USUAL);
     let mut config =
         plimsoll_kubelet::Config::new(name, instance.file("kubelet"), socket.to_owned(), address);
-    config.cluster_dns = vec![instance.cluster_dns()];
-    config.cgroup_root.clone_from(&instance.cgroup_root);
-    config.fail_swap_on = options.fail_swap_on;
-    config.port = if usual { USUAL_PORT } else { 0 };
-    config.listen = address;
-    config.tls = Some(tls(plane, instance, name, address)?);
+    config.apply(&settings)?;
+    if !usual && given.get("port").is_none() {
+        config.port = 0;
+    }
+    config.labels = node_labels(&options.agent.node_labels).map_err(anyhow::Error::msg)?;
+    config.pretended = options.agent.pretend_capacity.map(|it| (it.cpus, it.memory));
+    if settings.enable_server {
+        config.tls = Some(tls(plane, instance, name, address, &settings)?);
+    }
     Ok(config)
 }
 
-/// The agent's server: its own certificate, and clients' certificates of the cluster's authority.
+/// The agent's server: its own certificate, and clients' certificates of the cluster's authority, if the
+/// settings name no others.
 fn tls(
     plane: &ControlPlane,
     instance: &Instance,
     name: &str,
     address: IpAddr,
+    settings: &Configuration,
 ) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let request = Request {
         purpose: Purpose::Both,
@@ -149,8 +209,13 @@ fn tls(
         .authority
         .ensure_issued(&instance.file("pki"), "kubelet", &request)
         .context("certificate of the node agent")?;
-    plimsoll_apiserver::server_tls(&files.certificate, &files.key, plane.authority.certificate())
-        .context("TLS of the node agent")
+    let own = Tls {
+        certificate: files.certificate,
+        key: files.key,
+        clients: Some(plane.authority.certificate().to_owned()),
+        ..Tls::default()
+    };
+    kubelet::tls(own, settings)
 }
 
 /// Waits until the API says that the node is ready.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 
 use plimsoll_kernel::nft::{Family, Tables};
+use plimsoll_podlife::configuration::Configuration;
 
 use crate::cli::Up;
 use crate::instance::Instance;
@@ -14,7 +15,7 @@ use crate::instance::Instance;
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "cpuset", "devices", "memory", "pids"];
 
 /// Refuses with the remedy when the machine lacks something.
-pub(crate) fn check(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+pub(crate) fn check(options: &Up, instance: &Instance, agent: &Configuration) -> anyhow::Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "must run as root: namespaces, mounts and packet rules need it; try `sudo plimsoll up`"
@@ -27,12 +28,32 @@ pub(crate) fn check(options: &Up, instance: &Instance) -> anyhow::Result<()> {
     }
     port_is_free(options.listen)?;
     if !options.no_node {
-        no_swap()?;
-        control_groups()?;
+        machine(agent)?;
         packet_rules()?;
         overlay()?;
     }
     Ok(())
+}
+
+/// Refuses what a node agent alone cannot work with.
+pub(crate) fn check_agent(agent: &Configuration) -> anyhow::Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "must run as root: mounts and control groups need it; try `sudo plimsoll kubelet`"
+    );
+    machine(agent)
+}
+
+fn machine(agent: &Configuration) -> anyhow::Result<()> {
+    if agent.fail_swap_on {
+        no_swap()?;
+    }
+    let is_first = !Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    ensure!(
+        !(agent.fail_cgroup_v1 && is_first),
+        "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is in maintenance mode"
+    );
+    control_groups()
 }
 
 fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
@@ -46,7 +67,9 @@ fn no_swap() -> anyhow::Result<()> {
     match swaps.lines().nth(1).and_then(|line| line.split_whitespace().next()) {
         None => Ok(()),
         Some(device) => {
-            bail!("swap is on ({device}): memory limits would not hold; switch it off with `swapoff -a`")
+            bail!(
+                "swap is on ({device}): memory limits would not hold; switch it off with `swapoff -a`, or set failSwapOn to false"
+            )
         }
     }
 }

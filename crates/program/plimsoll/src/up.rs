@@ -15,12 +15,13 @@ use crate::progress::Progress;
 use crate::{detach, node, preflight};
 
 /// After a signal the parts have this long to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &Up) -> anyhow::Result<()> {
     let (instance, claim) = Instance::choose(options)?;
     let detached = std::env::var_os(detach::MARK).is_some();
-    preflight::check(options, &instance)?;
+    let agent = node::settings(options, &instance)?;
+    preflight::check(options, &instance, &agent.settings)?;
     let mut builder = fs::DirBuilder::new();
     builder
         .recursive(true)
@@ -38,20 +39,24 @@ pub(crate) fn run(options: &Up) -> anyhow::Result<()> {
         return detach::detach(&instance.directory);
     }
     log(detached);
-    // A few threads serve everything; each idle one costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
-        .max_blocking_threads(64)
-        .thread_keep_alive(Duration::from_secs(5))
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(serve(options, &instance));
     runtime.shutdown_timeout(FAREWELL);
     outcome
 }
 
-fn log(detached: bool) {
+/// A few threads serve everything; each idle one costs memory.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
+        .max_blocking_threads(64)
+        .thread_keep_alive(Duration::from_secs(5))
+        .enable_all()
+        .build()
+        .context("start the runtime")
+}
+
+pub(crate) fn log(detached: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PLIMSOLL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(if detached { "info" } else { "warn" }));
     tracing_subscriber::fmt()
@@ -67,7 +72,18 @@ async fn serve(options: &Up, instance: &Instance) -> anyhow::Result<()> {
     fs::write(&pid, format!("{}\n", std::process::id()))
         .with_context(|| format!("write {}", pid.display()))?;
     let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
+    stop_on_signal(shutdown.clone())?;
+    let outcome = cluster(options, instance, &progress, &shutdown).await;
+    shutdown.cancel();
+    // Somebody else's file stays: the next start may already have written its own.
+    if fs::read_to_string(&pid).is_ok_and(|text| text.trim() == std::process::id().to_string()) {
+        let _ = fs::remove_file(&pid);
+    }
+    outcome
+}
+
+/// Ends the program when it is told to.
+pub(crate) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::spawn(async move {
         tokio::select! {
@@ -76,13 +92,17 @@ async fn serve(options: &Up, instance: &Instance) -> anyhow::Result<()> {
         }
         stop.cancel();
     });
-    let outcome = cluster(options, instance, &progress, &shutdown).await;
-    shutdown.cancel();
-    // Somebody else's file stays: the next start may already have written its own.
-    if fs::read_to_string(&pid).is_ok_and(|text| text.trim() == std::process::id().to_string()) {
-        let _ = fs::remove_file(&pid);
-    }
-    outcome
+    Ok(())
+}
+
+/// Says that the machine goes down when the signal for failing power comes.
+pub(crate) fn leave_on_signal(leaving: CancellationToken) -> anyhow::Result<()> {
+    let mut power = signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGPWR as i32))?;
+    tokio::spawn(async move {
+        power.recv().await;
+        leaving.cancel();
+    });
+    Ok(())
 }
 
 async fn cluster(
@@ -96,7 +116,7 @@ async fn cluster(
     let mut tasks = plane.controllers(shutdown);
     progress.step("scheduler and controllers");
     if !options.no_node {
-        let name = node::name(options)?;
+        let name = node::name(options.node_name.as_deref(), "--node-name")?;
         node::start(&plane, options, instance, &name, &mut tasks, shutdown).await?;
         progress.step(&format!("node {name}: engine, network, resolver and agent"));
         tokio::select! {

@@ -11,7 +11,7 @@ use plimsoll_podlife::acceptance::Abilities;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::names::{Resolver, parse_resolver};
 use plimsoll_podlife::{Event, Node};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::rotation::Writer;
+use crate::statics::Statics;
 use crate::users::Users;
 use crate::volume::Volumes;
 
@@ -61,6 +62,10 @@ pub(crate) struct Agent {
     pub(crate) allocatable: BTreeMap<String, Quantity>,
     /// What the node says of itself while it is short of something.
     pub(crate) pressure: watch::Receiver<Vec<Condition>>,
+    /// Pods that come from elsewhere than the API.
+    pub(crate) statics: watch::Receiver<Statics>,
+    /// Turns for pulling images.
+    pub(crate) pulls: Semaphore,
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
     pub(crate) metrics: Arc<Metrics>,

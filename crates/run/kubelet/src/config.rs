@@ -1,7 +1,7 @@
 //! What a node agent is told at its start.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,10 @@ use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::eviction::threshold::{self, Settings};
 use plimsoll_podlife::placement::CpuSet;
+use plimsoll_podlife::shutdown::Period;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{Authentication, Authorization};
 
 /// The settings of a node agent.
 #[derive(Clone)]
@@ -43,10 +47,32 @@ pub struct Config {
     /// Its certificate and the authority that its clients' certificates must come from. Without it the
     /// agent serves nothing.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whom the server lets in.
+    pub authentication: Authentication,
+    /// What they may do.
+    pub authorization: Authorization,
+    /// Where it is only told whether the agent is well, without asking who wants to know.
+    pub healthz: Option<SocketAddr>,
+    /// Whether logs are served and commands run.
+    pub debugging: bool,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// How many for each processor, if that is less.
+    pub pods_per_core: Option<u32>,
     /// How many tasks one pod may have; none for no limit.
     pub pod_pids: Option<i64>,
+    /// Whether the agent makes the node, or waits for it.
+    pub register_node: bool,
+    /// What an outside provider calls the node.
+    pub provider_id: String,
+    /// How often the node's status is looked at.
+    pub status_update: Duration,
+    /// How often it is sent when nothing changed.
+    pub status_report: Duration,
+    /// How many images it names; none for all.
+    pub status_images: Option<usize>,
+    /// Seconds for which the node counts as alive without a word.
+    pub lease_seconds: i32,
     /// Labels that the node gets when it registers.
     pub labels: BTreeMap<String, String>,
     /// Taints that the node gets when it registers.
@@ -89,6 +115,8 @@ pub struct Config {
     pub pressure_transition: Duration,
     /// When unused images are removed.
     pub image_gc: Policy,
+    /// How many images are pulled at once; none for no limit.
+    pub parallel_pulls: Option<usize>,
     /// Processors and bytes of memory that the node claims to have instead of those of the machine. Memory
     /// counts as used by pods only, then.
     pub pretended: Option<(i64, i64)>,
@@ -101,12 +129,30 @@ pub struct Config {
     /// How long the stop signal of a pod that ends waits at most for the data planes to drop its endpoints, within
     /// its grace period; zero for not at all.
     pub endpoint_drain: Duration,
+    /// A folder of static pods, or a file with one.
+    pub static_pod_path: Option<PathBuf>,
+    /// Where static pods are fetched from.
+    pub static_pod_url: Option<String>,
+    /// Headers of the request for them.
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
+    /// How often the folder is looked at, should the kernel not tell of a change.
+    pub file_check: Duration,
+    /// How often the address is asked.
+    pub http_check: Duration,
+    /// Whether there is an API server at all.
+    pub standalone: bool,
+    /// How long pods have when the node goes down, from low priorities to high ones.
+    pub shutdown_periods: Vec<Period>,
+    /// Says that the node goes down.
+    pub leaving: CancellationToken,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
     /// Kernel parameters that pods may set beyond the safe ones; `kernel.msg*` for all that begin so.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether containers run under the engine's seccomp profile when they ask for none.
     pub seccomp_default: bool,
+    /// The whole KubeletConfiguration, for those who ask what the agent was told.
+    pub given: serde_json::Value,
 }
 
 impl Config {
@@ -131,7 +177,18 @@ impl Config {
             listen: node_ip,
             port: 10250,
             tls: None,
+            authentication: Authentication::default(),
+            authorization: Authorization::default(),
+            healthz: None,
+            debugging: true,
             max_pods: 110,
+            pods_per_core: None,
+            register_node: true,
+            provider_id: String::new(),
+            status_update: Duration::from_secs(10),
+            status_report: Duration::from_secs(300),
+            status_images: Some(50),
+            lease_seconds: 40,
             pod_pids: None,
             labels: BTreeMap::new(),
             taints: Vec::new(),
@@ -157,14 +214,24 @@ impl Config {
             pressure_period: Duration::from_secs(10),
             pressure_transition: Duration::from_secs(300),
             image_gc: Policy::default(),
+            parallel_pulls: None,
             pretended: None,
             volume_mount_timeout: Duration::from_secs(123),
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,
             endpoint_drain: Duration::from_secs(5),
+            static_pod_path: None,
+            static_pod_url: None,
+            static_pod_url_header: BTreeMap::new(),
+            file_check: Duration::from_secs(20),
+            http_check: Duration::from_secs(20),
+            standalone: false,
+            shutdown_periods: Vec::new(),
+            leaving: CancellationToken::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            given: serde_json::Value::Null,
         }
     }
 

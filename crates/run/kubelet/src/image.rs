@@ -87,6 +87,8 @@ async fn fetch(agent: &Agent, pod: &Pod, spec: &Spec, image: &str) -> Result<Str
     agent.tell(pod, &Event::normal("Pulling", format!("Pulling image \"{image}\""), path.clone()));
     let begun = Instant::now();
     let config = sandbox::config(agent, pod, 0).map_err(ImageError::Pull)?;
+    let turn = agent.pulls.acquire().await;
+    let started = Instant::now();
     let mut failure = None;
     // With credentials first, then without, as the registry may serve everybody.
     let credentials = credentials(agent, pod, image).await;
@@ -94,9 +96,10 @@ async fn fetch(agent: &Agent, pod: &Pod, spec: &Spec, image: &str) -> Result<Str
         match agent.engine.pull(image_spec(image.to_owned(), String::new()), auth, config.clone()).await {
             Ok(reference) => {
                 let size = size(agent, image).await;
-                let took = go_time(begun.elapsed());
+                let (took, all) = (go_time(started.elapsed()), go_time(begun.elapsed()));
+                drop(turn);
                 let message = format!(
-                    "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {size} bytes."
+                    "Successfully pulled image \"{image}\" in {took} ({all} including waiting). Image size: {size} bytes."
                 );
                 agent.tell(pod, &Event::normal("Pulled", message, path));
                 return Ok(reference);

@@ -7,8 +7,10 @@
 //! next one adopts them.
 
 mod agent;
+mod certificates;
 mod cgroups;
 mod config;
+mod configured;
 mod container;
 mod csi;
 mod devices;
@@ -33,6 +35,8 @@ mod resize;
 mod rotation;
 mod sandbox;
 mod server;
+mod shutdown;
+mod statics;
 mod token;
 mod trust;
 mod users;
@@ -55,18 +59,22 @@ use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::eviction::threshold::Threshold;
 use plimsoll_podlife::sysctl::Allowed;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use agent::{Agent, Features};
+pub use certificates::{Certificate, CertificateError};
 use cgroups::Cgroups;
 pub use config::Config;
+pub use configured::Misfit;
 use devices::{Devices, PodResources};
 use engine::Engine;
 use machine::Machine;
 use metrics::Metrics;
 use server::Server;
+pub use server::{Authentication, Authorization, Tls, TlsError};
+use statics::Statics;
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +134,9 @@ pub async fn run(
         std::fs::create_dir_all(&path).map_err(|source| Error::Data { path, source })?;
     }
     let machine = Machine::detect(&config.data_dir, config.pretended);
+    let most = config.pods_per_core.map(|each| i64::from(each) * machine.cpus);
+    let most = most.and_then(|most| u32::try_from(most).ok()).unwrap_or(config.max_pods);
+    let config = Config { max_pods: config.max_pods.min(most), ..config };
     let allocatable = machine.allocatable(config.max_pods, &config.reserved(), &thresholds);
     let metrics = Arc::new(Metrics::new(&config.node_name));
     let engine = Engine::connect(&config.cri_socket, metrics.clone());
@@ -145,6 +156,7 @@ pub async fn run(
     let addresses = config.node_ips.iter().map(ToString::to_string).collect();
     let (conditions, pressure) = watch::channel(Vec::new());
     let (writers, started) = mpsc::unbounded_channel();
+    let (found, statics) = watch::channel(Statics::default());
     let agent = Arc::new(Agent {
         recorder: EventRecorder::new(client.clone(), "kubelet", Some(&config.node_name)),
         services: informers.informer::<Service>(),
@@ -154,7 +166,9 @@ pub async fn run(
         exits: broadcast::channel(EXITS).0,
         devices: Arc::new(Devices::open(&config.data_dir.join("device-plugins"), metrics.clone())),
         metrics,
+        pulls: Semaphore::new(config.parallel_pulls.unwrap_or(Semaphore::MAX_PERMITS)),
         pressure,
+        statics,
         config,
         client,
         informers,
@@ -170,14 +184,21 @@ pub async fn run(
         writers,
         allocatable,
     });
-    serve(agent, thresholds, conditions, started, shutdown).await
+    let outlets = Outlets { conditions, statics: found };
+    serve(agent, thresholds, outlets, started, shutdown).await
+}
+
+/// Where parts put what others follow.
+struct Outlets {
+    conditions: watch::Sender<Vec<Condition>>,
+    statics: watch::Sender<Statics>,
 }
 
 /// Joins the parts and waits for the end.
 async fn serve(
     agent: Arc<Agent>,
     thresholds: Vec<Threshold>,
-    conditions: watch::Sender<Vec<Condition>>,
+    outlets: Outlets,
     started: mpsc::UnboundedReceiver<rotation::Writer>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -188,17 +209,27 @@ async fn serve(
         let address = std::net::SocketAddr::new(agent.config.listen, agent.config.port);
         let listener = server::bind(&agent).map_err(|source| Error::Listen { address, source })?;
         port = listener.local_addr().ok().map(|address| address.port());
+        if let Some(address) = agent.config.healthz {
+            let listener =
+                server::bind_health(address).map_err(|source| Error::Listen { address, source })?;
+            parts.spawn(server::health(listener, shutdown.clone()));
+        }
         let server = Arc::new(Server::new(agent.clone(), pods.clone(), agent.exits.clone()));
         parts.spawn(server.run(listener, tls, shutdown.clone()));
     }
     parts.spawn(agent.devices.clone().run(shutdown.clone()));
     let resources = PodResources { devices: agent.devices.clone(), pods: pods.clone() };
     parts.spawn(resources.run(agent.config.data_dir.join("pod-resources"), shutdown.clone()));
-    parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
     parts.spawn(rotation::run(agent.clone(), started, shutdown.clone()));
-    parts.spawn(csi::run(agent.clone(), shutdown.clone()));
+    parts.spawn(statics::run(agent.clone(), outlets.statics, shutdown.clone()));
+    if !agent.config.standalone {
+        parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
+        parts.spawn(csi::run(agent.clone(), shutdown.clone()));
+        parts.spawn(statics::show(agent.clone(), pods.clone(), shutdown.clone()));
+    }
     let (orders, ordered) = mpsc::unbounded_channel();
-    let outlets = pressure::Outlets { orders, conditions };
+    parts.spawn(shutdown::run(agent.clone(), pods.clone(), orders.clone(), shutdown.clone()));
+    let outlets = pressure::Outlets { orders, conditions: outlets.conditions };
     parts.spawn(pressure::run(agent.clone(), pods.clone(), thresholds, outlets, shutdown.clone()));
     parts.spawn(pods::run(agent, pods, ordered, shutdown));
     while let Some(ended) = parts.join_next().await {

@@ -13,6 +13,7 @@ use plimsoll_podlife::observed::{Container, Sandbox};
 use plimsoll_podlife::probe::ProbeKind;
 use plimsoll_podlife::projection::projection;
 use plimsoll_podlife::resize::Pending;
+use plimsoll_podlife::static_pod::is_static;
 use plimsoll_podlife::{Effect, Input, Life, Verdict, status_patch};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
@@ -33,6 +34,8 @@ pub(crate) enum Message {
     Desired(Arc<Pod>),
     /// The API has it no more; this was its last version.
     Gone(Arc<Pod>),
+    /// What shows a static pod in the API now.
+    Mirror(Option<Arc<Pod>>),
     /// The engine told of some of what it has.
     Seen(Vec<Sandbox>, Vec<Container>),
     /// The engine removed a container.
@@ -104,6 +107,41 @@ struct Writer {
     deleted: bool,
     /// Since when the status differs from what the API has.
     changed: Option<std::time::Instant>,
+    place: Place,
+}
+
+/// Where the status goes.
+enum Place {
+    /// To the pod itself.
+    Own,
+    /// To the mirror of a static pod, if it has one.
+    Mirror(Option<String>),
+}
+
+impl Writer {
+    /// A static pod has another mirror, or another version of it.
+    fn mirrored(&mut self, mirror: Option<Arc<Pod>>) {
+        let mirror = mirror.filter(|mirror| mirror.metadata.deletion_timestamp.is_none());
+        let uid = mirror.as_ref().and_then(|mirror| mirror.metadata.uid.clone());
+        let is_other = !matches!(&self.place, Place::Mirror(known) if *known == uid);
+        if is_other {
+            (self.version, self.retry, self.deleted) = (0, None, false);
+        }
+        if let Some(mirror) =
+            mirror.filter(|mirror| is_other || (!self.busy && version(mirror) > self.version))
+        {
+            (self.known, self.version) = (status_of(&mirror), version(&mirror));
+        }
+        self.place = Place::Mirror(uid);
+    }
+
+    /// The UID of what the status is written to.
+    fn target(&self, own: &str) -> Option<String> {
+        match &self.place {
+            Place::Own => Some(own.to_owned()),
+            Place::Mirror(uid) => uid.clone(),
+        }
+    }
 }
 
 /// Lives a pod until it is gone. `seen` says that the engine may have something of it already.
@@ -144,6 +182,7 @@ pub(crate) async fn live(
             finish: false,
             deleted: false,
             changed: None,
+            place: if is_static(&pod) { Place::Mirror(None) } else { Place::Own },
         },
     };
     let input = if seen { task.look().await } else { listed(Vec::new(), Vec::new()) };
@@ -216,6 +255,10 @@ impl Task {
                 self.desired(pod);
                 self.take(Input::Gone);
             }
+            Message::Mirror(mirror) => {
+                self.writer.mirrored(mirror);
+                self.unsettled = true;
+            }
             Message::Seen(sandboxes, containers) => self.take(Input::Seen { sandboxes, containers }),
             Message::Removed(id) => self.take(Input::Removed { id }),
             Message::Pending(pending) => self.take(Input::Pending(pending)),
@@ -230,7 +273,8 @@ impl Task {
     }
 
     fn desired(&mut self, pod: Arc<Pod>) {
-        if version(&pod) > self.writer.version && !self.writer.busy {
+        let is_own = matches!(self.writer.place, Place::Own);
+        if is_own && version(&pod) > self.writer.version && !self.writer.busy {
             (self.writer.known, self.writer.version) = (status_of(&pod), version(&pod));
         }
         if !self.watches.fit(&pod) {
@@ -428,6 +472,10 @@ impl Task {
     /// the next one tells the newest.
     fn publish(&mut self) {
         let now = Timestamp::now();
+        if self.writer.finish && matches!(self.writer.place, Place::Mirror(_)) && !self.life.gone() {
+            // There is no object to delete: the mirror is not the pod.
+            return self.take(Input::Gone);
+        }
         if self.life.gone()
             || self.writer.busy
             || self.writer.retry.is_some_and(|retry| retry > Instant::now())
@@ -438,7 +486,7 @@ impl Task {
         let pod = self.life.pod().clone();
         let mut status = serde_json::to_value(self.life.status(now)).expect("statuses are JSON");
         self.tell_devices(&mut status);
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let Some(uid) = self.writer.target(pod.metadata.uid.as_deref().unwrap_or_default()) else { return };
         let name = pod.metadata.name.clone().unwrap_or_default();
         let pods = self.pods();
         if let Some(patch) = status_patch(&uid, &self.writer.known, &status) {
@@ -483,6 +531,9 @@ impl Task {
         match result {
             Ok(pod) => {
                 self.writer.backoff.reset();
+                if self.writer.target(pod.metadata.uid.as_deref().unwrap_or_default()) != pod.metadata.uid {
+                    return;
+                }
                 (self.writer.known, self.writer.version) = (status_of(&pod), version(&pod));
                 if let Some(changed) = self.writer.changed.take() {
                     self.agent.metrics.status_written(changed.elapsed());

@@ -15,6 +15,8 @@ use plimsoll_podlife::cgroup::class::Levels;
 use plimsoll_podlife::eviction::REASON;
 use plimsoll_podlife::eviction::admission::refusal;
 use plimsoll_podlife::resize::{Book, Outcome, Pending, Room};
+use plimsoll_podlife::shutdown::rejection;
+use plimsoll_podlife::static_pod::{FullName, ended, full_name, shown_by};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +25,13 @@ use crate::agent::Agent;
 use crate::engine::{container, sandbox};
 use crate::pod::{Listed, Listing, Message, live};
 use crate::pressure::Order;
+use crate::statics::Statics;
 use crate::volume;
 
 /// How often everything is compared, should an event have been lost.
 const COMPARE: Duration = Duration::from_secs(60);
+/// How often an engine is looked at that does not tell what happens.
+const LOOK: Duration = Duration::from_secs(1);
 /// Seconds that containers get whose pod nobody knows any more.
 const ORPHAN_GRACE: i64 = 30;
 
@@ -38,9 +43,16 @@ pub(crate) fn informer(agent: &Agent) -> Informer<Pod> {
 
 struct Pods {
     agent: Arc<Agent>,
+    informer: Informer<Pod>,
     tasks: HashMap<String, mpsc::UnboundedSender<Message>>,
     running: JoinSet<String>,
     orphans: HashSet<String>,
+    /// Static pods that there are to be, by UID.
+    statics: HashMap<String, Arc<Pod>>,
+    /// Whether all of them are known.
+    listed: bool,
+    /// Namespace and name of static pods whose tasks run, by UID.
+    names: HashMap<String, FullName>,
     /// What the engine had when this agent started, until the API's pods are all there.
     found: Arc<Listing>,
     synced: bool,
@@ -50,6 +62,8 @@ struct Pods {
     book: Book,
     /// What pods' tasks know about their wishes.
     pending: HashMap<String, Pending>,
+    /// Whether what nobody knew at the start was ended.
+    swept: bool,
 }
 
 /// Runs every pod of the node until `stop`; then the tasks end and containers go on.
@@ -62,16 +76,23 @@ pub(crate) async fn run(
     let found = Arc::new(list(&agent).await);
     let mut pods = Pods {
         agent: agent.clone(),
+        informer: informer.clone(),
         tasks: HashMap::new(),
         running: JoinSet::new(),
         orphans: HashSet::new(),
+        statics: HashMap::new(),
+        listed: false,
+        names: HashMap::new(),
         found,
         synced: false,
         levels: None,
         book: book(&agent),
         pending: HashMap::new(),
+        swept: false,
     };
     let mut deltas = informer.subscribe();
+    let mut statics = agent.statics.clone();
+    statics.mark_changed();
     let (sender, mut events) = mpsc::unbounded_channel();
     let mut listening = JoinSet::new();
     listening.spawn(listen(agent, sender));
@@ -81,6 +102,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             Some(delta) = deltas.recv() => pods.change(delta),
+            Ok(()) = statics.changed() => pods.statics_changed(statics.borrow_and_update().clone()),
             Some(event) = events.recv() => pods.event(event).await,
             Some(order) = orders.recv() => pods.send(&order.uid, Message::Evict(order.verdict)),
             Some(ended) = pods.running.join_next() => pods.ended(&ended.expect("pod tasks do not panic")),
@@ -105,6 +127,10 @@ fn book(agent: &Agent) -> Book {
 /// News from the engine.
 enum Event {
     Told(Box<v1::ContainerEventResponse>),
+    /// Everything that an engine has which tells nothing.
+    Found(Arc<Listing>),
+    /// A container ended, by what was found.
+    Ended(String),
     /// The stream was broken: something may have been missed.
     Resumed,
 }
@@ -126,9 +152,29 @@ async fn listen(agent: Arc<Agent>, sender: mpsc::UnboundedSender<Event>) {
                     }
                 }
             }
+            Err(error) if error.code() == tonic::Code::Unimplemented => return look(&agent, &sender).await,
             Err(error) => tracing::debug!(%error, "the engine does not tell what happens"),
         }
         tokio::time::sleep(backoff.delay()).await;
+    }
+}
+
+/// Looks at an engine that does not tell what happens (containerd before 1.7) once in a while.
+async fn look(agent: &Agent, sender: &mpsc::UnboundedSender<Event>) {
+    let mut running = HashSet::new();
+    loop {
+        if let Ok(listing) = try_list(agent).await {
+            let containers = listing.pods.values().flat_map(|listed| &listed.containers);
+            let now: HashSet<String> =
+                containers.filter(|(_, runs)| **runs).map(|(id, _)| id.clone()).collect();
+            let ended: Vec<String> = running.difference(&now).cloned().collect();
+            running = now;
+            let mut news = ended.into_iter().map(Event::Ended).chain([Event::Found(Arc::new(listing))]);
+            if news.any(|event| sender.send(event).is_err()) {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -169,13 +215,17 @@ fn uid(pod: &Pod) -> String {
 impl Pods {
     fn change(&mut self, delta: Delta<Pod>) {
         match delta {
-            Delta::Applied { new, .. } => self.applied(new),
-            Delta::Deleted(old) => self.deleted(&old),
+            Delta::Applied { new, .. } => match shown_by(&new) {
+                Some(shown) => self.send(shown, Message::Mirror(Some(new.clone()))),
+                None => self.applied(new),
+            },
+            Delta::Deleted(old) => match shown_by(&old) {
+                Some(shown) => self.send(shown, Message::Mirror(None)),
+                None => self.deleted(&old),
+            },
             Delta::Synced => {
                 self.synced = true;
-                let found = std::mem::take(&mut self.found);
-                self.sweep(&found);
-                self.sweep_folders();
+                self.sweep_once();
             }
         }
         self.weigh();
@@ -187,6 +237,51 @@ impl Pods {
         self.send(&uid, Message::Gone(allocated));
         let outcomes = self.book.gone(&uid, Timestamp::now());
         outcomes.into_iter().for_each(|outcome| self.resized(outcome));
+    }
+
+    /// Ends what nobody knows as soon as all pods are known.
+    fn sweep_once(&mut self) {
+        if self.is_complete() && !self.swept {
+            self.swept = true;
+            let found = std::mem::take(&mut self.found);
+            self.sweep(&found);
+            self.sweep_folders();
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        (self.synced || self.agent.config.standalone) && self.listed
+    }
+
+    fn statics_changed(&mut self, now: Statics) {
+        self.listed = now.complete;
+        let now: HashMap<_, _> = now.pods.into_values().map(|pod| (uid(&pod), pod)).collect();
+        for (uid, pod) in &self.statics {
+            if !now.contains_key(uid) {
+                let ended = ended(pod, Timestamp::now());
+                self.send(uid, Message::Desired(Arc::new(ended)));
+            }
+        }
+        self.statics = now;
+        self.start_statics();
+        self.sweep_once();
+        self.weigh();
+    }
+
+    /// Starts the static pods that do not run. One of the same name has to be gone first.
+    fn start_statics(&mut self) {
+        let waits = |(uid, pod): &(&String, &Arc<Pod>)| {
+            !self.tasks.contains_key(*uid) && !self.names.values().any(|name| *name == full_name(pod))
+        };
+        let due: Vec<_> =
+            self.statics.iter().filter(waits).map(|(uid, pod)| (uid.clone(), pod.clone())).collect();
+        for (uid, pod) in due {
+            let name = full_name(&pod);
+            let shown = self.informer.get(&name.0, &name.1).filter(|it| shown_by(it) == Some(uid.as_str()));
+            self.names.insert(uid.clone(), name);
+            self.applied(pod);
+            self.send(&uid, Message::Mirror(shown));
+        }
     }
 
     fn applied(&mut self, pod: Arc<Pod>) {
@@ -242,7 +337,7 @@ impl Pods {
         let uid = uid(&pod);
         let (sender, inbox) = mpsc::unbounded_channel();
         self.tasks.insert(uid.clone(), sender);
-        let seen = !self.synced && self.found.pods.contains_key(&uid);
+        let seen = !self.swept && self.found.pods.contains_key(&uid);
         if !seen && let Some(refused) = self.refused(&pod) {
             self.send(&uid, Message::Evict(refused));
         }
@@ -256,6 +351,12 @@ impl Pods {
     /// Why a pod that is new here is not taken: the node is short of something, or not able to run it.
     fn refused(&self, pod: &Pod) -> Option<Verdict> {
         pod.status.as_ref().is_none_or(|status| status.start_time.is_none()).then_some(())?;
+        if self.agent.config.leaving.is_cancelled() && !self.agent.config.shutdown_periods.is_empty() {
+            let verdict = rejection();
+            let event = plimsoll_podlife::Event::warning("NodeShutdown", verdict.message.clone(), None);
+            self.agent.tell(pod, &event);
+            return Some(verdict);
+        }
         let short = refusal(pod, &self.agent.pressure.borrow());
         if let Some(message) = short {
             self.agent.tell(pod, &plimsoll_podlife::Event::warning(REASON, message.clone(), None));
@@ -279,12 +380,20 @@ impl Pods {
         self.tasks.remove(uid);
         self.pending.remove(uid);
         self.orphans.remove(uid);
+        if self.names.remove(uid).is_some() {
+            let outcomes = self.book.gone(uid, Timestamp::now());
+            outcomes.into_iter().for_each(|outcome| self.resized(outcome));
+            self.start_statics();
+        }
     }
 
     async fn event(&mut self, event: Event) {
         match event {
             Event::Told(event) => self.told(*event),
             Event::Resumed => self.compare().await,
+            Event::Found(listing) => self.check(&listing),
+            // Nobody may be reading a log.
+            Event::Ended(id) => drop(self.agent.exits.send(id)),
         }
     }
 
@@ -310,15 +419,17 @@ impl Pods {
 
     /// Compares what the engine has with what the tasks know.
     async fn compare(&mut self) {
-        if !self.synced {
-            return;
-        }
         let Ok(listing) = try_list(&self.agent).await else { return };
-        let listing = Arc::new(listing);
+        self.check(&Arc::new(listing));
+    }
+
+    fn check(&mut self, listing: &Arc<Listing>) {
         for task in self.tasks.values() {
             let _ = task.send(Message::Check(listing.clone()));
         }
-        self.sweep(&listing);
+        if self.swept {
+            self.sweep(listing);
+        }
     }
 
     /// Ends sandboxes whose pods nobody knows.
@@ -350,7 +461,7 @@ impl Pods {
 
     /// Gives burstable pods together the weight that they ask for.
     fn weigh(&mut self) {
-        if !self.synced {
+        if !self.is_complete() {
             return;
         }
         let pods = self.book.pods();

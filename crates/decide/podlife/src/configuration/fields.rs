@@ -22,15 +22,15 @@ settings! {
 
         // Pods that come from elsewhere than the API.
         /// A folder of pods, or a file with one.
-        static_pod_path: String = "staticPodPath", none, Fixed;
+        static_pod_path: String = "staticPodPath", none, Used;
         /// Where pods are fetched from.
-        static_pod_url: String = "staticPodURL", none, Fixed;
+        static_pod_url: String = "staticPodURL", none, Used;
         /// Headers of the request for them.
-        static_pod_url_header: BTreeMap<String, Vec<String>> = "staticPodURLHeader", none, Fixed;
+        static_pod_url_header: BTreeMap<String, Vec<String>> = "staticPodURLHeader", none, Used;
         /// How often the folder is looked at.
-        file_check_frequency: Span = "fileCheckFrequency", empty Span::seconds(20), Fixed;
+        file_check_frequency: Span = "fileCheckFrequency", empty Span::seconds(20), Used;
         /// How often the address is asked.
-        http_check_frequency: Span = "httpCheckFrequency", empty Span::seconds(20), Fixed;
+        http_check_frequency: Span = "httpCheckFrequency", empty Span::seconds(20), Used;
         /// Pods are synchronized when something happens.
         sync_frequency: Span = "syncFrequency", empty Span::seconds(60), Moot;
 
@@ -44,23 +44,23 @@ settings! {
         /// The port of a server without authentication; 0 for none.
         read_only_port: i32 = "readOnlyPort", none, Fixed;
         /// The file of its certificate.
-        tls_cert_file: String = "tlsCertFile", none, Fixed;
+        tls_cert_file: String = "tlsCertFile", none, Used;
         /// The file of its key.
-        tls_private_key_file: String = "tlsPrivateKeyFile", none, Fixed;
+        tls_private_key_file: String = "tlsPrivateKeyFile", none, Used;
         /// Ciphers that it offers.
-        tls_cipher_suites: Vec<String> = "tlsCipherSuites", none, Fixed;
+        tls_cipher_suites: Vec<String> = "tlsCipherSuites", none, Used;
         /// Key exchanges that it offers, by Go's numbers.
         tls_curve_preferences: Vec<i32> = "tlsCurvePreferences", none, Fixed;
         /// The least version of TLS.
-        tls_min_version: String = "tlsMinVersion", none, Fixed;
+        tls_min_version: String = "tlsMinVersion", none, Used;
         /// Whether its certificate is asked from the API.
-        server_tls_bootstrap: bool = "serverTLSBootstrap", none, Fixed;
+        server_tls_bootstrap: bool = "serverTLSBootstrap", none, Used;
         /// Who may talk to it.
-        authentication: Authentication = "authentication", none, Fixed;
+        authentication: Authentication = "authentication", none, Used;
         /// What they may do.
-        authorization: Authorization = "authorization", none, Fixed;
+        authorization: Authorization = "authorization", none, Used;
         /// Whether it serves logs and runs commands.
-        enable_debugging_handlers: bool = "enableDebuggingHandlers", absent true, Fixed;
+        enable_debugging_handlers: bool = "enableDebuggingHandlers", absent true, Used;
         /// There is no profile of locks.
         enable_contention_profiling: bool = "enableContentionProfiling", none, Moot;
         /// There is no profile of Go.
@@ -74,13 +74,13 @@ settings! {
         /// Has no effect upstream either.
         streaming_connection_idle_timeout: Span = "streamingConnectionIdleTimeout", empty Span::seconds(4 * 3600), Moot;
         /// The port that only says whether the agent is well; 0 for none.
-        healthz_port: i32 = "healthzPort", absent 10248, Fixed;
+        healthz_port: i32 = "healthzPort", absent 10248, Used;
         /// Its address.
-        healthz_bind_address: String = "healthzBindAddress", empty "127.0.0.1".to_owned(), Fixed;
+        healthz_bind_address: String = "healthzBindAddress", empty "127.0.0.1".to_owned(), Used;
 
         // The API server as the agent's peer.
         /// Whether the client certificate is renewed.
-        rotate_certificates: bool = "rotateCertificates", none, Fixed;
+        rotate_certificates: bool = "rotateCertificates", none, Used;
         /// The encoding of requests, which nobody sees.
         content_type: String = "contentType", empty "application/vnd.kubernetes.protobuf".to_owned(), Moot;
         /// The API server's flow control rules here.
@@ -97,26 +97,26 @@ settings! {
 
         // The node.
         /// Whether the agent makes the node.
-        register_node: bool = "registerNode", absent true, Fixed;
+        register_node: bool = "registerNode", absent true, Used;
         /// Taints that the node gets when it registers.
         register_with_taints: Vec<Taint> = "registerWithTaints", none, Used;
         /// What an outside provider calls it.
-        provider_id: String = "providerID", none, Fixed;
+        provider_id: String = "providerID", none, Used;
         /// How often its status is looked at.
-        node_status_update_frequency: Span = "nodeStatusUpdateFrequency", empty Span::seconds(10), Fixed;
+        node_status_update_frequency: Span = "nodeStatusUpdateFrequency", empty Span::seconds(10), Used;
         /// How often it is sent when nothing changed.
-        node_status_report_frequency: Span = "nodeStatusReportFrequency", empty Span::seconds(300), Fixed;
+        node_status_report_frequency: Span = "nodeStatusReportFrequency", empty Span::seconds(300), Used;
         /// How many images it names; all for -1.
-        node_status_max_images: i32 = "nodeStatusMaxImages", absent 50, Fixed;
+        node_status_max_images: i32 = "nodeStatusMaxImages", absent 50, Used;
         /// How long the node counts as alive without a word.
-        node_lease_duration_seconds: i32 = "nodeLeaseDurationSeconds", empty 40, Fixed;
+        node_lease_duration_seconds: i32 = "nodeLeaseDurationSeconds", empty 40, Used;
         /// How long all pods have to end when the node goes down.
-        shutdown_grace_period: Span = "shutdownGracePeriod", none, Fixed;
+        shutdown_grace_period: Span = "shutdownGracePeriod", none, Used;
         /// How much of it is for critical pods.
-        shutdown_grace_period_critical_pods: Span = "shutdownGracePeriodCriticalPods", none, Fixed;
+        shutdown_grace_period_critical_pods: Span = "shutdownGracePeriodCriticalPods", none, Used;
         /// How long pods have by priority.
         shutdown_grace_period_by_pod_priority: Vec<ShutdownGracePeriod> =
-            "shutdownGracePeriodByPodPriority", none, Fixed;
+            "shutdownGracePeriodByPodPriority", none, Used;
 
         // Names.
         /// The cluster's domain.
@@ -145,9 +145,9 @@ settings! {
         /// Pulls at once.
         registry_burst: i32 = "registryBurst", empty 10, Fixed;
         /// Whether one image is pulled after the other.
-        serialize_image_pulls: bool = "serializeImagePulls", absent true, Fixed;
+        serialize_image_pulls: bool = "serializeImagePulls", absent true, Used;
         /// How many images are pulled at once.
-        max_parallel_image_pulls: Option<i32> = "maxParallelImagePulls", none, Fixed;
+        max_parallel_image_pulls: Option<i32> = "maxParallelImagePulls", none, Used;
         /// Whose credentials are checked for images that are there.
         image_pull_credentials_verification_policy: String =
             "imagePullCredentialsVerificationPolicy", empty "NeverVerifyPreloadedImages".to_owned(), Fixed;
@@ -168,13 +168,13 @@ settings! {
         // Control groups.
         /// Whether machines with control groups of version 1 are refused. Upstream does by default; here
         /// they are served as well as any.
-        fail_cgroup_v1: bool = "failCgroupV1", absent false, Fixed;
+        fail_cgroup_v1: bool = "failCgroupV1", absent false, Used;
         /// The control group of all pods.
         cgroup_root: String = "cgroupRoot", none, Used;
         /// Whether there are groups for classes and pods.
         cgroups_per_qos: bool = "cgroupsPerQOS", absent true, Fixed;
         /// `cgroupfs` or `systemd`.
-        cgroup_driver: String = "cgroupDriver", empty "cgroupfs".to_owned(), Fixed;
+        cgroup_driver: String = "cgroupDriver", empty "cgroupfs".to_owned(), Used;
         /// The group of the agent.
         kubelet_cgroups: String = "kubeletCgroups", none, Fixed;
         /// The group of all other programs.
@@ -182,31 +182,31 @@ settings! {
         /// Shares of resources that are for guaranteed pods alone.
         qos_reserved: BTreeMap<String, String> = "qosReserved", none, Fixed;
         /// Whether limits of processors count.
-        cpu_cfs_quota: bool = "cpuCFSQuota", absent true, Fixed;
+        cpu_cfs_quota: bool = "cpuCFSQuota", absent true, Used;
         /// The period in which they are measured.
-        cpu_cfs_quota_period: Span = "cpuCFSQuotaPeriod", absent Span::parse("100ms").unwrap_or_default(), Fixed;
+        cpu_cfs_quota_period: Span = "cpuCFSQuotaPeriod", absent Span::parse("100ms").unwrap_or_default(), Used;
         /// Whether one process of a container may be killed alone.
         single_process_oom_kill: Option<bool> = "singleProcessOOMKill", none, Fixed;
         /// Part of the memory limit from which memory is reclaimed.
-        memory_throttling_factor: f64 = "memoryThrottlingFactor", absent 0.9, Fixed;
+        memory_throttling_factor: f64 = "memoryThrottlingFactor", absent 0.9, Used;
         /// Whether requested memory is protected.
-        memory_reservation_policy: String = "memoryReservationPolicy", empty "None".to_owned(), Fixed;
+        memory_reservation_policy: String = "memoryReservationPolicy", empty "None".to_owned(), Used;
         /// The agent's own score when memory is short.
-        oom_score_adj: i32 = "oomScoreAdj", absent -999, Fixed;
+        oom_score_adj: i32 = "oomScoreAdj", absent -999, Used;
         /// How many files the agent may have open.
         max_open_files: i64 = "maxOpenFiles", empty 1_000_000, Moot;
         /// How many tasks a pod may have; -1 for no limit of its own.
         pod_pids_limit: i64 = "podPidsLimit", absent -1, Used;
         /// Whether a node with swap is refused.
-        fail_swap_on: bool = "failSwapOn", absent true, Moot;
+        fail_swap_on: bool = "failSwapOn", absent true, Used;
         /// What containers may do with swap.
-        memory_swap: MemorySwap = "memorySwap", none, Fixed;
+        memory_swap: MemorySwap = "memorySwap", none, Used;
         /// Whether the kernel's settings must be right already.
         protect_kernel_defaults: bool = "protectKernelDefaults", none, Fixed;
         /// Kernel settings of pods that are allowed though they are not safe.
-        allowed_unsafe_sysctls: Vec<String> = "allowedUnsafeSysctls", none, Fixed;
+        allowed_unsafe_sysctls: Vec<String> = "allowedUnsafeSysctls", none, Used;
         /// Whether containers have the engine's seccomp profile when they ask for none.
-        seccomp_default: bool = "seccompDefault", absent false, Fixed;
+        seccomp_default: bool = "seccompDefault", absent false, Used;
         /// User namespaces of pods.
         user_namespaces: UserNamespaces = "userNamespaces", none, Used;
 
@@ -240,13 +240,13 @@ settings! {
         /// What is kept for the agent and the engine.
         kube_reserved: BTreeMap<String, String> = "kubeReserved", none, Used;
         /// Processors that pods do not get.
-        reserved_system_cpus: String = "reservedSystemCPUs", none, Fixed;
+        reserved_system_cpus: String = "reservedSystemCPUs", none, Used;
         /// The group of the system.
-        system_reserved_cgroup: String = "systemReservedCgroup", none, Fixed;
+        system_reserved_cgroup: String = "systemReservedCgroup", none, Used;
         /// The group of the agent and the engine.
-        kube_reserved_cgroup: String = "kubeReservedCgroup", none, Fixed;
+        kube_reserved_cgroup: String = "kubeReservedCgroup", none, Used;
         /// Which of the reservations the kernel enforces.
-        enforce_node_allocatable: Vec<String> = "enforceNodeAllocatable", absent vec!["pods".to_owned()], Fixed;
+        enforce_node_allocatable: Vec<String> = "enforceNodeAllocatable", absent vec!["pods".to_owned()], Used;
 
         // Pressure.
         /// Thresholds below which pods are evicted at once.
@@ -273,13 +273,13 @@ settings! {
         /// Where their logs are.
         pod_logs_dir: String = "podLogsDir", empty "/var/log/pods".to_owned(), Used;
         /// How large a log grows before it is rotated.
-        container_log_max_size: String = "containerLogMaxSize", empty "10Mi".to_owned(), Fixed;
+        container_log_max_size: String = "containerLogMaxSize", empty "10Mi".to_owned(), Used;
         /// How many logs of a container are kept.
-        container_log_max_files: i32 = "containerLogMaxFiles", absent 5, Fixed;
+        container_log_max_files: i32 = "containerLogMaxFiles", absent 5, Used;
         /// How many logs are rotated at once.
         container_log_max_workers: i32 = "containerLogMaxWorkers", absent 1, Moot;
-        /// How often logs are looked at.
-        container_log_monitor_interval: Span = "containerLogMonitorInterval", absent Span::seconds(10), Fixed;
+        /// The kernel tells that a log has grown.
+        container_log_monitor_interval: Span = "containerLogMonitorInterval", absent Span::seconds(10), Moot;
         /// How long containers that fail wait.
         crash_loop_back_off: CrashLoopBackOff = "crashLoopBackOff", none, Used;
 

@@ -238,6 +238,8 @@ pub const FLAGS: &[Flag] = &[
         Form::Truth,
         "Enforce limits of local storage",
     ),
+    flag("log-flush-frequency", "logging.flushFrequency", Form::Text, "Has no effect"),
+    flag("logging-format", "logging.format", Form::Text, "Format of the agent's own log: text"),
     flag("make-iptables-util-chains", "makeIPTablesUtilChains", Form::Truth, "Has no effect"),
     flag("manifest-url", "staticPodURL", Form::Text, "Where static pods are fetched from"),
     flag("manifest-url-header", "staticPodURLHeader", Form::Headers, "Headers of the request for them"),
@@ -351,6 +353,7 @@ pub const FLAGS: &[Flag] = &[
         "Options of the policy",
     ),
     flag("topology-manager-scope", "topologyManagerScope", Form::Text, "For whom they are: container or pod"),
+    flag("v", "logging.verbosity", Form::Number, "Has no effect: PLIMSOLL_LOG says how much is told"),
     flag(
         "volume-stats-agg-period",
         "volumeStatsAggPeriod",

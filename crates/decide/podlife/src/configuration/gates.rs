@@ -79,7 +79,7 @@ const GATES: &[Gate] = &[
     off("LoggingAlphaOptions"),
     on("LoggingBetaOptions"),
     locked("MemoryManager"),
-    off("MemoryQoS"),
+    free("MemoryQoS", false),
     on("MutableCSINodeAllocatableCount"),
     on("NodeLogQuery"),
     locked("NodeSwap"),

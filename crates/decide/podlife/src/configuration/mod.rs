@@ -8,7 +8,9 @@
 mod fields;
 pub mod flags;
 mod gates;
+mod labels;
 mod parts;
+mod reservations;
 mod setting;
 mod span;
 #[cfg(test)]
@@ -21,11 +23,13 @@ use serde_json::{Map, Value, json};
 
 use crate::eviction::threshold;
 pub use fields::Configuration;
+pub use labels::node_labels;
 pub use parts::{
     AccessWebhook, Anonymous, Authentication, Authorization, CrashLoopBackOff, FlushFrequency, FormatOptions,
     Logging, MemoryReservation, MemorySwap, ShutdownGracePeriod, StreamOptions, Taint, TokenWebhook, Tracing,
     UserNamespaces, VerbosityOfFile, X509,
 };
+pub use reservations::{Amounts, Reservations};
 use setting::Setting;
 pub use setting::Use;
 pub use span::Span;
@@ -95,6 +99,12 @@ impl Configuration {
         it.refuse("", &mut problems);
         done(problems)?;
         Ok(it)
+    }
+
+    /// The whole document, with every default.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        combine([&self.show()])
     }
 
     /// Sets the defaults that depend on other fields.

@@ -212,6 +212,10 @@ impl super::setting::Setting for FlushFrequency {
         Self(Span::read(value, at, problems))
     }
 
+    fn show(&self) -> serde_json::Value {
+        self.0.show()
+    }
+
     fn zero() -> Self {
         Self::default()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_meta::quantity::Quantity;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::span::Span;
 
@@ -28,6 +28,9 @@ pub(super) trait Setting: Sized + PartialEq {
 
     /// What Go has when nothing is said.
     fn zero() -> Self;
+
+    /// The value as documents have it; `null` for nothing.
+    fn show(&self) -> Value;
 
     /// Tells of parts of a value that differ from their default though nothing acts upon them.
     fn refuse(&self, _at: &str, _problems: &mut Vec<String>) {}
@@ -59,6 +62,10 @@ impl Setting for bool {
         value.as_bool().unwrap_or_else(|| mismatch(value, at, problems))
     }
 
+    fn show(&self) -> Value {
+        json!(self)
+    }
+
     fn zero() -> Self {
         false
     }
@@ -70,6 +77,10 @@ impl Setting for i32 {
     fn read(value: &Value, at: &str, problems: &mut Vec<String>) -> Self {
         let number = value.as_i64().and_then(|number| Self::try_from(number).ok());
         number.unwrap_or_else(|| mismatch(value, at, problems))
+    }
+
+    fn show(&self) -> Value {
+        json!(self)
     }
 
     fn zero() -> Self {
@@ -84,6 +95,10 @@ impl Setting for i64 {
         value.as_i64().unwrap_or_else(|| mismatch(value, at, problems))
     }
 
+    fn show(&self) -> Value {
+        json!(self)
+    }
+
     fn zero() -> Self {
         0
     }
@@ -96,6 +111,10 @@ impl Setting for f64 {
         value.as_f64().unwrap_or_else(|| mismatch(value, at, problems))
     }
 
+    fn show(&self) -> Value {
+        json!(self)
+    }
+
     fn zero() -> Self {
         0.0
     }
@@ -106,6 +125,10 @@ impl Setting for String {
 
     fn read(value: &Value, at: &str, problems: &mut Vec<String>) -> Self {
         value.as_str().map_or_else(|| mismatch(value, at, problems), str::to_owned)
+    }
+
+    fn show(&self) -> Value {
+        json!(self)
     }
 
     fn zero() -> Self {
@@ -122,6 +145,10 @@ impl Setting for Span {
             problems.push(format!("{at}: {problem}"));
             Self::zero()
         })
+    }
+
+    fn show(&self) -> Value {
+        json!(self.to_string())
     }
 
     fn zero() -> Self {
@@ -144,6 +171,10 @@ impl Setting for Quantity {
         })
     }
 
+    fn show(&self) -> Value {
+        json!(self.to_string())
+    }
+
     fn zero() -> Self {
         Self::default()
     }
@@ -154,6 +185,10 @@ impl<T: Setting> Setting for Option<T> {
 
     fn read(value: &Value, at: &str, problems: &mut Vec<String>) -> Self {
         Some(T::read(value, at, problems))
+    }
+
+    fn show(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::show)
     }
 
     fn zero() -> Self {
@@ -178,6 +213,10 @@ impl<T: Setting> Setting for Vec<T> {
             .collect()
     }
 
+    fn show(&self) -> Value {
+        Value::Array(self.iter().map(T::show).collect())
+    }
+
     fn zero() -> Self {
         Self::new()
     }
@@ -189,6 +228,10 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
     fn read(value: &Value, at: &str, problems: &mut Vec<String>) -> Self {
         let Some(map) = value.as_object() else { return mismatch(value, at, problems) };
         map.iter().map(|(key, one)| (key.clone(), T::read(one, &format!("{at}[{key}]"), problems))).collect()
+    }
+
+    fn show(&self) -> Value {
+        Value::Object(self.iter().map(|(name, value)| (name.clone(), value.show())).collect())
     }
 
     fn zero() -> Self {
@@ -240,6 +283,10 @@ impl Setting for Group {
         Self
     }
 
+    fn show(&self) -> Value {
+        Value::Null
+    }
+
     fn zero() -> Self {
         Self
     }
@@ -279,6 +326,12 @@ macro_rules! settings {
                 Self {
                     $($field: settings!(@default $kind, field::<$kind>(map, at, $json, problems), $mode $($standard)?),)*
                 }
+            }
+
+            fn show(&self) -> serde_json::Value {
+                let all = [$(($json, self.$field.show()),)*].into_iter();
+                let told = all.filter(|(_, value)| !value.is_null());
+                serde_json::Value::Object(told.map(|(name, value)| (name.to_owned(), value)).collect())
             }
 
             fn zero() -> Self {

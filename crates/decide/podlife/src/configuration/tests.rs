@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::flags::{FLAGS, document};
-use super::{Configuration, Span, check, combine, cpu_set};
+use super::{Configuration, Span, VERSION, check, combine, cpu_set};
 
 fn of(document: Value) -> Result<Configuration, String> {
     Configuration::of(&combine([&document])).map_err(|refused| refused.to_string())
@@ -28,6 +28,15 @@ fn nothing_said_is_upstreams_defaults() {
     assert!(
         it.authentication.webhook.enabled && !it.authentication.anonymous.enabled && it.serialize_image_pulls
     );
+}
+
+#[test]
+fn a_whole_document_is_read_as_it_was() {
+    let it = of(json!({"maxPods": 7, "authentication": {"x509": {"clientCAFile": "/ca"}}})).unwrap();
+    let document = it.document();
+    assert_eq!((document["maxPods"].as_i64(), document["syncFrequency"].as_str()), (Some(7), Some("1m0s")));
+    assert_eq!(Configuration::of(&document).unwrap(), Configuration { api_version: VERSION.into(), ..it });
+    check(&document).unwrap();
 }
 
 #[test]

@@ -10,12 +10,9 @@ use kube::Api;
 use kube::api::PostParams;
 use plimsoll_client::Backoff;
 
-use super::ROUND;
 use crate::agent::Agent;
 
 const NAMESPACE: &str = "kube-node-lease";
-/// Seconds after which others think the node is gone.
-const LIFE: i32 = 40;
 
 /// Renews the lease for ever.
 pub(super) async fn run(agent: Arc<Agent>, node_uid: Option<String>) {
@@ -27,7 +24,9 @@ pub(super) async fn run(agent: Arc<Agent>, node_uid: Option<String>) {
             Ok(lease) => {
                 known = Some(lease);
                 backoff.reset();
-                tokio::time::sleep(ROUND).await;
+                // Four times before others give the node up.
+                tokio::time::sleep(Duration::from_secs(agent.config.lease_seconds.unsigned_abs().into()) / 4)
+                    .await;
             }
             Err(error) => {
                 tracing::debug!(%error, "lease not renewed yet");
@@ -50,7 +49,7 @@ async fn renew(
     };
     let spec = LeaseSpec {
         holder_identity: Some(name.clone()),
-        lease_duration_seconds: Some(LIFE),
+        lease_duration_seconds: Some(agent.config.lease_seconds),
         renew_time: Some(MicroTime(Timestamp::now())),
         ..LeaseSpec::default()
     };

@@ -19,8 +19,6 @@ use status::Reporter;
 
 /// The version that this agent is.
 pub(crate) const VERSION: &str = "v1.37.0";
-/// How often the status is looked at, and the lease renewed.
-const ROUND: Duration = Duration::from_secs(10);
 /// How often an engine that is not ready yet is asked.
 const EAGER: Duration = Duration::from_millis(20);
 /// After so many eager questions the engine is asked less often.
@@ -44,7 +42,12 @@ async fn register(agent: &Agent) -> Node {
     let name = &agent.config.node_name;
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(7));
     loop {
-        let result = match nodes.create(&PostParams::default(), &fresh).await {
+        let made = if agent.config.register_node {
+            nodes.create(&PostParams::default(), &fresh).await
+        } else {
+            nodes.get(name).await
+        };
+        let result = match made {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let metadata = json!({"labels": labels(agent)});
                 let patch = Patch::Merge(json!({"metadata": metadata}));
@@ -84,8 +87,16 @@ fn object(agent: &Agent) -> Value {
             "labels": labels(agent),
             "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
         },
-        "spec": {"taints": agent.config.taints},
+        "spec": spec(agent),
     })
+}
+
+fn spec(agent: &Agent) -> Value {
+    let mut spec = json!({"taints": agent.config.taints});
+    if !agent.config.provider_id.is_empty() {
+        spec["providerID"] = json!(agent.config.provider_id);
+    }
+    spec
 }
 
 /// Tells the engine the node's range of pod addresses as soon as the node has one.
@@ -122,11 +133,12 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
     let mut pressure = agent.pressure.clone();
     let mut used = agent.volumes.used.subscribe();
     let mut devices = agent.devices.subscribe();
+    let leaving = agent.config.leaving.clone();
     let mut reporter = Reporter::new(agent, &node, port);
     let mut eager = 0;
     loop {
         let ready = reporter.round().await;
-        let wait = if ready || eager >= PATIENCE { ROUND } else { EAGER };
+        let wait = if ready || eager >= PATIENCE { reporter.period() } else { EAGER };
         eager = if ready { 0 } else { eager.saturating_add(1) };
         // Pressure is told at once, so that the scheduler sends nothing more.
         tokio::select! {
@@ -135,6 +147,7 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
             // What is named as used is not detached.
             Ok(()) = used.changed() => {}
             Ok(()) = devices.changed() => {}
+            () = leaving.cancelled(), if !reporter.is_leaving() => {}
         }
     }
 }

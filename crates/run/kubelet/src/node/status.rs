@@ -17,11 +17,6 @@ use serde_json::{Value, json};
 use super::VERSION;
 use crate::agent::Agent;
 
-/// A status that does not change is sent again after this long.
-const HEARTBEAT: Duration = Duration::from_secs(300);
-/// Images that the status names at most (kubelet: nodeStatusMaxImages).
-const IMAGES: usize = 50;
-
 /// Sends the node's status when there is something to tell.
 pub(super) struct Reporter {
     agent: Arc<Agent>,
@@ -30,6 +25,7 @@ pub(super) struct Reporter {
     since: BTreeMap<&'static str, (bool, Timestamp)>,
     sent: Option<(Value, Instant)>,
     ready: Option<bool>,
+    leaving: bool,
 }
 
 impl Reporter {
@@ -40,18 +36,35 @@ impl Reporter {
             let name = name.into_iter().find(|name| *name == it.type_)?;
             Some((name, (it.status == "True", it.last_transition_time.as_ref()?.0)))
         });
-        Self { since: since.collect(), agent, port, sent: None, ready: None }
+        Self { since: since.collect(), agent, port, sent: None, ready: None, leaving: false }
+    }
+
+    /// Whether it was told that the node goes down.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// How often to look when all is well.
+    pub(super) fn period(&self) -> Duration {
+        self.agent.config.status_update
     }
 
     /// Looks at everything and sends it when it changed. True when the API knows the node as ready.
     pub(super) async fn round(&mut self) -> bool {
         let engine = self.agent.engine.status().await;
-        let trouble = trouble(engine.as_ref());
+        let mut trouble = trouble(engine.as_ref());
+        self.leaving = self.agent.config.leaving.is_cancelled();
+        if self.leaving {
+            trouble = Some("node is shutting down".to_owned());
+        }
         let engine = engine.unwrap_or_default();
         let ready = trouble.is_none();
         let images = self.agent.engine.list_images().await.unwrap_or_default();
         let told = self.told(&engine, images, trouble.clone());
-        let due = self.sent.as_ref().is_none_or(|(sent, at)| *sent != told || at.elapsed() >= HEARTBEAT);
+        let due = self
+            .sent
+            .as_ref()
+            .is_none_or(|(sent, at)| *sent != told || at.elapsed() >= self.agent.config.status_report);
         if due && !self.send(told, trouble).await {
             return false;
         }
@@ -117,7 +130,7 @@ impl Reporter {
                 "operatingSystem": "linux",
                 "architecture": machine.architecture,
             },
-            "images": shown(images),
+            "images": shown(images, config.status_images),
             "runtimeHandlers": handlers.collect::<Vec<_>>(),
             "volumesInUse": *self.agent.volumes.used.borrow(),
             "features": {"supplementalGroupsPolicy": features.supplemental_groups_policy},
@@ -207,9 +220,9 @@ fn list(resources: &BTreeMap<String, Quantity>) -> Value {
 }
 
 /// The largest images with all their names.
-fn shown(mut images: Vec<v1::Image>) -> Value {
+fn shown(mut images: Vec<v1::Image>, most: Option<usize>) -> Value {
     images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
-    let shown = images.into_iter().take(IMAGES).map(|image| {
+    let shown = images.into_iter().take(most.unwrap_or(usize::MAX)).map(|image| {
         let names: Vec<_> = image.repo_digests.into_iter().chain(image.repo_tags).collect();
         json!({"names": names, "sizeBytes": image.size})
     });

@@ -1,9 +1,13 @@
 //! The agent's own API: logs, commands, forwarded ports, figures. Everything needs a certificate of the
-//! cluster and the right to do it.
+//! cluster or a token that it knows, and the right to do it.
 
 mod auth;
 mod container_logs;
+mod health;
+mod identity;
+mod running;
 mod stream;
+mod tls;
 
 use std::convert::Infallible;
 use std::io;
@@ -20,6 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use plimsoll_client::Informer;
 use plimsoll_pki::Subject;
+use plimsoll_podlife::static_pod::is_mirror;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_rustls::TlsAcceptor;
@@ -28,7 +33,12 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::figures::{self, Figures};
 use crate::metrics::{self, Now};
+pub use auth::Authorization;
 use auth::Gate;
+pub(crate) use health::{bind_health, health};
+pub use identity::Authentication;
+use identity::Doorkeeper;
+pub use tls::{Tls, TlsError};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -39,6 +49,7 @@ pub(crate) struct Server {
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
     figures: Figures,
+    doorkeeper: Doorkeeper,
     gate: Gate,
 }
 
@@ -52,9 +63,11 @@ pub(crate) fn bind(agent: &Agent) -> io::Result<TcpListener> {
 
 impl Server {
     pub(crate) fn new(agent: Arc<Agent>, pods: Informer<Pod>, exits: broadcast::Sender<String>) -> Self {
-        let gate = Gate::new(agent.client.clone(), agent.config.node_name.clone());
+        let config = &agent.config;
+        let gate = Gate::new(agent.client.clone(), config.node_name.clone(), config.authorization);
+        let doorkeeper = Doorkeeper::new(agent.client.clone(), config.authentication);
         let figures = Figures::new(agent.clone(), pods.clone());
-        Self { agent, pods, exits, figures, gate }
+        Self { agent, pods, exits, figures, doorkeeper, gate }
     }
 
     /// Serves until `stop`.
@@ -94,8 +107,10 @@ impl Server {
         let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>, user: Option<Subject>) -> Response<Body> {
-        let Some(user) = user else { return plain(StatusCode::UNAUTHORIZED, "Unauthorized") };
+    async fn answer(&self, request: Request<Incoming>, certificate: Option<Subject>) -> Response<Body> {
+        let Some(user) = self.doorkeeper.recognize(certificate, request.headers()).await else {
+            return plain(StatusCode::UNAUTHORIZED, "Unauthorized");
+        };
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         if let Err(refusal) = self.gate.check(&user, request.method(), &parts).await {
@@ -103,9 +118,18 @@ impl Server {
         }
         let _counted =
             self.agent.metrics.asked(&metrics::Request { method: request.method().as_str(), path: &parts });
+        if let Some(well) = health::wellness(&parts) {
+            return well;
+        }
         match parts.as_slice() {
-            ["healthz"] => plain(StatusCode::OK, "ok"),
             ["pods"] => self.list_pods(),
+            ["configz"] => json(&serde_json::json!({"kubeletconfig": self.agent.config.given})),
+            ["runningpods"] if self.agent.config.debugging => self.running_pods().await,
+            ["containerLogs" | "run" | "exec" | "attach" | "portForward" | "runningpods", ..]
+                if !self.agent.config.debugging =>
+            {
+                plain(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.")
+            }
             ["containerLogs", namespace, pod, container] => {
                 self.container_logs(request.uri(), namespace, pod, container).await
             }
@@ -160,7 +184,9 @@ impl Server {
     }
 
     fn list_pods(&self) -> Response<Body> {
-        let pods = self.pods.list();
+        let mut pods = self.pods.list();
+        pods.retain(|pod| !is_mirror(pod));
+        pods.extend(self.agent.statics.borrow().pods.values().cloned());
         let list = serde_json::json!({
             "kind": "PodList", "apiVersion": "v1", "metadata": {},
             "items": pods.iter().map(|pod| &**pod).collect::<Vec<_>>(),
@@ -168,10 +194,22 @@ impl Server {
         json(&list)
     }
 
+    /// The pods whose containers run, as the engine knows them.
+    async fn running_pods(&self) -> Response<Body> {
+        let (sandboxes, containers) =
+            tokio::join!(self.agent.engine.sandboxes(None), self.agent.engine.containers(None));
+        let (Ok(sandboxes), Ok(containers)) = (sandboxes, containers) else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the engine does not tell what it has");
+        };
+        json(&running::list(&sandboxes, &containers))
+    }
+
     /// The pod, or the answer that there is none.
     pub(super) fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Box<Response<Body>>> {
-        self.pods
-            .get(namespace, name)
+        let full = (namespace.to_owned(), name.to_owned());
+        let from_elsewhere = self.agent.statics.borrow().pods.get(&full).cloned();
+        from_elsewhere
+            .or_else(|| self.pods.get(namespace, name))
             .ok_or_else(|| Box::new(plain(StatusCode::NOT_FOUND, format!("pod \"{name}\" does not exist"))))
     }
 }

@@ -52,7 +52,9 @@ impl FakeApi {
             }
         };
         if tokio::time::timeout(Duration::from_secs(20), wait).await.is_err() {
-            panic!("{what}: {:#}", self.pod().unwrap_or_default());
+            let state = self.state.lock().unwrap();
+            let pods: Vec<_> = state.objects.iter().filter(|((plural, _), _)| plural == "pods").collect();
+            panic!("{what}: {pods:#?}");
         }
     }
 
@@ -70,6 +72,11 @@ impl FakeApi {
 
     pub(super) fn node(&self) -> Option<Value> {
         self.state.lock().unwrap().objects.get(&("nodes".into(), "n1".into())).cloned()
+    }
+
+    /// Any object.
+    pub(super) fn object(&self, plural: &str, name: &str) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(&(plural.into(), name.into())).cloned()
     }
 
     pub(super) fn node_is_ready(&self) -> bool {
@@ -150,7 +157,13 @@ impl FakeApi {
             (Method::GET, [plural]) if query.contains("watch=") => state.watch(plural, query),
             (Method::GET, [plural]) => state.list(plural, query),
             (Method::GET, [plural, name]) => state.get(plural, name),
-            (Method::POST, [plural]) => answer(201, &state.put(plural, body)),
+            (Method::POST, [plural]) => {
+                let mut body = body;
+                if body["metadata"]["uid"].is_null() {
+                    body["metadata"]["uid"] = json!(format!("made-{}", state.version));
+                }
+                answer(201, &state.put(plural, body))
+            }
             (Method::PUT, [plural, _]) => answer(200, &state.put(plural, body)),
             (Method::PATCH, [plural, name, ..]) => state.patch(plural, name, &body),
             (Method::DELETE, [plural, name]) => {

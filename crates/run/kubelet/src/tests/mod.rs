@@ -7,6 +7,7 @@ mod driver;
 mod engine;
 mod pressure;
 mod resize;
+mod statics;
 mod volumes;
 
 use std::sync::Arc;

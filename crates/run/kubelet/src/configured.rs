@@ -1,0 +1,257 @@
+//! From what a user says in a KubeletConfiguration to what the agent is told.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Taint;
+use plimsoll_meta::quantity::Quantity;
+use plimsoll_podlife::cgroup::name::Driver;
+use plimsoll_podlife::cgroup::reserved::Enforced;
+use plimsoll_podlife::cgroup::{Reservation, Swap};
+use plimsoll_podlife::collection::Policy;
+use plimsoll_podlife::configuration::{Configuration, cpu_set};
+use plimsoll_podlife::eviction::threshold::Settings;
+use plimsoll_podlife::shutdown::periods;
+
+use crate::config::Config;
+use crate::server::{Authentication, Authorization};
+
+/// Why a setting cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid configuration: {field}: {problem}")]
+pub struct Misfit {
+    field: &'static str,
+    problem: String,
+}
+
+fn misfit(field: &'static str, problem: impl ToString) -> Misfit {
+    Misfit { field, problem: problem.to_string() }
+}
+
+impl Config {
+    /// Takes over every setting of a KubeletConfiguration.
+    ///
+    /// # Errors
+    /// The first setting that cannot be followed.
+    pub fn apply(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        self.apply_server(given)?;
+        self.apply_names(given)?;
+        self.apply_capacity(given)?;
+        self.apply_pressure(given)?;
+        self.cri_socket = socket(&given.container_runtime_endpoint)
+            .map_err(|problem| misfit("containerRuntimeEndpoint", problem))?;
+        self.log_dir = PathBuf::from(&given.pod_logs_dir);
+        self.apply_groups(given)?;
+        self.apply_logs(given)?;
+        self.apply_node(given);
+        self.apply_static_pods(given);
+        self.shutdown_periods = periods(given);
+        let most = given.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok());
+        self.parallel_pulls = if given.serialize_image_pulls { Some(1) } else { most };
+        self.given = given.document();
+        self.taints = given.register_with_taints.iter().map(taint).collect();
+        Ok(())
+    }
+
+    fn apply_server(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        self.listen = given.address.parse().map_err(|error| misfit("address", error))?;
+        self.port = u16::try_from(given.port).map_err(|error| misfit("port", error))?;
+        if !given.enable_server {
+            self.tls = None;
+        }
+        let (who, what) = (&given.authentication, &given.authorization);
+        self.authentication = Authentication {
+            tokens: who.webhook.enabled.then(|| who.webhook.cache_ttl.length()),
+            anonymous: who.anonymous.enabled,
+        };
+        self.authorization = match what.mode.as_str() {
+            "AlwaysAllow" => Authorization::AlwaysAllow,
+            "Webhook" => Authorization::Webhook {
+                allowed: what.webhook.cache_authorized_ttl.length(),
+                denied: what.webhook.cache_unauthorized_ttl.length(),
+            },
+            other => {
+                return Err(misfit("authorization.mode", format!("unknown authorization mode {other:?}")));
+            }
+        };
+        let port = u16::try_from(given.healthz_port).map_err(|error| misfit("healthzPort", error))?;
+        let address =
+            given.healthz_bind_address.parse().map_err(|error| misfit("healthzBindAddress", error))?;
+        self.healthz = (port > 0).then(|| SocketAddr::new(address, port));
+        self.debugging = given.enable_debugging_handlers;
+        Ok(())
+    }
+
+    fn apply_node(&mut self, given: &Configuration) {
+        self.register_node = given.register_node;
+        self.provider_id.clone_from(&given.provider_id);
+        self.status_update = given.node_status_update_frequency.length();
+        self.status_report = given.node_status_report_frequency.length();
+        self.status_images = usize::try_from(given.node_status_max_images).ok();
+        self.lease_seconds = given.node_lease_duration_seconds;
+    }
+
+    fn apply_logs(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        let size: Quantity =
+            given.container_log_max_size.parse().map_err(|error| misfit("containerLogMaxSize", error))?;
+        // Nothing, or less, is no limit.
+        self.container_log_max_size =
+            u64::try_from(size.value()).ok().filter(|size| *size > 0).unwrap_or(u64::MAX);
+        self.container_log_max_files = usize::try_from(given.container_log_max_files)
+            .map_err(|error| misfit("containerLogMaxFiles", error))?;
+        Ok(())
+    }
+
+    fn apply_static_pods(&mut self, given: &Configuration) {
+        let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        self.static_pod_path = some(&given.static_pod_path).map(PathBuf::from);
+        self.static_pod_url = some(&given.static_pod_url);
+        self.static_pod_url_header.clone_from(&given.static_pod_url_header);
+        self.file_check = given.file_check_frequency.length();
+        self.http_check = given.http_check_frequency.length();
+    }
+
+    fn apply_names(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        self.cluster_domain.clone_from(&given.cluster_domain);
+        let address = |text: &String| {
+            text.parse::<IpAddr>().map_err(|error| misfit("clusterDNS", format!("{text:?}: {error}")))
+        };
+        self.cluster_dns = given.cluster_dns.iter().map(address).collect::<Result<_, _>>()?;
+        self.resolv_conf = PathBuf::from(&given.resolv_conf);
+        self.allowed_unsafe_sysctls.clone_from(&given.allowed_unsafe_sysctls);
+        self.seccomp_default = given.seccomp_default;
+        Ok(())
+    }
+
+    fn apply_capacity(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        let count = |field, value: i32| u32::try_from(value).map_err(|error| misfit(field, error));
+        self.max_pods = count("maxPods", given.max_pods)?;
+        self.pods_per_core = Some(count("podsPerCore", given.pods_per_core)?).filter(|count| *count > 0);
+        let reserved = given.reservations().map_err(|problem| misfit("kubeReserved", problem))?;
+        (self.kube_reserved, self.system_reserved) = (reserved.kube, reserved.system);
+        self.reserved_system_cpus = cpu_set(&given.reserved_system_cpus)
+            .map_err(|problem| misfit("reservedSystemCPUs", problem))?
+            .into_iter()
+            .collect();
+        self.enforce_node_allocatable =
+            given.enforce_node_allocatable.iter().filter_map(|word| Enforced::parse(word)).collect();
+        self.kube_reserved_cgroup.clone_from(&given.kube_reserved_cgroup);
+        self.system_reserved_cgroup.clone_from(&given.system_reserved_cgroup);
+        Ok(())
+    }
+
+    fn apply_groups(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        self.cgroup_root = if given.cgroup_root.is_empty() { "/".into() } else { given.cgroup_root.clone() };
+        self.cgroup_driver = match given.cgroup_driver.as_str() {
+            "cgroupfs" => Driver::Cgroupfs,
+            "systemd" => Driver::Systemd,
+            other => {
+                return Err(misfit("cgroupDriver", format!("{other:?} is neither cgroupfs nor systemd")));
+            }
+        };
+        self.cpu_cfs_quota = given.cpu_cfs_quota;
+        self.cpu_cfs_quota_period = given.cpu_cfs_quota_period.length();
+        self.fail_swap_on = given.fail_swap_on;
+        self.swap_behavior =
+            if given.memory_swap.swap_behavior == "LimitedSwap" { Swap::Limited } else { Swap::No };
+        // Without the feature memory is neither slowed down nor protected.
+        let quality = given.feature_gates.get("MemoryQoS") == Some(&true);
+        self.memory_throttling_factor = quality.then_some(given.memory_throttling_factor);
+        self.memory_reservation_policy = match given.memory_reservation_policy.as_str() {
+            "TieredReservation" => Reservation::Tiered,
+            _ => Reservation::None,
+        };
+        self.oom_score_adj = Some(given.oom_score_adj);
+        self.pod_pids = Some(given.pod_pids_limit).filter(|limit| *limit > 0);
+        Ok(())
+    }
+
+    fn apply_pressure(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        self.eviction = Settings {
+            hard: given.eviction_hard.clone().unwrap_or_default(),
+            soft: given.eviction_soft.clone(),
+            grace: given.eviction_soft_grace_period.clone(),
+            reclaim: given.eviction_minimum_reclaim.clone(),
+            enforce_allocatable: given.enforce_node_allocatable.iter().any(|it| it == "pods"),
+        };
+        self.eviction.thresholds().map_err(|problem| misfit("evictionHard", problem))?;
+        self.eviction_max_pod_grace = i64::from(given.eviction_max_pod_grace_period);
+        self.pressure_transition = given.eviction_pressure_transition_period.length();
+        let percent = |field, value: i32| u8::try_from(value).map_err(|error| misfit(field, error));
+        self.image_gc = Policy {
+            high: percent("imageGCHighThresholdPercent", given.image_gc_high_threshold_percent)?,
+            low: percent("imageGCLowThresholdPercent", given.image_gc_low_threshold_percent)?,
+            minimum_age: given.image_minimum_gc_age.length(),
+            maximum_age: Some(given.image_maximum_gc_age.length()).filter(|age| !age.is_zero()),
+        };
+        Ok(())
+    }
+}
+
+/// The path of a Unix socket: `unix:///run/x.sock`, or the path alone.
+fn socket(endpoint: &str) -> Result<PathBuf, String> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    if endpoint.contains("://") && !endpoint.starts_with("unix://") {
+        return Err(format!("protocol of {endpoint:?} is not supported, unix:// is"));
+    }
+    if !path.starts_with('/') {
+        return Err(format!("{endpoint:?} is not the absolute path of a socket"));
+    }
+    Ok(Path::new(path).to_owned())
+}
+
+fn taint(given: &plimsoll_podlife::configuration::Taint) -> Taint {
+    Taint {
+        key: given.key.clone(),
+        value: Some(given.value.clone()).filter(|value| !value.is_empty()),
+        effect: given.effect.clone(),
+        time_added: None,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config::new("n", "/data".into(), "/own.sock".into(), [127, 0, 0, 1].into())
+    }
+
+    #[test]
+    fn settings_arrive() {
+        let document = json!({
+            "containerRuntimeEndpoint": "unix:///run/x.sock", "clusterDNS": ["10.0.0.10"], "clusterDomain": "a.b",
+            "maxPods": 7, "podsPerCore": 2, "podPidsLimit": 100, "kubeReserved": {"cpu": "100m"},
+            "evictionHard": {"memory.available": "1Gi"}, "imageMaximumGCAge": "1h", "port": 10_350,
+            "registerWithTaints": [{"key": "a", "effect": "NoSchedule"}], "podLogsDir": "/logs",
+        });
+        let mut it = config();
+        it.apply(&Configuration::of(&document).unwrap()).unwrap();
+        assert_eq!((it.cri_socket.to_str(), it.log_dir.to_str()), (Some("/run/x.sock"), Some("/logs")));
+        assert_eq!((it.max_pods, it.pods_per_core, it.pod_pids, it.port), (7, Some(2), Some(100), 10_350));
+        assert_eq!((it.cluster_dns.len(), it.cluster_domain.as_str()), (1, "a.b"));
+        assert_eq!(it.kube_reserved["cpu"].milli(), 100);
+        assert_eq!(it.eviction.hard.len(), 1);
+        assert_eq!(it.image_gc.maximum_age.unwrap().as_secs(), 3600);
+        assert_eq!((it.taints[0].key.as_str(), it.taints[0].value.clone()), ("a", None));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_named() {
+        for (document, expected) in [
+            (json!({"address": "x"}), "address: invalid IP address syntax"),
+            (json!({"clusterDNS": ["x"]}), "clusterDNS: \"x\": invalid IP address syntax"),
+            (
+                json!({"containerRuntimeEndpoint": "tcp://x"}),
+                "containerRuntimeEndpoint: protocol of \"tcp://x\" is not supported, unix:// is",
+            ),
+            (json!({"evictionHard": {"mem": "1"}}), "evictionHard: unsupported eviction signal mem"),
+        ] {
+            let problem = config().apply(&Configuration::of(&document).unwrap()).unwrap_err();
+            assert_eq!(problem.to_string(), format!("invalid configuration: {expected}"));
+        }
+    }
+}
