@@ -124,7 +124,7 @@ fn events(levels: usize) -> Vec<u8> {
 fn other_input_is_refused() {
     let packed = [&b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod"[..], b"\x1a\x04gzip"].concat();
     for (bytes, cause) in [
-        (Vec::new(), "expected prefix [107, 56, 115, 0]"),
+        (Vec::new(), "expected prefix [107 56 115 0]"),
         (b"{\"kind\":\"Pod\"}".to_vec(), "expected prefix"),
         (b"k8s\0".to_vec(), "no kind \"\" is registered for version \"\""),
         (envelope("v1", "Pood", b""), "no kind \"Pood\""),

@@ -137,7 +137,7 @@ async fn bodies_that_are_no_objects_are_refused_in_upstreams_words() {
         (
             "{\"apiVersion\":\"a/b/c\",\"kind\":\"ConfigMap\"}",
             "unexpected GroupVersion string: a/b/c".to_owned(),
-            "{\"apiVersion\":\"a/b/c\",\"kind\": ...",
+            "{\"apiVersion\":\"a/b/c\",\"kind\":\" ...",
         ),
     ] {
         let answer = cluster.ask_text(Method::POST, MAPS, &[], body).await;
