@@ -1,7 +1,7 @@
 //! What a call costs, by the sizes of its arguments (apiserver: pkg/cel/library/cost.go; cel-go:
 //! interpreter/runtimecost.go, ext/lists.go, ext/sets.go).
 
-use super::{LIST_COST, REGEX_FACTOR, STRING_FACTOR};
+use super::{LIST_COST, REGEX_FACTOR, STEADY, STRING_FACTOR};
 use crate::types::{Opaque, Value};
 
 /// The cost of `function` with these arguments, the target first.
@@ -70,44 +70,7 @@ fn kubernetes(function: &str, overload: &str, args: &[Value<'_>], result: Option
     let text = || scaled(first(), STRING_FACTOR);
     Some(match function {
         "check" => 350_000,
-        "serviceAccount"
-        | "path"
-        | "group"
-        | "resource"
-        | "subresource"
-        | "namespace"
-        | "name"
-        | "allowed"
-        | "reason"
-        | "error"
-        | "errored"
-        | "masked"
-        | "prefixLength"
-        | "family"
-        | "isUnspecified"
-        | "isLoopback"
-        | "isLinkLocalMulticast"
-        | "isLinkLocalUnicast"
-        | "isGlobalUnicast"
-        | "format.named"
-        | "sign"
-        | "asInteger"
-        | "isInteger"
-        | "asApproximateFloat"
-        | "isGreaterThan"
-        | "isLessThan"
-        | "compareTo"
-        | "add"
-        | "sub"
-        | "major"
-        | "minor"
-        | "patch"
-        | "getScheme"
-        | "getHostname"
-        | "getHost"
-        | "getPort"
-        | "getEscapedPath"
-        | "getQuery" => 1,
+        function if STEADY.contains(&function) => 1,
         "fieldSelector" | "labelSelector" => selector(second()),
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" | "includes" => {
             args.first().map_or(0, traversal)

@@ -30,6 +30,48 @@ pub(crate) const STRUCT_COST: u64 = 40;
 const STRING_FACTOR: f64 = 0.1;
 const REGEX_FACTOR: f64 = 0.25;
 
+/// Functions of Kubernetes that cost the same whatever they are called with.
+const STEADY: [&str; 38] = [
+    "serviceAccount",
+    "path",
+    "group",
+    "resource",
+    "subresource",
+    "namespace",
+    "name",
+    "allowed",
+    "reason",
+    "error",
+    "errored",
+    "masked",
+    "prefixLength",
+    "family",
+    "isUnspecified",
+    "isLoopback",
+    "isLinkLocalMulticast",
+    "isLinkLocalUnicast",
+    "isGlobalUnicast",
+    "format.named",
+    "sign",
+    "asInteger",
+    "isInteger",
+    "asApproximateFloat",
+    "isGreaterThan",
+    "isLessThan",
+    "compareTo",
+    "add",
+    "sub",
+    "major",
+    "minor",
+    "patch",
+    "getScheme",
+    "getHostname",
+    "getHost",
+    "getPort",
+    "getEscapedPath",
+    "getQuery",
+];
+
 /// What evaluations may cost, one by one and together.
 #[derive(Clone, Debug)]
 pub struct Budget {

@@ -2,7 +2,7 @@
 //! checker/cost.go, ext/lists.go).
 
 use super::estimate::Estimator;
-use super::{CostRange, LIST_COST, REGEX_FACTOR, STRING_FACTOR};
+use super::{CostRange, LIST_COST, REGEX_FACTOR, STEADY, STRING_FACTOR};
 use crate::parse::{Expr, Kind, Literal};
 use crate::types::Type;
 
@@ -92,44 +92,7 @@ impl Estimator<'_> {
         let one = CostRange::exactly(1);
         Some(match function {
             "check" => (CostRange::exactly(350_000), None),
-            "serviceAccount"
-            | "path"
-            | "group"
-            | "resource"
-            | "subresource"
-            | "namespace"
-            | "name"
-            | "allowed"
-            | "reason"
-            | "error"
-            | "errored"
-            | "masked"
-            | "prefixLength"
-            | "family"
-            | "isUnspecified"
-            | "isLoopback"
-            | "isLinkLocalMulticast"
-            | "isLinkLocalUnicast"
-            | "isGlobalUnicast"
-            | "format.named"
-            | "sign"
-            | "asInteger"
-            | "isInteger"
-            | "asApproximateFloat"
-            | "isGreaterThan"
-            | "isLessThan"
-            | "compareTo"
-            | "add"
-            | "sub"
-            | "major"
-            | "minor"
-            | "patch"
-            | "getScheme"
-            | "getHostname"
-            | "getHost"
-            | "getPort"
-            | "getEscapedPath"
-            | "getQuery" => (one, None),
+            function if STEADY.contains(&function) => (one, None),
             "fieldSelector" | "labelSelector" => (selector(self.node_size(args.first()?)), None),
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" | "includes" => {
                 (self.traversal(target?, function), None)
