@@ -1,10 +1,11 @@
 //! Whether an applied configuration fits the types of its kind.
 
+use plimsoll_meta::go;
 use plimsoll_schema::Node;
 use serde_json::Value;
 
 use crate::fields::element;
-use crate::go::{go_text, go_type, go_value};
+use crate::go::{go_text, go_value};
 use crate::paths::Element;
 use crate::typed::{Fields, Shape, Typed};
 
@@ -95,7 +96,7 @@ fn identity(value: &Value, shape: Shape<'_>) -> Result<Option<Element>, String> 
 /// The value as upstream's message about that type shows it.
 fn shown(node: &Node, value: &Value) -> String {
     match node {
-        Node::Integer { .. } | Node::Number => go_type(value).to_owned(),
+        Node::Integer { .. } | Node::Number => go::type_name(value).to_owned(),
         Node::String | Node::Bytes | Node::Time | Node::MicroTime => go_value(value),
         _ => format!("&{{{}}}", go_text(value)),
     }

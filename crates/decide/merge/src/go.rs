@@ -81,19 +81,6 @@ fn literal(value: &Value) -> String {
     }
 }
 
-/// The type that Go's decoder gives the value.
-pub(crate) fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
 /// What the value is called in complaints of Go's decoder.
 pub(crate) fn json_type(value: &Value) -> &'static str {
     match value {

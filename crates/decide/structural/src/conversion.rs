@@ -3,6 +3,7 @@
 
 use plimsoll_catalogue::object_meta;
 use plimsoll_meta::field::Path;
+use plimsoll_meta::go;
 use serde_json::{Map, Value, json};
 
 /// Versions of the review that are spoken here.
@@ -102,7 +103,7 @@ fn restored(original: &Value, mut converted: Value) -> Result<Value, String> {
         None => return Err("missing metadata in converted object".to_owned()),
         Some(Value::Object(given)) => given,
         Some(other) => {
-            return Err(format!("invalid metadata of type {} in converted object", type_name(&other)));
+            return Err(format!("invalid metadata of type {} in converted object", go::type_name(&other)));
         }
     };
     let mut metadata = original["metadata"].clone();
@@ -119,7 +120,7 @@ fn restored(original: &Value, mut converted: Value) -> Result<Value, String> {
             Some(other) => {
                 return Err(format!(
                     "invalid metadata.{field} of type {} in converted object",
-                    type_name(other)
+                    go::type_name(other)
                 ));
             }
         }
@@ -133,7 +134,7 @@ fn right_entries(field: &str, entries: &Map<String, Value>) -> Result<(), String
     if let Some((key, value)) = entries.iter().find(|(_, value)| !value.is_string()) {
         return Err(format!(
             "metadata.{field}[{key}] must be a string, but is {} in converted object",
-            type_name(value)
+            go::type_name(value)
         ));
     }
     let path = Path::root("metadata");
@@ -147,19 +148,6 @@ fn right_entries(field: &str, entries: &Map<String, Value>) -> Result<(), String
         [] => Ok(()),
         [one] => Err(one.clone()),
         more => Err(format!("[{}]", more.join(", "))),
-    }
-}
-
-/// What upstream's language calls the type of a decoded value.
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod duration;
 pub mod expression;
 pub mod field;
+pub mod go;
 pub mod json_path;
 mod label_text;
 pub mod name;

@@ -5,9 +5,10 @@
 
 mod list;
 
+use plimsoll_meta::go;
 use serde_json::{Map, Value};
 
-use crate::go::{go_map, go_type, json_type};
+use crate::go::{go_map, json_type};
 use crate::{PatchError, Typed};
 use list::{ListRule, merge_lists, order};
 
@@ -197,7 +198,7 @@ fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError 
 }
 
 fn no_list(value: &Value) -> PatchError {
-    unmergeable(format!("expected a []interface {{}}, but received a {}", go_type(value)))
+    unmergeable(format!("expected a []interface {{}}, but received a {}", go::type_name(value)))
 }
 
 fn unmergeable(why: impl Into<String>) -> PatchError {
