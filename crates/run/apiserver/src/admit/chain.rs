@@ -35,9 +35,19 @@ pub(crate) async fn mutate(
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let (api, since) = (write.api, Instant::now());
-    let outcome = mutate_all(write, operation, object, old).await;
-    api.metrics.admission.step(Step::Admit, operation, outcome.is_ok(), since.elapsed());
+    step(write.api, Step::Admit, operation, mutate_all(write, operation, object, old)).await
+}
+
+/// Takes a step and notes how long it took.
+async fn step(
+    api: &Api,
+    step: Step,
+    operation: Operation,
+    judging: impl Future<Output = Result<(), Status>>,
+) -> Result<(), Status> {
+    let since = Instant::now();
+    let outcome = judging.await;
+    api.metrics.admission.step(step, operation, outcome.is_ok(), since.elapsed());
     outcome
 }
 
@@ -126,10 +136,7 @@ pub(crate) async fn validate(
     object: &Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let (api, since) = (write.api, Instant::now());
-    let outcome = validate_all(write, operation, object, old).await;
-    api.metrics.admission.step(Step::Validate, operation, outcome.is_ok(), since.elapsed());
-    outcome
+    step(write.api, Step::Validate, operation, validate_all(write, operation, object, old)).await
 }
 
 async fn validate_all(
@@ -163,10 +170,7 @@ pub(crate) async fn delete(
     old: &Value,
     asked: &delete::Options,
 ) -> Result<(), Status> {
-    let (api, since) = (write.api, Instant::now());
-    let outcome = Box::pin(judge_deletion(write, old, asked)).await;
-    api.metrics.admission.step(Step::Validate, Operation::Delete, outcome.is_ok(), since.elapsed());
-    outcome
+    step(write.api, Step::Validate, Operation::Delete, Box::pin(judge_deletion(write, old, asked))).await
 }
 
 async fn judge_deletion(write: &mut Write<'_>, old: &Value, asked: &delete::Options) -> Result<(), Status> {
@@ -187,17 +191,14 @@ pub(crate) async fn action(
     operation: Operation,
     body: &mut Value,
 ) -> Result<(), Status> {
-    let since = Instant::now();
-    let outcome = Box::pin(async {
+    let judging = Box::pin(async {
         super::action(api, asked, path, operation, body).await?;
         match awake(api) {
             true => judge(&Subject::of_action(api, asked, kind, path, operation)?, body, None).await,
             false => Ok(()),
         }
     });
-    let outcome = outcome.await;
-    api.metrics.admission.step(Step::Validate, operation, outcome.is_ok(), since.elapsed());
-    outcome
+    step(api, Step::Validate, operation, judging).await
 }
 
 /// Is there anybody who may change objects?
