@@ -114,9 +114,7 @@ impl Strategy for DaemonSet {
 
     fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         if subresource == Some("status") {
-            let mut errors = workload::check_counts(new, STATUS_COUNTS, &[]);
-            workload::check_collisions(new, old, &mut errors);
-            return errors;
+            return workload::check_status(new, old, STATUS_COUNTS, &[]);
         }
         let mut report = Report::new();
         report.extend(self.validate(new));

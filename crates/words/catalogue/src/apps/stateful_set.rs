@@ -68,9 +68,7 @@ impl Strategy for StatefulSet {
 
     fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         if subresource == Some("status") {
-            let mut errors = workload::check_counts(new, STATUS_COUNTS, STATUS_PARTS);
-            workload::check_collisions(new, old, &mut errors);
-            return errors;
+            return workload::check_status(new, old, STATUS_COUNTS, STATUS_PARTS);
         }
         let mut report = Report::new();
         report.extend(self.validate(new));

@@ -128,11 +128,18 @@ pub(crate) fn check_counts(object: &Value, counts: &[&str], parts: &[(&str, &str
     report.into_errors()
 }
 
-/// How often names collided only grows.
-pub(crate) fn check_collisions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+/// Like [`check_counts`], of a kind that counts collisions of names: their number only grows.
+pub(crate) fn check_status(
+    new: &Value,
+    old: &Value,
+    counts: &[&str],
+    parts: &[(&str, &str, &str)],
+) -> Vec<FieldError> {
+    let mut errors = check_counts(new, counts, parts);
     let (after, before) = (new.count("status.collisionCount"), old.count("status.collisionCount"));
     if after < before {
         let at = Path::root("status").child("collisionCount");
         errors.push(FieldError::invalid(&at, &after.into(), "cannot be decremented"));
     }
+    errors
 }
