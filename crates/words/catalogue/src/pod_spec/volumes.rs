@@ -69,8 +69,19 @@ pub(super) fn check(spec: &Value, path: &Path, report: &mut Report) {
 }
 
 fn check_source(volume: &Value, path: &Path, report: &mut Report) {
+    check_one_source(volume, &SOURCES, path, report, check_details);
+}
+
+/// Exactly one of `sources`, which are named with the fields that each needs; `details` checks the rest of it.
+pub(crate) fn check_one_source(
+    volume: &Value,
+    sources: &[(&str, &[&str])],
+    path: &Path,
+    report: &mut Report,
+    details: impl Fn(&str, &Value, &Path, &mut Report),
+) {
     let mut found = 0;
-    for (kind, needs) in SOURCES {
+    for (kind, needs) in sources {
         let Some(source) = volume.at(kind) else { continue };
         let at = path.child(kind);
         found += 1;
@@ -78,10 +89,10 @@ fn check_source(volume: &Value, path: &Path, report: &mut Report) {
             report.forbidden(&at, "may not specify more than 1 volume type");
             continue;
         }
-        for field in needs {
+        for field in *needs {
             report.need(source, field, &at);
         }
-        check_details(kind, source, &at, report);
+        details(kind, source, &at, report);
     }
     if found == 0 {
         report.required(path, "must specify a volume type");
