@@ -146,15 +146,26 @@ async fn refused(levels: Gate) {
     let user = worker(&cluster).await;
     let (call, hanging) = hang(&cluster, user.clone()).await;
     let path = "/api/v1/namespaces/default/configmaps/none";
-    let mut answer = None;
+    let (mut answer, mut waited) = (None, false);
     for _ in 0..100 {
-        let one = cluster.ask_as(user.clone(), Method::DELETE, path, &[], None).await;
+        let asking = cluster.ask_as(user.clone(), Method::DELETE, path, &[], None);
+        tokio::pin!(asking);
+        let one = loop {
+            tokio::select! {
+                one = &mut asking => break one,
+                told = cluster.get("/metrics") => {
+                    let told = String::from_utf8_lossy(&told.body).into_owned();
+                    waited |= told.contains("apiserver_current_inqueue_requests{request_kind=\"mutating\"} 1\n");
+                }
+            }
+        };
         if one.code == 429 {
             answer = Some(one);
             break;
         }
     }
     let answer = answer.expect("there is one seat, and it is taken");
+    assert_eq!(waited, levels == Gate::On, "those without levels do not wait");
     assert_eq!(answer.headers["retry-after"], "1");
     assert_eq!(answer.body, "Too many requests, please try again later.\n");
     // Administrators always pass.
