@@ -74,7 +74,8 @@ const CASES: &[Case<Shared>] = table! {
         logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,
         ports_are_forwarded, a_pod_ends_gracefully, a_pod_that_does_not_listen_is_killed, hooks_run,
         the_environment_tells_about_the_pod, security_contexts_hold, a_missing_image_is_reported,
-        a_terminal_can_be_attached, host_aliases_and_host_names;
+        a_terminal_can_be_attached, host_aliases_and_host_names,
+        a_pod_is_resized_in_place;
     workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,
         a_job_runs_to_completion, a_failing_job_gives_up, orphans_stay_and_dependents_go,
         what_cannot_be_scheduled_says_why;

@@ -94,6 +94,38 @@ spec:
     assert!(text.contains("OOMKilled") && text.contains("137"), "{text}");
 }
 
+pub(crate) fn a_pod_is_resized_in_place(shared: &Shared) {
+    let space = shared.cluster().namespace("resize");
+    let resources = "    resources: {requests: {cpu: 50m, memory: 32Mi}, limits: {memory: 64Mi}}";
+    space.apply(&pod("sized", STAY, resources, ""));
+    space.wait_ready("sized");
+    let resize = |resources: &str| {
+        let patch =
+            format!("{{\"spec\":{{\"containers\":[{{\"name\":\"main\",\"resources\":{resources}}}]}}}}");
+        space.kubectl(&["patch", "pod", "sized", "--subresource", "resize", "--patch", &patch])
+    };
+    resize("{\"requests\":{\"cpu\":\"100m\"},\"limits\":{\"memory\":\"128Mi\"}}").ok();
+    let pod = space.wait_object("it has more", "pods/sized", |pod| {
+        state(pod)["resources"]["limits"]["memory"] == "128Mi"
+            && state(pod)["allocatedResources"]["cpu"] == "100m"
+    });
+    assert_eq!(state(&pod)["restartCount"], 0, "{pod}");
+    let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
+    assert_eq!(space.sh("sized", limit).trim(), "134217728");
+    let condition = |pod: &Value, name: &str| {
+        let mut all = pod["status"]["conditions"].as_array().into_iter().flatten();
+        all.find(|it| it["type"] == name).map(|it| it["reason"].clone())
+    };
+    space.wait_object("it is over", "pods/sized", |pod| condition(pod, "PodResizeInProgress").is_none());
+    space.wait_event("sized", "ResizeCompleted");
+    resize("{\"requests\":{\"cpu\":\"5000\"}}").ok();
+    space.wait_object("it can never be", "pods/sized", |pod| {
+        condition(pod, "PodResizePending") == Some(Value::from("Infeasible"))
+    });
+    let refused = resize("{\"limits\":{\"memory\":null}}").refused();
+    assert!(refused.contains("resource limits cannot be removed"), "{refused}");
+}
+
 pub(crate) fn init_containers_run_in_order(shared: &Shared) {
     let space = shared.cluster().namespace("init");
     let init = format!(
