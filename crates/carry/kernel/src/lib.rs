@@ -18,6 +18,7 @@ pub mod nft;
 pub mod packet;
 pub mod pause;
 pub mod pod_network;
+pub mod pressure;
 pub mod process;
 pub mod readiness;
 pub mod seccomp;

@@ -296,12 +296,12 @@ impl Cgroup {
         MemoryWatch::out_of_memory(self)
     }
 
-    /// Something to poll that becomes readable when the group's usage crosses a number of bytes; none where
-    /// the kernel has no such thing (version 2).
+    /// Something to poll that becomes readable when the group's usage crosses a number of bytes. Version 2
+    /// has no such thing: there it becomes readable when the group comes to its limits.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub fn watch_usage(&self, bytes: u64) -> Result<Option<MemoryWatch>> {
+    pub fn watch_usage(&self, bytes: u64) -> Result<MemoryWatch> {
         MemoryWatch::usage(self, bytes)
     }
 

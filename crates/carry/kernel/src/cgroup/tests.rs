@@ -256,3 +256,21 @@ fn the_kernel_takes_the_device_program() {
     first.unwrap();
     again.unwrap();
 }
+
+#[test]
+fn version_2_tells_when_a_group_comes_to_its_limits() {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let scratch = Scratch::new("events");
+    scratch.put("c/memory.events", "low 0\nhigh 0\nmax 0\n");
+    let watch = Hierarchy::v2(&scratch.0).group("c").watch_usage(1).unwrap();
+    let rings = || {
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    };
+    assert!(!rings());
+    scratch.put("c/memory.events", "low 0\nhigh 0\nmax 1\n");
+    assert!(rings());
+    watch.drain();
+    assert!(!rings());
+}

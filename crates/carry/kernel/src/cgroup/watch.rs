@@ -22,22 +22,24 @@ impl MemoryWatch {
     pub(super) fn out_of_memory(group: &Cgroup) -> Result<Self> {
         match group.hierarchy.version {
             Version::V1 => Self::event(group, "memory.oom_control", ""),
-            Version::V2 => {
-                let path = group.dir("memory").unwrap_or_default().join("memory.events");
-                let fail =
-                    |errno: nix::errno::Errno| Error::File { path: path.clone(), source: errno.into() };
-                let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fail)?;
-                watch.add_watch(&path, AddWatchFlags::IN_MODIFY).map_err(fail)?;
-                Ok(Self::Change(watch))
-            }
+            Version::V2 => Self::change(group),
         }
     }
 
-    /// Tells that the usage of the group went above or below a number of bytes. Only version 1 can.
-    pub(super) fn usage(group: &Cgroup, bytes: u64) -> Result<Option<Self>> {
+    fn change(group: &Cgroup) -> Result<Self> {
+        let path = group.dir("memory").unwrap_or_default().join("memory.events");
+        let fail = |errno: nix::errno::Errno| Error::File { path: path.clone(), source: errno.into() };
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fail)?;
+        watch.add_watch(&path, AddWatchFlags::IN_MODIFY).map_err(fail)?;
+        Ok(Self::Change(watch))
+    }
+
+    /// Tells that the usage of the group went above or below a number of bytes; on version 2, that it came to
+    /// its limits.
+    pub(super) fn usage(group: &Cgroup, bytes: u64) -> Result<Self> {
         match group.hierarchy.version {
-            Version::V1 => Self::event(group, "memory.usage_in_bytes", &bytes.to_string()).map(Some),
-            Version::V2 => Ok(None),
+            Version::V1 => Self::event(group, "memory.usage_in_bytes", &bytes.to_string()),
+            Version::V2 => Self::change(group),
         }
     }
 

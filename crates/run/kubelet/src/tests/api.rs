@@ -117,6 +117,14 @@ impl FakeApi {
         state.watchers.clear();
     }
 
+    /// The message of an event.
+    pub(super) fn event(&self, reason: &str) -> String {
+        let state = self.state.lock().unwrap();
+        let found =
+            state.objects.iter().find(|((plural, _), it)| plural == "events" && it["reason"] == reason);
+        found.and_then(|(_, event)| event["message"].as_str()).unwrap_or_default().to_owned()
+    }
+
     pub(super) fn put(&self, plural: &str, object: Value) {
         self.state.lock().unwrap().put(plural, object);
     }

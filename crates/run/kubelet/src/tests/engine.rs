@@ -19,6 +19,8 @@ struct State {
     containers: Vec<(v1::ContainerConfig, v1::ContainerStatus)>,
     /// Nothing is told of what happens.
     mute: bool,
+    /// Images that no container uses: ids and the files they are kept in.
+    images: Vec<(String, PathBuf)>,
     listeners: Vec<mpsc::UnboundedSender<Result<v1::ContainerEventResponse, Status>>>,
 }
 
@@ -37,6 +39,11 @@ impl FakeEngine {
         let (socket, served) = (socket.to_owned(), engine.clone());
         tokio::spawn(async move { plimsoll_cri::serve(&socket, served, std::future::pending()).await });
         engine
+    }
+
+    /// Has an image that nobody uses.
+    pub(super) fn keep_image(&self, id: &str, file: PathBuf) {
+        self.state.lock().unwrap().images.push((id.to_owned(), file));
     }
 
     pub(super) fn calls(&self) -> Vec<String> {
@@ -362,7 +369,25 @@ impl RuntimeService for FakeEngine {
 #[tonic::async_trait]
 impl ImageService for FakeEngine {
     async fn list_images(&self, _: Request<v1::ListImagesRequest>) -> Answer<v1::ListImagesResponse> {
-        ok(v1::ListImagesResponse::default())
+        let state = self.state.lock().unwrap();
+        let image = |(id, file): &(String, PathBuf)| v1::Image {
+            id: id.clone(),
+            size: std::fs::metadata(file).map_or(0, |it| it.len()),
+            ..Default::default()
+        };
+        ok(v1::ListImagesResponse { images: state.images.iter().map(image).collect() })
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Answer<v1::RemoveImageResponse> {
+        let id = request.into_inner().image.unwrap().image;
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("remove image {id}"));
+        let at = state.images.iter().position(|(known, _)| *known == id).unwrap();
+        std::fs::remove_file(state.images.remove(at).1).unwrap();
+        ok(v1::RemoveImageResponse {})
     }
 
     async fn image_status(&self, _: Request<v1::ImageStatusRequest>) -> Answer<v1::ImageStatusResponse> {
@@ -372,7 +397,6 @@ impl ImageService for FakeEngine {
 
     unused! {
         pull_image: PullImageRequest -> PullImageResponse,
-        remove_image: RemoveImageRequest -> RemoveImageResponse,
         image_fs_info: ImageFsInfoRequest -> ImageFsInfoResponse,
     }
 }

@@ -95,3 +95,29 @@ async fn a_volume_beyond_its_limit_ends_its_pod() {
     assert_eq!(rig.api.node_condition("DiskPressure"), "False");
     end(rig).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unused_images_go_before_any_pod() {
+    let Some(rig) = running("images", None).await else { return };
+    let file = rig.temp.path().join("kubelet/image");
+    std::fs::write(&file, vec![1; 8 << 20]).unwrap();
+    rig.engine.keep_image("sha256:2", file);
+    // 32 MiB less 8 of the image and 10 of the pod are below 16; without the image they are above.
+    write(&scratch(&rig), 10);
+    rig.api.wait("it is told", |api| api.reasons().iter().any(|reason| reason == "NodeReclaimed")).await;
+    assert!(rig.engine.calls().contains(&"remove image sha256:2".to_owned()));
+    assert_eq!(phase(&rig.api.pod().unwrap()), "Running");
+    let message = rig.api.event("NodeReclaimed");
+    let disk = rig.temp.path().join("kubelet");
+    let start = format!(
+        "Removed 1 unused images (8Mi) and 0 ended containers from {}: nodefs.available was ",
+        disk.display()
+    );
+    assert!(message.starts_with(&start), "{message}");
+    // There is nothing more to remove: now it is the pod's turn.
+    write(&scratch(&rig), 20);
+    rig.api.wait("the pod is evicted", |api| api.pod().is_some_and(|pod| phase(&pod) == "Failed")).await;
+    let status = rig.api.pod().unwrap()["status"].clone();
+    assert_eq!(status["reason"], "Evicted");
+    end(rig).await;
+}
