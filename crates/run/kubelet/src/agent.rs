@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use plimsoll_client::{EventRecorder, EventType, Informer, Informers};
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::acceptance::Abilities;
+use plimsoll_podlife::cgroup::Machine as Machinery;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::names::{Resolver, parse_resolver};
 use plimsoll_podlife::{Event, Node};
@@ -21,6 +22,7 @@ use crate::endpoints::Endpoints;
 use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
+use crate::placement::Placement;
 use crate::rotation::Writer;
 use crate::statics::Statics;
 use crate::users::Users;
@@ -51,6 +53,7 @@ pub(crate) struct Agent {
     pub(crate) volumes: Volumes,
     pub(crate) drivers: Drivers,
     pub(crate) users: Users,
+    pub(crate) placement: Placement,
     pub(crate) machine: Machine,
     pub(crate) node: Arc<Node>,
     /// The engine's name and version, as nodes show them.
@@ -74,6 +77,24 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// What decides about the values of a pod's group. Who has processors of his own needs no quota.
+    pub(crate) fn rules(&self, uid: &str) -> Machinery {
+        self.rules_unless(self.placement.has_own(uid))
+    }
+
+    /// What decides about the values of a container's group.
+    pub(crate) fn rules_of(&self, uid: &str, container: &str) -> Machinery {
+        self.rules_unless(self.placement.is_own(uid, container))
+    }
+
+    fn rules_unless(&self, own: bool) -> Machinery {
+        let mut rules = self.cgroups.rules().clone();
+        if own {
+            rules.period = None;
+        }
+        rules
+    }
+
     /// Tells users about a pod.
     pub(crate) fn tell(&self, pod: &Pod, event: &Event) {
         self.tell_annotated(pod, event, BTreeMap::new());

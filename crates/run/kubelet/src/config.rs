@@ -13,7 +13,7 @@ use plimsoll_podlife::cgroup::reserved::{self, Enforced};
 use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::eviction::threshold::{self, Settings};
-use plimsoll_podlife::placement::CpuSet;
+use plimsoll_podlife::placement::{self, CpuSet, hints};
 use plimsoll_podlife::shutdown::Period;
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +94,14 @@ pub struct Config {
     pub cpu_cfs_quota: bool,
     /// The period in which they count (`cpuCFSQuotaPeriod`).
     pub cpu_cfs_quota_period: Duration,
+    /// Whether containers get processors for themselves.
+    pub cpu_manager_policy: CpuManagerPolicy,
+    /// How.
+    pub cpu_manager_policy_options: placement::Options,
+    /// How strictly resources of one pod or container are kept together.
+    pub topology_manager_policy: hints::Policy,
+    /// What they are kept together for.
+    pub topology_manager_scope: hints::Scope,
     /// Whether a machine with swap is refused.
     pub fail_swap_on: bool,
     /// Which containers may swap (`memorySwap.swapBehavior`).
@@ -155,6 +163,16 @@ pub struct Config {
     pub given: serde_json::Value,
 }
 
+/// Whether containers get processors for themselves (`cpuManagerPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CpuManagerPolicy {
+    /// All share all.
+    #[default]
+    None,
+    /// Guaranteed pods that ask for whole processors get them.
+    Static,
+}
+
 impl Config {
     /// The usual settings of a node with this name, data directory, engine and address.
     #[must_use]
@@ -200,6 +218,10 @@ impl Config {
             system_reserved_cgroup: String::new(),
             cpu_cfs_quota: true,
             cpu_cfs_quota_period: Duration::from_millis(100),
+            cpu_manager_policy: CpuManagerPolicy::None,
+            cpu_manager_policy_options: placement::Options::default(),
+            topology_manager_policy: hints::Policy::None,
+            topology_manager_scope: hints::Scope::Container,
             fail_swap_on: true,
             swap_behavior: Swap::No,
             memory_throttling_factor: None,

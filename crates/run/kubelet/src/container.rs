@@ -171,7 +171,8 @@ fn linux(
         namespaces.pid = v1::NamespaceMode::Target as i32;
         namespaces.target_id.clone_from(target);
     }
-    let values = cgroup::container(&spec, container, agent.cgroups.rules());
+    let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
+    let values = cgroup::container(&spec, container, &agent.rules_of(uid, &container.name));
     let pages = values
         .huge_pages
         .into_iter()
@@ -184,6 +185,7 @@ fn linux(
             memory_limit_in_bytes: values.memory.unwrap_or(0),
             oom_score_adj: oom_score_adj(&spec, container, agent.machine.memory),
             hugepage_limits: pages.collect(),
+            cpuset_cpus: agent.placement.cpus(uid, &container.name),
             unified: values.unified.into_iter().collect(),
             ..v1::LinuxContainerResources::default()
         }),

@@ -113,7 +113,8 @@ impl Scene {
     async fn try_start_sandbox(&self, attempt: u32) -> Result<plimsoll_podlife::observed::Sandbox, String> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let begun = Instant::now();
-        self.agent.cgroups.make(&spec, &self.uid()).map_err(|error| error.to_string())?;
+        let (uid, rules) = (self.uid(), self.agent.rules(&self.uid()));
+        self.agent.cgroups.make(&spec, &uid, &rules).map_err(|error| error.to_string())?;
         self.agent.metrics.cgroup("create", begun);
         let config = sandbox::config(&self.agent, &self.pod, attempt)?;
         sandbox::resolver_of(&self.agent, &self.pod).1.iter().for_each(|event| self.tell(event));

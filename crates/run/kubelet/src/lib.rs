@@ -26,6 +26,7 @@ mod logs;
 mod machine;
 mod metrics;
 mod node;
+mod placement;
 mod pod;
 mod pods;
 mod pressure;
@@ -66,7 +67,7 @@ use tokio_util::sync::CancellationToken;
 use agent::{Agent, Features};
 pub use certificates::{Certificate, CertificateError};
 use cgroups::Cgroups;
-pub use config::Config;
+pub use config::{Config, CpuManagerPolicy};
 pub use configured::Misfit;
 use devices::{Devices, PodResources};
 use engine::Engine;
@@ -90,6 +91,9 @@ pub enum Error {
     /// The control groups of pods cannot be made.
     #[error("{0}")]
     Cgroups(#[from] cgroups::Error),
+    /// Processors cannot be given as they are to be.
+    #[error("{0}")]
+    Placement(String),
     /// The machine has swap.
     #[error("{0}")]
     Swap(String),
@@ -139,6 +143,7 @@ pub async fn run(
     let config = Config { max_pods: config.max_pods.min(most), ..config };
     let allocatable = machine.allocatable(config.max_pods, &config.reserved(), &thresholds);
     let metrics = Arc::new(Metrics::new(&config.node_name));
+    let placement = placement::Placement::new(&config).map_err(Error::Placement)?;
     let engine = Engine::connect(&config.cri_socket, metrics.clone());
     let runtime = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
@@ -179,6 +184,7 @@ pub async fn run(
         cgroups,
         volumes: volume::Volumes::default(),
         drivers: csi::Drivers::default(),
+        placement,
         machine,
         started: jiff::Timestamp::now(),
         writers,

@@ -14,7 +14,7 @@ use plimsoll_podlife::acceptance::accept;
 use plimsoll_podlife::cgroup::class::Levels;
 use plimsoll_podlife::eviction::REASON;
 use plimsoll_podlife::eviction::admission::refusal;
-use plimsoll_podlife::resize::{Book, Outcome, Pending, Room};
+use plimsoll_podlife::resize::{Book, Fixed, Outcome, Pending, Room};
 use plimsoll_podlife::shutdown::rejection;
 use plimsoll_podlife::static_pod::{FullName, ended, full_name, shown_by};
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::engine::{container, sandbox};
+use crate::placement::{Change, share};
 use crate::pod::{Listed, Listing, Message, live};
 use crate::pressure::Order;
 use crate::statics::Statics;
@@ -74,6 +75,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let found = Arc::new(list(&agent).await);
+    agent.placement.forget(|uid| found.pods.contains_key(uid));
     let mut pods = Pods {
         agent: agent.clone(),
         informer: informer.clone(),
@@ -121,7 +123,8 @@ fn book(agent: &Agent) -> Book {
         memory: whole("memory", agent.machine.memory, Quantity::value),
     };
     let allocatable = Room { cpu: left("cpu").milli(), memory: left("memory").value() };
-    Book::new(whole, allocatable, agent.cgroups.rules().clone(), Vec::new())
+    let fixed = agent.placement.is_static().then_some(Fixed::Cpu).into_iter().collect();
+    Book::new(whole, allocatable, agent.cgroups.rules().clone(), fixed)
 }
 
 /// News from the engine.
@@ -206,6 +209,11 @@ async fn try_list(agent: &Agent) -> Result<Listing, tonic::Status> {
         listing.pods.entry(uid).or_default().containers.insert(container.id, running);
     }
     Ok(listing)
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn uid(pod: &Pod) -> String {
@@ -299,6 +307,9 @@ impl Pods {
     /// Takes a version of a pod with what it was given to its task.
     fn take_in(&mut self, uid: &str, outcome: Outcome) {
         if self.tasks.contains_key(uid) {
+            if is_over(&outcome.pod) {
+                self.shared(self.agent.placement.release(uid));
+            }
             return self.resized(outcome);
         }
         self.begin(outcome.pod.clone());
@@ -340,12 +351,45 @@ impl Pods {
         let seen = !self.swept && self.found.pods.contains_key(&uid);
         if !seen && let Some(refused) = self.refused(&pod) {
             self.send(&uid, Message::Evict(refused));
+        } else if let Some(refused) = self.placed(&pod, seen) {
+            self.send(&uid, Message::Evict(refused));
         }
         let agent = self.agent.clone();
         self.running.spawn(async move {
             live(agent, pod, seen, inbox).await;
             uid
         });
+    }
+
+    /// Gives a pod processors of its own, if it is to have any; why it is not taken when there are none.
+    fn placed(&self, pod: &Pod, seen: bool) -> Option<Verdict> {
+        if is_over(pod) {
+            return None;
+        }
+        match self.agent.placement.admit(pod) {
+            Ok(change) => {
+                self.shared(change);
+                None
+            }
+            Err(refused) => {
+                let (reason, message) = (refused.reason(), refused.message());
+                if seen {
+                    // It runs already, and goes on without.
+                    tracing::warn!(pod = pod.metadata.name, message, "no processors for a pod that runs");
+                    return None;
+                }
+                self.agent.tell(pod, &plimsoll_podlife::Event::warning(reason, message.clone(), None));
+                let message = format!("Pod was rejected: {message}");
+                Some(Verdict { reason: reason.to_owned(), message, ..Verdict::default() })
+            }
+        }
+    }
+
+    /// Tells those that share processors which ones these are now.
+    fn shared(&self, change: Change) {
+        if change == Change::Shared {
+            tokio::spawn(share(self.agent.clone()));
+        }
     }
 
     /// Why a pod that is new here is not taken: the node is short of something, or not able to run it.
@@ -379,6 +423,7 @@ impl Pods {
     fn ended(&mut self, uid: &str) {
         self.tasks.remove(uid);
         self.pending.remove(uid);
+        self.shared(self.agent.placement.release(uid));
         self.orphans.remove(uid);
         if self.names.remove(uid).is_some() {
             let outcomes = self.book.gone(uid, Timestamp::now());

@@ -31,7 +31,7 @@ async fn change(agent: &Agent, before: &Pod, after: &Pod, runs: &[(String, Strin
     let (Some(old), Some(new)) = (&before.spec, &after.spec) else { return Ok(()) };
     let uid = after.metadata.uid.as_deref().unwrap_or_default();
     let group = agent.cgroups.group(new, uid);
-    let steps = steps(old, new, runs, agent.cgroups.rules());
+    let steps = steps(old, new, runs, &agent.rules(uid));
     check_usage(agent, &group, &steps).await?;
     for step in steps {
         match &step.target {

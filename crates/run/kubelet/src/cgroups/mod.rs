@@ -99,10 +99,10 @@ impl Cgroups {
     }
 
     /// Makes a pod's group, or brings it up to date.
-    pub(crate) fn make(&self, spec: &PodSpec, uid: &str) -> Result<(), Refused> {
+    pub(crate) fn make(&self, spec: &PodSpec, uid: &str, rules: &Machine) -> Result<(), Refused> {
         let group = self.group(spec, uid);
         group.create()?;
-        group.apply(&limits(&pod(spec, &self.rules)))
+        group.apply(&limits(&pod(spec, rules)))
     }
 
     /// Removes a pod's group; what runs in it, nobody knows about any more, and is killed.

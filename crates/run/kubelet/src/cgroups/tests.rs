@@ -108,7 +108,7 @@ fn written(root: &Path, version: Version, driver: Driver) -> Cgroups {
     let cgroups = Cgroups::new(hierarchy, &plan, &capacity, machine(version)).unwrap();
     let pods = pods();
     for (uid, spec) in &pods {
-        cgroups.make(spec, uid).unwrap();
+        cgroups.make(spec, uid, cgroups.rules()).unwrap();
     }
     cgroups.weigh(pods.iter().map(|(_, spec)| spec), &mut None).unwrap();
     cgroups

@@ -1,0 +1,292 @@
+//! The static policy: guaranteed pods that ask for whole processors get them for themselves
+//! (kubelet: pkg/kubelet/cm/cpumanager/policy_static.go).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::choice::{combinations, packed, spread};
+use super::hints::{Hint, Hints, Policy, Scope, merge};
+use super::{CpuSet, Refused, State, Topology};
+use crate::qos::{Class, amount, class};
+use crate::spec::is_sidecar;
+
+/// The resource of hints.
+const CPU: &str = "cpu";
+
+/// What `cpuManagerPolicyOptions` say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `full-pcpus-only`: no core is shared by two containers.
+    pub full_cores: bool,
+    /// `distribute-cpus-across-numa`: of several memory nodes each gives as many.
+    pub spread: bool,
+    /// `align-by-socket`: memory nodes of one socket are as good as one.
+    pub by_socket: bool,
+    /// `strict-cpu-reservation`: nobody gets reserved processors.
+    pub strict: bool,
+}
+
+/// The processors of a node and who has them.
+#[derive(Clone, Debug)]
+pub struct Static {
+    topology: Topology,
+    reserved: CpuSet,
+    options: Options,
+    policy: Policy,
+    scope: Scope,
+    state: State,
+    /// What init containers of a pod leave to the containers after them.
+    reusable: BTreeMap<String, CpuSet>,
+}
+
+impl Static {
+    /// A node of which nobody has anything. `reserved` are processors that are named, or `count` of them to be
+    /// chosen.
+    ///
+    /// # Errors
+    /// Nothing is reserved: somebody has to run what is not a pod's.
+    pub fn new(
+        topology: Topology,
+        reserved: &CpuSet,
+        count: usize,
+        options: Options,
+        (policy, scope): (Policy, Scope),
+    ) -> Result<Self, String> {
+        let reserved = match reserved.is_empty() {
+            true => packed(&topology, &topology.cpus(), count).map_err(|error| error.to_string())?,
+            false => reserved.clone(),
+        };
+        if reserved.is_empty() {
+            let problem = "[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero";
+            return Err(problem.to_owned());
+        }
+        let all = topology.cpus();
+        let shared = if options.strict { all.difference(&reserved) } else { all };
+        let state = State { shared, entries: BTreeMap::new() };
+        Ok(Self { topology, reserved, options, policy, scope, state, reusable: BTreeMap::new() })
+    }
+
+    /// Goes on with what an agent before this one wrote.
+    ///
+    /// # Errors
+    /// The machine is another, or other processors are reserved.
+    pub fn restore(&mut self, state: State) -> Result<(), String> {
+        let all = self.topology.cpus();
+        let own = state.entries.values().flat_map(BTreeMap::values);
+        let known = own.fold(state.shared.clone(), |all, own| all.union(own));
+        let expected = if self.options.strict { all.difference(&self.reserved) } else { all };
+        if !self.options.strict && !self.reserved.is_subset(&state.shared) {
+            return Err(format!(
+                "not all reserved cpus: \"{}\" are present in defaultCpuSet: \"{}\"",
+                self.reserved, state.shared
+            ));
+        }
+        if known != expected {
+            return Err(format!(
+                "current set of available CPUs \"{expected}\" doesn't match with CPUs in state \"{known}\""
+            ));
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// What is to be kept.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The processors that containers share that have none of their own.
+    #[must_use]
+    pub fn shared(&self) -> &CpuSet {
+        &self.state.shared
+    }
+
+    /// The processors of a container alone.
+    #[must_use]
+    pub fn own(&self, uid: &str, container: &str) -> Option<&CpuSet> {
+        self.state.entries.get(uid)?.get(container)
+    }
+
+    /// Whether the pod has processors of its own.
+    #[must_use]
+    pub fn has_own(&self, uid: &str) -> bool {
+        self.state.entries.contains_key(uid)
+    }
+
+    /// Gives a pod's containers what they ask for, in the order of their lives.
+    ///
+    /// # Errors
+    /// Why that cannot be; nothing is given then.
+    pub fn admit(&mut self, pod: &Pod) -> Result<(), Refused> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let Some(spec) = &pod.spec else { return Ok(()) };
+        let before = (self.state.clone(), self.reusable.clone());
+        let result = self.admit_all(&uid, spec);
+        if result.is_err() {
+            (self.state, self.reusable) = before;
+        }
+        result
+    }
+
+    /// Takes back what a pod had.
+    pub fn release(&mut self, uid: &str) {
+        self.reusable.remove(uid);
+        let Some(own) = self.state.entries.remove(uid) else { return };
+        let freed = own.values().fold(CpuSet::default(), |all, own| all.union(own));
+        self.state.shared = self.state.shared.union(&freed);
+    }
+
+    fn admit_all(&mut self, uid: &str, spec: &PodSpec) -> Result<(), Refused> {
+        let whole = match self.scope {
+            Scope::Pod => Some(self.place(self.hints_of_pod(uid, spec))?),
+            Scope::Container => None,
+        };
+        let init = spec.init_containers.iter().flatten().map(|it| (it, !is_sidecar(it)));
+        let all = init.chain(spec.containers.iter().map(|it| (it, false)));
+        for (container, leaves) in all {
+            if self.own(uid, &container.name).is_some() {
+                continue;
+            }
+            let nodes = match &whole {
+                Some(nodes) => nodes.clone(),
+                None => self.place(self.hints_of(uid, spec, container))?,
+            };
+            self.allocate(uid, spec, container, nodes.as_ref(), leaves)?;
+        }
+        Ok(())
+    }
+
+    /// The memory nodes that are agreed on.
+    fn place(&self, hints: Hints) -> Result<Option<BTreeSet<u32>>, Refused> {
+        let (hint, admitted) = merge(self.policy, &self.topology.nodes(), &[hints]);
+        if admitted { Ok(hint.nodes) } else { Err(Refused::Apart) }
+    }
+
+    fn allocate(
+        &mut self,
+        uid: &str,
+        spec: &PodSpec,
+        container: &Container,
+        nodes: Option<&BTreeSet<u32>>,
+        leaves: bool,
+    ) -> Result<(), Refused> {
+        let Some(count) = whole_cpus(spec, container) else { return Ok(()) };
+        let reusable = self.reusable.get(uid).cloned().unwrap_or_default();
+        let free = self.free().union(&reusable);
+        if self.options.full_cores {
+            self.check_cores(count, &free)?;
+        }
+        let near = nodes.map(|nodes| self.topology.cpus_of(nodes).intersection(&free)).unwrap_or_default();
+        let mut taken = self.take(&near, count.min(near.len()))?;
+        if taken.len() < count {
+            let rest = self.take(&free.difference(&taken), count - taken.len());
+            let rest = rest.map_err(|_| Refused::TooFew { requested: count, available: free.len() })?;
+            taken = taken.union(&rest);
+        }
+        self.state.shared = self.state.shared.difference(&taken);
+        let kept = if leaves { reusable.union(&taken) } else { reusable.difference(&taken) };
+        self.reusable.insert(uid.to_owned(), kept);
+        self.state.entries.entry(uid.to_owned()).or_default().insert(container.name.clone(), taken);
+        Ok(())
+    }
+
+    fn take(&self, available: &CpuSet, count: usize) -> Result<CpuSet, Refused> {
+        if self.options.spread {
+            let group = if self.options.full_cores { self.topology.cpus_per_core() } else { 1 };
+            return spread(&self.topology, available, count, group.max(1));
+        }
+        packed(&self.topology, available, count)
+    }
+
+    /// Processors that can be given.
+    fn free(&self) -> CpuSet {
+        self.state.shared.difference(&self.reserved)
+    }
+
+    fn check_cores(&self, requested: usize, free: &CpuSet) -> Result<(), Refused> {
+        let per_core = self.topology.cpus_per_core().max(1);
+        if requested % per_core != 0 {
+            return Err(Refused::PartOfCore { requested, per_core });
+        }
+        let cores = self.topology.group(&self.topology.cpus(), |place| place.core);
+        let whole = cores.values().filter(|core| core.is_subset(free)).map(CpuSet::len);
+        let available: usize = whole.sum();
+        if available < requested {
+            return Err(Refused::TooFewCores { available, requested, per_core });
+        }
+        Ok(())
+    }
+
+    fn hints_of(&self, uid: &str, spec: &PodSpec, container: &Container) -> Hints {
+        let count = whole_cpus(spec, container);
+        count.map(|count| self.hints(uid, count)).unwrap_or_default()
+    }
+
+    /// Of a pod as a whole: as many as are needed at once.
+    fn hints_of_pod(&self, uid: &str, spec: &PodSpec) -> Hints {
+        let of = |container: &Container| whole_cpus(spec, container).unwrap_or(0);
+        let (mut sidecars, mut peak) = (0, 0);
+        for container in spec.init_containers.iter().flatten() {
+            if is_sidecar(container) {
+                sidecars += of(container);
+            } else {
+                peak = peak.max(sidecars + of(container));
+            }
+        }
+        let count = peak.max(sidecars + spec.containers.iter().map(of).sum::<usize>());
+        if count == 0 { Hints::new() } else { self.hints(uid, count) }
+    }
+
+    fn hints(&self, uid: &str, count: usize) -> Hints {
+        let reusable = self.reusable.get(uid).cloned().unwrap_or_default();
+        let free = self.free().union(&reusable);
+        let nodes = self.topology.nodes();
+        let mut least = nodes.len();
+        let mut found = Vec::new();
+        for size in 1..=nodes.len() {
+            for combination in combinations(&nodes, size) {
+                let combination: BTreeSet<u32> = combination.into_iter().collect();
+                let here = self.topology.cpus_of(&combination);
+                if here.len() >= count {
+                    least = least.min(size);
+                }
+                if reusable.is_subset(&here) && here.intersection(&free).len() >= count {
+                    found.push(combination);
+                }
+            }
+        }
+        let hint = |nodes: BTreeSet<u32>| {
+            let preferred = match self.options.by_socket {
+                true => {
+                    let sockets = self.topology.sockets_of(&nodes).len();
+                    nodes.len() == least || sockets <= self.sockets_for(count)
+                }
+                false => nodes.len() == least,
+            };
+            Hint { nodes: Some(nodes), preferred }
+        };
+        Hints::from([(CPU.to_owned(), Some(found.into_iter().map(hint).collect()))])
+    }
+
+    /// How many sockets are needed at least for as many processors.
+    fn sockets_for(&self, count: usize) -> usize {
+        let sockets = self.topology.group(&self.topology.cpus(), |place| place.socket);
+        let largest = sockets.values().map(CpuSet::len).max().unwrap_or(1);
+        count.div_ceil(largest.max(1))
+    }
+}
+
+/// How many processors a container gets for itself: those of guaranteed pods that ask for whole ones.
+fn whole_cpus(spec: &PodSpec, container: &Container) -> Option<usize> {
+    if class(spec) != Class::Guaranteed {
+        return None;
+    }
+    let resources = container.resources.as_ref()?;
+    let request =
+        amount(resources.requests.as_ref(), CPU).or_else(|| amount(resources.limits.as_ref(), CPU))?;
+    let milli = request.milli();
+    let whole = milli > 0 && milli % 1000 == 0;
+    usize::try_from(milli / 1000).ok().filter(|_| whole)
+}

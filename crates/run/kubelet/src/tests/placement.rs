@@ -1,0 +1,75 @@
+//! A pod that gets a processor for itself, and one that does not.
+
+use serde_json::json;
+
+use super::{Rig, phase, pod, web};
+
+fn whole(config: &mut crate::Config) {
+    config.cpu_manager_policy = crate::config::CpuManagerPolicy::Static;
+    config.reserved_system_cpus = "0".parse().unwrap();
+}
+
+fn firm(cpu: &str) -> serde_json::Value {
+    let mut spec = web();
+    spec["volumes"] = json!([{"name": "config", "emptyDir": {}}, {"name": "scratch", "emptyDir": {}}]);
+    let list = json!({"cpu": cpu, "memory": "16Mi"});
+    spec["containers"][0]["resources"] = json!({"requests": list, "limits": list});
+    pod(spec)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_processors_are_given_and_known_to_the_next_agent() {
+    if processors() != 2 {
+        return;
+    }
+    let Some(mut rig) = Rig::with("cpus", whole).await else { return };
+    rig.api.put("pods", firm("1"));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let resources = rig.engine.container("c-0").linux.unwrap().resources.unwrap();
+    // Its own processor is never taken from it, so there is no quota.
+    assert_eq!((resources.cpuset_cpus.as_str(), resources.cpu_quota), ("1", 0));
+    let record = rig.temp.path().join("kubelet/cpu_manager_state");
+    let kept = std::fs::read_to_string(&record).unwrap();
+    assert!(
+        kept.starts_with(
+            "{\"policyName\":\"static\",\"defaultCpuSet\":\"0\",\"entries\":{\"u-1\":{\"c\":\"1\"}}"
+        ),
+        "{kept}"
+    );
+    rig.stop().await;
+    rig.start().await;
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), kept);
+    rig.api.mark_deleted("web", 0);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    rig.api
+        .wait("it is given back", |_| {
+            std::fs::read_to_string(&record)
+                .unwrap()
+                .starts_with("{\"policyName\":\"static\",\"defaultCpuSet\":\"0-1\"")
+        })
+        .await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_asks_for_more_than_is_free_is_not_taken() {
+    if processors() != 2 {
+        return;
+    }
+    let Some(rig) = Rig::with("cpus-refused", whole).await else { return };
+    rig.api.put("pods", firm("2"));
+    rig.api.wait("the pod is refused", |api| api.pod().is_some_and(|pod| phase(&pod) == "Failed")).await;
+    let status = rig.api.pod().unwrap()["status"].clone();
+    assert_eq!(status["reason"], "UnexpectedAdmissionError");
+    assert_eq!(
+        status["message"],
+        "Pod was rejected: Allocate failed due to not enough cpus available to satisfy request: requested=2, \
+         available=1, which is unexpected"
+    );
+    assert_eq!(rig.engine.calls(), [""; 0]);
+    rig.end().await;
+}
