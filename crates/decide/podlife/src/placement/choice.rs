@@ -43,7 +43,7 @@ pub(super) fn spread(
         return Err(Refused::TooFew { requested: count, available: available.len() });
     }
     let nodes = topology.nodes();
-    if count % group != 0 {
+    if !count.is_multiple_of(group) {
         return packed(topology, available, count);
     }
     for size in 1..=nodes.len() {

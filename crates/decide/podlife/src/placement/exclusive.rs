@@ -207,7 +207,7 @@ impl Static {
 
     fn check_cores(&self, requested: usize, free: &CpuSet) -> Result<(), Refused> {
         let per_core = self.topology.cpus_per_core().max(1);
-        if requested % per_core != 0 {
+        if !requested.is_multiple_of(per_core) {
             return Err(Refused::PartOfCore { requested, per_core });
         }
         let cores = self.topology.group(&self.topology.cpus(), |place| place.core);

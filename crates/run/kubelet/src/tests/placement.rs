@@ -70,6 +70,6 @@ async fn a_pod_that_asks_for_more_than_is_free_is_not_taken() {
         "Pod was rejected: Allocate failed due to not enough cpus available to satisfy request: requested=2, \
          available=1, which is unexpected"
     );
-    assert_eq!(rig.engine.calls(), [""; 0]);
+    assert!(rig.engine.calls().iter().all(|call| !call.starts_with("create")), "{:?}", rig.engine.calls());
     rig.end().await;
 }
