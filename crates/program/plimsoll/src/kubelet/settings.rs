@@ -232,7 +232,10 @@ mod tests {
         let none = FieldFlags::default();
         for (text, expected) in [
             ("", "kubelet config file is empty"),
-            (&*format!("{head}maxPods: 1\nmaxPods: 2\n"), "duplicate field \"maxPods\""),
+            (
+                &*format!("{head}maxPods: 1\nmaxPods: 2\n"),
+                "strict decoding error: line 4: key \"maxPods\" already set in map",
+            ),
             (&*format!("{head}maxpods: 1\n"), "strict decoding error: unknown field \"maxpods\""),
             (&*format!("{head}maxPods: -1\n"), "maxPods (--max-pods) -1 must not be a negative number"),
         ] {
