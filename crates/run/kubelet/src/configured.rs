@@ -11,9 +11,10 @@ use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::configuration::{Configuration, cpu_set};
 use plimsoll_podlife::eviction::threshold::Settings;
+use plimsoll_podlife::placement::{Options, hints};
 use plimsoll_podlife::shutdown::periods;
 
-use crate::config::Config;
+use crate::config::{Config, CpuManagerPolicy};
 use crate::server::{Authentication, Authorization};
 
 /// Why a setting cannot be followed.
@@ -42,6 +43,7 @@ impl Config {
             .map_err(|problem| misfit("containerRuntimeEndpoint", problem))?;
         self.log_dir = PathBuf::from(&given.pod_logs_dir);
         self.apply_groups(given)?;
+        self.apply_placement(given)?;
         self.apply_logs(given)?;
         self.apply_node(given);
         self.apply_static_pods(given);
@@ -166,6 +168,24 @@ impl Config {
         Ok(())
     }
 
+    fn apply_placement(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        self.cpu_manager_policy = match given.cpu_manager_policy.as_str() {
+            "none" => CpuManagerPolicy::None,
+            "static" => CpuManagerPolicy::Static,
+            other => return Err(misfit("cpuManagerPolicy", format!("unknown policy: {other:?}"))),
+        };
+        self.cpu_manager_policy_options = Options::parse(&given.cpu_manager_policy_options)
+            .map_err(|problem| misfit("cpuManagerPolicyOptions", problem))?;
+        // Other words were refused before.
+        self.topology_manager_policy =
+            hints::Policy::parse(&given.topology_manager_policy).unwrap_or_default();
+        self.topology_manager_scope = match given.topology_manager_scope.as_str() {
+            "pod" => hints::Scope::Pod,
+            _ => hints::Scope::Container,
+        };
+        Ok(())
+    }
+
     fn apply_pressure(&mut self, given: &Configuration) -> Result<(), Misfit> {
         self.eviction = Settings {
             hard: given.eviction_hard.clone().unwrap_or_default(),
@@ -227,6 +247,8 @@ mod tests {
             "maxPods": 7, "podsPerCore": 2, "podPidsLimit": 100, "kubeReserved": {"cpu": "100m"},
             "evictionHard": {"memory.available": "1Gi"}, "imageMaximumGCAge": "1h", "port": 10_350,
             "registerWithTaints": [{"key": "a", "effect": "NoSchedule"}], "podLogsDir": "/logs",
+            "cpuManagerPolicy": "static", "cpuManagerPolicyOptions": {"full-pcpus-only": "true"},
+            "topologyManagerPolicy": "restricted", "topologyManagerScope": "pod",
         });
         let mut it = config();
         it.apply(&Configuration::of(&document).unwrap()).unwrap();
@@ -236,6 +258,10 @@ mod tests {
         assert_eq!(it.kube_reserved["cpu"].milli(), 100);
         assert_eq!(it.eviction.hard.len(), 1);
         assert_eq!(it.image_gc.maximum_age.unwrap().as_secs(), 3600);
+        assert_eq!(it.cpu_manager_policy, CpuManagerPolicy::Static);
+        assert_eq!(it.cpu_manager_policy_options, Options { full_cores: true, ..Options::default() });
+        let together = (it.topology_manager_policy, it.topology_manager_scope);
+        assert_eq!(together, (hints::Policy::Restricted, hints::Scope::Pod));
         assert_eq!((it.taints[0].key.as_str(), it.taints[0].value.clone()), ("a", None));
     }
 
@@ -247,6 +273,15 @@ mod tests {
             (
                 json!({"containerRuntimeEndpoint": "tcp://x"}),
                 "containerRuntimeEndpoint: protocol of \"tcp://x\" is not supported, unix:// is",
+            ),
+            (json!({"cpuManagerPolicy": "some"}), "cpuManagerPolicy: unknown policy: \"some\""),
+            (
+                json!({"cpuManagerPolicyOptions": {"fast": "true"}}),
+                "cpuManagerPolicyOptions: unknown CPU Manager Policy option: \"fast\"",
+            ),
+            (
+                json!({"cpuManagerPolicyOptions": {"align-by-socket": "yes"}}),
+                "cpuManagerPolicyOptions: bad value for option \"align-by-socket\": strconv.ParseBool: parsing \"yes\": invalid syntax",
             ),
             (json!({"evictionHard": {"mem": "1"}}), "evictionHard: unsupported eviction signal mem"),
         ] {

@@ -212,9 +212,9 @@ settings! {
 
         // Whole processors, memory and devices.
         /// `none` or `static`.
-        cpu_manager_policy: String = "cpuManagerPolicy", empty "none".to_owned(), Fixed;
+        cpu_manager_policy: String = "cpuManagerPolicy", empty "none".to_owned(), Used;
         /// Options of the policy.
-        cpu_manager_policy_options: BTreeMap<String, String> = "cpuManagerPolicyOptions", none, Fixed;
+        cpu_manager_policy_options: BTreeMap<String, String> = "cpuManagerPolicyOptions", none, Used;
         /// How often processors are assigned again.
         cpu_manager_reconcile_period: Span = "cpuManagerReconcilePeriod", empty Span::seconds(10), Moot;
         /// `None` or `Static`.
@@ -222,9 +222,9 @@ settings! {
         /// Memory of NUMA nodes that is not given away.
         reserved_memory: Vec<MemoryReservation> = "reservedMemory", none, Fixed;
         /// How resources of one NUMA node are kept together.
-        topology_manager_policy: String = "topologyManagerPolicy", empty "none".to_owned(), Fixed;
+        topology_manager_policy: String = "topologyManagerPolicy", empty "none".to_owned(), Used;
         /// `container` or `pod`.
-        topology_manager_scope: String = "topologyManagerScope", empty "container".to_owned(), Fixed;
+        topology_manager_scope: String = "topologyManagerScope", empty "container".to_owned(), Used;
         /// Options of the policy.
         topology_manager_policy_options: BTreeMap<String, String> = "topologyManagerPolicyOptions", none, Fixed;
         /// How often claims of devices are looked at.

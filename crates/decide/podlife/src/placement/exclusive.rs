@@ -27,6 +27,35 @@ pub struct Options {
     pub strict: bool,
 }
 
+impl Options {
+    /// Reads options by their names (kubelet: pkg/kubelet/cm/cpumanager/policy_options.go).
+    ///
+    /// # Errors
+    /// An option that there is not, or a value that is neither true nor false.
+    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, String> {
+        let mut it = Self::default();
+        for (name, value) in given {
+            let option = match name.as_str() {
+                "full-pcpus-only" => &mut it.full_cores,
+                "distribute-cpus-across-numa" => &mut it.spread,
+                "align-by-socket" => &mut it.by_socket,
+                "strict-cpu-reservation" => &mut it.strict,
+                _ => return Err(format!("unknown CPU Manager Policy option: {name:?}")),
+            };
+            *option = match value.as_str() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+                _ => {
+                    return Err(format!(
+                        "bad value for option {name:?}: strconv.ParseBool: parsing {value:?}: invalid syntax"
+                    ));
+                }
+            };
+        }
+        Ok(it)
+    }
+}
+
 /// The processors of a node and who has them.
 #[derive(Clone, Debug)]
 pub struct Static {
