@@ -110,7 +110,8 @@ pub(crate) fn a_pod_is_resized_in_place(shared: &Shared) {
             && state(pod)["allocatedResources"]["cpu"] == "100m"
     });
     assert_eq!(state(&pod)["restartCount"], 0, "{pod}");
-    let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
+    let limit =
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max";
     assert_eq!(space.sh("sized", limit).trim(), "134217728");
     let condition = |pod: &Value, name: &str| {
         let mut all = pod["status"]["conditions"].as_array().into_iter().flatten();

@@ -138,5 +138,5 @@ pub(crate) fn a_missing_config_map_holds_the_pod(shared: &Shared) {
     );
     space.kubectl(&["create", "configmap", "late", "--from-literal=key=better late"]).ok();
     space.wait_ended("waits");
-    assert_eq!(space.kubectl(&["logs", "waits"]).ok(), "better late\n");
+    assert_eq!(space.kubectl(&["logs", "waits"]).ok(), "better late");
 }

@@ -59,6 +59,10 @@ async fn nobody_grants_more_than_he_has() {
     let delete = r#"{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}"#;
     assert_eq!(refused.message(), missing("roles", "own", delete));
     assert_eq!(cluster.post(&roles, role("more", &["get"], "secrets")).await.code, 201);
+    // Roles are known to the authorizer a moment after they were made.
+    cluster
+        .until(async || asks(&cluster, Method::POST, &bindings, binding("Role", "more")).await.code != 404)
+        .await;
     let refused = asks(&cluster, Method::POST, &bindings, binding("Role", "more")).await;
     assert_eq!((refused.code, refused.message()), (403, missing("rolebindings", "more", secrets)));
     assert_eq!(asks(&cluster, Method::POST, &bindings, binding("Role", "own")).await.code, 201);
@@ -73,7 +77,9 @@ async fn nobody_grants_more_than_he_has() {
         .until(async || asks(&cluster, Method::POST, &bindings, binding("Role", "more")).await.code == 201)
         .await;
     assert_eq!(cluster.post(&roles, role("other", &["list"], "secrets")).await.code, 201);
-    assert_eq!(asks(&cluster, Method::POST, &bindings, binding("Role", "other")).await.code, 403);
+    cluster
+        .until(async || asks(&cluster, Method::POST, &bindings, binding("Role", "other")).await.code == 403)
+        .await;
     grant(
         &cluster,
         "escalates",

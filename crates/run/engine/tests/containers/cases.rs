@@ -48,7 +48,7 @@ async fn exit_code_and_log() {
     let log = machine.log(&sandbox);
     let lines: Vec<&str> =
         log.lines().filter_map(|line| line.split_once(' ').map(|(_, rest)| rest)).collect();
-    for expected in ["stdout F hello", "stderr F oops", "stdout F last"] {
+    for expected in ["stdout F hello", "stderr F oops", "stdout P last"] {
         assert!(lines.contains(&expected), "{expected} in {log}");
     }
     machine.engine.remove_container(&id).await.unwrap();
