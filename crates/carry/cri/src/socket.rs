@@ -33,9 +33,9 @@ pub enum Error {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// A channel to the engine behind `socket`.
+/// A channel to the engine, or the plugin, behind `socket`.
 ///
-/// Connects at the first call and again after the engine was restarted, so it is made once.
+/// Connects at the first call and again after the other side was restarted, so it is made once.
 #[must_use]
 pub fn connect(socket: &Path) -> Channel {
     let path = socket.to_owned();

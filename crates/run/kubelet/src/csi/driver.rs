@@ -20,7 +20,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(super) fn new(name: String, endpoint: &Path) -> Self {
-        Self { name, channel: plimsoll_csi::connect(endpoint) }
+        Self { name, channel: plimsoll_cri::connect(endpoint) }
     }
 
     pub(super) fn node(&self) -> NodeClient<Channel> {

@@ -28,7 +28,7 @@ pub(super) async fn run(agent: Arc<Agent>, socket: PathBuf) {
 }
 
 async fn once(agent: &Arc<Agent>, socket: &Path) -> Result<(), String> {
-    let mut plugin = RegistrationClient::new(plimsoll_csi::connect(socket));
+    let mut plugin = RegistrationClient::new(plimsoll_cri::connect(socket));
     let asked = tokio::time::timeout(PATIENCE, plugin.get_info(InfoRequest {})).await;
     let info = asked.map_err(|_| "the plugin does not answer")?.map_err(|status| text(&status))?.into_inner();
     let result = accept(agent, socket, &info).await;
