@@ -218,6 +218,10 @@ mod tests {
             &["system:node + get core serviceaccounts"],
         ),
         (
+            "trust bundles are stable (v1.37), and agents show them to pods",
+            &["system:node + get,list,watch certificates.k8s.io clustertrustbundles"],
+        ),
+        (
             "ServiceCIDRs are stable (v1.33), ClusterCIDRs are gone (v1.29)",
             &[
                 "system:node-proxier + list,watch networking.k8s.io servicecidrs",

@@ -179,6 +179,7 @@ pub(crate) const ROLES: &[Role] = &[
         "get resource.k8s.io resourceclaims",
         "deletecollection resource.k8s.io resourceslices",
         "get core serviceaccounts",
+        "get,list,watch certificates.k8s.io clustertrustbundles",
     ] },
     Role { namespace: "", name: "system:node-bootstrapper", into: &[], from: &[], rules: &[
         "create,get,list,watch certificates.k8s.io certificatesigningrequests",
