@@ -1,7 +1,8 @@
 //! Whether a node takes a pod at all: what it asks of the kernel and of the engine.
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
+use k8s_openapi::api::core::v1::Pod;
 
+use crate::security::{Profile, apparmor};
 use crate::spec::{pod_spec, specs};
 use crate::sysctl::{self, Allowed};
 
@@ -50,20 +51,8 @@ fn policy(pod: &Pod) -> Option<&str> {
 
 /// Whether any container is to run under a profile.
 fn wants_apparmor(pod: &Pod) -> bool {
-    let is_profile = |profile: &AppArmorProfile| profile.type_ != "Unconfined";
-    let whole =
-        pod_spec(pod).security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
-    specs(pod).iter().any(|spec| {
-        let own = spec.container.security_context.as_ref().and_then(|it| it.app_armor_profile.as_ref());
-        own.or(whole).is_some_and(is_profile) || annotated(pod, spec.name())
-    })
-}
-
-/// The way in which pods named profiles before they had a field for it.
-fn annotated(pod: &Pod, container: &str) -> bool {
-    let name = format!("container.apparmor.security.beta.kubernetes.io/{container}");
-    let value = pod.metadata.annotations.as_ref().and_then(|all| all.get(&name));
-    value.is_some_and(|value| !value.is_empty() && value != "unconfined")
+    let profiles = specs(pod).into_iter().filter_map(|spec| apparmor(pod, &spec.container));
+    profiles.into_iter().any(|profile| profile != Profile::Unconfined)
 }
 
 #[cfg(test)]

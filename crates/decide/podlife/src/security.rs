@@ -21,14 +21,14 @@ const MASKED: [&str; 11] = [
 /// Paths of proc that containers cannot write to.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// A seccomp profile.
+/// A profile of seccomp or AppArmor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seccomp {
+pub enum Profile {
     /// The engine's own.
     RuntimeDefault,
     /// None.
     Unconfined,
-    /// A file below the agent's folder of profiles.
+    /// For seccomp a file below the agent's folder of profiles, for AppArmor the name of a loaded one.
     Localhost(String),
 }
 
@@ -52,7 +52,9 @@ pub struct Security {
     /// Capabilities taken from the usual ones.
     pub drop: Vec<String>,
     /// The seccomp profile.
-    pub seccomp: Seccomp,
+    pub seccomp: Profile,
+    /// The AppArmor profile, where one is named.
+    pub apparmor: Option<Profile>,
     /// Paths that are hidden.
     pub masked: Vec<String>,
     /// Paths that are read-only.
@@ -61,7 +63,7 @@ pub struct Security {
 
 /// The security of a container of a pod. `unnamed` is the seccomp profile of those that name none.
 #[must_use]
-pub fn security(pod: &Pod, container: &Container, unnamed: &Seccomp) -> Security {
+pub fn security(pod: &Pod, container: &Container, unnamed: &Profile) -> Security {
     let whole = pod_spec(pod).security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let privileged = own.privileged.unwrap_or(false);
@@ -84,22 +86,45 @@ pub fn security(pod: &Pod, container: &Container, unnamed: &Seccomp) -> Security
         add: names(capabilities.add),
         drop: names(capabilities.drop),
         seccomp: seccomp(&own, whole.seccomp_profile.as_ref(), privileged).unwrap_or_else(|| unnamed.clone()),
+        apparmor: apparmor(pod, container),
         masked: paths(&MASKED),
         read_only: paths(&READ_ONLY),
     }
 }
 
 /// The profile that a container names; nothing for none.
-fn seccomp(own: &SecurityContext, pod: Option<&SeccompProfile>, privileged: bool) -> Option<Seccomp> {
+fn seccomp(own: &SecurityContext, pod: Option<&SeccompProfile>, privileged: bool) -> Option<Profile> {
     let profile = own.seccomp_profile.as_ref().or(pod);
     if privileged {
-        return Some(Seccomp::Unconfined);
+        return Some(Profile::Unconfined);
     }
     let profile = profile?;
     match profile.type_.as_str() {
-        "RuntimeDefault" => Some(Seccomp::RuntimeDefault),
-        "Localhost" => Some(Seccomp::Localhost(profile.localhost_profile.clone().unwrap_or_default())),
-        _ => Some(Seccomp::Unconfined),
+        "RuntimeDefault" => Some(Profile::RuntimeDefault),
+        "Localhost" => Some(Profile::Localhost(profile.localhost_profile.clone().unwrap_or_default())),
+        _ => Some(Profile::Unconfined),
+    }
+}
+
+/// The AppArmor profile that a container names, in a field of its own or its pod's, or in the pod's annotation, as
+/// before there was a field.
+#[must_use]
+pub fn apparmor(pod: &Pod, container: &Container) -> Option<Profile> {
+    let own = container.security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+    let whole = || pod_spec(pod).security_context.as_ref()?.app_armor_profile.as_ref();
+    if let Some(profile) = own.or_else(whole) {
+        return Some(match profile.type_.as_str() {
+            "RuntimeDefault" => Profile::RuntimeDefault,
+            "Localhost" => Profile::Localhost(profile.localhost_profile.clone().unwrap_or_default()),
+            _ => Profile::Unconfined,
+        });
+    }
+    let name = format!("container.apparmor.security.beta.kubernetes.io/{}", container.name);
+    match pod.metadata.annotations.as_ref()?.get(&name)?.as_str() {
+        "" => None,
+        "runtime/default" => Some(Profile::RuntimeDefault),
+        "unconfined" => Some(Profile::Unconfined),
+        other => Some(Profile::Localhost(other.strip_prefix("localhost/").unwrap_or(other).to_owned())),
     }
 }
 
@@ -144,6 +169,28 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn profiles_of_apparmor() {
+        let local = |name: &str| Some(Profile::Localhost(name.into()));
+        let of = |kind: &str| json!({"appArmorProfile": {"type": kind, "localhostProfile": "p"}});
+        for (annotation, whole, own, expected) in [
+            ("", json!({}), json!({}), None),
+            ("", of("RuntimeDefault"), json!({}), Some(Profile::RuntimeDefault)),
+            ("", of("RuntimeDefault"), of("Localhost"), local("p")),
+            ("localhost/q", of("Unconfined"), json!({}), Some(Profile::Unconfined)),
+            ("localhost/q", json!({}), json!({}), local("q")),
+            ("runtime/default", json!({}), json!({}), Some(Profile::RuntimeDefault)),
+            ("unconfined", json!({}), json!({}), Some(Profile::Unconfined)),
+        ] {
+            let annotations = json!({"container.apparmor.security.beta.kubernetes.io/c": annotation});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"annotations": annotations}, "spec":
+                {"securityContext": whole, "containers": [{"name": "c", "securityContext": own}]}}))
+            .unwrap();
+            let container = &pod.spec.as_ref().unwrap().containers[0];
+            assert_eq!(security(&pod, container, &Profile::Unconfined).apparmor, expected, "{annotation}");
+        }
+    }
+
+    #[test]
     fn the_container_wins_over_its_pod() {
         let pod: Pod = serde_json::from_value(json!({"spec": {
             "securityContext": {"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true,
@@ -158,24 +205,24 @@ mod tests {
         }}))
         .unwrap();
         let [a, b, c] = [0, 1, 2]
-            .map(|index| security(&pod, &pod.spec.as_ref().unwrap().containers[index], &Seccomp::Unconfined));
+            .map(|index| security(&pod, &pod.spec.as_ref().unwrap().containers[index], &Profile::Unconfined));
         assert_eq!(
             (a.user, a.group, a.non_root, a.seccomp),
-            (Some(1), Some(2), true, Seccomp::RuntimeDefault)
+            (Some(1), Some(2), true, Profile::RuntimeDefault)
         );
         assert_eq!((a.masked.len(), a.read_only.len()), (11, 5));
         assert_eq!((b.user, b.no_new_privileges), (Some(3), true));
         assert_eq!((b.add, b.drop), (vec!["NET_ADMIN".to_owned()], vec!["ALL".to_owned()]));
-        assert_eq!(b.seccomp, Seccomp::Localhost("p.json".into()));
-        assert_eq!((c.privileged, c.read_only_root, c.seccomp), (true, true, Seccomp::Unconfined));
+        assert_eq!(b.seccomp, Profile::Localhost("p.json".into()));
+        assert_eq!((c.privileged, c.read_only_root, c.seccomp), (true, true, Profile::Unconfined));
         assert!(c.masked.is_empty() && c.read_only.is_empty());
     }
 
     #[test]
     fn root_is_refused_where_it_must_not_be() {
         let pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
-        let base = security(&pod, &Container::default(), &Seccomp::RuntimeDefault);
-        assert_eq!(base.seccomp, Seccomp::RuntimeDefault, "the node's own choice");
+        let base = security(&pod, &Container::default(), &Profile::RuntimeDefault);
+        assert_eq!(base.seccomp, Profile::RuntimeDefault, "the node's own choice");
         let cases = [
             (false, None, "", None),
             (true, Some(5), "", None),

@@ -12,7 +12,7 @@ use plimsoll_podlife::env::{References, environment, expand, unknown_names};
 use plimsoll_podlife::field::FieldContext;
 use plimsoll_podlife::names::hosts;
 use plimsoll_podlife::qos::oom_score_adj;
-use plimsoll_podlife::security::{Seccomp, Security, security, verify_non_root};
+use plimsoll_podlife::security::{Profile, Security, security, verify_non_root};
 use plimsoll_podlife::spec::Spec;
 use plimsoll_podlife::user_range::Mappings;
 use plimsoll_podlife::volume::{Propagation, propagation, recursive_read_only};
@@ -41,7 +41,7 @@ type Env = Vec<(String, String)>;
 /// The configuration of a container, and the files and mounts that it needs made.
 pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::ContainerConfig, String> {
     let container = &start.spec.container;
-    let unnamed = if agent.config.seccomp_default { Seccomp::RuntimeDefault } else { Seccomp::Unconfined };
+    let unnamed = if agent.config.seccomp_default { Profile::RuntimeDefault } else { Profile::Unconfined };
     let security = security(start.pod, container, &unnamed);
     verify_user(agent, start, &security).await?;
     let references = env_files::read(agent, start.pod, container, start.references)?;
@@ -205,7 +205,8 @@ fn linux(
             no_new_privs: security.no_new_privileges,
             masked_paths: security.masked.clone(),
             readonly_paths: security.read_only.clone(),
-            seccomp: Some(sandbox::profile(agent, &security.seccomp)),
+            seccomp: Some(sandbox::seccomp(agent, &security.seccomp)),
+            apparmor: security.apparmor.as_ref().map(|profile| sandbox::profile(profile, Clone::clone)),
             ..v1::LinuxContainerSecurityContext::default()
         }),
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use plimsoll_cri::v1;
 use plimsoll_podlife::Event;
 use plimsoll_podlife::names::{Resolver, hostname, lacks_servers, resolver, within_limits};
-use plimsoll_podlife::security::Seccomp;
+use plimsoll_podlife::security::Profile;
 use plimsoll_podlife::spec::{host_network, specs};
 use plimsoll_podlife::sysctl::dotted;
 use plimsoll_podlife::user_range::{Mapping, Mappings};
@@ -86,7 +86,7 @@ fn linux(agent: &Agent, pod: &Pod, uid: &str, users: Option<&Mappings>) -> v1::L
             supplemental_groups: groups(&context),
             supplemental_groups_policy: groups_policy(&context),
             privileged: specs(pod).iter().any(|spec| privileged(&spec.container)),
-            seccomp: Some(profile(agent, &Seccomp::RuntimeDefault)),
+            seccomp: Some(seccomp(agent, &Profile::RuntimeDefault)),
             ..v1::LinuxSandboxSecurityContext::default()
         }),
         ..v1::LinuxPodSandboxConfig::default()
@@ -137,18 +137,21 @@ pub(crate) fn groups_policy(context: &PodSecurityContext) -> i32 {
     }
 }
 
-/// A seccomp profile in the engine's words.
-pub(crate) fn profile(agent: &Agent, seccomp: &Seccomp) -> v1::SecurityProfile {
+/// A seccomp profile in the engine's words, which knows it by its file.
+pub(crate) fn seccomp(agent: &Agent, named: &Profile) -> v1::SecurityProfile {
+    let folder = agent.config.data_dir.join("seccomp");
+    profile(named, |name| folder.join(name).to_string_lossy().into_owned())
+}
+
+/// A profile in the engine's words; `known_as` tells by what it knows one of the node's own.
+pub(crate) fn profile(profile: &Profile, known_as: impl Fn(&String) -> String) -> v1::SecurityProfile {
     use v1::security_profile::ProfileType;
-    let (kind, file) = match seccomp {
-        Seccomp::RuntimeDefault => (ProfileType::RuntimeDefault, String::new()),
-        Seccomp::Unconfined => (ProfileType::Unconfined, String::new()),
-        Seccomp::Localhost(file) => {
-            let path = agent.config.data_dir.join("seccomp").join(file);
-            (ProfileType::Localhost, path.to_string_lossy().into_owned())
-        }
+    let (kind, name) = match profile {
+        Profile::RuntimeDefault => (ProfileType::RuntimeDefault, String::new()),
+        Profile::Unconfined => (ProfileType::Unconfined, String::new()),
+        Profile::Localhost(name) => (ProfileType::Localhost, known_as(name)),
     };
-    v1::SecurityProfile { profile_type: kind as i32, localhost_ref: file }
+    v1::SecurityProfile { profile_type: kind as i32, localhost_ref: name }
 }
 
 fn ports(pod: &Pod) -> Vec<v1::PortMapping> {

@@ -130,6 +130,9 @@ impl Input<'_> {
 /// The OCI document of a container.
 pub(crate) fn document(input: &Input<'_>) -> Result<Value, SpecError> {
     let security = input.security();
+    if !input.config.cdi_devices.is_empty() {
+        return Err(SpecError::Unsupported("the container device interface (CDI)"));
+    }
     let mounts = mounts::all(input)?;
     let propagation = mounts::root_propagation(input.mounts);
     let (masked, read_only) = match security.privileged {
@@ -194,7 +197,7 @@ fn process(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Resul
         "noNewPrivileges": security.no_new_privs && !security.privileged,
         "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": input.host.open_files, "soft": soft }],
     });
-    if let Some(profile) = apparmor(input, security) {
+    if let Some(profile) = apparmor(input, security)? {
         process["apparmorProfile"] = json!(profile);
     }
     Ok(process)
@@ -270,12 +273,18 @@ fn namespaces(input: &Input<'_>) -> Value {
 }
 
 /// The profile to switch to, where the kernel has AppArmor; elsewhere nothing, as users expect.
-fn apparmor(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Option<String> {
+fn apparmor(
+    input: &Input<'_>,
+    security: &LinuxContainerSecurityContext,
+) -> Result<Option<String>, SpecError> {
     use plimsoll_cri::v1::security_profile::ProfileType;
-    let profile = security.apparmor.as_ref().filter(|_| input.host.apparmor && !security.privileged)?;
+    let profile = security.apparmor.as_ref().filter(|_| input.host.apparmor && !security.privileged);
+    let Some(profile) = profile else { return Ok(None) };
     match profile.profile_type() {
-        ProfileType::Localhost => Some(profile.localhost_ref.clone()),
-        ProfileType::RuntimeDefault | ProfileType::Unconfined => None,
+        ProfileType::Localhost => Ok(Some(profile.localhost_ref.clone())),
+        ProfileType::Unconfined => Ok(None),
+        // Who asks for one must not run without.
+        ProfileType::RuntimeDefault => Err(SpecError::Unsupported("an AppArmor profile of the engine's own")),
     }
 }
 
