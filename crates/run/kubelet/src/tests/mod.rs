@@ -56,8 +56,6 @@ impl Rig {
         let (data, socket) = (self.temp.path().join("kubelet"), self.temp.path().join("cri.sock"));
         let mut config = crate::Config::new("n1", data, socket, "192.0.2.1".parse().unwrap());
         config.cgroup_root.clone_from(&self.root);
-        // Whether the machine's disk is full is no matter of these tests.
-        config.eviction.hard.clear();
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
         // How full the test's own machine is, is none of its business.
         config.eviction = Settings::default();
