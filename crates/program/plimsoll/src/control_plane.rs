@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use plimsoll_apiserver::{Config, Credentials, Server, User};
 use plimsoll_client::Informers;
-use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request, Tokens};
+use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,8 @@ pub(crate) type Part = (&'static str, anyhow::Result<()>);
 pub(crate) struct ControlPlane {
     pub(crate) server: Server,
     pub(crate) authority: Arc<Authority>,
-    /// The key that service account tokens are signed with.
-    tokens: Arc<Tokens>,
+    /// The file of the key that service account tokens are signed with.
+    token_key: PathBuf,
     /// Shared by all parts of this process.
     pub(crate) informers: Informers,
     pub(crate) kubeconfig: PathBuf,
@@ -40,8 +40,7 @@ impl ControlPlane {
         let folder = instance.file("pki");
         let authority = Authority::ensure(&folder, "ca", "plimsoll-ca").context("certificate authority")?;
         let credentials = credentials(&authority, options, instance)?;
-        let tokens =
-            Tokens::ensure(&credentials.service_account_key, &[]).context("key of service account tokens")?;
+        let token_key = credentials.service_account_key.clone();
         // Pods cannot reach a loopback address; the server serves them on this machine's address in their network.
         let inside = SocketAddr::new(instance.gateway(), options.listen.port());
         let reachable = !options.listen.ip().is_loopback() && !options.listen.ip().is_unspecified();
@@ -73,7 +72,7 @@ impl ControlPlane {
         Ok(Self {
             server,
             authority: Arc::new(authority),
-            tokens: Arc::new(tokens),
+            token_key,
             informers,
             kubeconfig,
             cluster_cidr: instance.pod_cidr.to_string(),
@@ -104,7 +103,7 @@ impl ControlPlane {
             ca_certificate_pem: self.authority.pem().to_owned(),
             authority: Some(self.authority.clone()),
             signing_duration: Some(self.signing_duration),
-            tokens: Some(self.tokens.clone()),
+            token_key: Some(self.token_key.clone()),
             controllers: plimsoll_controllers::Selection::default(),
         };
         tasks.spawn(async move {

@@ -12,10 +12,11 @@ mod testing;
 mod unit;
 mod units;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use plimsoll_client::Informers;
-use plimsoll_pki::{Authority, Tokens};
+use plimsoll_pki::Authority;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,8 +34,9 @@ pub struct Config {
     pub authority: Option<Arc<Authority>>,
     /// How long such a certificate lasts at most; a year if nobody says.
     pub signing_duration: Option<std::time::Duration>,
-    /// Signs the tokens in Secrets; without it none is made.
-    pub tokens: Option<Arc<Tokens>>,
+    /// The file of the key that signs the tokens in Secrets, read for each token, since it may be replaced; without
+    /// it none is made.
+    pub token_key: Option<PathBuf>,
     /// Which controllers run.
     pub controllers: Selection,
 }

@@ -8,7 +8,7 @@ use http::{Method, Request};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use plimsoll_client::Filter;
-use plimsoll_pki::Terms;
+use plimsoll_pki::{Terms, Tokens};
 use plimsoll_reconcile::account_secret;
 use plimsoll_reconcile::action::Action;
 use plimsoll_reconcile::certificates::{self, Requested, Signing};
@@ -100,14 +100,14 @@ pub(crate) fn tokens(context: &Context, unit: Unit) -> Result<Unit, Error> {
         };
         all.list().iter().filter(|secret| of(secret)).map(|secret| Key::of(&**secret)).collect()
     });
-    let (client, tokens) = (context.client.clone(), context.config.tokens.clone());
+    let (client, token_key) = (context.client.clone(), context.config.token_key.clone());
     let authority = context.config.ca_certificate_pem.clone();
     Ok(unit.decide_async(move |key, _| {
         let secret = secrets.get(&key.namespace, &key.name);
-        let (accounts, client, tokens) = (accounts.clone(), client.clone(), tokens.clone());
+        let (accounts, client, token_key) = (accounts.clone(), client.clone(), token_key.clone());
         let authority = authority.clone();
         async move {
-            let (Some(secret), Some(tokens)) = (secret, tokens) else { return Vec::new() };
+            let (Some(secret), Some(token_key)) = (secret, token_key) else { return Vec::new() };
             let Some(name) = account_secret::account(&secret).map(str::to_owned) else { return Vec::new() };
             let known = accounts.get(&key.namespace, &name).map(|account| (*account).clone());
             let mut account = known.filter(|account| account_secret::belongs(&secret, account));
@@ -119,7 +119,10 @@ pub(crate) fn tokens(context: &Context, unit: Unit) -> Result<Unit, Error> {
                     Err(_) => return vec![Action::RequeueAfter(LATER)],
                 };
             }
-            account_secret::decide(&secret, account.as_ref(), &authority, |claims| tokens.sign(&claims).ok())
+            account_secret::decide(&secret, account.as_ref(), &authority, |claims| {
+                let signed = Tokens::read(&token_key, &[]).and_then(|key| key.sign(&claims));
+                signed.inspect_err(|error| tracing::warn!(%error, "a token in a Secret is not signed")).ok()
+            })
         }
     }))
 }
