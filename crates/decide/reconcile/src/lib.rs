@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slices;
 pub mod endpoints;
+pub mod expectation;
 pub mod fingerprint;
 pub mod garbage;
 pub mod history;

@@ -9,6 +9,7 @@ use plimsoll_client::{EventRecorder, EventType};
 use plimsoll_reconcile::action::{
     Action, Create, Delete, Failure, Living, Note, Patch, Propagation, Resource, Severity, Target,
 };
+use plimsoll_reconcile::expectation::Written;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,15 +18,6 @@ const AT_ONCE: usize = 64;
 
 /// Who writes, in `metadata.managedFields`.
 const MANAGER: &str = "fieldManager=kube-controller-manager";
-
-/// What was written, so that the caches can be waited for.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Written {
-    /// This kind's caches must reach this version.
-    Version(Resource, u64),
-    /// This object must be gone, or going.
-    Gone(Living),
-}
 
 /// The outcome of a list of actions.
 #[derive(Debug, Default)]

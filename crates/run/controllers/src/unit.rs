@@ -17,18 +17,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_client::{Delta, Informer, Object, WorkQueue};
 use plimsoll_reconcile::action::{Action, Failure, Living, Resource};
+use plimsoll_reconcile::expectation::{Expectations, Written};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::executor::{Executor, Outcome, Written};
+use crate::executor::{Executor, Outcome};
 
 /// Keys that one controller works on at once.
 const WORKERS: usize = 8;
-
-/// How long to wait for the caches before deciding without them.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// When to look again, should the event that is waited for never lead to the key.
 const RECHECK: Duration = Duration::from_millis(200);
@@ -69,13 +67,9 @@ struct Core {
     views: HashMap<Resource, Box<dyn View>>,
     decide: Decide,
     report: Option<Report>,
-    expected: Mutex<HashMap<Key, Expected>>,
-}
-
-/// What was written for a key and may not be seen yet.
-struct Expected {
-    written: Vec<Written>,
-    since: Instant,
+    expected: Mutex<Expectations<Key>>,
+    /// What its clock counts from.
+    started: Instant,
 }
 
 /// What a cache shows.
@@ -110,6 +104,7 @@ impl Unit {
             decide: Arc::new(|_, _| ready(Vec::new()).boxed()),
             report: None,
             expected: Mutex::default(),
+            started: Instant::now(),
         };
         Self { feeds: Vec::new(), ready: Vec::new(), core }
     }
@@ -251,30 +246,15 @@ impl Core {
     }
 
     fn expect(&self, key: &Key, mut written: Vec<Written>) {
-        written.retain(|written| match written {
-            Written::Version(resource, _) => self.views.contains_key(resource),
-            Written::Gone(living) => self.views.contains_key(&living.target.resource),
-        });
-        if written.is_empty() {
-            return;
-        }
+        written.retain(|written| self.views.contains_key(written.resource()));
         let mut expected = self.expected.lock().expect("no code under the lock panics");
-        let entry = expected.entry(key.clone());
-        let entry = entry.or_insert_with(|| Expected { written: Vec::new(), since: Instant::now() });
-        entry.written.append(&mut written);
-        entry.since = Instant::now();
+        expected.add(key, written, self.started.elapsed());
     }
 
     /// Whether the caches show all that was written for the key.
     fn caught_up(&self, key: &Key) -> bool {
         let mut expected = self.expected.lock().expect("no code under the lock panics");
-        let Some(entry) = expected.get_mut(key) else { return true };
-        entry.written.retain(|written| !self.shows(written));
-        if entry.written.is_empty() || entry.since.elapsed() > PATIENCE {
-            expected.remove(key);
-            return true;
-        }
-        false
+        expected.met(key, self.started.elapsed(), |written| self.shows(written))
     }
 
     fn shows(&self, written: &Written) -> bool {
