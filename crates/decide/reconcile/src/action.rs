@@ -103,8 +103,19 @@ pub struct Note {
     pub severity: Severity,
     /// One word.
     pub reason: &'static str,
-    /// One sentence; where it is told after an action, the object's name or the error follows it.
+    /// One sentence; where it is told after an action, the object's name or the error takes the place of
+    /// `{}`, or follows.
     pub message: String,
+}
+
+impl Note {
+    /// The sentence with what was learned by the action.
+    pub fn sentence(&self, learned: &str) -> String {
+        match self.message.split_once("{}") {
+            Some((before, after)) if !learned.is_empty() => format!("{before}{learned}{after}"),
+            _ => format!("{}{learned}", self.message),
+        }
+    }
 }
 
 /// Makes an object.
@@ -116,9 +127,9 @@ pub struct Create {
     pub namespace: String,
     /// All of it.
     pub object: Value,
-    /// Told when made; the given name is appended.
+    /// Told when made, with the given name.
     pub made: Option<Note>,
-    /// Told when refused; the error is appended.
+    /// Told when refused, with the error.
     pub refused: Option<Note>,
 }
 
@@ -148,9 +159,9 @@ pub struct Delete {
     pub propagation: Option<Propagation>,
     /// Seconds to end in.
     pub grace: Option<i64>,
-    /// Told when done; the name is appended.
+    /// Told when done, with the name.
     pub done: Option<Note>,
-    /// Told when refused; the error is appended.
+    /// Told when refused, with the error.
     pub refused: Option<Note>,
 }
 
@@ -320,6 +331,28 @@ mod tests {
         ];
         for (old, new, expected) in cases {
             assert_eq!(difference(&old, &new), expected, "{old} → {new}");
+        }
+    }
+
+    #[test]
+    fn notes_say_what_was_learned() {
+        let note = |message: &str| Note {
+            about: ObjectReference::default(),
+            severity: Severity::Normal,
+            reason: "R",
+            message: message.to_owned(),
+        };
+        let cases = [
+            ("Created pod: ", "a-1", "Created pod: a-1"),
+            (
+                "create Pod {} in StatefulSet a successful",
+                "a-1",
+                "create Pod a-1 in StatefulSet a successful",
+            ),
+            ("all {}", "", "all {}"),
+        ];
+        for (message, learned, expected) in cases {
+            assert_eq!(note(message).sentence(learned), expected);
         }
     }
 

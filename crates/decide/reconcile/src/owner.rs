@@ -55,7 +55,8 @@ impl<'a> Claimant<'a> {
     }
 
     /// Which of `objects` (its own, and those of its namespace without a controller) are its own from
-    /// now on, and what to change for that. Adopted objects count once the cache shows them so.
+    /// now on, and what to change for that. Adopted objects count at once: what follows the adoption in
+    /// one list of actions happens only when it succeeds, and nobody makes a second of what is taken.
     pub fn claim<K>(&self, objects: &[Arc<K>], may_adopt: impl Fn(&K) -> bool) -> (Vec<Arc<K>>, Vec<Action>)
     where
         K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
@@ -69,7 +70,10 @@ impl<'a> Claimant<'a> {
                 Some(_) if selected || self.deleting => own.push(object.clone()),
                 Some(_) => actions.push(self.release(&**object)),
                 None if !selected || self.deleting || meta.deletion_timestamp.is_some() => {}
-                None if may_adopt(object) => actions.push(self.adopt(&**object)),
+                None if may_adopt(object) => {
+                    actions.push(self.adopt(&**object));
+                    own.push(object.clone());
+                }
                 None => {}
             }
         }

@@ -119,6 +119,18 @@ pub fn restarts(pod: &Pod) -> i32 {
     statuses.iter().map(|status| status.restart_count).max().unwrap_or_default()
 }
 
+/// [`restarts`] of the init containers that run beside the others.
+pub fn sidecar_restarts(pod: &Pod) -> i32 {
+    let declared = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let sidecars: Vec<_> = declared
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"))
+        .map(|container| container.name.as_str())
+        .collect();
+    let statuses = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    let of_sidecars = statuses.filter(|status| sidecars.contains(&status.name.as_str()));
+    of_sidecars.map(|status| status.restart_count).max().unwrap_or_default()
+}
+
 /// When it was made.
 pub fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)

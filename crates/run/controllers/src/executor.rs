@@ -218,7 +218,7 @@ impl Executor {
             Severity::Normal => EventType::Normal,
             Severity::Warning => EventType::Warning,
         };
-        self.events.event(&note.about, kind, note.reason, format!("{}{more}", note.message));
+        self.events.event(&note.about, kind, note.reason, note.sentence(more));
     }
 }
 

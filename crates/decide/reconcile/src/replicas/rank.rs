@@ -1,4 +1,5 @@
-//! Which pods go first when there are too many.
+//! Which pods go first when there are too many
+//! (kube-controller-manager: ActivePodsWithRanks in pkg/controller/controller_utils.go, v1.37).
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -41,8 +42,12 @@ fn compare(one: &Pod, two: &Pod, per_node: &HashMap<&str, usize>, now: Timestamp
         .then_with(|| pod::ready(one).cmp(&pod::ready(two)))
         .then_with(|| cost(one).cmp(&cost(two)))
         .then_with(|| companions(two).cmp(&companions(one)))
-        .then_with(|| younger_first(pod::ready_since(one), pod::ready_since(two), one, two, now))
+        .then_with(|| match pod::ready(one) && pod::ready(two) {
+            true => younger_first(pod::ready_since(one), pod::ready_since(two), one, two, now),
+            false => Ordering::Equal,
+        })
         .then_with(|| pod::restarts(two).cmp(&pod::restarts(one)))
+        .then_with(|| pod::sidecar_restarts(two).cmp(&pod::sidecar_restarts(one)))
         .then_with(|| younger_first(pod::created(one), pod::created(two), one, two, now))
 }
 
@@ -56,10 +61,14 @@ fn phase_order(pod: &Pod) -> u8 {
 
 fn cost(pod: &Pod) -> i32 {
     let text = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(COST));
-    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    // A plus sign or zeros in front make it no number to upstream.
+    let number =
+        |text: &&String| *text == "0" || text.starts_with(|first: char| matches!(first, '-' | '1'..='9'));
+    text.filter(number).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// By the logarithm of the age; within one power of two by id, so that age alone is no target.
+/// By the logarithm of the age, those of no known age first; within one power of two by id, so that age alone
+/// is no target.
 fn younger_first(
     one: Option<Timestamp>,
     two: Option<Timestamp>,
@@ -67,7 +76,7 @@ fn younger_first(
     second: &Pod,
     now: Timestamp,
 ) -> Ordering {
-    let (Some(one), Some(two)) = (one, two) else { return Ordering::Equal };
+    let (Some(one), Some(two)) = (one, two) else { return one.is_some().cmp(&two.is_some()) };
     if one == two {
         return Ordering::Equal;
     }

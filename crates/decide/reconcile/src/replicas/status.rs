@@ -27,15 +27,17 @@ pub(super) fn of(
     let availability: Vec<_> =
         active.iter().map(|pod| pod::available(pod, owner.min_ready_seconds, now)).collect();
     let count = |number: usize| Some(i32::try_from(number).unwrap_or(i32::MAX));
+    // As upstream's types are written: most counts are left out when they are none.
+    let some = |number: usize| count(number).filter(|number| *number != 0);
     let mut conditions = owner.status.conditions.clone().unwrap_or_default();
     conditions.retain(|condition| condition.type_.as_deref() != Some(FAILURE));
     let status = ReplicaSetStatus {
         replicas: count(active.len()).unwrap_or_default(),
-        fully_labeled_replicas: count(
+        fully_labeled_replicas: some(
             active.iter().filter(|pod| labelled.matches_map(pod.metadata.labels.as_ref())).count(),
         ),
-        ready_replicas: count(active.iter().filter(|pod| pod::ready(pod)).count()),
-        available_replicas: count(availability.iter().filter(|one| **one == Availability::Yes).count()),
+        ready_replicas: some(active.iter().filter(|pod| pod::ready(pod)).count()),
+        available_replicas: some(availability.iter().filter(|one| **one == Availability::Yes).count()),
         terminating_replicas: owner
             .counts_terminating
             .then(|| own.iter().filter(|pod| pod::terminating(pod)).count())
