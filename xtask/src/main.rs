@@ -10,9 +10,9 @@ mod reasons;
 mod unsafety;
 mod workspace;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Checks of the workspace
 #[derive(Debug, Parser)]
@@ -21,13 +21,48 @@ enum Task {
     /// Check that dependencies point one way, that pure crates stay pure, that unsafe code is in one
     /// crate, and that each dependency says why it is there
     Layers,
+    /// Print the controllers with what they read and write, as text or for Graphviz
+    Graph {
+        /// The form
+        #[arg(value_enum, default_value_t)]
+        form: Form,
+    },
+}
+
+/// How the graph is printed
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Form {
+    /// For people
+    #[default]
+    Text,
+    /// For `dot`
+    Dot,
 }
 
 fn main() -> ExitCode {
-    let outcome = match Task::parse() {
-        Task::Layers => check(),
-    };
-    match outcome {
+    match Task::parse() {
+        Task::Layers => layers(),
+        Task::Graph { form } => graph(form),
+    }
+}
+
+/// The controllers' own crate knows the graph; here nothing of it need be compiled for other tasks.
+fn graph(form: Form) -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let form = if matches!(form, Form::Dot) { "dot" } else { "text" };
+    let arguments = ["run", "--quiet", "--package", "plimsoll-controllers", "--example", "graph", "--", form];
+    match Command::new(cargo).args(arguments).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: run cargo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn layers() -> ExitCode {
+    match check() {
         Ok(problems) if problems.is_empty() => {
             println!("layers: every rule holds");
             ExitCode::SUCCESS

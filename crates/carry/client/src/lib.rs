@@ -26,4 +26,4 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use events::{EventRecorder, EventType};
 pub use informer::{Filter, Informer, Informers};
 pub use object::{MetadataObject, Object, Owner};
-pub use queue::WorkQueue;
+pub use queue::{Tally, WorkQueue};

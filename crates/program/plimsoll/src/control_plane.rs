@@ -104,7 +104,7 @@ impl ControlPlane {
             authority: Some(self.authority.clone()),
             signing_duration: Some(self.signing_duration),
             token_key: Some(self.token_key.clone()),
-            controllers: plimsoll_controllers::Selection::default(),
+            ..plimsoll_controllers::Config::default()
         };
         tasks.spawn(async move {
             let outcome = plimsoll_controllers::run(config, client, informers, stop).await;

@@ -1,86 +1,286 @@
 //! All controllers, a row each, under upstream's names.
+//!
+//! A row is: the name; the source that its Events name; what builds its unit (inputs and decision, in `units/`); and
+//! what it writes. What a row does not declare the executor refuses, so a declaration cannot lie, and start-up
+//! refuses two controllers that own the same. To write one:
+//!
+//! - `makes("v1/pods").of("ReplicaSets")`: it creates pods; `of` names the part of them that is its own, where
+//!   several controllers make such objects.
+//! - `status("apps/v1/replicasets/status")`: it writes the status.
+//! - `changes("v1/nodes", &["spec.taints"])`: it patches these fields and what is below them; a subresource stands
+//!   behind the kind (`v1/pods/status`), `"*"` are all fields (what `Action::Replace` needs).
+//! - `removes("v1/pods")`: it deletes; many may.
+//! - `.shared()`: others write there, too (entries of a list that are their own, say).
+//!
+//! `cargo xtask graph` prints inputs and outputs of all of them.
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::Executor;
+use crate::output::{Output, changes, makes, removes, status};
 use crate::unit::Unit;
 use crate::units;
 use crate::{Context, Error};
 
-type Start = fn(&Arc<Context>, CancellationToken) -> Result<BoxFuture<'static, ()>, Error>;
+/// Builds a unit out of an empty one.
+type Build = fn(&Context, Unit) -> Result<Unit, Error>;
 
-/// A controller and how to start it.
+/// A controller, how it is built and what it writes.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    pub(crate) start: Start,
+    component: &'static str,
+    build: Build,
+    pub(crate) outputs: &'static [Output],
 }
 
-/// Declares a row: a controller's name, the source that its Events name, and what builds its unit.
+impl Row {
+    /// Its unit, ready to run.
+    pub(crate) fn unit(&self, context: &Context) -> Result<Unit, Error> {
+        let executor = Executor::new(context.client.clone(), self.component, self.name, self.outputs);
+        let queue = context.config.metrics.queue(self.name);
+        (self.build)(context, Unit::new(self.name, executor, queue, context.config.workers(self.name)))
+    }
+
+    /// Runs it until `shutdown`.
+    pub(crate) fn start(
+        &self,
+        context: &Arc<Context>,
+        shutdown: CancellationToken,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
+        Ok(self.unit(context)?.run(shutdown))
+    }
+}
+
+/// Declares a row: a controller's name, the source that its Events name, what builds its unit, what it writes.
 macro_rules! row {
-    ($name:literal, $component:literal, $build:path) => {
-        Row {
-            name: $name,
-            start: |context, shutdown| {
-                let executor = Executor::new(context.client.clone(), $component);
-                let unit: Unit = $build(context, Unit::new($name, executor))?;
-                Ok(unit.run(shutdown).boxed())
-            },
-        }
+    ($name:literal, $component:literal, $build:path, [$($output:expr),* $(,)?]) => {
+        Row { name: $name, component: $component, build: $build, outputs: &[$($output),*] }
     };
 }
 
 /// Every controller there is.
 pub(crate) const ROWS: &[Row] = &[
-    row!("deployment-controller", "deployment-controller", units::deployment::build),
-    row!("replicaset-controller", "replicaset-controller", units::replicaset::build),
-    row!("replicationcontroller-controller", "replication-controller", units::replication::build),
-    row!("job-controller", "job-controller", units::job::build),
-    row!("daemonset-controller", "daemonset-controller", units::daemon_set::build),
-    row!("statefulset-controller", "statefulset-controller", units::stateful_set::build),
-    row!("cronjob-controller", "cronjob-controller", units::cron_job::build),
-    row!("ttl-after-finished-controller", "ttl-after-finished-controller", units::cron_job::ended),
-    row!("disruption-controller", "controllermanager", units::disruption::build),
-    row!("endpointslice-controller", "endpoint-slice-controller", units::endpoints::slices),
-    row!("endpoints-controller", "endpoint-controller", units::endpoints::lists),
-    row!("serviceaccount-controller", "serviceaccount-controller", units::service_account::account),
+    row!(
+        "deployment-controller",
+        "deployment-controller",
+        units::deployment::build,
+        [
+            status("apps/v1/deployments/status"),
+            changes("apps/v1/deployments", &["metadata.annotations"]),
+            makes("apps/v1/replicasets"),
+            changes(
+                "apps/v1/replicasets",
+                &[
+                    "metadata.annotations",
+                    "metadata.ownerReferences",
+                    "spec.replicas",
+                    "spec.minReadySeconds"
+                ]
+            ),
+            removes("apps/v1/replicasets"),
+        ]
+    ),
+    row!(
+        "replicaset-controller",
+        "replicaset-controller",
+        units::replicaset::build,
+        [
+            status("apps/v1/replicasets/status"),
+            makes("v1/pods").of("ReplicaSets"),
+            changes("v1/pods", &["metadata.ownerReferences"]).of("ReplicaSets"),
+            removes("v1/pods"),
+        ]
+    ),
+    row!(
+        "replicationcontroller-controller",
+        "replication-controller",
+        units::replication::build,
+        [
+            status("v1/replicationcontrollers/status"),
+            makes("v1/pods").of("ReplicationControllers"),
+            changes("v1/pods", &["metadata.ownerReferences"]).of("ReplicationControllers"),
+            removes("v1/pods"),
+        ]
+    ),
+    row!(
+        "job-controller",
+        "job-controller",
+        units::job::build,
+        [
+            status("batch/v1/jobs/status"),
+            makes("v1/pods").of("Jobs"),
+            changes("v1/pods", &["metadata.ownerReferences", "metadata.finalizers"]).of("Jobs"),
+            removes("v1/pods"),
+        ]
+    ),
+    row!(
+        "daemonset-controller",
+        "daemonset-controller",
+        units::daemon_set::build,
+        [
+            status("apps/v1/daemonsets/status"),
+            makes("v1/pods").of("DaemonSets"),
+            changes("v1/pods", &["metadata.ownerReferences"]).of("DaemonSets"),
+            removes("v1/pods"),
+            makes("apps/v1/controllerrevisions").of("DaemonSets"),
+            changes("apps/v1/controllerrevisions", &["revision", "metadata"]).of("DaemonSets"),
+            removes("apps/v1/controllerrevisions"),
+        ]
+    ),
+    row!(
+        "statefulset-controller",
+        "statefulset-controller",
+        units::stateful_set::build,
+        [
+            status("apps/v1/statefulsets/status"),
+            makes("v1/pods").of("StatefulSets"),
+            changes("v1/pods", &["metadata.ownerReferences"]).of("StatefulSets"),
+            removes("v1/pods"),
+            makes("v1/persistentvolumeclaims").of("StatefulSets"),
+            changes("v1/persistentvolumeclaims", &["metadata.ownerReferences"]).of("StatefulSets"),
+            makes("apps/v1/controllerrevisions").of("StatefulSets"),
+            changes("apps/v1/controllerrevisions", &["revision", "metadata"]).of("StatefulSets"),
+            removes("apps/v1/controllerrevisions"),
+        ]
+    ),
+    row!(
+        "cronjob-controller",
+        "cronjob-controller",
+        units::cron_job::build,
+        [status("batch/v1/cronjobs/status"), makes("batch/v1/jobs").of("CronJobs"), removes("batch/v1/jobs"),]
+    ),
+    row!(
+        "ttl-after-finished-controller",
+        "ttl-after-finished-controller",
+        units::cron_job::ended,
+        [removes("batch/v1/jobs"),]
+    ),
+    row!(
+        "disruption-controller",
+        "controllermanager",
+        units::disruption::build,
+        [status("policy/v1/poddisruptionbudgets/status"),]
+    ),
+    row!(
+        "endpointslice-controller",
+        "endpoint-slice-controller",
+        units::endpoints::slices,
+        [
+            makes("discovery.k8s.io/v1/endpointslices").of("Services"),
+            changes("discovery.k8s.io/v1/endpointslices", &["endpoints", "ports", "metadata"]).of("Services"),
+            removes("discovery.k8s.io/v1/endpointslices"),
+        ]
+    ),
+    row!(
+        "endpoints-controller",
+        "endpoint-controller",
+        units::endpoints::lists,
+        [
+            makes("v1/endpoints"),
+            changes("v1/endpoints", &["subsets", "metadata.annotations", "metadata.labels"]),
+            removes("v1/endpoints"),
+        ]
+    ),
+    row!(
+        "serviceaccount-controller",
+        "serviceaccount-controller",
+        units::service_account::account,
+        [makes("v1/serviceaccounts").of("namespaces"),]
+    ),
     row!(
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",
-        units::service_account::authority
+        units::service_account::authority,
+        [
+            makes("v1/configmaps").of("kube-root-ca.crt"),
+            changes("v1/configmaps", &["data", "metadata.annotations"]).of("kube-root-ca.crt"),
+        ]
     ),
-    row!("namespace-controller", "namespace-controller", units::namespace::build),
-    row!("garbage-collector-controller", "garbage-collector-controller", units::garbage::build),
-    row!("node-lifecycle-controller", "node-controller", units::node::lifecycle),
-    row!("node-ipam-controller", "cidrAllocator", units::node::ranges),
-    row!("taint-eviction-controller", "taint-eviction-controller", units::node::taints),
-    row!("clusterrole-aggregation-controller", "clusterrole-aggregation-controller", units::access::roles),
-    row!("token-cleaner-controller", "token-cleaner", units::access::tokens),
-    row!("serviceaccount-token-controller", "serviceaccount-token-controller", units::certificates::tokens),
+    row!(
+        "namespace-controller",
+        "namespace-controller",
+        units::namespace::build,
+        [status("v1/namespaces/status"), changes("v1/namespaces/finalize", &["*"]), removes("*"),]
+    ),
+    row!(
+        "garbage-collector-controller",
+        "garbage-collector-controller",
+        units::garbage::build,
+        [changes("*", &["metadata.ownerReferences", "metadata.finalizers"]).shared(), removes("*"),]
+    ),
+    row!(
+        "node-lifecycle-controller",
+        "node-controller",
+        units::node::lifecycle,
+        [
+            changes("v1/nodes/status", &["status.conditions"]),
+            changes("v1/nodes", &["spec.taints", "metadata.labels"]),
+            changes("v1/pods/status", &["status.conditions"]).of("silent nodes"),
+        ]
+    ),
+    row!(
+        "node-ipam-controller",
+        "cidrAllocator",
+        units::node::ranges,
+        [changes("v1/nodes", &["spec.podCIDR", "spec.podCIDRs"]),]
+    ),
+    row!(
+        "taint-eviction-controller",
+        "taint-eviction-controller",
+        units::node::taints,
+        [changes("v1/pods/status", &["status.conditions"]).of("tainted nodes"), removes("v1/pods"),]
+    ),
+    row!(
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation-controller",
+        units::access::roles,
+        [changes("rbac.authorization.k8s.io/v1/clusterroles", &["rules"]),]
+    ),
+    row!("token-cleaner-controller", "token-cleaner", units::access::tokens, [removes("v1/secrets")]),
+    row!(
+        "serviceaccount-token-controller",
+        "serviceaccount-token-controller",
+        units::certificates::tokens,
+        [
+            changes("v1/secrets", &["data", "metadata.annotations"]).of("service accounts"),
+            removes("v1/secrets"),
+        ]
+    ),
     row!(
         "legacy-serviceaccount-token-cleaner-controller",
         "legacy-service-account-token-cleaner",
-        units::certificates::unused_tokens
+        units::certificates::unused_tokens,
+        [changes("v1/secrets", &["metadata.labels"]).of("service accounts"), removes("v1/secrets")]
     ),
     row!(
         "certificatesigningrequest-approving-controller",
         "certificate-controller",
-        units::certificates::approving
+        units::certificates::approving,
+        [changes("certificates.k8s.io/v1/certificatesigningrequests/approval", &["status.conditions"])]
     ),
     row!(
         "certificatesigningrequest-signing-controller",
         "certificate-controller",
-        units::certificates::signing
+        units::certificates::signing,
+        [status("certificates.k8s.io/v1/certificatesigningrequests/status")]
     ),
     row!(
         "certificatesigningrequest-cleaner-controller",
         "certificate-controller",
-        units::certificates::cleaning
+        units::certificates::cleaning,
+        [removes("certificates.k8s.io/v1/certificatesigningrequests")]
     ),
-    row!("pod-garbage-collector-controller", "pod-garbage-collector", units::node::lost_pods),
+    row!(
+        "pod-garbage-collector-controller",
+        "pod-garbage-collector",
+        units::node::lost_pods,
+        [
+            changes("v1/pods/status", &["status.conditions", "status.phase"]).of("lost nodes"),
+            removes("v1/pods"),
+        ]
+    ),
 ];
 
 /// The names of all controllers.

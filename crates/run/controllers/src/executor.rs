@@ -13,6 +13,8 @@ use plimsoll_reconcile::expectation::Written;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::output::{self, Output};
+
 /// Requests of one decision that may be under way at once.
 const AT_ONCE: usize = 64;
 
@@ -32,6 +34,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Executor {
     client: kube::Client,
     events: EventRecorder,
+    name: &'static str,
+    outputs: &'static [Output],
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,9 +62,20 @@ struct Refusal {
 }
 
 impl Executor {
-    pub(crate) fn new(client: kube::Client, component: &str) -> Self {
+    /// Acts for the controller `name`, which writes `outputs`; its Events come from `component`.
+    pub(crate) fn new(
+        client: kube::Client,
+        component: &str,
+        name: &'static str,
+        outputs: &'static [Output],
+    ) -> Self {
         let events = EventRecorder::new(client.clone(), component, None);
-        Self { client, events }
+        Self { client, events, name, outputs }
+    }
+
+    /// What it may write.
+    pub(crate) fn outputs(&self) -> &'static [Output] {
+        self.outputs
     }
 
     /// Takes all steps in order until one fails. Neighbours of one sort run side by side.
@@ -108,6 +123,12 @@ impl Executor {
     }
 
     async fn step(&self, action: Action) -> Result<Done, Box<Failure>> {
+        if let Some(deed) = output::undeclared(self.outputs, &action) {
+            tracing::error!(controller = self.name, deed, "an action is refused, as it was not declared");
+            let message = format!("{} does not declare that it {deed}", self.name);
+            let reason = "Undeclared".to_owned();
+            return Err(Box::new(Failure { action, code: 0, reason, message, causes: Vec::new() }));
+        }
         let result = match &action {
             Action::Create(create) => self.create(create).await,
             Action::Patch(patch) => self.patch(patch).await,

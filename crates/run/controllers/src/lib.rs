@@ -2,16 +2,20 @@
 //!
 //! What enters is a client and its informers; what leaves are writes to the API and Events. Each
 //! controller is a row of [`catalogue::ROWS`]: its inputs and the pure decision of `plimsoll-reconcile`
-//! that it calls. One runner ([`unit`]) carries them all. Nothing here decides.
+//! that it calls, and what it writes. One runner ([`unit`]) carries them all. Nothing here decides.
 
 mod catalogue;
 mod executor;
+mod graph;
 mod kinds;
+mod metrics;
+mod output;
 #[cfg(test)]
 mod testing;
 mod unit;
 mod units;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use catalogue::names;
+pub use graph::{Graph, graph};
+pub use metrics::Metrics;
+
+/// Keys that a controller works on at once, if nobody says.
+const WORKERS: usize = 8;
 
 /// What the controllers need to know about the cluster.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +48,16 @@ pub struct Config {
     pub token_key: Option<PathBuf>,
     /// Which controllers run.
     pub controllers: Selection,
+    /// Keys that single controllers work on at once, by name; the others work on 8.
+    pub workers: BTreeMap<&'static str, usize>,
+    /// Where their queues are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Config {
+    fn workers(&self, name: &str) -> usize {
+        self.workers.get(name).copied().unwrap_or(WORKERS)
+    }
 }
 
 /// Which controllers run: all, but for those left out, or only those named.
@@ -80,6 +99,16 @@ pub enum Error {
     /// The cluster's range cannot be cut into ranges for nodes.
     #[error("cluster CIDR {0}")]
     ClusterCidr(String),
+    /// Two controllers would fight.
+    #[error("controllers {one} and {two} would both own what {thing}")]
+    TwoOwners {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        two: &'static str,
+        /// What both write.
+        thing: String,
+    },
 }
 
 /// What a row is built from.
@@ -107,8 +136,10 @@ pub async fn run(
 ) -> Result<(), Error> {
     let context = Arc::new(Context { config, client, informers, kinds: OnceLock::new() });
     let tracker = TaskTracker::new();
-    for row in catalogue::ROWS.iter().filter(|row| context.config.controllers.includes(row.name)) {
-        tracker.spawn((row.start)(&context, shutdown.clone())?);
+    let chosen = || catalogue::ROWS.iter().filter(|row| context.config.controllers.includes(row.name));
+    output::one_owner_each(&chosen().map(|row| (row.name, row.outputs)).collect::<Vec<_>>())?;
+    for row in chosen() {
+        tracker.spawn(row.start(&context, shutdown.clone())?);
     }
     tracker.close();
     tracker.wait().await;

@@ -5,7 +5,7 @@
 //! everything that was written for that key before, decides, and acts. So no replica is made twice,
 //! and nothing happens when nothing changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,9 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::executor::{Executor, Outcome};
-
-/// Keys that one controller works on at once.
-const WORKERS: usize = 8;
+use crate::graph::Declared;
+use crate::output;
 
 /// When to look again, should the event that is waited for never lead to the key.
 const RECHECK: Duration = Duration::from_millis(200);
@@ -56,6 +55,8 @@ type Feed = Box<dyn FnOnce(WorkQueue<Key>) -> BoxFuture<'static, ()> + Send>;
 pub(crate) struct Unit {
     feeds: Vec<Feed>,
     ready: Vec<BoxFuture<'static, ()>>,
+    inputs: BTreeSet<String>,
+    workers: usize,
     core: Core,
 }
 
@@ -94,19 +95,28 @@ impl<K: Object + Metadata<Ty = ObjectMeta>> View for Informer<K> {
 }
 
 impl Unit {
-    /// A controller that acts as `executor`'s component.
-    pub(crate) fn new(name: &'static str, executor: Executor) -> Self {
+    /// A controller that acts by `executor` on the keys of `queue`, on `workers` of them at once.
+    pub(crate) fn new(name: &'static str, executor: Executor, queue: WorkQueue<Key>, workers: usize) -> Self {
         let core = Core {
             name,
             executor,
-            queue: WorkQueue::new(),
+            queue,
             views: HashMap::new(),
             decide: Arc::new(|_, _| ready(Vec::new()).boxed()),
             report: None,
             expected: Mutex::default(),
             started: Instant::now(),
         };
-        Self { feeds: Vec::new(), ready: Vec::new(), core }
+        Self { feeds: Vec::new(), ready: Vec::new(), inputs: BTreeSet::new(), workers, core }
+    }
+
+    /// What it looks at, what it is called, what it writes.
+    pub(crate) fn declared(&self) -> Declared {
+        Declared {
+            name: self.core.name,
+            inputs: self.inputs.iter().cloned().collect(),
+            outputs: self.core.executor.outputs(),
+        }
     }
 
     /// The queue, for what is not told by an informer.
@@ -142,9 +152,16 @@ impl Unit {
     where
         K: Object + k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
     {
+        self.inputs.insert(output::door(&Resource::of::<K>(), None));
         self.core.views.insert(Resource::of::<K>(), Box::new(informer.clone()));
         let source = informer.clone();
         self.ready.push(async move { source.synced().await }.boxed());
+        self
+    }
+
+    /// Decisions look at the metadata of every kind.
+    pub(crate) fn reads_every_kind(mut self) -> Self {
+        self.inputs.insert("*".to_owned());
         self
     }
 
@@ -204,7 +221,7 @@ impl Unit {
             tokio::spawn(shutdown.clone().run_until_cancelled_owned(feed(self.core.queue.clone())));
         }
         let core = Arc::new(self.core);
-        let free = Arc::new(Semaphore::new(WORKERS));
+        let free = Arc::new(Semaphore::new(self.workers));
         let tracker = TaskTracker::new();
         while let Some(key) = shutdown.run_until_cancelled(core.queue.get()).await {
             let permit = free.clone().acquire_owned().await;

@@ -53,6 +53,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     });
     let (feeding, waiting) = (collector.clone(), collector.clone());
     Ok(unit
+        .reads_every_kind()
         .task(move |queue| feed(feeding, queue))
         .after(async move { waiting.kinds.synced().await })
         .decide_async(move |key, now| {

@@ -40,6 +40,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
             &namespaces,
             |namespace| if namespace::ends(namespace) { vec![Key::of(namespace)] } else { Vec::new() },
         )
+        .reads_every_kind()
         .task(move |queue| feed(feeding, queue))
         .after(async move { waiting.kinds.synced().await })
         .decide_async(move |key, now| {
