@@ -130,6 +130,12 @@ pub struct Config {
     pub pretended: Option<(i64, i64)>,
     /// How long a pod's volumes may take before users are told.
     pub volume_mount_timeout: Duration,
+    /// How often volumes of drivers are looked after (`syncFrequency`).
+    pub sync_frequency: Duration,
+    /// How long figures of volumes count (`volumeStatsAggPeriod`).
+    pub volume_stats_period: Duration,
+    /// Whether it is told what drivers think of the health of volumes (feature `CSIVolumeHealth`).
+    pub volume_health: bool,
     /// A container's log is rotated when it has so many bytes.
     pub container_log_max_size: u64,
     /// How many files a container's log has at most.
@@ -239,6 +245,9 @@ impl Config {
             parallel_pulls: None,
             pretended: None,
             volume_mount_timeout: Duration::from_secs(123),
+            sync_frequency: Duration::from_secs(60),
+            volume_stats_period: Duration::from_secs(60),
+            volume_health: false,
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,
             endpoint_drain: Duration::from_secs(5),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 use plimsoll_meta::quantity::Quantity;
@@ -47,6 +48,7 @@ impl Config {
         self.apply_logs(given)?;
         self.apply_node(given);
         self.apply_static_pods(given);
+        self.apply_volumes(given);
         self.shutdown_periods = periods(given);
         let most = given.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok());
         self.parallel_pulls = if given.serialize_image_pulls { Some(1) } else { most };
@@ -91,6 +93,12 @@ impl Config {
         self.status_report = given.node_status_report_frequency.length();
         self.status_images = usize::try_from(given.node_status_max_images).ok();
         self.lease_seconds = given.node_lease_duration_seconds;
+    }
+
+    fn apply_volumes(&mut self, given: &Configuration) {
+        self.sync_frequency = given.sync_frequency.length().max(Duration::from_secs(1));
+        self.volume_stats_period = given.volume_stats_agg_period.length();
+        self.volume_health = given.feature_gates.get("CSIVolumeHealth") == Some(&true);
     }
 
     fn apply_logs(&mut self, given: &Configuration) -> Result<(), Misfit> {

@@ -31,8 +31,8 @@ settings! {
         file_check_frequency: Span = "fileCheckFrequency", empty Span::seconds(20), Used;
         /// How often the address is asked.
         http_check_frequency: Span = "httpCheckFrequency", empty Span::seconds(20), Used;
-        /// Pods are synchronized when something happens.
-        sync_frequency: Span = "syncFrequency", empty Span::seconds(60), Moot;
+        /// How often volumes of drivers are looked after. Pods are synchronized when something happens.
+        sync_frequency: Span = "syncFrequency", empty Span::seconds(60), Used;
 
         // The agent's server.
         /// Whether there is one.
@@ -285,7 +285,7 @@ settings! {
 
         // Volumes.
         /// How often the use of volumes is measured.
-        volume_stats_agg_period: Span = "volumeStatsAggPeriod", empty Span::seconds(60), Fixed;
+        volume_stats_agg_period: Span = "volumeStatsAggPeriod", empty Span::seconds(60), Used;
         /// There are no such plugins any more.
         volume_plugin_dir: String =
             "volumePluginDir", empty "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/".to_owned(), Moot;

@@ -327,7 +327,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("serialize-image-pulls", "serializeImagePulls", Form::Truth, "Pull one image after the other"),
     flag("streaming-connection-idle-timeout", "streamingConnectionIdleTimeout", Form::Text, "Has no effect"),
-    flag("sync-frequency", "syncFrequency", Form::Text, "Has no effect"),
+    flag("sync-frequency", "syncFrequency", Form::Text, "How often volumes of drivers are looked after"),
     flag("system-cgroups", "systemCgroups", Form::Text, "Control group of all other programs"),
     flag("system-reserved", "systemReserved", Form::Map, "Resources kept for the system"),
     flag("system-reserved-cgroup", "systemReservedCgroup", Form::Text, "Its control group"),

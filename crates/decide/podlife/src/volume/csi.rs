@@ -106,7 +106,7 @@ impl Csi {
     /// The name under which a node says that it uses the volume.
     #[must_use]
     pub fn unique_name(&self) -> String {
-        format!("kubernetes.io/csi/{}^{}", self.driver, self.handle)
+        unique_name(&self.driver, &self.handle)
     }
 
     /// The name of the folder that a driver prepares the volume in for all pods.
@@ -186,6 +186,12 @@ impl Csi {
         }
         all
     }
+}
+
+/// The name under which a node says that it uses a driver's volume.
+#[must_use]
+pub fn unique_name(driver: &str, handle: &str) -> String {
+    format!("kubernetes.io/csi/{driver}^{handle}")
 }
 
 /// The attribute or secret that carries tokens of the pod's account.

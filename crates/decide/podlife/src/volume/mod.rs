@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod csi;
+pub mod growth;
 mod memory;
 mod mount;
 pub mod nfs;

@@ -1,8 +1,10 @@
-//! Waiting until somebody has attached a volume to this node.
+//! Waiting until somebody has attached a volume to this node, and the node says so (kubelet:
+//! VerifyControllerAttachedVolume, then the attacher's WaitForAttach).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::Api;
 use plimsoll_client::Backoff;
@@ -20,6 +22,10 @@ pub(super) async fn wait(agent: &Agent, csi: &Csi) -> Result<BTreeMap<String, St
     let attachments = Api::<VolumeAttachment>::all(agent.client.clone());
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let attached = async {
+        while !is_told(agent, csi).await {
+            tokio::time::sleep(backoff.delay()).await;
+        }
+        backoff.reset();
         loop {
             match attachments.get_opt(&name).await {
                 Ok(found) => {
@@ -39,6 +45,22 @@ pub(super) async fn wait(agent: &Agent, csi: &Csi) -> Result<BTreeMap<String, St
             csi.driver, csi.handle
         )),
     }
+}
+
+/// Whether the node names the volume as one that it uses and as one that it has. Before the first, whoever
+/// detaches volumes does not know that this one is needed; before the second, he may be about to.
+async fn is_told(agent: &Agent, csi: &Csi) -> bool {
+    let node = match Api::<Node>::all(agent.client.clone()).get_opt(&agent.config.node_name).await {
+        Ok(node) => node,
+        Err(error) => {
+            tracing::debug!(%error, "the node's volumes are not read");
+            None
+        }
+    };
+    let Some(status) = node.and_then(|node| node.status) else { return false };
+    let name = csi.unique_name();
+    let attached = status.volumes_attached.unwrap_or_default();
+    status.volumes_in_use.is_some_and(|all| all.contains(&name)) && attached.iter().any(|it| it.name == name)
 }
 
 /// What came of an attachment, once something did.

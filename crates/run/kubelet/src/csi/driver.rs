@@ -1,6 +1,6 @@
 //! The drivers that made themselves known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -54,6 +54,17 @@ pub(crate) struct Drivers {
     known: Mutex<BTreeMap<String, (PathBuf, Driver)>>,
     /// One at a time prepares or takes away for all pods.
     pub(super) stage: tokio::sync::Mutex<()>,
+    /// How large volumes are here, by their names among all drivers.
+    sizes: Mutex<HashMap<String, Size>>,
+}
+
+/// How large a volume is on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    /// So many bytes.
+    Bytes(i64),
+    /// It does not grow while it is used.
+    Stays,
 }
 
 impl Drivers {
@@ -70,6 +81,20 @@ impl Drivers {
         let mut known = self.known();
         let name = known.iter().find(|(_, (own, _))| own == socket).map(|(name, _)| name.clone())?;
         known.remove(&name).map(|_| name)
+    }
+
+    /// How large a volume is here; as large as its claim says, if nothing was noted yet.
+    pub(super) fn size(&self, volume: String, claimed: i64) -> Size {
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        *sizes.entry(volume).or_insert(Size::Bytes(claimed))
+    }
+
+    pub(super) fn set_size(&self, volume: String, size: Size) {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(volume, size);
+    }
+
+    pub(super) fn forget_size(&self, volume: &str) {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(volume);
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Driver, String> {

@@ -2,16 +2,19 @@
 //!
 //! Drivers put sockets into a folder ([`watch`]), say who they are ([`register`]) and are named in the
 //! node's CSINode ([`node`]). Volumes of theirs are attached by others ([`attach`]), prepared and shown
-//! to pods ([`publish`]), and taken away again ([`unpublish`]). What was done is written down beside each
+//! to pods ([`publish`]), grow while they are used ([`grow`]), and are taken away again ([`unpublish`]). How full
+//! they are, drivers tell ([`stats`]). What was done is written down beside each
 //! volume as upstream does it ([`record`]), so that a later agent can undo it.
 
 mod attach;
 mod driver;
+mod grow;
 mod node;
 mod publish;
 mod record;
 mod register;
 mod secret;
+mod stats;
 mod unpublish;
 mod watch;
 
@@ -20,7 +23,9 @@ use std::path::PathBuf;
 use plimsoll_podlife::volume::csi::Csi;
 
 pub(crate) use driver::Drivers;
-pub(crate) use publish::{Request, publish};
+pub(crate) use grow::{Occasion, grow};
+pub(crate) use publish::{Request, Round, publish};
+pub(crate) use stats::{Fullness, Measure, fullness};
 pub(crate) use unpublish::{sweep, unpublish};
 pub(crate) use watch::run;
 

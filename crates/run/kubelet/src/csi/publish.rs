@@ -37,6 +37,15 @@ pub(crate) struct Request<'a> {
     pub(crate) group: Option<u32>,
 }
 
+/// Which time it is that a volume is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// The pod does not have it yet, as far as is known.
+    First,
+    /// The driver wants to be asked again and again; what is prepared for all pods stays as it is.
+    Again,
+}
+
 /// What came of it.
 pub(crate) struct Published {
     pub(crate) place: Place,
@@ -45,7 +54,11 @@ pub(crate) struct Published {
 }
 
 /// Attached, prepared, shown. May be repeated.
-pub(crate) async fn publish(agent: &Arc<Agent>, request: &Request<'_>) -> Result<Published, String> {
+pub(crate) async fn publish(
+    agent: &Arc<Agent>,
+    request: &Request<'_>,
+    round: Round,
+) -> Result<Published, String> {
     let name = &request.source.name;
     let failed = |step: &str| {
         let step = step.to_owned();
@@ -70,7 +83,7 @@ pub(crate) async fn publish(agent: &Arc<Agent>, request: &Request<'_>) -> Result
     })?;
     let abilities = within(driver.abilities()).await.map_err(failed(set_up))?;
     let call = Call { agent, request, about: about.as_ref(), driver, abilities, context };
-    let staged = call.stage().await.map_err(failed(mount_device))?;
+    let staged = call.stage(round).await.map_err(failed(mount_device))?;
     call.publish(staged).await.map_err(failed(set_up))
 }
 
@@ -86,14 +99,14 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// Prepares the volume for all pods, where the driver does so.
-    async fn stage(&self) -> Result<Option<PathBuf>, String> {
+    async fn stage(&self, round: Round) -> Result<Option<PathBuf>, String> {
         let csi = self.request.csi;
-        if csi.life == Life::Ephemeral || !self.abilities.has(Type::StageUnstageVolume) {
-            return Ok(None);
+        let Some(target) = staging(self.agent, csi, &self.abilities) else { return Ok(None) };
+        if round == Round::Again {
+            return Ok(Some(target));
         }
         let secrets = secret::words(self.agent, csi.stage_secret.as_ref(), "NodeStageSecretRef").await?;
         let folder = stage(&self.agent.config, csi);
-        let target = folder.join("globalmount");
         let _turn = self.agent.drivers.stage.lock().await;
         let record = Record {
             driver_name: csi.driver.clone(),
@@ -166,21 +179,36 @@ impl Call<'_> {
     }
 
     fn capability(&self) -> v1::VolumeCapability {
-        let (csi, source) = (self.request.csi, self.request.source);
-        let single = self.abilities.has(Type::SingleNodeMultiWriter);
-        let group = self.request.group.filter(|_| self.abilities.has(Type::VolumeMountGroup));
-        let access = match source.mode {
-            Mode::Block => AccessType::Block(BlockVolume {}),
-            Mode::Filesystem => AccessType::Mount(MountVolume {
-                fs_type: csi.fs_type.clone(),
-                mount_flags: source.options.clone(),
-                volume_mount_group: group.map(|group| group.to_string()).unwrap_or_default(),
-            }),
-        };
-        v1::VolumeCapability {
-            access_type: Some(access),
-            access_mode: Some(AccessMode { mode: access_mode(&csi.access, single) }),
-        }
+        capability(self.request, &self.abilities, self.request.group)
+    }
+}
+
+/// Where a driver prepares a volume for all pods, if it does.
+pub(super) fn staging(agent: &Agent, csi: &Csi, abilities: &Abilities) -> Option<PathBuf> {
+    let does = csi.life == Life::Persistent && abilities.has(Type::StageUnstageVolume);
+    does.then(|| stage(&agent.config, csi).join("globalmount"))
+}
+
+/// How a volume is used.
+pub(super) fn capability(
+    request: &Request<'_>,
+    abilities: &Abilities,
+    group: Option<u32>,
+) -> v1::VolumeCapability {
+    let (csi, source) = (request.csi, request.source);
+    let single = abilities.has(Type::SingleNodeMultiWriter);
+    let group = group.filter(|_| abilities.has(Type::VolumeMountGroup));
+    let access = match source.mode {
+        Mode::Block => AccessType::Block(BlockVolume {}),
+        Mode::Filesystem => AccessType::Mount(MountVolume {
+            fs_type: csi.fs_type.clone(),
+            mount_flags: source.options.clone(),
+            volume_mount_group: group.map(|group| group.to_string()).unwrap_or_default(),
+        }),
+    };
+    v1::VolumeCapability {
+        access_type: Some(access),
+        access_mode: Some(AccessMode { mode: access_mode(&csi.access, single) }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plimsoll_csi::v1;
+use plimsoll_podlife::volume::csi::unique_name;
 
 use super::publish::{asked, within};
 use super::record::Record;
@@ -63,6 +64,7 @@ async fn unstage(agent: &Arc<Agent>, record: &Record) -> Result<(), String> {
         });
         let removed = removed.and_then(|()| Record::remove(&folder)).and_then(|()| fs::remove_dir(&folder));
         removed.map_err(|error| failed(error.to_string()))?;
+        agent.drivers.forget_size(&unique_name(&record.driver_name, &record.volume_handle));
     }
     Ok(())
 }

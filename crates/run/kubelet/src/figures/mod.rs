@@ -16,6 +16,7 @@ mod resource;
 mod series;
 mod summary;
 mod text;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub(crate) struct Figures {
     pods: Informer<Pod>,
     layers: Mutex<Layers>,
     cores: Arc<Cores>,
+    volumes: volumes::Volumes,
     /// Where the engine keeps images, if it tells.
     images: OnceCell<Option<PathBuf>>,
     /// The image of sandboxes.
@@ -51,8 +53,8 @@ pub(crate) struct Figures {
 
 impl Figures {
     pub(crate) fn new(agent: Arc<Agent>, pods: Informer<Pod>) -> Self {
-        let (layers, cores, images, pause) = Default::default();
-        Self { agent, pods, layers, cores, images, pause }
+        let (layers, cores, volumes, images, pause) = Default::default();
+        Self { agent, pods, layers, cores, volumes, images, pause }
     }
 
     /// `/metrics/cadvisor`.
@@ -71,6 +73,11 @@ impl Figures {
     pub(crate) async fn resource(&self) -> String {
         let measured = self.look(Depth::Usage).await;
         resource::write(&measured.map_err(drop), crate::machine::available_memory(), &self.agent.machine)
+    }
+
+    /// The part of `/metrics` that is about volumes of claims.
+    pub(crate) async fn volumes(&self) -> String {
+        volumes::write(self.volumes.get(&self.agent, &self.pods.list()).await.values())
     }
 
     /// Every group of pods and the one of the machine.

@@ -1,6 +1,6 @@
 //! `/stats/summary` in upstream's form (kubelet: pkg/apis/stats/v1alpha1/types.go).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::cores::Cores;
 use super::disk::{Disk, Used, second};
 use super::group::{Depth, Kind, Measured};
 use super::link::Link;
+use super::volumes::Figure;
 use crate::agent::Agent;
 use crate::machine::{available_memory, boot_time, processes, total_swap};
 use crate::pressure::{disk_use, local_folder};
@@ -31,13 +32,18 @@ impl Figures {
             }
         }
         let images = self.image_folder().await;
+        let volumes = match depth {
+            Depth::All => self.volumes.get(&self.agent, &self.pods.list()).await,
+            Depth::Usage => BTreeMap::new(),
+        };
         let (agent, cores, pods) = (self.agent.clone(), self.cores.clone(), self.pods.list());
         let work = move || {
             let now = Timestamp::now();
             let disk = if only_cpu_and_memory { None } else { Disk::of(&agent.config.data_dir, now) };
             let image_disk =
                 if only_cpu_and_memory { None } else { images.and_then(|it| Disk::of(&it, now)) };
-            let scene = Scene { agent, cores, disk, image_disk, is_short: only_cpu_and_memory, now };
+            let is_short = only_cpu_and_memory;
+            let scene = Scene { agent, cores, disk, image_disk, volumes, is_short, now };
             let summary = scene.summary(&measured, &pods);
             scene.cores.forget(now);
             summary
@@ -62,6 +68,8 @@ struct Scene {
     cores: Arc<Cores>,
     disk: Option<Disk>,
     image_disk: Option<Disk>,
+    /// Those of claims and drivers, by pod and name.
+    volumes: BTreeMap<(String, String), Figure>,
     is_short: bool,
     now: Timestamp,
 }
@@ -165,6 +173,10 @@ impl Scene {
 
     /// A volume, and the space of the node's disk that it takes.
     fn volume(&self, pod: &Pod, volume: &Volume) -> Option<(Value, Option<Used>)> {
+        let key = (pod.metadata.uid.clone().unwrap_or_default(), volume.name.clone());
+        if let Some(figure) = self.volumes.get(&key) {
+            return Some((figure.summary(&volume.name), None));
+        }
         if !has_folder(volume) {
             return None;
         }

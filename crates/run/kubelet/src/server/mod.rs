@@ -180,7 +180,8 @@ impl Server {
             pods: self.pods.list(),
         };
         let (media_type, text) = self.agent.metrics.text(&now, accept);
-        text_of(media_type, text)
+        // What is written last ends OpenMetrics, so that volumes come first.
+        text_of(media_type, self.figures.volumes().await + &text)
     }
 
     fn list_pods(&self) -> Response<Body> {

@@ -22,6 +22,8 @@ struct State {
     calls: Vec<String>,
     registered: Option<Result<(), String>>,
     published: Option<v1::NodePublishVolumeRequest>,
+    expanded: Option<v1::NodeExpandVolumeRequest>,
+    refusal: Option<Status>,
 }
 
 /// The driver, with its data in a folder.
@@ -58,6 +60,15 @@ impl FakeDriver {
 
     pub(super) fn published(&self) -> v1::NodePublishVolumeRequest {
         self.state.lock().unwrap().published.clone().unwrap()
+    }
+
+    pub(super) fn expanded(&self) -> v1::NodeExpandVolumeRequest {
+        self.state.lock().unwrap().expanded.clone().unwrap()
+    }
+
+    /// What it says next when a volume is to grow.
+    pub(super) fn refuse(&self, refusal: Option<Status>) {
+        self.state.lock().unwrap().refusal = refusal;
     }
 
     fn note(&self, call: String) {
@@ -138,24 +149,41 @@ impl Node for FakeDriver {
         &self,
         _: Request<v1::NodeGetVolumeStatsRequest>,
     ) -> Result<Response<v1::NodeGetVolumeStatsResponse>, Status> {
-        Err(Status::unimplemented("no figures"))
+        let usage = v1::VolumeUsage {
+            available: 70,
+            total: 100,
+            used: 30,
+            unit: v1::volume_usage::Unit::Bytes as i32,
+        };
+        let volume_condition = Some(v1::VolumeCondition { abnormal: true, message: "worn".into() });
+        Ok(Response::new(v1::NodeGetVolumeStatsResponse { usage: vec![usage], volume_condition }))
     }
 
     async fn node_expand_volume(
         &self,
-        _: Request<v1::NodeExpandVolumeRequest>,
+        request: Request<v1::NodeExpandVolumeRequest>,
     ) -> Result<Response<v1::NodeExpandVolumeResponse>, Status> {
-        Err(Status::unimplemented("folders have no size"))
+        let request = request.into_inner();
+        self.note(format!("expand {}", request.volume_id));
+        let mut state = self.state.lock().unwrap();
+        if let Some(refusal) = state.refusal.clone() {
+            return Err(refusal);
+        }
+        state.expanded = Some(request);
+        Ok(Response::new(v1::NodeExpandVolumeResponse { capacity_bytes: 0 }))
     }
 
     async fn node_get_capabilities(
         &self,
         _: Request<v1::NodeGetCapabilitiesRequest>,
     ) -> Result<Response<v1::NodeGetCapabilitiesResponse>, Status> {
-        let rpc = v1::node_service_capability::Rpc { r#type: Type::StageUnstageVolume as i32 };
-        let capability =
-            v1::NodeServiceCapability { r#type: Some(v1::node_service_capability::Type::Rpc(rpc)) };
-        Ok(Response::new(v1::NodeGetCapabilitiesResponse { capabilities: vec![capability] }))
+        let all = [Type::StageUnstageVolume, Type::ExpandVolume, Type::GetVolumeStats, Type::VolumeCondition];
+        let capability = |ability: Type| {
+            let rpc = v1::node_service_capability::Rpc { r#type: ability as i32 };
+            v1::NodeServiceCapability { r#type: Some(v1::node_service_capability::Type::Rpc(rpc)) }
+        };
+        let capabilities = all.into_iter().map(capability).collect();
+        Ok(Response::new(v1::NodeGetCapabilitiesResponse { capabilities }))
     }
 
     async fn node_get_info(

@@ -67,6 +67,7 @@ async fn a_driver_appears_shows_a_volume_and_takes_it_away() {
         })
         .await;
     assert!(driver.calls().is_empty(), "it is not attached yet");
+    has_attached(&rig, &name);
     let source: k8s_openapi::api::core::v1::PersistentVolume =
         serde_json::from_value(rig.api.get("persistentvolumes", "pv").unwrap()).unwrap();
     let attachment = attachment(&source);
@@ -106,6 +107,102 @@ async fn a_driver_appears_shows_a_volume_and_takes_it_away() {
     rig.api
         .wait("it is named no more", |api| api.get("csinodes", "n1").unwrap()["spec"]["drivers"] == json!([]))
         .await;
+    rig.end().await;
+}
+
+/// The node says that it has a volume.
+fn has_attached(rig: &Rig, name: &str) {
+    let mut node = rig.api.get("nodes", "n1").unwrap();
+    node["status"]["volumesAttached"] = json!([{"name": name, "devicePath": ""}]);
+    rig.api.put("nodes", node);
+}
+
+/// A pod with a volume of the driver, which nobody has to attach.
+async fn provided(rig: &Rig, driver: Value) -> (FakeDriver, tokio::task::JoinHandle<()>) {
+    let kubelet = rig.temp.path().join("kubelet");
+    let mut spec = json!({"attachRequired": false});
+    spec.as_object_mut().unwrap().extend(driver.as_object().unwrap().clone());
+    rig.api.put(
+        "csidrivers",
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME}, "spec": spec}),
+    );
+    let (driver, serving) = FakeDriver::serve(&kubelet, rig.temp.path().join("disks"));
+    rig.api.wait("it is registered", |_| driver.registered() == Some(Ok(()))).await;
+    claim(
+        rig,
+        json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+        "csi": {"driver": NAME, "volumeHandle": "disk-1"}}),
+    );
+    resize(rig, "1Gi", json!({"capacity": {"storage": "1Gi"}, "phase": "Bound"}));
+    rig.api.put("pods", pod(user()));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    (driver, serving)
+}
+
+/// The volume has this size now, and the claim this status.
+fn resize(rig: &Rig, size: &str, status: Value) {
+    let mut volume = rig.api.get("persistentvolumes", "pv").unwrap();
+    volume["spec"]["capacity"]["storage"] = json!(size);
+    let mut claim = rig.api.get("persistentvolumeclaims", "data").unwrap();
+    claim["status"] = status;
+    rig.api.put("persistentvolumeclaims", claim);
+    rig.api.put("persistentvolumes", volume);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_grows_while_a_pod_uses_it() {
+    let often = |config: &mut crate::Config| config.sync_frequency = std::time::Duration::from_millis(20);
+    let Some(rig) = Rig::with("grow", often).await else { return };
+    let (driver, _serving) = provided(&rig, json!({})).await;
+    let waits = |state: &str| {
+        json!({
+            "phase": "Bound", "capacity": {"storage": "1Gi"}, "allocatedResources": {"storage": "2Gi"},
+            "allocatedResourceStatuses": {"storage": state},
+            "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+        })
+    };
+    // First the driver will not, for good; then somebody asks for it once more.
+    driver.refuse(Some(tonic::Status::out_of_range("too large")));
+    resize(&rig, "2Gi", waits("NodeResizePending"));
+    let status = |api: &super::FakeApi| api.get("persistentvolumeclaims", "data").unwrap()["status"].clone();
+    let state = |api: &super::FakeApi| status(api)["allocatedResourceStatuses"]["storage"].clone();
+    rig.api.wait("it will not", |api| state(api) == "NodeResizeInfeasible").await;
+    let why = "Expander.NodeExpand failed to expand the volume rpc error: code = OutOfRange desc = too large";
+    let conditions = status(&rig.api)["conditions"].clone();
+    assert_eq!(conditions[1]["type"], "NodeResizeError");
+    assert_eq!(conditions[1]["message"], format!("failed to expand pvc with {why}"));
+    let message = format!("NodeExpandVolume.NodeExpandVolume failed for volume \"pv\" : {why}");
+    rig.api.wait("users are told", |api| api.event("VolumeResizeFailed") == message).await;
+
+    driver.refuse(None);
+    resize(&rig, "2Gi", waits("NodeResizePending"));
+    rig.api.wait("it has grown", |api| status(api)["capacity"]["storage"] == "2Gi").await;
+    let ended = status(&rig.api);
+    assert_eq!(
+        (&ended["allocatedResourceStatuses"]["storage"], &ended["conditions"]),
+        (&json!(null), &json!([]))
+    );
+    let asked = driver.expanded();
+    assert_eq!(asked.capacity_range.unwrap().required_bytes, 2 << 30);
+    assert!(asked.volume_path.ends_with("/volumes/kubernetes.io~csi/pv/mount"), "{}", asked.volume_path);
+    assert!(asked.staging_target_path.ends_with("/globalmount"), "{}", asked.staging_target_path);
+    rig.api
+        .wait("users are told", |api| {
+            api.event("FileSystemResizeSuccessful")
+                == "MountVolume.NodeExpandVolume succeeded for volume \"pv\" n1"
+        })
+        .await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_wants_it_is_asked_again() {
+    let often = |config: &mut crate::Config| config.sync_frequency = std::time::Duration::from_millis(20);
+    let Some(rig) = Rig::with("again", often).await else { return };
+    let (driver, _serving) = provided(&rig, json!({"requiresRepublish": true})).await;
+    let count = |what: &str| driver.calls().iter().filter(|call| *call == what).count();
+    rig.api.wait("it is asked again", |_| count("publish disk-1") >= 3).await;
+    assert_eq!(count("stage disk-1"), 1, "what is prepared stays");
     rig.end().await;
 }
 

@@ -6,13 +6,19 @@ use plimsoll_podlife::volume::{Reference, Source, claim, persistent};
 
 use crate::agent::Agent;
 
+/// A claim and what it is bound to, as they were when the volume was last looked at.
+pub(crate) struct Bound {
+    pub(crate) claim: PersistentVolumeClaim,
+    pub(crate) volume: PersistentVolume,
+}
+
 /// The volume behind a claim.
 pub(super) async fn resolve(
     agent: &Agent,
     pod: &Pod,
     volume: &Volume,
     reference: &Reference,
-) -> Result<Source, String> {
+) -> Result<(Source, Bound), String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let failed = |why: String| format!("error processing PVC {namespace}/{}: {why}", reference.claim);
     let claims = Api::<PersistentVolumeClaim>::namespaced(agent.client.clone(), namespace);
@@ -26,7 +32,7 @@ pub(super) async fn resolve(
     claim::belongs(pod, reference, &found, &behind)?;
     let source = persistent(&behind, reference.read_only)?;
     claim::fits(pod, &volume.name, &source)?;
-    Ok(source)
+    Ok((source, Bound { claim: found, volume: behind }))
 }
 
 fn text(error: &kube::Error) -> String {

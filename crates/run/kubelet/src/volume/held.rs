@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::provided::Provided;
+
 /// Where a volume is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -35,6 +37,8 @@ pub(crate) struct Volumes {
 #[derive(Default)]
 struct State {
     held: HashMap<String, BTreeMap<String, Held>>,
+    /// Those that drivers show, by pod and volume.
+    provided: BTreeMap<(String, String), Arc<Provided>>,
     gates: HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>,
     /// Names in use by the pods that use them.
     users: BTreeMap<String, BTreeSet<String>>,
@@ -53,6 +57,17 @@ impl Volumes {
 
     pub(crate) fn get(&self, pod: &str, volume: &str) -> Option<Held> {
         self.state().held.get(pod)?.get(volume).cloned()
+    }
+
+    pub(super) fn provide(&self, provided: Provided) {
+        let uid = provided.pod.metadata.uid.clone().unwrap_or_default();
+        let key = (uid, provided.volume.name.clone());
+        self.state().provided.insert(key, Arc::new(provided));
+    }
+
+    /// What drivers show to pods.
+    pub(crate) fn provided(&self) -> Vec<Arc<Provided>> {
+        self.state().provided.values().cloned().collect()
     }
 
     /// The groups that the containers of a pod get to use its volumes.
@@ -90,6 +105,7 @@ impl Volumes {
         {
             let mut state = self.state();
             state.held.remove(pod);
+            state.provided.retain(|(owner, _), _| owner != pod);
             state.gates.retain(|(owner, _), _| owner != pod);
             state.single.retain(|_, owner| owner != pod);
             state.users.retain(|_, users| {

@@ -11,6 +11,7 @@ mod held;
 mod host_path;
 mod node_path;
 mod ownership;
+mod provided;
 mod release;
 mod sub_path;
 
@@ -24,16 +25,16 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 use plimsoll_kernel::mountinfo;
 use plimsoll_podlife::env::References;
 use plimsoll_podlife::projection::{TokenRequest, projection};
-use plimsoll_podlife::volume::csi::{Csi, folder as csi_folder};
 use plimsoll_podlife::volume::{Kind, Source, inline, is_used, reference, unable};
 use tokio::task::JoinSet;
 
+pub(crate) use claim::Bound;
 pub(crate) use held::{Held, Place, Volumes};
+pub(crate) use provided::{Provided, look_after};
 pub(crate) use release::{release, release_orphan, sweep_stages};
 pub(crate) use sub_path::{SubPath, sub_path};
 
 use crate::agent::Agent;
-use crate::csi;
 use ownership::{Change, Ownership};
 
 /// What the files of volumes are made from.
@@ -48,6 +49,8 @@ pub(crate) struct Inputs {
 struct Wanted {
     volume: Volume,
     source: Source,
+    /// The claim that it comes from.
+    bound: Option<Bound>,
 }
 
 /// Makes every volume of a pod. Doing it again repairs what is missing and renews files.
@@ -74,18 +77,21 @@ async fn resolve(agent: &Agent, pod: &Pod) -> (Vec<Wanted>, Vec<String>) {
         let found = match reference(pod, volume) {
             // Nobody waits for a claim that no container uses.
             Some(_) if !is_used(pod, &volume.name) => continue,
-            Some(reference) => claim::resolve(agent, pod, volume, &reference).await,
-            None => inline(pod, volume, memory),
+            Some(reference) => {
+                let found = claim::resolve(agent, pod, volume, &reference).await;
+                found.map(|(source, bound)| (source, Some(bound)))
+            }
+            None => inline(pod, volume, memory).map(|source| (source, None)),
         };
-        let found = found.and_then(|source| match source.single {
+        let found = found.and_then(|(source, bound)| match source.single {
             true if !agent.volumes.claim_single(&source.name, uid(pod)) => {
                 Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod"
                     .into())
             }
-            _ => Ok(source),
+            _ => Ok(Wanted { volume: volume.clone(), source, bound }),
         });
         match found {
-            Ok(source) => wanted.push(Wanted { volume: volume.clone(), source }),
+            Ok(one) => wanted.push(one),
             Err(why) => failures.push(unable(&[&volume.name], &why)),
         }
     }
@@ -99,35 +105,14 @@ fn is_slow(kind: &Kind) -> bool {
 
 async fn make_alone(agent: Arc<Agent>, inputs: Arc<Inputs>, one: Wanted) -> Result<(), String> {
     let gate = agent.volumes.gate(uid(&inputs.pod), &one.volume.name).lock_owned().await;
-    if let Kind::Csi(csi) = &one.source.kind {
-        return provided(&agent, &inputs.pod, &one, csi).await;
+    if let Some(provided) = Provided::new(&inputs.pod, &one.volume, &one.source) {
+        return provided::provide(&agent, provided, one.bound.as_ref()).await;
     }
     blocking(move || {
         let _gate = gate;
         make(&agent, &one, &inputs)
     })
     .await
-}
-
-/// Has a driver show the volume, and gives its files to the pod's group.
-async fn provided(agent: &Arc<Agent>, pod: &Arc<Pod>, one: &Wanted, csi: &Csi) -> Result<(), String> {
-    let source = &one.source;
-    let dir = agent.config.pod_dir(uid(pod)).join(csi_folder(source.mode));
-    let dir = dir.join("kubernetes.io~csi").join(&source.name);
-    let request = csi::Request { pod, source, csi, dir, group: fs_group(pod) };
-    let published = csi::publish(agent, &request).await?;
-    if let (Place::Path(path), true) = (&published.place, published.give)
-        && let Some(ownership) = ownership(pod, source.read_only)
-    {
-        let path = path.clone();
-        let given = blocking(move || ownership.give(&path)).await;
-        given.map_err(|why| {
-            failed(&source.name, &format!("applyFSGroup failed for vol {}: {why}", csi.handle))
-        })?;
-    }
-    let held = Held { place: published.place, read_only: source.read_only, group: source.group };
-    agent.volumes.hold(uid(pod), &one.volume.name, held);
-    Ok(())
 }
 
 fn make_together(agent: &Agent, inputs: &Inputs, all: &[Wanted]) -> Result<(), String> {
