@@ -1,28 +1,35 @@
 //! EndpointSlices: which pods stand behind a Service, in slices of at most a hundred
 //! (endpointslice: reconciler.go and utils.go, v1.37).
 
+mod hints;
 mod pack;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceSpec};
-use k8s_openapi::api::discovery::v1::{
-    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
-};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use crate::action::Action;
+use self::pack::Planned;
+use crate::action::{self, Action};
 use crate::owner::controller_ref;
+use crate::trigger_time::{self, Triggers};
 use crate::{pod, service};
+pub use hints::{Shares, by_share, shares};
 
 /// The label that names the Service of a slice.
 pub const SERVICE: &str = "kubernetes.io/service-name";
 /// The label that names who looks after a slice.
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Who looks after the slices of this controller.
-pub const MANAGER: &str = "endpointslice-controller.kubernetes.io";
+pub const MANAGER: &str = "endpointslice-controller.k8s.io";
+
+/// When to look again for the node of a pod that has none.
+const MISSING: Duration = Duration::from_secs(1);
 
 /// What is known when deciding.
 pub struct Observed<'a> {
@@ -34,17 +41,28 @@ pub struct Observed<'a> {
     pub slices: &'a [Arc<EndpointSlice>],
     /// The nodes of the pods, by name, for their zones.
     pub nodes: &'a HashMap<String, Arc<Node>>,
+    /// The share of each zone in the cluster's processors, as far as it is known.
+    pub shares: Option<&'a Shares>,
+}
+
+/// What is remembered of a Service from one decision to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    triggers: Triggers,
+    /// Whether its endpoints have hints by share.
+    hinted: bool,
 }
 
 /// Endpoints that may share a slice.
 type Groups = BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)>;
 
 /// What to do.
-pub fn decide(observed: &Observed<'_>) -> Vec<Action> {
+pub fn decide(observed: &Observed<'_>, memory: &mut Memory) -> Vec<Action> {
     let service = observed.service;
     let Some(spec) = service.spec.as_ref().filter(|_| service::selector(service).is_some()) else {
         return Vec::new();
     };
+    let triggered = memory.triggers.observe(service, observed.pods);
     let alive = observed.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none());
     let mut alive: Vec<_> = alive.cloned().collect();
     alive.sort_by(|one, two| one.metadata.name.cmp(&two.metadata.name));
@@ -52,12 +70,33 @@ pub fn decide(observed: &Observed<'_>) -> Vec<Action> {
     for family in families(spec, observed.pods) {
         let (of_family, others) = alive.into_iter().partition(|slice| slice.address_type == family);
         alive = others;
-        let groups = group(observed, spec, &family);
-        actions.extend(pack::decide(service, &family, groups, of_family));
+        let mut plan = pack::plan(service, group(observed, spec, &family), of_family);
+        let told = hints::apply(service, &family, &mut plan, observed.shares, &mut memory.hinted);
+        actions.extend(write(service, &family, plan, triggered));
+        actions.extend(told);
     }
     // What is left has a family that the Service no longer has.
     actions.extend(alive.iter().map(|slice| Action::delete(&**slice).into()));
+    if observed.pods.iter().any(|pod| service::has_endpoint(pod) && lost(observed, spec, pod)) {
+        actions.push(Action::RequeueAfter(MISSING));
+    }
     actions
+}
+
+fn write(service: &Service, family: &str, plan: pack::Plan, triggered: Option<Timestamp>) -> Vec<Action> {
+    // A Service that goes takes its slices with it: making more would race with that.
+    let stays = service.metadata.deletion_timestamp.is_none();
+    let made = plan.create.into_iter().filter(|_| stays).map(|one| create(service, family, one, triggered));
+    let made: Vec<_> = made.collect();
+    let changed = plan.update.iter().filter_map(|one| update(service, one, triggered));
+    let deleted = plan.delete.iter().map(|slice| Action::delete(&**slice).into());
+    made.into_iter().chain(changed).chain(deleted).collect()
+}
+
+/// Whether a pod's node is not there; then nobody can say whether the pod is. Who publishes what is not
+/// ready does not mind.
+fn lost(observed: &Observed<'_>, spec: &ServiceSpec, pod: &Pod) -> bool {
+    !service::publishes_not_ready(spec) && !observed.nodes.contains_key(pod::node(pod))
 }
 
 /// The address families of a Service; an old headless one has those of its pods.
@@ -77,11 +116,11 @@ fn families(spec: &ServiceSpec, pods: &[Arc<Pod>]) -> Vec<String> {
 fn group(observed: &Observed<'_>, spec: &ServiceSpec, family: &str) -> Groups {
     let mut groups = Groups::new();
     for pod in observed.pods.iter().filter(|pod| service::has_endpoint(pod)) {
-        let Some(address) = service::address(pod, family) else { continue };
         let ports = ports(spec, pod);
         let key = serde_json::to_string(&ports).expect("API types are JSON");
-        let endpoint = endpoint(observed, spec, pod, address);
-        groups.entry(key).or_insert_with(|| (ports, Vec::new())).1.push(endpoint);
+        let (_, endpoints) = groups.entry(key).or_insert_with(|| (ports, Vec::new()));
+        let address = service::address(pod, family).filter(|_| !lost(observed, spec, pod));
+        endpoints.extend(address.map(|address| endpoint(observed, spec, pod, address)));
     }
     groups
 }
@@ -104,7 +143,7 @@ fn endpoint(observed: &Observed<'_>, spec: &ServiceSpec, pod: &Pod, address: &st
     let terminating = pod::deleting(pod);
     let ready = service::publishes_not_ready(spec) || (serving && !terminating);
     let node = Some(pod::node(pod)).filter(|name| !name.is_empty());
-    let zone = node.and_then(|name| observed.nodes.get(name)).and_then(|node| zone(node));
+    let zone = node.and_then(|name| observed.nodes.get(name)).and_then(|node| hints::zone(node));
     Endpoint {
         addresses: vec![address.to_owned()],
         conditions: Some(EndpointConditions {
@@ -114,30 +153,10 @@ fn endpoint(observed: &Observed<'_>, spec: &ServiceSpec, pod: &Pod, address: &st
         }),
         target_ref: Some(service::target(pod)),
         node_name: node.map(str::to_owned),
-        hints: ready.then(|| hints(spec, node, zone)).flatten(),
+        hints: None,
         zone: zone.map(str::to_owned),
         hostname: service::hostname(observed.service, pod),
         deprecated_topology: None,
-    }
-}
-
-fn zone(node: &Node) -> Option<&str> {
-    let labels = node.metadata.labels.as_ref()?;
-    labels.get("topology.kubernetes.io/zone").map(String::as_str).filter(|zone| !zone.is_empty())
-}
-
-/// Who should use an endpoint first, where the Service prefers the near ones.
-fn hints(spec: &ServiceSpec, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
-    let zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
-    match spec.traffic_distribution.as_deref()? {
-        "PreferClose" | "PreferSameZone" => {
-            zones.map(|zones| EndpointHints { for_zones: Some(zones), for_nodes: None })
-        }
-        "PreferSameNode" => {
-            let nodes = node.map(|node| vec![ForNode { name: node.to_owned() }]);
-            Some(EndpointHints { for_zones: zones, for_nodes: nodes })
-        }
-        _ => None,
     }
 }
 
@@ -154,177 +173,55 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-fn create(service: &Service, family: &str, ports: &[EndpointPort], endpoints: Vec<Endpoint>) -> Action {
+fn owned_by(slice: &EndpointSlice, service: &Service) -> bool {
+    let mut owners = slice.metadata.owner_references.iter().flatten();
+    owners.any(|owner| Some(&owner.uid) == service.metadata.uid.as_ref())
+}
+
+fn create(service: &Service, family: &str, one: Planned, triggered: Option<Timestamp>) -> Action {
     let name = service.metadata.name.as_deref().unwrap_or_default();
+    let annotation =
+        |time: Timestamp| BTreeMap::from([(trigger_time::ANNOTATION.to_owned(), time.to_string())]);
     let slice = EndpointSlice {
         metadata: ObjectMeta {
             generate_name: Some(format!("{name}-")),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels(service)),
+            annotations: triggered.map(annotation),
             owner_references: Some(vec![controller_ref(service)]),
             ..ObjectMeta::default()
         },
         address_type: family.to_owned(),
-        ports: Some(ports.to_vec()),
-        endpoints: Some(endpoints),
+        ports: Some(one.ports),
+        endpoints: Some(one.endpoints),
     };
     Action::create(&slice).into()
 }
 
-fn update(
-    service: &Service,
-    slice: &EndpointSlice,
-    ports: &[EndpointPort],
-    endpoints: &[Endpoint],
-) -> Option<Action> {
+fn update(service: &Service, one: &Planned, triggered: Option<Timestamp>) -> Option<Action> {
+    let slice = one.slice.as_deref()?;
     let mut body = json!({});
-    if slice.endpoints.as_deref().unwrap_or_default() != endpoints {
-        body["endpoints"] = json!(endpoints);
+    if slice.endpoints.as_deref().unwrap_or_default() != one.endpoints {
+        body["endpoints"] = json!(one.endpoints);
     }
-    if slice.ports.as_deref().unwrap_or_default() != ports {
-        body["ports"] = json!(ports);
+    if slice.ports.as_deref().unwrap_or_default() != one.ports {
+        body["ports"] = json!(one.ports);
     }
-    let wanted = labels(service);
     let present = slice.metadata.labels.clone().unwrap_or_default();
-    body["metadata"]["labels"] =
-        crate::action::difference(&json!(present), &json!(wanted)).unwrap_or_default();
-    let changed = body.get("endpoints").is_some() || body.get("ports").is_some() || present != wanted;
-    if present == wanted {
-        body.as_object_mut().expect("made above").remove("metadata");
+    if let Some(change) = action::difference(&json!(present), &json!(labels(service))) {
+        body["metadata"]["labels"] = change;
     }
-    changed.then(|| Action::patch(slice, body))
+    if body.as_object().is_none_or(serde_json::Map::is_empty) {
+        return None;
+    }
+    let annotations = slice.metadata.annotations.as_ref();
+    let told = annotations.and_then(|all| all.get(trigger_time::ANNOTATION));
+    let telling = triggered.map(|time| time.to_string());
+    if told != telling.as_ref() {
+        body["metadata"]["annotations"] = json!({trigger_time::ANNOTATION: telling});
+    }
+    Some(Action::patch(slice, body))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-    use crate::testing::{object, summary};
-
-    fn service(extra: Value) -> Service {
-        let mut service = json!({
-            "metadata": {"name": "web", "namespace": "ns", "uid": "svc"},
-            "spec": {"selector": {"app": "web"}, "clusterIP": "10.0.0.1", "ipFamilies": ["IPv4"],
-                     "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}]},
-        });
-        for (key, value) in extra.as_object().into_iter().flatten() {
-            service["spec"][key] = value.clone();
-        }
-        object(service)
-    }
-
-    fn pod(name: &str, ip: &str, ready: bool, deleting: bool) -> Arc<Pod> {
-        Arc::new(object(json!({
-            "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": {"app": "web"},
-                "deletionTimestamp": deleting.then_some("2024-01-01T00:00:00Z")},
-            "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}]},
-            "status": {"phase": "Running", "podIPs": [{"ip": ip}],
-                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
-        })))
-    }
-
-    fn run(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> Vec<Action> {
-        let nodes = HashMap::new();
-        decide(&Observed { service, pods, slices, nodes: &nodes })
-    }
-
-    /// The slices after the actions on a server that keeps what it is told.
-    fn apply(slices: &[Arc<EndpointSlice>], actions: &[Action]) -> Vec<Arc<EndpointSlice>> {
-        let mut slices = slices.to_vec();
-        for action in actions {
-            match action {
-                Action::Create(create) => {
-                    let mut made: EndpointSlice = object(create.object.clone());
-                    made.metadata.name = Some(format!("web-{}", slices.len()));
-                    slices.push(Arc::new(made));
-                }
-                Action::Patch(patch) => {
-                    let of = |slice: &&mut Arc<EndpointSlice>| {
-                        slice.metadata.name.as_ref() == Some(&patch.target.name)
-                    };
-                    let slice = slices.iter_mut().find(of).expect("patched slices exist");
-                    let mut changed = (**slice).clone();
-                    if let Some(endpoints) = patch.body.get("endpoints") {
-                        changed.endpoints = object_holder(json!({"e": endpoints})).e;
-                    }
-                    *slice = Arc::new(changed);
-                }
-                Action::Delete(delete) => {
-                    slices.retain(|slice| slice.metadata.name.as_ref() != Some(&delete.target.name))
-                }
-                other => panic!("unexpected {other:?}"),
-            }
-        }
-        slices
-    }
-
-    #[derive(serde::Deserialize)]
-    struct Holder {
-        e: Option<Vec<Endpoint>>,
-    }
-
-    fn object_holder(value: Value) -> Holder {
-        object(value)
-    }
-
-    #[test]
-    fn conditions_follow_readiness_and_deletion() {
-        let cases = [
-            (true, false, false, (true, true, false)),
-            (false, false, false, (false, false, false)),
-            (true, true, false, (false, true, true)),
-            (false, false, true, (true, false, false)),
-            (true, true, true, (true, true, true)),
-        ];
-        for (ready, deleting, publish, (want_ready, want_serving, want_terminating)) in cases {
-            let service = service(json!({"publishNotReadyAddresses": publish}));
-            let actions = run(&service, &[pod("a", "10.1.0.1", ready, deleting)], &[]);
-            let Action::Create(create) = &actions[0] else { panic!("{actions:?}") };
-            let expected =
-                json!({"ready": want_ready, "serving": want_serving, "terminating": want_terminating});
-            assert_eq!(create.object["endpoints"][0]["conditions"], expected);
-            assert_eq!(create.object["ports"][0]["port"], 8080);
-            assert_eq!(create.object["metadata"]["labels"][SERVICE], "web");
-        }
-    }
-
-    #[test]
-    fn an_empty_service_has_one_empty_slice_and_rests() {
-        let service = service(json!({}));
-        let slices = apply(&[], &run(&service, &[], &[]));
-        assert_eq!(slices.len(), 1);
-        assert!(run(&service, &[], &slices).is_empty());
-        let filled = apply(&slices, &run(&service, &[pod("a", "10.1.0.1", true, false)], &slices));
-        assert_eq!(filled.len(), 1);
-    }
-
-    #[test]
-    fn one_changed_pod_changes_one_slice() {
-        let service = service(json!({}));
-        let mut pods: Vec<_> = (0..250)
-            .map(|n| pod(&format!("p{n:03}"), &format!("10.1.{}.{}", n / 200, n % 200), true, false))
-            .collect();
-        let slices = apply(&[], &run(&service, &pods, &[]));
-        let sizes: Vec<_> = slices.iter().map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len)).collect();
-        assert_eq!(sizes, [100, 100, 50]);
-        assert!(run(&service, &pods, &slices).is_empty());
-
-        pods[120] = pod("p120", "10.1.0.120", false, false);
-        let actions = run(&service, &pods, &slices);
-        assert_eq!(actions.len(), 1, "{:?}", actions.iter().map(summary).collect::<Vec<_>>());
-        pods.truncate(10);
-        let slices = apply(&slices, &actions);
-        let slices = apply(&slices, &run(&service, &pods, &slices));
-        // Endpoints never move between slices: somebody watching could miss them for a moment.
-        let left: usize = slices.iter().map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len)).sum();
-        assert!(left == 10 && slices.len() < 3);
-        assert!(run(&service, &pods, &slices).is_empty());
-    }
-
-    #[test]
-    fn services_without_selector_are_left_alone() {
-        let service: Service = object(json!({"metadata": {"name": "web"}, "spec": {"ports": []}}));
-        assert!(run(&service, &[], &[]).is_empty());
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use crate::action::{self, Action};
+use crate::trigger_time::{self, Triggers};
 use crate::{pod, service};
 
 /// The label that names who looks after the object.
@@ -31,11 +32,17 @@ pub struct Observed<'a> {
     pub endpoints: Option<&'a Endpoints>,
 }
 
+/// What annotations say beside those of users.
+struct Told {
+    over: Option<String>,
+    triggered: Option<String>,
+}
+
 /// An address and whether it is ready; ordered by address.
 type Address = (String, String, bool);
 
 /// What to do.
-pub fn decide(observed: &Observed<'_>) -> Vec<Action> {
+pub fn decide(observed: &Observed<'_>, triggers: &mut Triggers) -> Vec<Action> {
     let Some(service) = observed.service else {
         let managed = |endpoints: &&Endpoints| label(&endpoints.metadata, MANAGED_BY) == Some(MANAGER);
         return observed
@@ -48,15 +55,17 @@ pub fn decide(observed: &Observed<'_>) -> Vec<Action> {
     let Some(spec) = service.spec.as_ref().filter(|_| service::selector(service).is_some()) else {
         return Vec::new();
     };
+    let triggered = triggers.observe(service, observed.pods).map(|time| time.to_string());
     let (subsets, truncated) = truncate(subsets(service, spec, observed.pods));
-    write(service, spec, subsets, truncated, observed.endpoints)
+    let told = Told { over: truncated.then(|| "truncated".to_owned()), triggered };
+    write(service, spec, subsets, told, observed.endpoints)
 }
 
 fn write(
     service: &Service,
     spec: &ServiceSpec,
     subsets: Vec<EndpointSubset>,
-    truncated: bool,
+    told: Told,
     present: Option<&Endpoints>,
 ) -> Vec<Action> {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
@@ -65,25 +74,31 @@ fn write(
         labels.insert(service::HEADLESS.to_owned(), String::new());
     }
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
-    let over = truncated.then(|| "truncated".to_owned());
     let Some(present) = present else {
-        let annotations = over.map(|over| BTreeMap::from([(OVER_CAPACITY.to_owned(), over)]));
+        let annotations = [(OVER_CAPACITY, told.over), (trigger_time::ANNOTATION, told.triggered)];
+        let annotations = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let annotations: BTreeMap<_, _> = annotations.collect();
         let metadata = ObjectMeta {
             name: service.metadata.name.clone(),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels),
-            annotations,
+            annotations: (!annotations.is_empty()).then_some(annotations),
             ..ObjectMeta::default()
         };
         return vec![Action::create(&Endpoints { metadata, subsets: Some(subsets) }).into()];
     };
     let old_labels = present.metadata.labels.clone().unwrap_or_default();
-    let old_over = present.metadata.annotations.as_ref().and_then(|all| all.get(OVER_CAPACITY));
+    let annotation = |name: &str| present.metadata.annotations.as_ref().and_then(|all| all.get(name));
     let same_subsets = present.subsets.as_deref().unwrap_or_default() == subsets;
-    if same_subsets && old_labels == labels && old_over == over.as_ref() {
+    if same_subsets && old_labels == labels && annotation(OVER_CAPACITY) == told.over.as_ref() {
         return Vec::new();
     }
-    let mut body = json!({"subsets": subsets, "metadata": {"annotations": {OVER_CAPACITY: over}}});
+    let mut body = json!({"subsets": subsets});
+    for (name, value) in [(OVER_CAPACITY, told.over), (trigger_time::ANNOTATION, told.triggered)] {
+        if annotation(name) != value.as_ref() {
+            body["metadata"]["annotations"][name] = json!(value);
+        }
+    }
     if let Some(change) = action::difference(&json!(old_labels), &json!(labels)) {
         body["metadata"]["labels"] = change;
     }
@@ -157,21 +172,30 @@ fn address(service: &Service, pod: &Pod, ip: &str) -> EndpointAddress {
     }
 }
 
-/// Cuts to the capacity, ready addresses first.
+/// Cuts to the capacity, each subset by its part in all; ready addresses go before others.
 fn truncate(mut subsets: Vec<EndpointSubset>) -> (Vec<EndpointSubset>, bool) {
-    let (mut left, mut truncated) = (CAPACITY, false);
-    let mut cut = |addresses: &mut Option<Vec<EndpointAddress>>| {
-        let Some(list) = addresses else { return };
-        truncated |= list.len() > left;
-        list.truncate(left);
-        left -= list.len();
-        if list.is_empty() {
-            *addresses = None;
+    let count = |list: &Option<Vec<EndpointAddress>>| list.as_ref().map_or(0, Vec::len);
+    let ready: usize = subsets.iter().map(|subset| count(&subset.addresses)).sum();
+    let waiting: usize = subsets.iter().map(|subset| count(&subset.not_ready_addresses)).sum();
+    if ready + waiting <= CAPACITY {
+        return (subsets, false);
+    }
+    let cuts_ready = ready > CAPACITY;
+    let (room, all) = if cuts_ready { (CAPACITY, ready) } else { (CAPACITY - ready, waiting) };
+    let mut left = room;
+    for subset in &mut subsets {
+        if cuts_ready {
+            subset.not_ready_addresses = None;
         }
-    };
-    subsets.iter_mut().for_each(|subset| cut(&mut subset.addresses));
-    subsets.iter_mut().for_each(|subset| cut(&mut subset.not_ready_addresses));
-    (subsets, truncated)
+        let list = if cuts_ready { &mut subset.addresses } else { &mut subset.not_ready_addresses };
+        let Some(addresses) = list else { continue };
+        addresses.truncate((addresses.len() * room).div_ceil(all).min(left));
+        left -= addresses.len();
+        if addresses.is_empty() {
+            *list = None;
+        }
+    }
+    (subsets, true)
 }
 
 #[cfg(test)]
@@ -194,7 +218,7 @@ mod tests {
         let pods =
             [pod("b", "10.1.0.2", "True"), pod("a", "10.1.0.1", "True"), pod("c", "10.1.0.3", "False")];
         let observed = Observed { service: Some(&service), pods: &pods, endpoints: None };
-        let actions = decide(&observed);
+        let actions = decide(&observed, &mut Triggers::default());
         let Action::Create(create) = &actions[0] else { panic!("{actions:?}") };
         let ips = |field: &str| {
             let list = create.object["subsets"][0][field].as_array().cloned().unwrap_or_default();
@@ -206,8 +230,49 @@ mod tests {
 
         let made: Endpoints = object(create.object.clone());
         let observed = Observed { service: Some(&service), pods: &pods, endpoints: Some(&made) };
-        assert!(decide(&observed).is_empty());
+        assert!(decide(&observed, &mut Triggers::default()).is_empty());
         let observed = Observed { service: None, pods: &[], endpoints: Some(&made) };
-        assert_eq!(summary(&decide(&observed)[0]), "delete Endpoints web");
+        assert_eq!(summary(&decide(&observed, &mut Triggers::default())[0]), "delete Endpoints web");
+    }
+
+    #[test]
+    fn too_many_addresses_are_cut_by_the_part_of_each_subset() {
+        let list = |count: usize| {
+            let addresses =
+                (0..count).map(|n| EndpointAddress { ip: n.to_string(), ..EndpointAddress::default() });
+            (count > 0).then(|| addresses.collect::<Vec<_>>())
+        };
+        // Ready and waiting addresses of each subset, before and after.
+        let cases = [
+            (vec![(600, 400)], vec![(600, 400)], false),
+            (vec![(600, 600)], vec![(600, 400)], true),
+            (vec![(300, 300), (300, 100)], vec![(300, 300), (300, 100)], false),
+            (vec![(300, 600), (300, 200)], vec![(300, 300), (300, 100)], true),
+            (vec![(1500, 10), (500, 10)], vec![(750, 0), (250, 0)], true),
+            (vec![(999, 0), (2, 0)], vec![(999, 0), (1, 0)], true),
+        ];
+        for (before, after, cut) in cases {
+            let subset = |(ready, waiting): &(usize, usize)| EndpointSubset {
+                addresses: list(*ready),
+                not_ready_addresses: list(*waiting),
+                ports: None,
+            };
+            let (subsets, truncated) = truncate(before.iter().map(subset).collect());
+            let count = |list: &Option<Vec<EndpointAddress>>| list.as_ref().map_or(0, Vec::len);
+            let got: Vec<_> =
+                subsets.iter().map(|one| (count(&one.addresses), count(&one.not_ready_addresses))).collect();
+            assert_eq!((got, truncated), (after, cut), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_users_are_left_alone() {
+        let own: Endpoints = object(json!({"metadata": {"name": "web", "namespace": "ns"}, "subsets": []}));
+        let free: Service =
+            object(json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": {"ports": []}}));
+        for service in [None, Some(&free)] {
+            let observed = Observed { service, pods: &[], endpoints: Some(&own) };
+            assert!(decide(&observed, &mut Triggers::default()).is_empty());
+        }
     }
 }

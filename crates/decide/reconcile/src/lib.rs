@@ -13,6 +13,7 @@ pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
+pub mod endpoint_slice_mirroring;
 pub mod endpoint_slices;
 pub mod endpoints;
 pub mod expectation;
@@ -37,4 +38,5 @@ pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
+pub mod trigger_time;
 pub mod ttl_after_finished;

@@ -184,6 +184,17 @@ pub(crate) const ROWS: &[Row] = &[
         ]
     ),
     row!(
+        "endpointslice-mirroring-controller",
+        "endpoint-slice-mirroring-controller",
+        units::endpoints::mirrored,
+        [
+            makes("discovery.k8s.io/v1/endpointslices").of("Endpoints"),
+            changes("discovery.k8s.io/v1/endpointslices", &["endpoints", "ports", "metadata"])
+                .of("Endpoints"),
+            removes("discovery.k8s.io/v1/endpointslices"),
+        ]
+    ),
+    row!(
         "serviceaccount-controller",
         "serviceaccount-controller",
         units::service_account::account,
