@@ -36,6 +36,7 @@ pub mod service_account;
 pub mod share;
 pub mod stateful_set;
 pub mod taint_eviction;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod trigger_time;

@@ -1,5 +1,6 @@
 //! Which nodes get a pod, and what binds the pod to its node.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -38,20 +39,43 @@ pub fn target_node(of: &Pod) -> &str {
     name.and_then(|field| field.values.as_ref()?.first()).map(String::as_str).unwrap_or_default()
 }
 
-/// Whether a node should get a pod, and whether a pod that is there may stay.
-pub(super) fn fits(set: &DaemonSet, on: &Node) -> (bool, bool) {
-    let Some(spec) = &set.spec.template.spec else { return (false, false) };
-    let named = spec.node_name.as_deref().is_none_or(|name| name.is_empty() || name == node::name(on));
-    if !named || !node_affinity::allows(spec, on) {
-        return (false, false);
+/// How a node suits a DaemonSet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fit {
+    /// It should have a pod.
+    pub(super) runs: bool,
+    /// A pod that is there may stay.
+    pub(super) stays: bool,
+}
+
+/// The pod that is placed in thought. Room and ports are the scheduler's business: a node that lacks them has
+/// a pod that waits.
+pub(super) struct Simulated<'a> {
+    spec: Option<&'a PodSpec>,
+    tolerations: Vec<Toleration>,
+}
+
+impl<'a> Simulated<'a> {
+    pub(super) fn of(set: &'a DaemonSet) -> Self {
+        let spec = set.spec.template.spec.as_ref();
+        Self { spec, tolerations: spec.map(tolerations).unwrap_or_default() }
     }
-    let tolerations = tolerations(spec);
-    let tolerated = |effect: &str| {
-        let mut taints = node::taints(on).iter().filter(|taint| taint.effect == effect);
-        taints.all(|taint| tolerations.iter().any(|one| tolerates(one, taint)))
-    };
-    let stays = tolerated("NoExecute");
-    (stays && tolerated("NoSchedule"), stays)
+
+    /// Whether a node should get a pod, and whether a pod that is there may stay.
+    pub(super) fn fit(&self, on: &Node) -> Fit {
+        let never = Fit { runs: false, stays: false };
+        let Some(spec) = self.spec else { return never };
+        let named = spec.node_name.as_deref().is_none_or(|name| name.is_empty() || name == node::name(on));
+        if !named || !node_affinity::allows(spec, on) {
+            return never;
+        }
+        let tolerated = |effect: &str| {
+            let mut taints = node::taints(on).iter().filter(|taint| taint.effect == effect);
+            taints.all(|taint| self.tolerations.iter().any(|one| tolerates(one, taint)))
+        };
+        let stays = tolerated("NoExecute");
+        Fit { runs: stays && tolerated("NoSchedule"), stays }
+    }
 }
 
 fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
@@ -64,7 +88,13 @@ fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
             effect: Some(effect.to_owned()),
             ..Toleration::default()
         };
-        let same = |one: &Toleration| one.key == toleration.key && one.effect == toleration.effect;
+        // How long a toleration lasts is no part of what it tolerates.
+        let same = |one: &Toleration| {
+            one.key == toleration.key
+                && one.effect == toleration.effect
+                && one.operator == toleration.operator
+                && one.value.as_deref().unwrap_or_default().is_empty()
+        };
         match all.iter_mut().find(|one| same(one)) {
             Some(known) => *known = toleration,
             None => all.push(toleration),
@@ -99,42 +129,67 @@ impl Sync<'_> {
     /// Brings each node to one pod, or none.
     pub(super) fn place(&self) -> Changes {
         let mut changes = Changes::default();
-        for on in self.nodes {
-            let (runs, stays) = fits(self.set, on);
-            let pods = self.pods.get(node::name(on)).map(Vec::as_slice).unwrap_or_default();
-            if runs && pods.is_empty() {
-                changes.create.push(node::name(on).to_owned());
-            } else if stays {
-                self.tidy(pods, &mut changes);
+        let surges = self.allows_surge();
+        for (on, fit) in &self.nodes {
+            let name = node::name(on);
+            let pods = self.on(name);
+            if fit.runs && pods.is_empty() {
+                changes.create.push(name.to_owned());
+            } else if fit.stays {
+                let running = self.without_ended(name, pods, &mut changes);
+                if surges {
+                    self.tidy_surge(name, *fit, &running, &mut changes);
+                } else {
+                    changes.delete.extend(running.into_iter().skip(1));
+                }
             } else {
                 changes.delete.extend(pods.iter().filter(|pod| !pod::deleting(pod)).cloned());
             }
         }
+        changes.delete.extend(self.unbound_without_node());
         changes
     }
 
-    /// Removes ended pods and doubles. With surge, an old and a new pod may share the node until the new
-    /// one is available.
-    fn tidy(&self, pods: &[Arc<Pod>], changes: &mut Changes) {
+    /// Pods that wait for a node that is gone: nobody else deletes them.
+    fn unbound_without_node(&self) -> impl Iterator<Item = Arc<Pod>> {
+        let known: HashSet<_> = self.nodes.iter().map(|(on, _)| node::name(on)).collect();
+        let lost = self.pods.iter().filter(move |(name, _)| !known.contains(name.as_str()));
+        let pods = lost.flat_map(|(_, pods)| pods);
+        pods.filter(|pod| pod::node(pod).is_empty() && !pod::deleting(pod)).cloned()
+    }
+
+    /// The running pods of a node; those that have ended are deleted, failed ones not too often.
+    fn without_ended(&self, node: &str, pods: &[Arc<Pod>], changes: &mut Changes) -> Vec<Arc<Pod>> {
+        let set = self.set.metadata.uid.as_deref().unwrap_or_default();
         let mut running = Vec::new();
         for one in pods.iter().filter(|pod| !pod::deleting(pod)) {
-            match pod::phase(one) {
-                "Failed" | "Succeeded" => {
+            let wait = self.failures.wait(set, node, self.now).filter(|_| pod::phase(one) == "Failed");
+            match (pod::finished(one), wait) {
+                (false, _) => running.push(one.clone()),
+                (true, Some(wait)) => {
+                    changes.again = Some(changes.again.map_or(wait, |known| known.min(wait)));
+                }
+                (true, None) => {
                     changes.events.push(self.ended(one));
                     changes.delete.push(one.clone());
                 }
-                _ => running.push(one.clone()),
             }
         }
-        running.sort_by_key(|pod| (pod::created(pod), pod.metadata.name.clone()));
+        running
+    }
+
+    /// An old and a new pod may share a node while the old one is ready and the new one not yet available.
+    fn tidy_surge(&self, node: &str, fit: Fit, running: &[Arc<Pod>], changes: &mut Changes) {
+        if running.is_empty() && fit.runs {
+            changes.create.push(node.to_owned());
+        }
         let (mut new, mut old): (Vec<_>, Vec<_>) =
             running.iter().cloned().partition(|pod| self.is_current(pod));
-        if self.max_surge() == 0 {
-            changes.delete.extend(running.into_iter().skip(1));
-            return;
+        let replaced =
+            |old: &Arc<Pod>| new.first().is_some_and(|new| !pod::ready(old) || self.is_available(new));
+        if !old.first().is_some_and(replaced) {
+            old.drain(..1.min(old.len()));
         }
-        let keep_old = new.first().is_none_or(|new| !self.is_available(new)) && !old.is_empty();
-        old.drain(..usize::from(keep_old));
         new.drain(..1.min(new.len()));
         changes.delete.extend(old.into_iter().chain(new));
     }

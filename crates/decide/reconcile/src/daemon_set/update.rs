@@ -1,10 +1,17 @@
 //! The rolling update of a DaemonSet.
 
-use k8s_openapi::api::apps::v1::RollingUpdateDaemonSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{Changes, Sync, placement};
+use k8s_openapi::api::apps::v1::RollingUpdateDaemonSet;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{Changes, Sync};
 use crate::share::{self, Round};
 use crate::{node, pod};
+
+/// What is on a node: its pod of the new template and that of an older one, if there is at most one of each.
+type Pair<'a> = Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)>;
 
 impl Sync<'_> {
     fn rolling(&self) -> Option<Option<&RollingUpdateDaemonSet>> {
@@ -14,21 +21,25 @@ impl Sync<'_> {
     }
 
     fn desired(&self) -> i32 {
-        let fitting = self.nodes.iter().filter(|on| placement::fits(self.set, on).0).count();
-        i32::try_from(fitting).unwrap_or(i32::MAX)
+        i32::try_from(self.nodes.iter().filter(|(_, fit)| fit.runs).count()).unwrap_or(i32::MAX)
     }
 
-    /// How many nodes may have two pods during an update.
-    pub(super) fn max_surge(&self) -> i32 {
+    /// How many of so many nodes may have two pods during an update.
+    fn max_surge(&self, desired: i32) -> i32 {
         let surge = self.rolling().flatten().and_then(|rolling| rolling.max_surge.as_ref());
-        share::of(surge, self.desired(), Round::Up)
+        share::of(surge, desired, Round::Up)
     }
 
-    /// How many nodes may have no available pod during an update.
-    fn max_unavailable(&self) -> i32 {
+    /// Whether nodes may have two pods at all.
+    pub(super) fn allows_surge(&self) -> bool {
+        self.max_surge(1) > 0
+    }
+
+    /// How many of so many nodes may have no available pod during an update.
+    fn max_unavailable(&self, desired: i32) -> i32 {
         let given = self.rolling().flatten().and_then(|rolling| rolling.max_unavailable.as_ref());
-        let number = given.map_or(1, |given| share::of(Some(given), self.desired(), Round::Up));
-        if number == 0 && self.max_surge() == 0 { 1 } else { number }
+        let number = given.map_or(1, |given| share::of(Some(given), desired, Round::Up));
+        if number == 0 && self.max_surge(desired) == 0 { 1 } else { number }
     }
 
     /// The next step towards the new template.
@@ -36,48 +47,70 @@ impl Sync<'_> {
         if self.rolling().is_none() {
             return;
         }
-        if self.max_surge() > 0 { self.surge(changes) } else { self.replace(changes) }
+        let desired = self.desired();
+        match self.max_surge(desired) {
+            0 => self.replace(self.max_unavailable(desired), changes),
+            surge => self.surge(surge, desired, changes),
+        }
+    }
+
+    /// All nodes that have a pod or should, with their pods.
+    fn places(&self) -> BTreeMap<&str, Pair<'_>> {
+        let wanted = self.nodes.iter().filter(|(_, fit)| fit.runs).map(|(on, _)| node::name(on));
+        let all = wanted.chain(self.pods.keys().map(String::as_str));
+        all.map(|name| (name, self.pair(name))).collect()
+    }
+
+    fn pair(&self, node: &str) -> Pair<'_> {
+        let alive = self.on(node).iter().filter(|pod| !pod::deleting(pod));
+        let (new, old): (Vec<_>, Vec<_>) = alive.partition(|pod| self.is_current(pod));
+        (new.len() <= 1 && old.len() <= 1).then(|| (new.first().copied(), old.first().copied()))
     }
 
     /// Old pods go as long as enough nodes have an available one; those that are of no use go at once.
-    fn replace(&self, changes: &mut Changes) {
-        let mut room = self.max_unavailable();
+    fn replace(&self, max_unavailable: i32, changes: &mut Changes) {
+        let mut room = max_unavailable;
         let mut candidates = Vec::new();
-        for on in self.nodes.iter().filter(|on| placement::fits(self.set, on).0) {
-            let pods = self.pods.get(node::name(on)).map(Vec::as_slice).unwrap_or_default();
-            let Some(one) = pods.first().filter(|pod| pods.len() == 1 && !pod::deleting(pod)) else {
-                room -= 1;
-                continue;
-            };
-            match (self.is_current(one), self.is_available(one)) {
-                (true, true) => {}
-                (true, false) => room -= 1,
-                (false, true) => candidates.push(one.clone()),
-                (false, false) => {
+        for pair in self.places().into_values() {
+            match pair {
+                Some((Some(new), None)) => room -= i32::from(!self.is_available(new)),
+                Some((None, Some(old))) if self.is_available(old) => candidates.push(old.clone()),
+                Some((None, Some(old))) => {
                     room -= 1;
-                    changes.delete.push(one.clone());
+                    changes.delete.push(old.clone());
                 }
+                _ => room -= 1,
             }
         }
         changes.delete.extend(candidates.into_iter().take(usize::try_from(room).unwrap_or_default()));
     }
 
-    /// New pods come beside old ones; the old go when the new are available (see placement).
-    fn surge(&self, changes: &mut Changes) {
-        let mut room = self.max_surge();
-        let mut candidates = Vec::new();
-        for on in self.nodes.iter().filter(|on| placement::fits(self.set, on).0) {
-            let pods = self.pods.get(node::name(on)).map(Vec::as_slice).unwrap_or_default();
-            let alive: Vec<_> = pods.iter().filter(|pod| !pod::deleting(pod)).collect();
-            let has_new = alive.iter().any(|pod| self.is_current(pod));
-            let old = alive.iter().find(|pod| !self.is_current(pod));
-            match (old, has_new) {
-                (Some(_), true) => room -= 1,
-                (Some(old), false) if self.is_available(old) => candidates.push(node::name(on).to_owned()),
-                (Some(_), false) => changes.create.push(node::name(on).to_owned()),
-                (None, _) => {}
+    /// New pods come beside old ones; the old go when the new are available.
+    fn surge(&self, max_surge: i32, desired: i32, changes: &mut Changes) {
+        let (mut room, mut available) = (max_surge, 0);
+        let (mut candidates, mut leaving) = (Vec::new(), Vec::new());
+        for (name, pair) in self.places() {
+            let Some((new, old)) = pair else {
+                room -= 1;
+                continue;
+            };
+            available += i32::from(old.or(new).is_some_and(|pod| self.is_available(pod)));
+            let runs = self.nodes.iter().any(|(on, fit)| fit.runs && node::name(on) == name);
+            match (new, old) {
+                (_, None) => {}
+                (None, Some(old)) => match (self.is_available(old), runs) {
+                    (false, false) => changes.delete.push(old.clone()),
+                    (false, true) => changes.create.push(name.to_owned()),
+                    (true, false) => leaving.push(old.clone()),
+                    (true, true) => candidates.push(name.to_owned()),
+                },
+                (Some(new), Some(old)) if self.is_available(new) => changes.delete.push(old.clone()),
+                (Some(_), Some(_)) => room -= 1,
             }
         }
+        // A pod of a node that no longer fits goes only when another has taken its place.
+        let spare = usize::try_from(available - desired).unwrap_or_default();
+        changes.delete.extend(leaving.into_iter().take(spare));
         changes.create.extend(candidates.into_iter().take(usize::try_from(room).unwrap_or_default()));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Sync, identity};
 use crate::action::{Action, Severity};
+use crate::owner::controller_ref;
 
 /// The claims of the pod at a place: name of the template, name of the claim.
 pub(super) fn names(set: &StatefulSet, ordinal: i64) -> impl Iterator<Item = (String, String)> {
@@ -19,6 +20,19 @@ pub(super) fn names(set: &StatefulSet, ordinal: i64) -> impl Iterator<Item = (St
 }
 
 impl Sync<'_> {
+    /// Whether claims of a place must end before its pod can be made anew.
+    pub(super) fn claims_end(&self, ordinal: i64) -> bool {
+        let pod = identity::name(self.set, ordinal);
+        // Held by a pod that was there before: it goes with that one.
+        let stale = |claim: &PersistentVolumeClaim| {
+            self.deletes("whenScaled")
+                && claim.metadata.owner_references.iter().flatten().any(|owner| is_pod(owner, &pod))
+        };
+        let ends =
+            |claim: &PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_some() || stale(claim);
+        names(self.set, ordinal).filter_map(|(_, name)| (self.claim)(&name)).any(|claim| ends(&claim))
+    }
+
     /// Makes the claims of a place that are missing.
     pub(super) fn create_claims(&mut self, ordinal: i64) {
         let templates = self.set.spec.volume_claim_templates.clone().unwrap_or_default();
@@ -34,16 +48,15 @@ impl Sync<'_> {
             let labels = claim.metadata.labels.get_or_insert_default();
             labels.extend(self.set.spec.selector.match_labels.clone().unwrap_or_default());
             if self.deletes("whenDeleted") {
-                claim.metadata.owner_references = Some(vec![set_reference(self.set)]);
+                claim.metadata.owner_references = Some(vec![controller_ref(self.set)]);
             }
-            let (pod, set) =
-                (identity::name(self.set, ordinal), self.set.metadata.name.as_deref().unwrap_or_default());
+            let pod = identity::name(self.set, ordinal);
             let mut create = Action::create(&claim);
-            let failed = format!("create Claim {name} for Pod {pod} in StatefulSet {set} failed error: ");
-            create.refused = Some(self.note(Severity::Warning, "FailedCreate", failed));
-            let done = format!("create Claim {name} Pod {pod} in StatefulSet {set} success");
-            let event = Action::event(self.set, Severity::Normal, "SuccessfulCreate", done);
-            self.actions.extend([create.into(), event]);
+            let made = format!("create Claim {{}} Pod {pod} in StatefulSet SET success");
+            create.made = Some(self.note(Severity::Normal, "SuccessfulCreate", &made));
+            let refused = format!("create Claim {name} for Pod {pod} in StatefulSet SET failed error: ");
+            create.refused = Some(self.note(Severity::Warning, "FailedCreate", &refused));
+            self.new_claims.push(create);
         }
     }
 
@@ -58,18 +71,18 @@ impl Sync<'_> {
 
     /// Gives the claims the owners with which they are to go.
     pub(super) fn keep_claims(&mut self) {
-        let with_set = self.deletes("whenDeleted").then(|| set_reference(self.set));
-        let kept: Vec<_> = self.slots.iter().map(|(ordinal, _)| (*ordinal, None)).collect();
+        let with_set = self.deletes("whenDeleted").then(|| controller_ref(self.set));
         let scaled = self.deletes("whenScaled");
-        let gone: Vec<_> =
-            self.condemned.iter().map(|(ordinal, pod)| (*ordinal, scaled.then(|| pod.clone()))).collect();
-        for (ordinal, pod) in kept.into_iter().chain(gone) {
-            let with_pod = pod.as_deref().map(pod_reference);
+        let kept = self.slots.iter().map(|(ordinal, pod)| (*ordinal, pod.clone(), with_set.clone()));
+        // A claim that goes with its pod needs no second owner that would hold it.
+        let gone = self.condemned.iter().map(|(ordinal, pod)| {
+            let with_pod = scaled.then(|| controller_ref(&**pod)).or_else(|| with_set.clone());
+            (*ordinal, Some(pod.clone()), with_pod)
+        });
+        for (ordinal, pod, wanted) in kept.chain(gone).collect::<Vec<_>>() {
             for (_, name) in names(self.set, ordinal) {
                 let Some(claim) = (self.claim)(&name) else { continue };
-                // A claim that goes with its pod needs no second owner that would hold it.
-                let wanted = with_pod.clone().or_else(|| with_set.clone());
-                self.actions.extend(self.own(&claim, ordinal, wanted));
+                self.actions.extend(self.own(&claim, ordinal, pod.as_deref(), wanted.clone()));
             }
         }
     }
@@ -78,15 +91,24 @@ impl Sync<'_> {
         &self,
         claim: &PersistentVolumeClaim,
         ordinal: i64,
+        pod: Option<&Pod>,
         wanted: Option<OwnerReference>,
     ) -> Option<Action> {
         let present = claim.metadata.owner_references.clone().unwrap_or_default();
-        let pod = identity::name(self.set, ordinal);
-        let ours = |owner: &OwnerReference| {
-            Some(&owner.uid) == self.set.metadata.uid.as_ref() || (owner.kind == "Pod" && owner.name == pod)
+        let name = identity::name(self.set, ordinal);
+        let uid = pod.and_then(|pod| pod.metadata.uid.as_ref());
+        // What earlier holders of these names left is not touched: the claim goes with them.
+        let stale = |owner: &OwnerReference| {
+            (is_set(owner, self.set) && Some(&owner.uid) != self.set.metadata.uid.as_ref())
+                || (is_pod(owner, &name) && Some(&owner.uid) != uid)
         };
+        if present.iter().any(stale) {
+            return None;
+        }
+        let ours = |owner: &&OwnerReference| is_set(owner, self.set) || is_pod(owner, &name);
         let mut owners: Vec<_> = present.iter().filter(|owner| !ours(owner)).cloned().collect();
-        owners.extend(wanted);
+        let controlled = owners.iter().any(|owner| owner.controller == Some(true));
+        owners.extend(wanted.filter(|_| !controlled));
         if owners == present {
             return None;
         }
@@ -95,22 +117,12 @@ impl Sync<'_> {
     }
 }
 
-fn set_reference(set: &StatefulSet) -> OwnerReference {
-    OwnerReference {
-        api_version: "apps/v1".to_owned(),
-        kind: "StatefulSet".to_owned(),
-        name: set.metadata.name.clone().unwrap_or_default(),
-        uid: set.metadata.uid.clone().unwrap_or_default(),
-        ..OwnerReference::default()
-    }
+fn is_set(owner: &OwnerReference, set: &StatefulSet) -> bool {
+    owner.kind == "StatefulSet"
+        && owner.api_version.starts_with("apps/")
+        && Some(&owner.name) == set.metadata.name.as_ref()
 }
 
-fn pod_reference(pod: &Pod) -> OwnerReference {
-    OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.metadata.name.clone().unwrap_or_default(),
-        uid: pod.metadata.uid.clone().unwrap_or_default(),
-        ..OwnerReference::default()
-    }
+fn is_pod(owner: &OwnerReference, name: &str) -> bool {
+    owner.kind == "Pod" && owner.api_version == "v1" && owner.name == name
 }

@@ -1,10 +1,12 @@
 //! The rolling update of a StatefulSet: from the highest ordinal down to the partition.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::RollingUpdateStatefulSetStrategy;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 
 use super::{Sync, revision_of};
-use crate::pod::{self, Availability};
+use crate::pod;
 use crate::share::{self, Round};
 
 impl Sync<'_> {
@@ -46,31 +48,22 @@ impl Sync<'_> {
         let replicas = i32::try_from(self.slots.len()).unwrap_or(i32::MAX);
         let given = self.rolling_update().and_then(|rolling| rolling.max_unavailable.clone());
         let allowed = given.map_or(1, |given| share::of(Some(&given), replicas, Round::Up)).max(1);
-        let unavailable = |pod: &k8s_openapi::api::core::v1::Pod, sync: &Self| {
-            pod::deleting(pod) || pod::phase(pod) != "Running" || sync.availability(pod) != Availability::Yes
-        };
-        let mut missing = self
-            .slots
-            .iter()
-            .filter(|(_, pod)| pod.as_ref().is_none_or(|pod| unavailable(pod, self)))
-            .count();
-        let allowed = usize::try_from(allowed).unwrap_or(1);
-        for at in (self.partition().min(self.slots.len())..self.slots.len()).rev() {
-            let Some(one) = self.slots[at].1.clone() else { continue };
-            let old = revision_of(&one) != Some(&self.update.0);
-            if !old || pod::deleting(&one) {
-                continue;
-            }
-            let sick = unavailable(&one, self);
-            if missing >= allowed && !sick {
-                return;
-            }
-            // The sick of an old revision cannot get well by waiting; it is counted as missing already.
-            missing += usize::from(!sick);
-            self.delete(&one);
-            if missing >= allowed {
-                return;
-            }
+        let is_missing = |pod: &Option<Arc<Pod>>| pod.as_ref().is_none_or(|pod| self.is_unavailable(pod));
+        let missing = self.slots.iter().filter(|(_, pod)| is_missing(pod)).count();
+        let room = usize::try_from(allowed).unwrap_or(1).saturating_sub(missing);
+        let first = self.partition().min(self.slots.len());
+        let candidates = self.slots[first..].iter().rev().filter_map(|(_, pod)| pod.clone());
+        let old = candidates.filter(|pod| revision_of(pod) != Some(&self.update.0) && !self.goes(pod));
+        let (sick, well): (Vec<_>, Vec<_>) = old.partition(|pod| self.is_unavailable(pod));
+        // In order nothing is sick here. In parallel the sick of an old revision cannot get well by waiting,
+        // and are counted as missing already.
+        let sick = sick.into_iter().filter(|_| !self.is_ordered());
+        for pod in sick.chain(well.into_iter().take(room)).collect::<Vec<_>>() {
+            self.delete(&pod);
         }
+    }
+
+    fn goes(&self, pod: &Pod) -> bool {
+        pod::deleting(pod) || self.gone.iter().any(|name| Some(name) == pod.metadata.name.as_ref())
     }
 }

@@ -1,10 +1,13 @@
 //! Wires the DaemonSet controller.
 
+use std::sync::{Arc, Mutex};
+
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use plimsoll_client::{Delta, Informer, Object as _, WorkQueue};
 use plimsoll_meta::selector::Labels;
-use plimsoll_reconcile::daemon_set::{self, Observed};
+use plimsoll_reconcile::action::Action;
+use plimsoll_reconcile::daemon_set::{self, Failures, Observed};
 use plimsoll_reconcile::owner::controller_of;
 
 use super::indexes;
@@ -18,6 +21,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let nodes = context.informers.informer::<Node>();
     indexes::orphans(&pods);
     indexes::orphans(&revisions);
+    let failures = Arc::new(Mutex::new(Failures::default()));
     let (of_pod, of_node, watched) = (sets.clone(), sets.clone(), nodes.clone());
     let unit = unit
         .input(&sets, |set| vec![Key::of(set)])
@@ -25,24 +29,46 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
         .input(&revisions, keys_of_revision)
         .reads(&nodes)
         .task(move |queue| follow_nodes(watched, of_node, queue));
-    let observe = move |key: &Key| {
-        let set = sets.get(&key.namespace, &key.name)?;
+    let named = revisions.clone();
+    let observe = move |key: &Key, look: &mut dyn FnMut(&mut Failures, Given<'_>) -> Vec<Action>| {
+        let Some(set) = sets.get(&key.namespace, &key.name) else { return Vec::new() };
         let pods = indexes::claimable(&pods, &set.metadata);
         let revisions = indexes::claimable(&revisions, &set.metadata);
-        Some((set, pods, revisions, nodes.list()))
+        let given = Given { set: &set, pods: &pods, revisions: &revisions, nodes: &nodes.list() };
+        look(&mut failures.lock().expect("no code under the lock panics"), given)
     };
     let again = observe.clone();
     Ok(unit
         .decide(move |key, now| {
-            let Some((set, pods, revisions, nodes)) = observe(key) else { return Vec::new() };
-            let observed = Observed { set: &set, pods: &pods, revisions: &revisions, nodes: &nodes };
-            daemon_set::decide(&observed, now)
+            observe(key, &mut |failures, given| {
+                let observed = given.with(failures);
+                let actions = daemon_set::decide(&observed, now);
+                let nodes = daemon_set::given_up(&observed, &actions);
+                let set = given.set.metadata.uid.as_deref().unwrap_or_default();
+                nodes.iter().for_each(|node| failures.note(set, node, now));
+                actions
+            })
         })
-        .report(move |key, _, failure| {
-            let Some((set, pods, revisions, nodes)) = again(key) else { return Vec::new() };
-            let observed = Observed { set: &set, pods: &pods, revisions: &revisions, nodes: &nodes };
-            daemon_set::report(&observed, failure)
+        .report(move |key, now, failure| {
+            let named = |name: &str| named.get(&key.namespace, name);
+            again(key, &mut |failures, given| daemon_set::report(&given.with(failures), now, failure, named))
         }))
+}
+
+/// What the caches show.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    set: &'a DaemonSet,
+    pods: &'a [Arc<Pod>],
+    revisions: &'a [Arc<ControllerRevision>],
+    nodes: &'a [Arc<Node>],
+}
+
+impl<'a> Given<'a> {
+    fn with(self, failures: &'a Failures) -> Observed<'a> {
+        let Self { set, pods, revisions, nodes } = self;
+        Observed { set, pods, revisions, nodes, failures }
+    }
 }
 
 /// A node matters when its labels, taints or name change, not with each heartbeat.
