@@ -292,6 +292,54 @@ pub(crate) const ROWS: &[Row] = &[
             removes("v1/pods"),
         ]
     ),
+    row!(
+        "persistentvolume-binder-controller",
+        "persistentvolume-controller",
+        units::persistent_volume::binder,
+        [
+            changes("v1/persistentvolumes", &["spec.claimRef", "metadata.annotations"]),
+            status("v1/persistentvolumes/status"),
+            changes(
+                "v1/persistentvolumeclaims",
+                &["spec.volumeName", "spec.storageClassName", "metadata.annotations"]
+            )
+            .of("bindings"),
+            status("v1/persistentvolumeclaims/status").of("bindings"),
+        ]
+    ),
+    row!(
+        "persistentvolume-expander-controller",
+        "volume_expand",
+        units::persistent_volume::expansion,
+        [
+            changes("v1/persistentvolumes", &["spec.capacity"]),
+            changes("v1/persistentvolumeclaims/status", &["status.capacity"]).of("growing folders"),
+        ]
+    ),
+    row!(
+        "ephemeral-volume-controller",
+        "ephemeral_volume",
+        units::persistent_volume::ephemeral,
+        [makes("v1/persistentvolumeclaims").of("pods")]
+    ),
+    row!(
+        "persistentvolumeclaim-protection-controller",
+        "persistentvolumeclaim-protection-controller",
+        units::protection::claims,
+        [changes("v1/persistentvolumeclaims", &["metadata.finalizers"])]
+    ),
+    row!(
+        "persistentvolume-protection-controller",
+        "persistentvolume-protection-controller",
+        units::protection::volumes,
+        [changes("v1/persistentvolumes", &["metadata.finalizers"]).of("pv-protection")]
+    ),
+    row!(
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+        units::protection::attributes,
+        [changes("storage.k8s.io/v1/volumeattributesclasses", &["metadata.finalizers"])]
+    ),
 ];
 
 /// The names of all controllers.

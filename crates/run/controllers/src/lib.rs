@@ -169,7 +169,7 @@ mod tests {
     }
 
     /// Runs some controllers for a while against a server whose watches are late.
-    async fn play(server: &testing::Memory, controllers: &str, seconds: u64) {
+    pub(crate) async fn play(server: &testing::Memory, controllers: &str, seconds: u64) {
         let config = Config { controllers: Selection::parse(controllers).unwrap(), ..Config::default() };
         play_as(server, config, seconds).await;
     }

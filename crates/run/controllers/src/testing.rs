@@ -58,6 +58,11 @@ impl Memory {
         self.state.lock().expect("unpoisoned").objects.get(path).cloned()
     }
 
+    /// Deletes an object; finalizers hold it.
+    pub(crate) fn delete(&self, path: &str) {
+        drop(self.state.lock().expect("unpoisoned").delete(path));
+    }
+
     /// Paths of all objects of a collection.
     pub(crate) fn paths(&self, collection: &str) -> Vec<String> {
         let state = self.state.lock().expect("unpoisoned");
@@ -91,6 +96,24 @@ impl State {
         self.history.push((self.version, path.to_owned(), event.clone()));
         self.watchers
             .retain(|(collection, sender)| !belongs(path, collection) || sender.send(event.clone()).is_ok());
+    }
+
+    fn delete(&mut self, path: &str) -> Answer {
+        let Some(mut object) = self.objects.get(path).cloned() else {
+            return reply(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound"}));
+        };
+        let held = object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+        if held && object["metadata"]["deletionTimestamp"].is_null() {
+            object["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+            object = self.write(path, object);
+        }
+        if !held {
+            self.objects.remove(path);
+            self.version += 1;
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            self.tell(path, "DELETED", &object);
+        }
+        reply(200, &object)
     }
 
     fn list(&self, collection: &str) -> Value {
@@ -150,20 +173,15 @@ impl State {
                     if !asked.is_null() && *asked != found["metadata"]["resourceVersion"] {
                         return reply(409, &json!({"kind": "Status", "code": 409, "reason": "Conflict"}));
                     }
-                    reply(200, &self.write(&object, merged(found, body)))
+                    let written = self.write(&object, merged(found, body));
+                    if !written["metadata"]["deletionTimestamp"].is_null() {
+                        drop(self.delete(&object));
+                    }
+                    reply(200, &written)
                 }
                 None => reply(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
             },
-            _ => match self.objects.remove(&object) {
-                Some(gone) => {
-                    self.version += 1;
-                    let mut last = gone;
-                    last["metadata"]["resourceVersion"] = json!(self.version.to_string());
-                    self.tell(&object, "DELETED", &last);
-                    reply(200, &last)
-                }
-                None => reply(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
-            },
+            _ => self.delete(&object),
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) mod indexes;
 pub(crate) mod job;
 pub(crate) mod namespace;
 pub(crate) mod node;
+pub(crate) mod persistent_volume;
+pub(crate) mod protection;
 pub(crate) mod replicaset;
 pub(crate) mod replication;
 pub(crate) mod service_account;

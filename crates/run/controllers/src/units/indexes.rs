@@ -10,6 +10,7 @@ use plimsoll_reconcile::pod;
 
 const ORPHANS: &str = "orphans by namespace";
 const NODE: &str = "node";
+const CLAIMS: &str = "claims";
 
 /// Keeps objects without a controller findable by namespace.
 pub(crate) fn orphans<K: Object>(informer: &Informer<K>) {
@@ -39,4 +40,16 @@ pub(crate) fn nodes(informer: &Informer<Pod>) {
 /// The pods of a node.
 pub(crate) fn on_node(informer: &Informer<Pod>, node: &str) -> Vec<Arc<Pod>> {
     informer.indexed(NODE, node)
+}
+
+/// Keeps pods findable by the claims that they use.
+pub(crate) fn claims(informer: &Informer<Pod>) {
+    informer.add_index(CLAIMS, |pod| {
+        plimsoll_volume::claims_of(pod).map(|name| format!("{}/{name}", pod.namespace())).collect()
+    });
+}
+
+/// The pods that use a claim of this name.
+pub(crate) fn using(informer: &Informer<Pod>, namespace: &str, claim: &str) -> Vec<Arc<Pod>> {
+    informer.indexed(CLAIMS, &format!("{namespace}/{claim}"))
 }

@@ -1,0 +1,95 @@
+use serde_json::{Value, json};
+
+use crate::testing::Memory;
+use crate::tests::play;
+
+const BINDER: &str = "persistentvolume-binder-controller";
+const PROTECTION: &str = "persistentvolumeclaim-protection-controller,persistentvolume-protection-controller";
+const VOLUMES: &str = "/api/v1/persistentvolumes";
+
+fn claim(server: &Memory, name: &str, class: Option<&str>) -> String {
+    let path = format!("/api/v1/namespaces/ns/persistentvolumeclaims/{name}");
+    server.put(
+        &path,
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "ns"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": class},
+            "status": {"phase": "Pending"}}),
+    );
+    path
+}
+
+fn volume(server: &Memory, name: &str) -> String {
+    let path = format!("{VOLUMES}/{name}");
+    server.put(
+        &path,
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                "persistentVolumeReclaimPolicy": "Retain"}, "status": {"phase": "Pending"}}),
+    );
+    path
+}
+
+fn phase(server: &Memory, path: &str) -> Value {
+    server.get(path).unwrap()["status"]["phase"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_volume_gets_one_claim_and_rests() {
+    let server = Memory::default();
+    let claims: Vec<_> = ["a", "b", "c"].iter().map(|name| claim(&server, name, Some(""))).collect();
+    let volumes = [volume(&server, "v"), volume(&server, "w")];
+    play(&server, BINDER, 200).await;
+    let bound = claims.iter().filter(|path| phase(&server, path) == "Bound");
+    let named: std::collections::BTreeSet<_> =
+        bound.map(|path| server.get(path).unwrap()["spec"]["volumeName"].to_string()).collect();
+    assert_eq!(named.len(), 2, "both volumes are used, each once");
+    assert!(volumes.iter().all(|path| phase(&server, path) == "Bound"));
+    let writes = server.log().len();
+    play(&server, BINDER, 600).await;
+    assert_eq!(server.log().len(), writes, "at rest nothing is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn classes_that_come_later_are_given_to_claims_without_one() {
+    let server = Memory::default();
+    let path = claim(&server, "c", None);
+    play(&server, BINDER, 60).await;
+    assert_eq!(phase(&server, &path), "Pending");
+    server.put(
+        "/apis/storage.k8s.io/v1/storageclasses/std",
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "csi.example",
+            "metadata": {"name": "std", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "volumeBindingMode": "Immediate"}),
+    );
+    play(&server, BINDER, 60).await;
+    let claim = server.get(&path).unwrap();
+    assert_eq!(claim["spec"]["storageClassName"], "std");
+    let annotations = &claim["metadata"]["annotations"];
+    assert_eq!(annotations["volume.kubernetes.io/storage-provisioner"], "csi.example");
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_stay_while_pods_use_them_and_volumes_while_they_are_bound() {
+    let server = Memory::default();
+    let (claim, volume) = (claim(&server, "c", Some("")), volume(&server, "v"));
+    let pod = "/api/v1/namespaces/ns/pods/p";
+    server.put(
+        pod,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"},
+            "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}]}}),
+    );
+    let all = format!("{BINDER},{PROTECTION}");
+    play(&server, &all, 60).await;
+    let held = |path: &str| server.get(path).unwrap()["metadata"]["finalizers"][0].clone();
+    assert_eq!(
+        (held(&claim), held(&volume)),
+        (json!("kubernetes.io/pvc-protection"), json!("kubernetes.io/pv-protection"))
+    );
+    server.delete(&claim);
+    server.delete(&volume);
+    play(&server, &all, 60).await;
+    assert!(server.get(&claim).is_some() && phase(&server, &volume) == "Bound", "both are used");
+    server.delete(pod);
+    play(&server, &all, 60).await;
+    assert!(server.get(&claim).is_none() && server.get(&volume).is_none(), "nobody uses them any more");
+}
