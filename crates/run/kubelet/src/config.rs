@@ -13,7 +13,8 @@ use plimsoll_podlife::cgroup::reserved::{self, Enforced};
 use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::eviction::threshold::{self, Settings};
-use plimsoll_podlife::placement::{self, CpuSet, hints};
+use plimsoll_podlife::placement::hints::Keeping;
+use plimsoll_podlife::placement::{self, CpuSet, memory};
 use plimsoll_podlife::shutdown::Period;
 use tokio_util::sync::CancellationToken;
 
@@ -98,10 +99,13 @@ pub struct Config {
     pub cpu_manager_policy: CpuManagerPolicy,
     /// How.
     pub cpu_manager_policy_options: placement::Options,
-    /// How strictly resources of one pod or container are kept together.
-    pub topology_manager_policy: hints::Policy,
-    /// What they are kept together for.
-    pub topology_manager_scope: hints::Scope,
+    /// Whether containers get memory on certain memory nodes.
+    pub memory_manager_policy: MemoryManagerPolicy,
+    /// What of each memory node is kept from them.
+    pub reserved_memory: Vec<memory::Reservation>,
+    /// How resources of one pod or container are kept together (`topologyManagerPolicy`, `topologyManagerScope`,
+    /// `topologyManagerPolicyOptions`).
+    pub topology_manager: Keeping,
     /// Whether a machine with swap is refused.
     pub fail_swap_on: bool,
     /// Which containers may swap (`memorySwap.swapBehavior`).
@@ -179,6 +183,16 @@ pub enum CpuManagerPolicy {
     Static,
 }
 
+/// Whether containers get memory on certain memory nodes (`memoryManagerPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryManagerPolicy {
+    /// All share all.
+    #[default]
+    None,
+    /// Guaranteed pods get theirs on as few nodes as it goes.
+    Static,
+}
+
 impl Config {
     /// The usual settings of a node with this name, data directory, engine and address.
     #[must_use]
@@ -226,8 +240,9 @@ impl Config {
             cpu_cfs_quota_period: Duration::from_millis(100),
             cpu_manager_policy: CpuManagerPolicy::None,
             cpu_manager_policy_options: placement::Options::default(),
-            topology_manager_policy: hints::Policy::None,
-            topology_manager_scope: hints::Scope::Container,
+            memory_manager_policy: MemoryManagerPolicy::None,
+            reserved_memory: Vec::new(),
+            topology_manager: Keeping::default(),
             fail_swap_on: true,
             swap_behavior: Swap::No,
             memory_throttling_factor: None,

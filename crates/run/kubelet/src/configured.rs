@@ -10,12 +10,12 @@ use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::cgroup::reserved::Enforced;
 use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
-use plimsoll_podlife::configuration::{Configuration, cpu_set};
+use plimsoll_podlife::configuration::{self, Configuration, cpu_set};
 use plimsoll_podlife::eviction::threshold::Settings;
-use plimsoll_podlife::placement::{Options, hints};
+use plimsoll_podlife::placement::{Options, hints, memory};
 use plimsoll_podlife::shutdown::periods;
 
-use crate::config::{Config, CpuManagerPolicy};
+use crate::config::{Config, CpuManagerPolicy, MemoryManagerPolicy};
 use crate::server::{Authentication, Authorization};
 
 /// Why a setting cannot be followed.
@@ -184,13 +184,28 @@ impl Config {
         };
         self.cpu_manager_policy_options = Options::parse(&given.cpu_manager_policy_options)
             .map_err(|problem| misfit("cpuManagerPolicyOptions", problem))?;
-        // Other words were refused before.
-        self.topology_manager_policy =
-            hints::Policy::parse(&given.topology_manager_policy).unwrap_or_default();
-        self.topology_manager_scope = match given.topology_manager_scope.as_str() {
-            "pod" => hints::Scope::Pod,
-            _ => hints::Scope::Container,
+        self.memory_manager_policy = match given.memory_manager_policy.as_str() {
+            "None" => MemoryManagerPolicy::None,
+            "Static" => MemoryManagerPolicy::Static,
+            other => return Err(misfit("memoryManagerPolicy", format!("unknown policy: \"{other}\""))),
         };
+        let reservation = |it: &configuration::MemoryReservation| {
+            let node = u32::try_from(it.numa_node).map_err(|error| misfit("reservedMemory", error))?;
+            Ok(memory::Reservation { node, limits: it.limits.clone() })
+        };
+        self.reserved_memory = given.reserved_memory.iter().map(reservation).collect::<Result<_, _>>()?;
+        // Other words were refused before.
+        let keeping = hints::Keeping {
+            policy: hints::Policy::parse(&given.topology_manager_policy).unwrap_or_default(),
+            scope: match given.topology_manager_scope.as_str() {
+                "pod" => hints::Scope::Pod,
+                _ => hints::Scope::Container,
+            },
+            ..hints::Keeping::default()
+        };
+        self.topology_manager = keeping
+            .with_options(&given.topology_manager_policy_options)
+            .map_err(|problem| misfit("topologyManagerPolicyOptions", problem))?;
         Ok(())
     }
 
@@ -257,6 +272,8 @@ mod tests {
             "registerWithTaints": [{"key": "a", "effect": "NoSchedule"}], "podLogsDir": "/logs",
             "cpuManagerPolicy": "static", "cpuManagerPolicyOptions": {"full-pcpus-only": "true"},
             "topologyManagerPolicy": "restricted", "topologyManagerScope": "pod",
+            "topologyManagerPolicyOptions": {"prefer-closest-numa-nodes": "true"},
+            "memoryManagerPolicy": "Static", "reservedMemory": [{"numaNode": 0, "limits": {"memory": "1Gi"}}],
         });
         let mut it = config();
         it.apply(&Configuration::of(&document).unwrap()).unwrap();
@@ -268,8 +285,10 @@ mod tests {
         assert_eq!(it.image_gc.maximum_age.unwrap().as_secs(), 3600);
         assert_eq!(it.cpu_manager_policy, CpuManagerPolicy::Static);
         assert_eq!(it.cpu_manager_policy_options, Options { full_cores: true, ..Options::default() });
-        let together = (it.topology_manager_policy, it.topology_manager_scope);
-        assert_eq!(together, (hints::Policy::Restricted, hints::Scope::Pod));
+        let together = (it.topology_manager.policy, it.topology_manager.scope, it.topology_manager.closest);
+        assert_eq!(together, (hints::Policy::Restricted, hints::Scope::Pod, true));
+        assert_eq!(it.memory_manager_policy, MemoryManagerPolicy::Static);
+        assert_eq!(it.reserved_memory[0].limits["memory"].value(), 1 << 30);
         assert_eq!((it.taints[0].key.as_str(), it.taints[0].value.clone()), ("a", None));
     }
 
@@ -283,6 +302,11 @@ mod tests {
                 "containerRuntimeEndpoint: protocol of \"tcp://x\" is not supported, unix:// is",
             ),
             (json!({"cpuManagerPolicy": "some"}), "cpuManagerPolicy: unknown policy: \"some\""),
+            (json!({"memoryManagerPolicy": "some"}), "memoryManagerPolicy: unknown policy: \"some\""),
+            (
+                json!({"topologyManagerPolicyOptions": {"x": "1"}}),
+                "topologyManagerPolicyOptions: unknown Topology Manager Policy option: \"x\"",
+            ),
             (
                 json!({"cpuManagerPolicyOptions": {"fast": "true"}}),
                 "cpuManagerPolicyOptions: unknown CPU Manager Policy option: \"fast\"",

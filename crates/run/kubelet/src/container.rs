@@ -186,6 +186,7 @@ fn linux(
             oom_score_adj: oom_score_adj(&spec, container, agent.machine.memory),
             hugepage_limits: pages.collect(),
             cpuset_cpus: agent.placement.cpus(uid, &container.name),
+            cpuset_mems: agent.placement.memory_nodes(uid, &container.name),
             unified: values.unified.into_iter().collect(),
             ..v1::LinuxContainerResources::default()
         }),

@@ -1,6 +1,5 @@
 //! Carrying out what podlife asks for.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,13 +14,12 @@ use crate::agent::Agent;
 use crate::container::{self, Start};
 use crate::engine::text;
 use crate::handler::Place;
+use crate::placement::{Change, share};
 use crate::references::Watches;
 use crate::rotation::Writer;
 use crate::token::Tokens;
-use crate::{hook, image, rotation, sandbox, volume};
+use crate::{admission, hook, image, rotation, sandbox, volume};
 
-/// Why a pod is refused whose devices are not to be had.
-const REFUSED: &str = "UnexpectedAdmissionError";
 /// The grace that every container gets at least, in seconds (kubelet: minimumGracePeriodInSeconds).
 const LEAST_GRACE: i64 = 2;
 
@@ -56,12 +54,18 @@ impl Scene {
 
     /// Gets the pod what the node has only so much of, then its volumes. `runs` says that the pod runs already.
     pub(crate) async fn prepare_volumes(self, runs: bool) -> Vec<Input> {
-        if !runs && let Err(why) = self.get_devices().await {
-            let message = format!("Allocate failed due to {why}, which is unexpected");
-            self.tell(&Event::warning(REFUSED, message.clone(), None));
-            let message = format!("Pod was rejected: {message}");
-            let verdict = Verdict { reason: REFUSED.to_owned(), message, ..Verdict::default() };
-            return vec![Input::Evict(verdict), Input::Volumes(Ok(()))];
+        if !runs {
+            match admission::admit(&self.agent, &self.pod).await {
+                Ok(Change::None) => {}
+                Ok(Change::Shared) => drop(tokio::spawn(share(self.agent.clone()))),
+                Err(denied) => {
+                    let (reason, message) = (denied.reason(), denied.message());
+                    self.tell(&Event::warning(reason, message.clone(), None));
+                    let message = format!("Pod was rejected: {message}");
+                    let verdict = Verdict { reason: reason.to_owned(), message, ..Verdict::default() };
+                    return vec![Input::Evict(verdict), Input::Volumes(Ok(()))];
+                }
+            }
         }
         let limit = self.agent.config.volume_mount_timeout;
         let names: Vec<_> = volume::volumes(&self.pod).map(|volume| volume.name.clone()).collect();
@@ -74,21 +78,6 @@ impl Scene {
             ))
         });
         vec![Input::Volumes(result)]
-    }
-
-    async fn get_devices(&self) -> Result<(), String> {
-        if !self.agent.devices.concerns(&self.pod) {
-            return Ok(());
-        }
-        let pods = crate::pods::informer(&self.agent);
-        pods.synced().await;
-        let ended = |pod: &Pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            matches!(phase, Some("Succeeded" | "Failed"))
-        };
-        let active: HashSet<String> =
-            pods.list().iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.uid.clone()).collect();
-        self.agent.devices.admit(&self.pod, |uid| active.contains(uid)).await
     }
 
     /// Whoever gives up waiting leaves the work to itself: a mount that hangs cannot be broken off. The next try
@@ -185,6 +174,9 @@ impl Scene {
         let references = self.watches.read(namespace).await.map_err(StartError::Config)?;
         let (pod, pod_ips) = (&*self.pod, &*self.pod_ips);
         let start = Start { pod, spec, attempt, image, pod_ips, references: &references, target };
+        if self.agent.placement.started(pod, spec.name()) == Change::Shared {
+            tokio::spawn(share(self.agent.clone()));
+        }
         let config = container::config(&self.agent, &start).await.map_err(StartError::Config)?;
         let sandbox_config = sandbox::config(&self.agent, pod, 0).map_err(StartError::Config)?;
         let engine = &self.agent.engine;

@@ -6,6 +6,7 @@
 //! each pod ([`pod`]) carries inputs to it and effects from it. Ending the agent ends no container: the
 //! next one adopts them.
 
+mod admission;
 mod agent;
 mod certificates;
 mod cgroups;
@@ -67,7 +68,7 @@ use tokio_util::sync::CancellationToken;
 use agent::{Agent, Features};
 pub use certificates::{Certificate, CertificateError};
 use cgroups::Cgroups;
-pub use config::{Config, CpuManagerPolicy};
+pub use config::{Config, CpuManagerPolicy, MemoryManagerPolicy};
 pub use configured::Misfit;
 use devices::{Devices, PodResources};
 use engine::Engine;
@@ -91,7 +92,7 @@ pub enum Error {
     /// The control groups of pods cannot be made.
     #[error("{0}")]
     Cgroups(#[from] cgroups::Error),
-    /// Processors cannot be given as they are to be.
+    /// Processors or memory cannot be given as they are to be.
     #[error("{0}")]
     Placement(String),
     /// The machine has swap.
@@ -143,7 +144,8 @@ pub async fn run(
     let config = Config { max_pods: config.max_pods.min(most), ..config };
     let allocatable = machine.allocatable(config.max_pods, &config.reserved(), &thresholds);
     let metrics = Arc::new(Metrics::new(&config.node_name));
-    let placement = placement::Placement::new(&config).map_err(Error::Placement)?;
+    let kept = machine.kept(&config.reserved(), &thresholds);
+    let placement = placement::Placement::new(&config, machine.memory, &kept).map_err(Error::Placement)?;
     let engine = Engine::connect(&config.cri_socket, metrics.clone());
     let runtime = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),

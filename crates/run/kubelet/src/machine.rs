@@ -83,6 +83,25 @@ impl Machine {
         capacity
     }
 
+    /// What is kept from pods: reservations, and what is kept so that nothing is evicted. What is nothing is left
+    /// out.
+    pub(crate) fn kept(&self, reserved: &Settings, thresholds: &[Threshold]) -> BTreeMap<String, Quantity> {
+        let of = |name: String| {
+            let mut sum = reserved.of(&name);
+            match name.as_str() {
+                "memory" => {
+                    sum += Quantity::from_bytes(kept(thresholds, Signal::MemoryAvailable, self.memory))
+                }
+                "ephemeral-storage" => {
+                    sum += Quantity::from_bytes(kept(thresholds, Signal::NodeFsAvailable, self.disk))
+                }
+                _ => {}
+            }
+            (name, sum)
+        };
+        self.capacity(0).into_keys().map(of).filter(|(_, sum)| !sum.is_zero()).collect()
+    }
+
     /// What pods may use: capacity less reservations, less what is kept so that nothing is evicted.
     pub(crate) fn allocatable(
         &self,

@@ -123,7 +123,9 @@ fn book(agent: &Agent) -> Book {
         memory: whole("memory", agent.machine.memory, Quantity::value),
     };
     let allocatable = Room { cpu: left("cpu").milli(), memory: left("memory").value() };
-    let fixed = agent.placement.is_static().then_some(Fixed::Cpu).into_iter().collect();
+    let cpus = agent.placement.has_cpus().then_some(Fixed::Cpu);
+    let memory = agent.placement.has_memory().then_some(Fixed::Memory);
+    let fixed = cpus.into_iter().chain(memory).collect();
     Book::new(whole, allocatable, agent.cgroups.rules().clone(), fixed)
 }
 
@@ -363,10 +365,14 @@ impl Pods {
 
     /// Gives a pod processors of its own, if it is to have any; why it is not taken when there are none.
     fn placed(&self, pod: &Pod, seen: bool) -> Option<Verdict> {
-        if is_over(pod) {
+        // Who asks for devices gets all when he gets these.
+        if is_over(pod) || (!seen && self.agent.devices.concerns(pod)) {
             return None;
         }
-        match self.agent.placement.admit(pod) {
+        let begun = std::time::Instant::now();
+        let admitted = self.agent.placement.admit(pod);
+        self.agent.metrics.placed(begun.elapsed());
+        match admitted {
             Ok(change) => {
                 self.shared(change);
                 None

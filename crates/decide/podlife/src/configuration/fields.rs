@@ -218,15 +218,15 @@ settings! {
         /// How often processors are assigned again.
         cpu_manager_reconcile_period: Span = "cpuManagerReconcilePeriod", empty Span::seconds(10), Moot;
         /// `None` or `Static`.
-        memory_manager_policy: String = "memoryManagerPolicy", empty "None".to_owned(), Fixed;
+        memory_manager_policy: String = "memoryManagerPolicy", empty "None".to_owned(), Used;
         /// Memory of NUMA nodes that is not given away.
-        reserved_memory: Vec<MemoryReservation> = "reservedMemory", none, Fixed;
+        reserved_memory: Vec<MemoryReservation> = "reservedMemory", none, Used;
         /// How resources of one NUMA node are kept together.
         topology_manager_policy: String = "topologyManagerPolicy", empty "none".to_owned(), Used;
         /// `container` or `pod`.
         topology_manager_scope: String = "topologyManagerScope", empty "container".to_owned(), Used;
         /// Options of the policy.
-        topology_manager_policy_options: BTreeMap<String, String> = "topologyManagerPolicyOptions", none, Fixed;
+        topology_manager_policy_options: BTreeMap<String, String> = "topologyManagerPolicyOptions", none, Used;
         /// How often claims of devices are looked at.
         dra_manager_reconcile_period: Span = "draManagerReconcilePeriod", empty Span::seconds(60), Moot;
 

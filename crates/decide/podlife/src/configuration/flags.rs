@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::reservations::reserved_memory;
+
 /// A flag for a field.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
@@ -37,6 +39,8 @@ pub enum Form {
     Headers,
     /// `key=value:Effect` with commas between them.
     Taints,
+    /// `node:name=amount,…` with semicolons between them.
+    Reservations,
 }
 
 impl Form {
@@ -53,6 +57,7 @@ impl Form {
             Self::Truths => "NAME=BOOL,…",
             Self::Headers => "NAME:VALUE,…",
             Self::Taints => "KEY=VALUE:EFFECT,…",
+            Self::Reservations => "NODE:NAME=AMOUNT,…;…",
         }
     }
 }
@@ -294,6 +299,12 @@ pub const FLAGS: &[Flag] = &[
         Form::Number,
         "Port of a server without authentication; 0 for none",
     ),
+    flag(
+        "reserved-memory",
+        "reservedMemory",
+        Form::Reservations,
+        "What of each memory node is kept from containers",
+    ),
     flag("register-node", "registerNode", Form::Truth, "Make the node in the API"),
     flag(
         "register-with-taints",
@@ -392,6 +403,10 @@ fn value(form: Form, values: &[&str]) -> Result<Value, String> {
         }
         Form::Headers => headers(items())?,
         Form::Taints => json!(items().map(taint).collect::<Result<Vec<_>, _>>()?),
+        Form::Reservations => {
+            let nodes = values.iter().flat_map(|one| one.split(';')).filter(|one| !one.is_empty());
+            json!(nodes.map(reserved_memory).collect::<Result<Vec<_>, _>>()?)
+        }
     })
 }
 

@@ -107,7 +107,7 @@ fn imbalance(left: &[usize]) -> u64 {
 }
 
 /// Every choice of `size` numbers.
-pub(super) fn combinations(of: &[u32], size: usize) -> Vec<Vec<u32>> {
+pub(crate) fn combinations(of: &[u32], size: usize) -> Vec<Vec<u32>> {
     match (of, size) {
         (_, 0) => vec![Vec::new()],
         ([], _) => Vec::new(),

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::choice::{combinations, packed, spread};
-use super::hints::{Hint, Hints, Policy, Scope, merge};
-use super::{CpuSet, Refused, State, Topology};
-use crate::qos::{Class, amount, class};
+use super::hints::{Hint, Hints};
+use super::{CpuSet, Refused, State, Topology, pinned, truth};
+use crate::qos::amount;
 use crate::spec::is_sidecar;
 
 /// The resource of hints.
@@ -42,15 +42,7 @@ impl Options {
                 "strict-cpu-reservation" => &mut it.strict,
                 _ => return Err(format!("unknown CPU Manager Policy option: {name:?}")),
             };
-            *option = match value.as_str() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                _ => {
-                    return Err(format!(
-                        "bad value for option {name:?}: strconv.ParseBool: parsing {value:?}: invalid syntax"
-                    ));
-                }
-            };
+            *option = truth(name, value)?;
         }
         Ok(it)
     }
@@ -62,8 +54,6 @@ pub struct Static {
     topology: Topology,
     reserved: CpuSet,
     options: Options,
-    policy: Policy,
-    scope: Scope,
     state: State,
     /// What init containers of a pod leave to the containers after them.
     reusable: BTreeMap<String, CpuSet>,
@@ -80,7 +70,6 @@ impl Static {
         reserved: &CpuSet,
         count: usize,
         options: Options,
-        (policy, scope): (Policy, Scope),
     ) -> Result<Self, String> {
         let reserved = match reserved.is_empty() {
             true => packed(&topology, &topology.cpus(), count).map_err(|error| error.to_string())?,
@@ -93,7 +82,7 @@ impl Static {
         let all = topology.cpus();
         let shared = if options.strict { all.difference(&reserved) } else { all };
         let state = State { shared, entries: BTreeMap::new() };
-        Ok(Self { topology, reserved, options, policy, scope, state, reusable: BTreeMap::new() })
+        Ok(Self { topology, reserved, options, state, reusable: BTreeMap::new() })
     }
 
     /// Goes on with what an agent before this one wrote.
@@ -138,25 +127,19 @@ impl Static {
         self.state.entries.get(uid)?.get(container)
     }
 
+    /// How many processors of each memory node are containers' own.
+    #[must_use]
+    pub fn own_by_node(&self) -> BTreeMap<u32, usize> {
+        let all = self.state.entries.values().flat_map(BTreeMap::values);
+        let own = all.fold(CpuSet::default(), |all, own| all.union(own));
+        let of = |node: u32| (node, self.topology.cpus_of(&[node].into()).intersection(&own).len());
+        self.topology.nodes().into_iter().map(of).collect()
+    }
+
     /// Whether the pod has processors of its own.
     #[must_use]
     pub fn has_own(&self, uid: &str) -> bool {
         self.state.entries.contains_key(uid)
-    }
-
-    /// Gives a pod's containers what they ask for, in the order of their lives.
-    ///
-    /// # Errors
-    /// Why that cannot be; nothing is given then.
-    pub fn admit(&mut self, pod: &Pod) -> Result<(), Refused> {
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let Some(spec) = &pod.spec else { return Ok(()) };
-        let before = (self.state.clone(), self.reusable.clone());
-        let result = self.admit_all(&uid, spec);
-        if result.is_err() {
-            (self.state, self.reusable) = before;
-        }
-        result
     }
 
     /// Takes back what a pod had.
@@ -167,41 +150,35 @@ impl Static {
         self.state.shared = self.state.shared.union(&freed);
     }
 
-    fn admit_all(&mut self, uid: &str, spec: &PodSpec) -> Result<(), Refused> {
-        let whole = match self.scope {
-            Scope::Pod => Some(self.place(self.hints_of_pod(uid, spec))?),
-            Scope::Container => None,
-        };
-        let init = spec.init_containers.iter().flatten().map(|it| (it, !is_sidecar(it)));
-        let all = init.chain(spec.containers.iter().map(|it| (it, false)));
-        for (container, leaves) in all {
-            if self.own(uid, &container.name).is_some() {
-                continue;
-            }
-            let nodes = match &whole {
-                Some(nodes) => nodes.clone(),
-                None => self.place(self.hints_of(uid, spec, container))?,
-            };
-            self.allocate(uid, spec, container, nodes.as_ref(), leaves)?;
+    /// Takes back what a container had and none of its pod has after it.
+    pub fn release_container(&mut self, uid: &str, container: &str) {
+        let Some(own) = self.state.entries.get_mut(uid) else { return };
+        let Some(freed) = own.remove(container) else { return };
+        let kept = own.values().fold(CpuSet::default(), |all, own| all.union(own));
+        if own.is_empty() {
+            self.state.entries.remove(uid);
         }
-        Ok(())
+        self.state.shared = self.state.shared.union(&freed.difference(&kept));
     }
 
-    /// The memory nodes that are agreed on.
-    fn place(&self, hints: Hints) -> Result<Option<BTreeSet<u32>>, Refused> {
-        let (hint, admitted) = merge(self.policy, &self.topology.nodes(), &[hints]);
-        if admitted { Ok(hint.nodes) } else { Err(Refused::Apart) }
-    }
-
-    fn allocate(
+    /// Gives a container the processors that it asks for, on the memory nodes of the hint as far as they have any.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub fn allocate(
         &mut self,
         uid: &str,
         spec: &PodSpec,
         container: &Container,
-        nodes: Option<&BTreeSet<u32>>,
-        leaves: bool,
+        hint: &Hint,
     ) -> Result<(), Refused> {
         let Some(count) = whole_cpus(spec, container) else { return Ok(()) };
+        if self.own(uid, &container.name).is_some() {
+            return Ok(());
+        }
+        let leaves =
+            spec.init_containers.iter().flatten().any(|it| it.name == container.name && !is_sidecar(it));
+        let nodes = hint.nodes.as_ref();
         let reusable = self.reusable.get(uid).cloned().unwrap_or_default();
         let free = self.free().union(&reusable);
         if self.options.full_cores {
@@ -248,13 +225,16 @@ impl Static {
         Ok(())
     }
 
-    fn hints_of(&self, uid: &str, spec: &PodSpec, container: &Container) -> Hints {
+    /// Where a container's processors could be.
+    #[must_use]
+    pub fn hints_of(&self, uid: &str, spec: &PodSpec, container: &Container) -> Hints {
         let count = whole_cpus(spec, container);
         count.map(|count| self.hints(uid, count)).unwrap_or_default()
     }
 
-    /// Of a pod as a whole: as many as are needed at once.
-    fn hints_of_pod(&self, uid: &str, spec: &PodSpec) -> Hints {
+    /// Where those of a pod as a whole could be: as many as are needed at once.
+    #[must_use]
+    pub fn hints_of_pod(&self, uid: &str, spec: &PodSpec) -> Hints {
         let of = |container: &Container| whole_cpus(spec, container).unwrap_or(0);
         let (mut sidecars, mut peak) = (0, 0);
         for container in spec.init_containers.iter().flatten() {
@@ -308,8 +288,9 @@ impl Static {
 }
 
 /// How many processors a container gets for itself: those of guaranteed pods that ask for whole ones.
-fn whole_cpus(spec: &PodSpec, container: &Container) -> Option<usize> {
-    if class(spec) != Class::Guaranteed {
+#[must_use]
+pub fn whole_cpus(spec: &PodSpec, container: &Container) -> Option<usize> {
+    if !pinned(spec) {
         return None;
     }
     let resources = container.resources.as_ref()?;

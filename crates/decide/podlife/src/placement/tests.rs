@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use super::hints::{Hint, Hints, Policy, Scope, merge};
+use super::hints::{Hint, Hints, Keeping, Nodes, Policy, Scope, merge};
 use super::*;
 
 /// Two sockets, a memory node each, four cores of two threads each: threads of a core are 8 apart.
@@ -36,12 +36,30 @@ fn pod(uid: &str, init: &[&str], main: &[&str]) -> Pod {
     .unwrap()
 }
 
-fn policy(topology: Topology, options: Options, policy: Policy) -> Static {
-    Static::new(topology, &"0".parse().unwrap(), 0, options, (policy, Scope::Container)).unwrap()
+fn nodes(count: u32) -> Nodes {
+    let way = |from: u32, to: u32| 10 + 10 * from.abs_diff(to);
+    Nodes((0..count).map(|from| (from, (0..count).map(|to| (to, way(from, to))).collect())).collect())
 }
 
-fn own(policy: &Static, uid: &str, container: &str) -> String {
-    policy.own(uid, container).map(ToString::to_string).unwrap_or_default()
+fn keeping(policy: Policy, scope: Scope) -> Keeping {
+    Keeping { policy, scope, ..Keeping::default() }
+}
+
+fn policy(topology: Topology, options: Options, policy: Policy) -> Allocator {
+    with_scope(topology, options, keeping(policy, Scope::Container))
+}
+
+fn with_scope(topology: Topology, options: Options, keeping: Keeping) -> Allocator {
+    let cpus = Static::new(topology, &"0".parse().unwrap(), 0, options).unwrap();
+    Allocator::new(Some(cpus), None, keeping, nodes(2)).unwrap()
+}
+
+fn given(it: &Allocator) -> &Static {
+    it.cpus.as_ref().unwrap()
+}
+
+fn own(policy: &Allocator, uid: &str, container: &str) -> String {
+    given(policy).own(uid, container).map(ToString::to_string).unwrap_or_default()
 }
 
 #[test]
@@ -60,7 +78,7 @@ fn guaranteed_pods_that_ask_for_whole_processors_get_whole_cores() {
         cpus.admit(&pod(uid, &[], &[asked])).unwrap();
         assert_eq!(own(&cpus, uid, "c0"), given, "{uid}");
     }
-    assert_eq!(cpus.shared().to_string(), "0");
+    assert_eq!(given(&cpus).shared().to_string(), "0");
     let refused = cpus.admit(&pod("h", &[], &["1"])).unwrap_err();
     assert_eq!(
         (refused.reason(), refused.message().as_str()),
@@ -71,7 +89,7 @@ fn guaranteed_pods_that_ask_for_whole_processors_get_whole_cores() {
         )
     );
     cpus.release("a");
-    assert_eq!(cpus.shared().to_string(), "0-1,9");
+    assert_eq!(given(&cpus).shared().to_string(), "0-1,9");
     cpus.admit(&pod("h", &[], &["2"])).unwrap();
     // Asked again, it keeps what it has.
     cpus.admit(&pod("h", &[], &["2"])).unwrap();
@@ -91,13 +109,13 @@ fn containers_use_again_what_init_containers_had() {
     cpus.admit(&pod("a", &["4"], &["2", "2"])).unwrap();
     let found = [own(&cpus, "a", "i0"), own(&cpus, "a", "c0"), own(&cpus, "a", "c1")];
     assert_eq!(found, ["1-2,9-10", "1,9", "2,10"]);
-    assert_eq!(cpus.shared().len(), 12);
+    assert_eq!(given(&cpus).shared().len(), 12);
     // What cannot be given as a whole is not given in part.
-    let before = cpus.state().clone();
+    let before = given(&cpus).state().clone();
     assert!(cpus.admit(&pod("b", &[], &["8", "8"])).is_err());
-    assert_eq!(*cpus.state(), before);
+    assert_eq!(*given(&cpus).state(), before);
     cpus.release("a");
-    assert_eq!(cpus.shared().len(), 16);
+    assert_eq!(given(&cpus).shared().len(), 16);
 }
 
 #[test]
@@ -126,7 +144,7 @@ fn spread_over_memory_nodes_in_equal_parts() {
     assert_eq!(own(&cpus, "a", "c0"), "1,9", "one node is enough");
     cpus.release("a");
     cpus.admit(&pod("b", &[], &["10"])).unwrap();
-    let taken = cpus.own("b", "c0").unwrap();
+    let taken = given(&cpus).own("b", "c0").unwrap();
     let on = |node: u32| two_sockets().cpus_of(&[node].into()).intersection(taken).len();
     assert_eq!([on(0), on(1)], [5, 5]);
 }
@@ -135,10 +153,10 @@ fn spread_over_memory_nodes_in_equal_parts() {
 fn strict_reservation_shares_no_reserved_processor() {
     let options = Options { strict: true, ..Options::default() };
     let cpus = policy(split_socket(), options, Policy::None);
-    assert_eq!(cpus.shared().to_string(), "1-3");
-    let chosen = Static::new(split_socket(), &CpuSet::default(), 1, options, Default::default()).unwrap();
+    assert_eq!(given(&cpus).shared().to_string(), "1-3");
+    let chosen = Static::new(split_socket(), &CpuSet::default(), 1, options).unwrap();
     assert_eq!(chosen.shared().to_string(), "1-3");
-    let none = Static::new(split_socket(), &CpuSet::default(), 0, options, Default::default()).unwrap_err();
+    let none = Static::new(split_socket(), &CpuSet::default(), 0, options).unwrap_err();
     assert!(none.starts_with("[cpumanager] the static policy requires"), "{none}");
 }
 
@@ -171,14 +189,7 @@ fn resources_are_kept_together_as_strictly_as_the_policy_says() {
         ("TopologyAffinityError", "Resources cannot be allocated with Topology locality",)
     );
     // A pod as a whole has to fit on one node.
-    let mut whole = Static::new(
-        split_socket(),
-        &"0".parse().unwrap(),
-        0,
-        Options::default(),
-        (Policy::SingleNode, Scope::Pod),
-    )
-    .unwrap();
+    let mut whole = with_scope(split_socket(), Options::default(), keeping(Policy::SingleNode, Scope::Pod));
     assert_eq!(whole.admit(&pod("a", &[], &["1", "2"])), Err(Refused::Apart));
     whole.admit(&pod("a", &["2"], &["1", "1"])).unwrap();
     assert_eq!([own(&whole, "a", "c0"), own(&whole, "a", "c1")], ["2", "3"]);
@@ -236,8 +247,73 @@ fn hints_are_merged() {
         ([Hints::new(), Hints::new()], Policy::SingleNode, Hint { nodes: None, preferred: true }, true),
         (both(vec![], vec![]), Policy::None, Hint { nodes: None, preferred: false }, true),
     ] {
-        assert_eq!(merge(policy, &[0, 1], &providers), (expected, admitted), "{policy:?} {providers:?}");
+        assert_eq!(
+            merge(&keeping(policy, Scope::Container), &nodes(2), &providers),
+            (expected, admitted),
+            "{policy:?} {providers:?}"
+        );
     }
+}
+
+#[test]
+fn hints_of_larger_machines() {
+    let merged = |closest, lists: &[Vec<Hint>]| {
+        let providers: Vec<Hints> =
+            lists.iter().map(|hints| Hints::from([("a".to_owned(), Some(hints.clone()))])).collect();
+        let keeping = Keeping { closest, ..keeping(Policy::BestEffort, Scope::Container) };
+        merge(&keeping, &nodes(4), &providers).0
+    };
+    // Numbers of nodes are compared as sets of bits; near ones are better only when that is asked for.
+    let two = [vec![hint(&[0, 3], true), hint(&[1, 2], true)]];
+    assert_eq!(merged(false, &two), hint(&[1, 2], true));
+    let two = [vec![hint(&[0, 2], true), hint(&[2, 3], true)]];
+    assert_eq!(merged(false, &two), hint(&[0, 2], true));
+    assert_eq!(merged(true, &two), hint(&[2, 3], true));
+    // What nobody prefers comes as near as it goes to what is needed, from below.
+    let three = [vec![hint(&[0, 1], false), hint(&[0, 1, 2, 3], false)], vec![hint(&[0, 1, 2], false)]];
+    assert_eq!(merged(false, &three), hint(&[0, 1, 2], false));
+}
+
+#[test]
+fn options_of_keeping_together() {
+    let read = |name: &str, value: &str| {
+        Keeping::default().with_options(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+    };
+    assert!(read("prefer-closest-numa-nodes", "true").unwrap().closest);
+    assert_eq!(read("max-allowable-numa-nodes", "12").unwrap().most_nodes, 12);
+    for (name, value, expected) in [
+        ("x", "1", "unknown Topology Manager Policy option: \"x\""),
+        (
+            "prefer-closest-numa-nodes",
+            "ja",
+            "bad value for option \"prefer-closest-numa-nodes\": strconv.ParseBool: parsing \"ja\": invalid syntax",
+        ),
+        (
+            "max-allowable-numa-nodes",
+            "4",
+            "the minimum value of \"max-allowable-numa-nodes\" should not be less than 8",
+        ),
+    ] {
+        assert_eq!(read(name, value).unwrap_err(), expected);
+    }
+    let many = Allocator::new(None, None, keeping(Policy::Restricted, Scope::Pod), nodes(9)).unwrap_err();
+    assert_eq!(many, "unsupported on machines with more than 8 NUMA Nodes");
+    assert!(Allocator::new(None, None, Keeping::default(), nodes(9)).is_ok());
+}
+
+#[test]
+fn what_init_containers_had_is_for_others_when_they_are_over() {
+    let mut cpus = policy(two_sockets(), Options::default(), Policy::None);
+    let pod = pod("a", &["4"], &["2"]);
+    cpus.admit(&pod).unwrap();
+    assert_eq!(given(&cpus).shared().len(), 12);
+    cpus.started(&pod, "i0");
+    assert_eq!(given(&cpus).shared().len(), 12);
+    cpus.started(&pod, "c0");
+    assert_eq!((own(&cpus, "a", "i0").as_str(), given(&cpus).shared().len()), ("", 14));
+    // The next agent gives it nothing again.
+    cpus.admit(&pod).unwrap();
+    assert_eq!((own(&cpus, "a", "i0").as_str(), own(&cpus, "a", "c0").as_str()), ("", "1,9"));
 }
 
 #[test]
@@ -261,10 +337,11 @@ fn records_are_upstreams() {
     );
     let mut cpus = policy(split_socket(), Options::default(), Policy::None);
     cpus.admit(&pod("a", &[], &["1"])).unwrap();
-    let kept = State::read(&cpus.state().write("static"), "static").unwrap();
+    let kept = State::read(&given(&cpus).state().write("static"), "static").unwrap();
     let mut next = policy(split_socket(), Options::default(), Policy::None);
-    next.restore(kept.clone()).unwrap();
+    next.cpus.as_mut().unwrap().restore(kept.clone()).unwrap();
     assert_eq!(own(&next, "a", "c0"), "1");
-    let other = policy(two_sockets(), Options::default(), Policy::None).restore(kept).unwrap_err();
+    let mut other = policy(two_sockets(), Options::default(), Policy::None).cpus.unwrap();
+    let other = other.restore(kept).unwrap_err();
     assert!(other.starts_with("current set of available CPUs \"0-15\" doesn't match"), "{other}");
 }

@@ -122,10 +122,15 @@ impl Running {
     }
 
     pub(crate) fn tell(&self, devices: &[(&str, bool)]) {
+        self.tell_on(0, devices);
+    }
+
+    /// Tells of devices that are near to a memory node.
+    pub(crate) fn tell_on(&self, node: i64, devices: &[(&str, bool)]) {
         let one = |(id, healthy): &(&str, bool)| wire::Device {
             id: (*id).to_owned(),
             health: if *healthy { HEALTHY.to_owned() } else { "Unhealthy".to_owned() },
-            topology: Some(wire::TopologyInfo { nodes: vec![wire::NumaNode { id: 0 }] }),
+            topology: Some(wire::TopologyInfo { nodes: vec![wire::NumaNode { id: node }] }),
         };
         self.tell
             .send(Ok(wire::ListAndWatchResponse { devices: devices.iter().map(one).collect() }))

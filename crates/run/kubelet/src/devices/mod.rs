@@ -5,6 +5,7 @@
 //! what the node has, a file that outlives the agent. Who gets which device is decided in `plimsoll-podlife`.
 
 mod checkpoint;
+mod giving;
 mod grant;
 mod plugin;
 mod pod_resources;
@@ -15,7 +16,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,13 +25,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_plugins::device as wire;
-use plimsoll_podlife::device::{Choice, Device, Held, Ledger, Wish};
+use plimsoll_podlife::device::{Device, Ledger};
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use giving::Giving;
 pub(crate) use grant::Grant;
 use plugin::Plugin;
 pub(crate) use pod_resources::PodResources;
@@ -149,84 +151,15 @@ impl Devices {
 
     /// Whether a pod asks for devices of plugins.
     pub(crate) fn concerns(&self, pod: &Pod) -> bool {
-        !self.wishes(pod).is_empty()
+        let Some(spec) = &pod.spec else { return false };
+        let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        all.any(|container| !self.wishes(container).is_empty())
     }
 
-    /// Gives a pod the devices that it asks for; those of pods that are not active come back first.
-    ///
-    /// # Errors
-    /// Why there are none, in upstream's words.
-    pub(crate) async fn admit(&self, pod: &Pod, is_active: impl Fn(&str) -> bool) -> Result<(), String> {
-        let wishes = self.wishes(pod);
-        if wishes.is_empty() {
-            return Ok(());
-        }
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let _one = self.giving.lock().await;
-        self.state().ledger.keep(is_active);
-        let mut reusable: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (container, role, resource, count) in wishes {
-            let wish = Wish { pod: uid, container: &container, resource: &resource, count };
-            let reusable = reusable.entry(resource.clone()).or_default();
-            let devices = match self.give(wish, reusable).await {
-                Ok(devices) => devices,
-                Err(why) => {
-                    // What the pod has got already comes back with it.
-                    self.state().ledger.keep(|pod| pod != uid);
-                    self.save();
-                    return Err(why);
-                }
-            };
-            match role {
-                Role::Init => reusable.extend(devices),
-                Role::Lasting => reusable.retain(|id| !devices.contains(id)),
-            }
-        }
-        self.save();
-        Ok(())
-    }
-
-    /// The devices that a wish is granted.
-    async fn give(&self, wish: Wish<'_>, reusable: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
-        let (choice, plugin) = {
-            let state = self.state();
-            let choice = state.ledger.choose(wish, reusable)?;
-            (choice, state.plugins.get(wish.resource).cloned())
-        };
-        if choice == Choice::Had {
-            let state = self.state();
-            let held = state.ledger.get(wish.pod, wish.container, wish.resource);
-            return Ok(held.map(|held| held.devices.clone()).unwrap_or_default());
-        }
-        let plugin = plugin.ok_or_else(|| format!("unknown Device Plugin {}", wish.resource))?;
-        let preferred = plugin.preferred(&choice).await?;
-        let devices = choice.settle(&preferred);
-        let begun = std::time::Instant::now();
-        let answer = plugin.allocate(&devices).await?;
-        self.metrics.devices_given(wish.resource, begun.elapsed());
-        let held = Held { devices: devices.clone(), answer: answer.encode_to_vec() };
-        self.state().ledger.give(wish, held);
-        Ok(devices)
-    }
-
-    /// What a pod's containers ask for of plugins' resources: container, role, resource, count.
-    fn wishes(&self, pod: &Pod) -> Vec<(String, Role, String, usize)> {
-        let Some(spec) = &pod.spec else { return Vec::new() };
-        let init = spec.init_containers.iter().flatten().map(|it| {
-            let is_sidecar = it.restart_policy.as_deref() == Some("Always");
-            (it, if is_sidecar { Role::Lasting } else { Role::Init })
-        });
-        let all = init.chain(spec.containers.iter().map(|it| (it, Role::Lasting)));
+    /// How many devices of which of plugins' resources a container asks for.
+    fn wishes(&self, container: &Container) -> BTreeMap<String, usize> {
         let state = self.state();
-        let mut wishes = Vec::new();
-        for (container, role) in all {
-            for (resource, count) in limits(container) {
-                if state.ledger.knows(&resource) && count > 0 {
-                    wishes.push((container.name.clone(), role, resource, count));
-                }
-            }
-        }
-        wishes
+        limits(container).filter(|(resource, count)| state.ledger.knows(resource) && *count > 0).collect()
     }
 
     /// What a container is started with; plugins that want to are told before.
@@ -264,21 +197,13 @@ impl Devices {
     }
 }
 
-/// Whether a container's devices can be given to those that come after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Init,
-    Lasting,
-}
-
 /// Whole numbers that a container may use of what is nobody's invention but a plugin's.
-fn limits(container: &Container) -> Vec<(String, usize)> {
+fn limits(container: &Container) -> impl Iterator<Item = (String, usize)> {
     let limits = container.resources.as_ref().and_then(|it| it.limits.as_ref());
-    let of = limits.into_iter().flatten().filter_map(|(name, amount)| {
+    limits.into_iter().flatten().filter_map(|(name, amount)| {
         let amount = amount.0.parse::<Quantity>().ok()?.value();
         name.contains('/').then_some((name.clone(), usize::try_from(amount).ok()?))
-    });
-    of.collect()
+    })
 }
 
 async fn until(when: Option<Timestamp>) {

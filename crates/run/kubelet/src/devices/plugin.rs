@@ -41,7 +41,7 @@ impl Plugin {
 
     /// The devices that the plugin would like to give; none if it does not care.
     pub(super) async fn preferred(&self, choice: &Choice) -> Result<Vec<String>, String> {
-        let Choice::Of { given, more, free } = choice else { return Ok(Vec::new()) };
+        let Choice::Of { given, more, free, .. } = choice else { return Ok(Vec::new()) };
         if !self.options.get_preferred_allocation_available || *more == 0 {
             return Ok(Vec::new());
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use plimsoll_plugins::{DEVICE_VERSION, SOCKET};
+use plimsoll_podlife::placement::hints::Hint;
 use serde_json::json;
 
 use super::fake::{GPU, Running, register};
@@ -36,6 +37,26 @@ impl Desk {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
+    }
+
+    /// Gives a pod its devices, wherever they are.
+    async fn admit(&self, pod: &Pod, is_active: impl Fn(&str) -> bool) -> Result<(), String> {
+        let mut giving = self.devices.turn(pod, is_active).await;
+        let spec = pod.spec.as_ref().unwrap();
+        let init = spec.init_containers.iter().flatten().map(|it| (it, true));
+        let anywhere = Hint { nodes: None, preferred: false };
+        let mut result = Ok(());
+        for (container, leaves) in init.chain(spec.containers.iter().map(|it| (it, false))) {
+            result = match giving.check(container) {
+                Ok(()) => giving.give(container, &anywhere, leaves).await,
+                Err(why) => Err(why),
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+        giving.end(result.is_err());
+        result
     }
 
     async fn close(self) {
@@ -78,7 +99,7 @@ async fn devices_are_given_lost_and_known_again() {
     desk.until(|devices| devices.capacity().get(GPU) == Some(&(3, 2))).await;
 
     let all = |_: &str| true;
-    desk.devices.admit(&pod("u1", 1, 1), all).await.unwrap();
+    desk.admit(&pod("u1", 1, 1), all).await.unwrap();
     // The init container's device goes on to the one behind it.
     assert_eq!(*plugin.calls.lock().unwrap(), ["allocate b", "allocate b"]);
     let grant = desk.devices.grant("u1", "main").await.unwrap();
@@ -91,7 +112,7 @@ async fn devices_are_given_lost_and_known_again() {
     );
     assert_eq!(grant.cdi_devices[0].name, "example.com/gpu=b");
     assert_eq!(desk.devices.grant("u1", "other").await.unwrap(), Grant::default());
-    let refused = desk.devices.admit(&pod("u2", 0, 2), all).await.unwrap_err();
+    let refused = desk.admit(&pod("u2", 0, 2), all).await.unwrap_err();
     assert_eq!(
         refused,
         "requested number of devices unavailable for example.com/gpu. Requested: 2, Available: 1"
@@ -100,7 +121,7 @@ async fn devices_are_given_lost_and_known_again() {
     assert_eq!(status(&desk.devices), json!({"resourceID": "b", "health": "Healthy"}));
     plugin.tell(&[("a", true), ("b", false), ("bad", true)]);
     desk.until(|devices| status(devices)["health"] == "Unhealthy").await;
-    let refused = desk.devices.admit(&pod("u2", 0, 1), all).await.unwrap_err();
+    let refused = desk.admit(&pod("u2", 0, 1), all).await.unwrap_err();
     assert_eq!(refused, "rpc error: code = Internal desc = it burns");
     assert_eq!(desk.devices.status("u2", "main"), None);
 
@@ -114,17 +135,17 @@ async fn devices_are_given_lost_and_known_again() {
     again.tell(&[("a", true), ("b", true)]);
     desk.until(|devices| devices.capacity().get(GPU) == Some(&(2, 2))).await;
     assert_eq!(status(&desk.devices)["health"], "Healthy");
-    desk.devices.admit(&pod("u1", 1, 1), all).await.unwrap();
+    desk.admit(&pod("u1", 1, 1), all).await.unwrap();
     assert!(again.calls.lock().unwrap().is_empty(), "it has its devices already");
     // The pod has ended: its device is free.
-    desk.devices.admit(&pod("u3", 0, 2), |uid| uid != "u1").await.unwrap();
+    desk.admit(&pod("u3", 0, 2), |uid| uid != "u1").await.unwrap();
     assert_eq!(desk.devices.status("u1", "main"), None);
 
     // A plugin that is gone has no device that can be used.
     again.stop.cancel();
     drop(again);
     desk.until(|devices| devices.capacity().get(GPU) == Some(&(2, 0))).await;
-    let refused = desk.devices.admit(&pod("u4", 0, 1), all).await.unwrap_err();
+    let refused = desk.admit(&pod("u4", 0, 1), all).await.unwrap_err();
     assert_eq!(refused, "no healthy devices present; cannot allocate unhealthy devices example.com/gpu");
     desk.close().await;
 }

@@ -5,6 +5,7 @@
 
 mod labels;
 mod now;
+mod placement;
 mod probe;
 mod start;
 mod wire;
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry;
 use labels::{Answered, Build, ContainerType, Failed, Handler, Named, Of, Operation, Signal};
 pub(crate) use labels::{Counted, Request};
 pub(crate) use now::Now;
+pub(crate) use placement::Placed;
 use probe::Probes;
 pub(crate) use probe::{ProbeOf, ProbeSeries};
 pub(crate) use start::{Start, Starting};
@@ -55,6 +57,10 @@ const STARTS: &[f64] = &[
 /// Seconds until a status is written.
 const STATUSES: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
 
+/// Milliseconds in which pods get what the node has only so much of: each twice the one before.
+const ADMISSIONS: &[f64] =
+    &[0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2];
+
 type Distribution<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted.
@@ -77,6 +83,8 @@ pub(crate) struct Metrics {
     status_times: Histogram,
     cgroup_times: Distribution<Operation>,
     evictions: Family<Signal, Counter>,
+    admissions: Counter,
+    admission_times: Histogram,
     plugins: Family<Of, Counter>,
     device_times: Distribution<Of>,
     answers: Family<Answered, Counter>,
@@ -112,6 +120,8 @@ impl Metrics {
             status_times: Histogram::new(STATUSES),
             cgroup_times: Family::new_with_constructor(usual),
             evictions: Family::default(),
+            admissions: Counter::default(),
+            admission_times: Histogram::new(ADMISSIONS),
             plugins: Family::default(),
             device_times: Family::new_with_constructor(usual),
             answers: Family::default(),
@@ -168,6 +178,16 @@ impl Metrics {
             "evictions",
             "[ALPHA] Cumulative number of pod evictions by eviction signal",
             self.evictions.clone(),
+        );
+        all.register(
+            "topology_manager_admission_requests",
+            "[ALPHA] The number of admission requests where resources have to be aligned.",
+            self.admissions.clone(),
+        );
+        all.register(
+            "topology_manager_admission_duration_ms",
+            "[ALPHA] Duration in milliseconds to serve a pod admission request.",
+            self.admission_times.clone(),
         );
         all.register(
             "device_plugin_registration",
@@ -325,6 +345,12 @@ impl Metrics {
     pub(crate) fn devices_given(&self, resource: &str, took: Duration) {
         let times = self.device_times.get_or_create(&Of { resource_name: resource.to_owned() });
         times.observe(took.as_secs_f64());
+    }
+
+    /// A pod got what the node has only so much of, or did not.
+    pub(crate) fn placed(&self, took: Duration) {
+        self.admissions.inc();
+        self.admission_times.observe(took.as_secs_f64() * 1000.0);
     }
 
     /// A pod is evicted.

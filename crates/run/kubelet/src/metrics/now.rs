@@ -9,11 +9,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::placement::Placed;
+
 /// What there is.
 pub(crate) struct Now {
     pub(crate) sandboxes: Vec<v1::PodSandbox>,
     pub(crate) containers: Vec<v1::Container>,
     pub(crate) pods: Vec<Arc<Pod>>,
+    pub(crate) placed: Placed,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -39,6 +42,7 @@ impl Now {
         }
         all.register("running_containers", "[ALPHA] Number of containers currently running", containers);
         self.register_pods(all);
+        self.placed.register(all);
     }
 
     fn register_pods(&self, all: &mut Registry) {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_cri::v1;
+use plimsoll_podlife::placement::Tally;
+use plimsoll_podlife::placement::hints::Scope;
 use plimsoll_podlife::probe::ProbeKind;
 use serde_json::json;
 
@@ -20,6 +22,12 @@ fn now() -> Now {
         sandboxes: vec![v1::PodSandbox::default(), v1::PodSandbox { state: 1, ..Default::default() }],
         containers: vec![running.clone(), running, v1::Container { state: 2, ..Default::default() }],
         pods: vec![pod(false, "Running"), pod(false, "Failed"), pod(true, "Running")],
+        placed: Placed {
+            tally: Tally { cpu_requests: 3, apart: 1, on_one_node: 2, ..Tally::default() },
+            scope: Scope::Pod,
+            shared: 13_000,
+            exclusive: [(0, 2), (1, 1)].into(),
+        },
     }
 }
 
@@ -40,6 +48,7 @@ fn the_agents_work_is_told_under_upstreams_names() {
     metrics.status_written(Duration::from_millis(3));
     metrics.cgroup("create", Instant::now());
     metrics.evicted("memory.available");
+    metrics.placed(Duration::from_millis(1));
     let request = Request { method: "GET", path: &["pods"] };
     drop(metrics.asked(&request));
     let running = metrics.asked(&request);
@@ -69,6 +78,16 @@ fn the_agents_work_is_told_under_upstreams_names() {
         "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"} 1",
         "kubelet_pod_status_sync_duration_seconds_count 1",
         "kubelet_cgroup_manager_duration_seconds_count{operation_type=\"create\"} 1",
+        "kubelet_cpu_manager_pinning_requests_total 3",
+        "kubelet_cpu_manager_shared_pool_size_millicores 13000",
+        "kubelet_cpu_manager_exclusive_cpu_allocation_count 3",
+        "kubelet_cpu_manager_allocation_per_numa{numa_node=\"1\"} 1",
+        "kubelet_memory_manager_pinning_errors_total 0",
+        "kubelet_topology_manager_admission_requests_total 1",
+        "kubelet_topology_manager_admission_errors_total 1",
+        "kubelet_topology_manager_admission_duration_ms_bucket{le=\"1.6\"} 1",
+        "kubelet_container_aligned_compute_resources_count{boundary=\"numa_node\",scope=\"pod\"} 2",
+        "kubelet_container_aligned_compute_resources_failure_count{boundary=\"numa_node\",scope=\"container\"} 0",
         "kubelet_evictions{eviction_signal=\"memory.available\"} 1",
         "kubelet_http_requests_total{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 2",
         "kubelet_http_inflight_requests{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 1",

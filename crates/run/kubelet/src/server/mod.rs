@@ -178,6 +178,7 @@ impl Server {
             sandboxes: engine.sandboxes(None).await.unwrap_or_default(),
             containers: engine.containers(None).await.unwrap_or_default(),
             pods: self.pods.list(),
+            placed: self.agent.placement.figures(),
         };
         let (media_type, text) = self.agent.metrics.text(&now, accept);
         // What is written last ends OpenMetrics, so that volumes come first.

@@ -77,6 +77,25 @@ async fn a_container_gets_its_device_and_shows_how_it_is() {
     rig.end().await;
 }
 
+fn one_node(config: &mut crate::Config) {
+    config.topology_manager.policy = plimsoll_podlife::placement::hints::Policy::SingleNode;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_on_no_node_of_the_machine_is_not_close() {
+    let Some(rig) = Rig::with("faraway", one_node).await else { return };
+    let plugin = Running::start(&rig.temp.path().join("kubelet/device-plugins"), "gpu.sock").await;
+    plugin.tell_on(7, &[("a", true)]);
+    node_has(&rig, "1", "1").await;
+    rig.api.put("pods", pod(asking()));
+    rig.api.wait("the pod is refused", |api| api.pod().is_some_and(|pod| phase(&pod) == "Failed")).await;
+    let status = rig.api.pod().unwrap()["status"].clone();
+    assert_eq!(status["reason"], "TopologyAffinityError");
+    assert_eq!(status["message"], "Pod was rejected: Resources cannot be allocated with Topology locality");
+    assert!(plugin.calls.lock().unwrap().is_empty());
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_without_a_device_is_refused() {
     let Some(rig) = Rig::new("nodevice").await else { return };

@@ -17,6 +17,35 @@ fn firm(cpu: &str) -> serde_json::Value {
     pod(spec)
 }
 
+fn memory(config: &mut crate::Config) {
+    config.memory_manager_policy = crate::MemoryManagerPolicy::Static;
+    config.system_reserved = [("memory".to_owned(), "64Mi".parse().unwrap())].into();
+    let limits = config.system_reserved.clone();
+    config.reserved_memory = vec![plimsoll_podlife::placement::memory::Reservation { node: 0, limits }];
+    config.topology_manager.policy = plimsoll_podlife::placement::hints::Policy::SingleNode;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_lies_on_a_node_and_the_next_agent_knows() {
+    let Some(mut rig) = Rig::with("memory", memory).await else { return };
+    rig.api.put("pods", firm("100m"));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let resources = rig.engine.container("c-0").linux.unwrap().resources.unwrap();
+    assert_eq!((resources.cpuset_cpus.as_str(), resources.cpuset_mems.as_str()), ("", "0"));
+    let record = rig.temp.path().join("kubelet/memory_manager_state");
+    let kept = std::fs::read_to_string(&record).unwrap();
+    let entries = r#""entries":{"u-1":{"c":[{"numaAffinity":[0],"type":"memory","size":16777216}]}}"#;
+    assert!(kept.contains(entries), "{kept}");
+    rig.stop().await;
+    rig.start().await;
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), kept);
+    rig.api.mark_deleted("web", 0);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    let is_free = |_: &super::FakeApi| !std::fs::read_to_string(&record).unwrap().contains("u-1");
+    rig.api.wait("it is given back", is_free).await;
+    rig.end().await;
+}
+
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

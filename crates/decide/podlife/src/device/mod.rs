@@ -3,9 +3,13 @@
 //! What enters: what plugins announce, what containers ask for. What leaves: choices of devices and what the node
 //! has of them. Source of rules and messages: pkg/kubelet/cm/devicemanager/manager.go, v1.37.
 
+mod affinity;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+
+pub use affinity::Asked;
 
 /// How long the node counts the devices of a plugin that is gone, in seconds (kubelet: endpointStopGracePeriod).
 pub const GRACE: i64 = 300;
@@ -96,6 +100,8 @@ pub enum Choice {
         more: usize,
         /// Those that nobody has.
         free: BTreeSet<String>,
+        /// Those among them that are taken last.
+        last: BTreeSet<String>,
     },
 }
 
@@ -103,14 +109,14 @@ impl Choice {
     /// The devices that the container gets; `preferred` are those that the plugin would like.
     #[must_use]
     pub fn settle(self, preferred: &[String]) -> BTreeSet<String> {
-        let Self::Of { mut given, more, free } = self else { return BTreeSet::new() };
+        let Self::Of { mut given, more, free, last } = self else { return BTreeSet::new() };
         let liked = preferred.iter().filter(|id| free.contains(*id)).take(more);
         let mut taken: BTreeSet<String> = liked.cloned().collect();
-        for id in free {
+        for id in free.difference(&last).chain(&last) {
             if taken.len() == more {
                 break;
             }
-            taken.insert(id);
+            taken.insert(id.clone());
         }
         given.extend(taken);
         given
@@ -220,7 +226,7 @@ impl Ledger {
                 free.len()
             ));
         }
-        Ok(Choice::Of { given, more, free })
+        Ok(Choice::Of { given, more, free, last: BTreeSet::new() })
     }
 
     fn used(&self, resource: &str) -> BTreeSet<&str> {
