@@ -6,9 +6,10 @@
 
 mod graph;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
-use crate::action::{Action, Delete, Patch, Propagation, Target};
+use crate::action::{Action, Delete, Note, Patch, Propagation, Severity, Target};
 pub use graph::{Graph, Node, Owner, Uid};
 
 /// Holds an owner until its dependents are gone.
@@ -25,6 +26,10 @@ pub enum OwnerState {
     WaitsForDependents,
     /// It is gone, or was never there: no such object of that id in reach of the dependent.
     Absent,
+    /// It is there, but in another namespace, where it cannot own the object.
+    Elsewhere,
+    /// It would have to be in a namespace, but the object is in none.
+    Nowhere,
 }
 
 /// What to do about an object. `owners` says how each of its owners fares, in their order;
@@ -39,30 +44,38 @@ pub fn decide(node: &Node, owners: &[OwnerState], dependents: &[&Node]) -> Vec<A
     if node.deleting || node.owners.is_empty() {
         return Vec::new();
     }
-    let state_of = |wanted: OwnerState| {
-        let pairs = node.owners.iter().zip(owners);
-        pairs
-            .filter(move |(_, state)| **state == wanted)
-            .map(|(owner, _)| owner.uid.clone())
-            .collect::<Vec<_>>()
+    let mut actions = complaints(node, owners);
+    let unclear = |state: &OwnerState| match state {
+        OwnerState::Nowhere => true,
+        OwnerState::Elsewhere => node.target.namespace.is_empty(),
+        _ => false,
     };
-    let lives = owners.contains(&OwnerState::Lives);
-    let mut useless = state_of(OwnerState::Absent);
-    let waiting = state_of(OwnerState::WaitsForDependents);
-    if lives {
+    // What belongs to the whole cluster is not lost for a reference that can never hold.
+    if !owners.iter().any(unclear) {
+        actions.extend(collect(node, owners, dependents));
+    }
+    actions
+}
+
+fn collect(node: &Node, owners: &[OwnerState], dependents: &[&Node]) -> Vec<Action> {
+    let state_of = |wanted: &[OwnerState]| {
+        let pairs = node.owners.iter().zip(owners).filter(|(_, state)| wanted.contains(state));
+        pairs.map(|(owner, _)| owner.uid.clone()).collect::<Vec<_>>()
+    };
+    let mut useless = state_of(&[OwnerState::Absent, OwnerState::Elsewhere]);
+    let waiting = state_of(&[OwnerState::WaitsForDependents]);
+    if owners.contains(&OwnerState::Lives) {
         useless.extend(waiting);
         return if useless.is_empty() { Vec::new() } else { vec![without_owners(node, &useless)] };
     }
     if !waiting.is_empty() && !dependents.is_empty() {
-        let blocking =
-            dependents.iter().any(|one| one.blocks(&node.uid) && one.deleting && one.has(FOREGROUND));
-        let mut actions = Vec::new();
-        if blocking {
-            // A circle of objects that wait for each other would never end.
-            actions.push(unblocked(node));
+        let circle = dependents.iter().any(|one| one.deleting && one.has(FOREGROUND));
+        if circle && node.owners.iter().any(|owner| owner.blocks) {
+            // A circle of objects that wait for each other would never end. The deletion follows when the
+            // change is seen.
+            return vec![unblocked(node)];
         }
-        actions.push(delete(node, Propagation::Foreground));
-        return actions;
+        return vec![delete(node, Propagation::Foreground)];
     }
     let propagation = match () {
         () if node.has(ORPHAN) => Propagation::Orphan,
@@ -72,9 +85,36 @@ pub fn decide(node: &Node, owners: &[OwnerState], dependents: &[&Node]) -> Vec<A
     vec![delete(node, propagation)]
 }
 
+/// Tells of owners that are in another namespace.
+fn complaints(node: &Node, owners: &[OwnerState]) -> Vec<Action> {
+    let Target { resource, namespace, name } = &node.target;
+    let about = ObjectReference {
+        kind: Some(resource.kind.to_string()),
+        api_version: Some(resource.api_version.to_string()),
+        namespace: Some(namespace.clone()).filter(|namespace| !namespace.is_empty()),
+        name: Some(name.clone()),
+        uid: Some(node.uid.to_string()),
+        ..ObjectReference::default()
+    };
+    let wrong = node.owners.iter().zip(owners).filter(|(_, state)| **state == OwnerState::Elsewhere);
+    let told = wrong.map(|(owner, _)| {
+        let Owner { api_version, kind, name, uid, .. } = owner;
+        let owner = format!("[{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}]");
+        Action::Event(Note {
+            about: about.clone(),
+            severity: Severity::Warning,
+            reason: "OwnerRefInvalidNamespace",
+            message: format!("ownerRef {owner} does not exist in namespace {namespace:?}"),
+        })
+    });
+    told.collect()
+}
+
 /// The owner waits for those dependents that block it; then it lets go.
 fn foreground(node: &Node, dependents: &[&Node]) -> Vec<Action> {
-    let blocking = dependents.iter().any(|dependent| dependent.blocks(&node.uid));
+    // One that owns itself would wait for ever.
+    let mut others = dependents.iter().filter(|dependent| dependent.uid != node.uid);
+    let blocking = others.any(|dependent| dependent.blocks(&node.uid));
     if blocking { Vec::new() } else { vec![without_finalizer(node, FOREGROUND)] }
 }
 
@@ -127,6 +167,8 @@ fn unblocked(node: &Node) -> Action {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::action::Resource;
     use crate::testing::summary;
@@ -188,5 +230,131 @@ mod tests {
             r#"patch Pod x {"metadata":{"finalizers":[]}}"#,
         ];
         assert_eq!(run(&owner, &[], &[&dependent]), expected);
+    }
+
+    #[test]
+    fn owners_of_other_namespaces_are_refused_and_told() {
+        use OwnerState::{Absent, Elsewhere, Lives, Nowhere};
+        let told = r#"event OwnerRefInvalidNamespace ownerRef [v1/Pod, namespace: ns, name: x, uid: x] does not exist in namespace "ns""#;
+        let one = node("a", &["x"], &[], false);
+        assert_eq!(run(&one, &[Elsewhere], &[]), [told, "delete Pod a"]);
+        let two = node("a", &["x", "y"], &[], false);
+        let kept = run(&two, &[Elsewhere, Lives], &[]);
+        assert!(kept[0] == told && kept[1].starts_with("patch Pod a"), "{kept:?}");
+
+        let mut wide = two;
+        wide.target.namespace.clear();
+        assert!(run(&wide, &[Nowhere, Absent], &[]).is_empty(), "what is in no namespace stays");
+        let kept = run(&wide, &[Elsewhere, Absent], &[]);
+        assert_eq!((kept.len(), kept[0].contains("OwnerRefInvalidNamespace")), (1, true), "{kept:?}");
+    }
+
+    /// A server that does what it is asked to, and the graph of what it has.
+    struct World {
+        nodes: BTreeMap<String, Node>,
+        graph: Graph,
+        look: Vec<Uid>,
+    }
+
+    impl World {
+        fn new(nodes: Vec<Node>) -> Self {
+            let mut world = Self { nodes: BTreeMap::new(), graph: Graph::default(), look: Vec::new() };
+            nodes.into_iter().for_each(|node| world.put(node));
+            world
+        }
+
+        fn put(&mut self, mut node: Node) {
+            let name = node.target.name.clone();
+            node.resource_version = format!("{}1", node.resource_version).into();
+            if node.deleting && node.finalizers.is_empty() {
+                self.nodes.remove(&name);
+                self.look.extend(self.graph.remove(&node.uid));
+            } else {
+                self.nodes.insert(name, node.clone());
+                self.look.extend(self.graph.upsert(node));
+            }
+        }
+
+        fn delete(&mut self, name: &str, propagation: Propagation) {
+            let mut node = self.nodes[name].clone();
+            node.deleting = true;
+            match propagation {
+                Propagation::Foreground => node.finalizers.push(FOREGROUND.into()),
+                Propagation::Orphan => node.finalizers.push(ORPHAN.into()),
+                Propagation::Background => {}
+            }
+            self.put(node);
+        }
+
+        fn take(&mut self, action: Action) {
+            match action {
+                Action::Delete(delete) => {
+                    self.delete(&delete.target.name, delete.propagation.expect("it says how"));
+                }
+                Action::Patch(patch) => {
+                    let mut node = self.nodes[&patch.target.name].clone();
+                    let meta = &patch.body["metadata"];
+                    if let Some(finalizers) = meta["finalizers"].as_array() {
+                        let names = finalizers.iter().filter_map(Value::as_str);
+                        node.finalizers = names.map(Into::into).collect();
+                    }
+                    if let Some(owners) = meta["ownerReferences"].as_array() {
+                        let one = |owner: &Value| {
+                            let uid = owner["uid"].as_str().unwrap_or_default();
+                            Owner::new("v1", "Pod", uid, uid, owner["blockOwnerDeletion"] == true)
+                        };
+                        node.owners = owners.iter().map(one).collect();
+                    }
+                    self.put(node);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// What is left when nothing more happens.
+        fn settle(mut self) -> Vec<String> {
+            for _ in 0..1000 {
+                let Some(uid) = self.look.pop() else { break };
+                let Some(node) = self.graph.get(&uid).cloned() else { continue };
+                let state = |owner: &Owner| match self.graph.get(&owner.uid) {
+                    None => OwnerState::Absent,
+                    Some(found) if found.deleting && found.has(FOREGROUND) => OwnerState::WaitsForDependents,
+                    Some(_) => OwnerState::Lives,
+                };
+                let owners: Vec<_> = node.owners.iter().map(state).collect();
+                let actions = decide(&node, &owners, &self.graph.dependents(&uid));
+                actions.into_iter().for_each(|action| self.take(action));
+            }
+            assert!(self.look.is_empty(), "it never rests");
+            self.nodes.into_keys().collect()
+        }
+    }
+
+    #[test]
+    fn deletions_reach_what_they_should_whatever_the_shape() {
+        use Propagation::{Background, Foreground, Orphan};
+        let tree = [("a", vec![]), ("b", vec!["a"]), ("c", vec!["b"]), ("other", vec![])];
+        let shared = [("a", vec![]), ("x", vec![]), ("b", vec!["a", "x"]), ("c", vec!["b"])];
+        let circle = [("a", vec!["c"]), ("b", vec!["a"]), ("c", vec!["b"])];
+        let itself = [("a", vec!["a"])];
+        type Shape<'a> = &'a [(&'a str, Vec<&'a str>)];
+        let cases: [(Shape<'_>, Propagation, &[&str]); 10] = [
+            (&tree, Background, &["other"]),
+            (&tree, Foreground, &["other"]),
+            (&tree, Orphan, &["b", "c", "other"]),
+            (&shared, Background, &["b", "c", "x"]),
+            (&shared, Foreground, &["b", "c", "x"]),
+            (&circle, Background, &[]),
+            (&circle, Foreground, &[]),
+            (&circle, Orphan, &["b", "c"]),
+            (&itself, Foreground, &[]),
+            (&itself, Background, &[]),
+        ];
+        for (number, (nodes, propagation, left)) in cases.into_iter().enumerate() {
+            let nodes = nodes.iter().map(|(name, owners)| node(name, owners, &[], false));
+            let mut world = World::new(nodes.collect());
+            world.delete("a", propagation);
+            assert_eq!(world.settle(), left, "case {number}");
+        }
     }
 }

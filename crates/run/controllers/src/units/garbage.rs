@@ -26,6 +26,7 @@ struct Collector {
 
 #[derive(Default)]
 struct Gone {
+    /// An owner's id, and under which names it was asked for.
     known: HashSet<(Uid, String)>,
     order: VecDeque<(Uid, String)>,
 }
@@ -126,43 +127,47 @@ impl Collector {
 
     /// Asks the server whether an owner lives; `None` when it cannot tell.
     async fn ask(&self, node: &Node, owner: &Owner) -> Option<OwnerState> {
-        let place = (owner.uid.clone(), node.target.namespace.clone());
+        let Owner { api_version, kind, name, .. } = owner;
+        let place = format!("{}/{api_version}/{kind}/{name}", node.target.namespace);
+        let place = (owner.uid.clone(), place);
         if self.gone.lock().expect("no code under the lock panics").known.contains(&place) {
             return Some(OwnerState::Absent);
         }
         let kind = self.kinds.find(&owner.api_version, &owner.kind)?;
         let namespace = if kind.namespaced { node.target.namespace.clone() } else { String::new() };
-        let absent = if kind.namespaced && namespace.is_empty() {
-            // A cluster-wide object cannot belong to one of a namespace.
-            true
-        } else {
-            let target = Target { resource: kind.resource, namespace, name: owner.name.to_string() };
-            let request = http::Request::get(target.path()).body(Vec::new()).ok()?;
-            match self.client.request::<MetadataObject>(request).await {
-                Ok(found) if found.uid() == &*owner.uid => {
-                    let waits = found.deletion_timestamp().is_some() && found.has_finalizer(FOREGROUND);
-                    return Some(if waits { OwnerState::WaitsForDependents } else { OwnerState::Lives });
-                }
-                Ok(_) => true,
-                Err(kube::Error::Api(status)) if status.code == 404 => true,
-                Err(_) => return None,
+        if kind.namespaced && namespace.is_empty() {
+            return Some(OwnerState::Nowhere);
+        }
+        let target = Target { resource: kind.resource, namespace, name: owner.name.to_string() };
+        let request = http::Request::get(target.path()).body(Vec::new()).ok()?;
+        match self.client.request::<MetadataObject>(request).await {
+            Ok(found) if found.uid() == &*owner.uid => {
+                let waits = found.deletion_timestamp().is_some() && found.has_finalizer(FOREGROUND);
+                return Some(if waits { OwnerState::WaitsForDependents } else { OwnerState::Lives });
             }
-        };
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(_) => return None,
+        }
         self.gone.lock().expect("no code under the lock panics").remember(place);
-        absent.then_some(OwnerState::Absent)
+        Some(OwnerState::Absent)
     }
 }
 
-/// What the graph says of an owner: it must be in reach of the object.
+/// What the graph says of an owner; nothing where the object names it otherwise than it is: then the
+/// server is asked for what the object names.
 fn known(graph: &Graph, node: &Node, owner: &Owner) -> Option<OwnerState> {
     let found = graph.get(&owner.uid)?;
     let place = &found.target.namespace;
-    let same = found.target.resource.kind == *owner.kind && found.target.name == *owner.name;
-    if !same || (!place.is_empty() && *place != node.target.namespace) {
-        return Some(OwnerState::Absent);
+    if !place.is_empty() && *place != node.target.namespace {
+        return Some(OwnerState::Elsewhere);
     }
+    let group = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+    let same = found.target.resource.kind == *owner.kind
+        && found.target.name == *owner.name
+        && group(&found.target.resource.api_version) == group(&owner.api_version);
     let waits = found.deleting && found.has(FOREGROUND);
-    Some(if waits { OwnerState::WaitsForDependents } else { OwnerState::Lives })
+    same.then_some(if waits { OwnerState::WaitsForDependents } else { OwnerState::Lives })
 }
 
 fn node(resource: &Resource, object: &MetadataObject) -> Node {
