@@ -79,9 +79,9 @@ fn conditions_of(observed: &Observed<'_>) -> [Told; 5] {
         (
             "DiscoveryFailed",
             format!(
-                "Discovery failed for some groups, {} failing: {}",
+                "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {}",
                 observed.unknown.len(),
-                observed.unknown.join(", ")
+                sorted(observed.unknown)
             ),
         )
     });
@@ -91,7 +91,7 @@ fn conditions_of(observed: &Observed<'_>) -> [Told; 5] {
             format!(
                 "Failed to delete all resource types, {} remaining: {}",
                 observed.undeleted.len(),
-                observed.undeleted.join(", ")
+                sorted(observed.undeleted)
             ),
         )
     });
@@ -124,6 +124,12 @@ fn conditions_of(observed: &Observed<'_>) -> [Told; 5] {
     ]
 }
 
+fn sorted(sentences: &[String]) -> String {
+    let mut sentences = sentences.to_vec();
+    sentences.sort();
+    sentences.join(", ")
+}
+
 fn content(left: &BTreeMap<Resource, Left>) -> Option<(&'static str, String)> {
     let mut parts: Vec<_> = left
         .iter()
@@ -140,8 +146,9 @@ fn finalizer(left: &BTreeMap<Resource, Left>) -> Option<(&'static str, String)> 
     for (name, count) in left.values().flat_map(|left| &left.finalizers) {
         *held.entry(name).or_default() += count;
     }
-    let parts: Vec<_> =
+    let mut parts: Vec<_> =
         held.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
+    parts.sort();
     (!parts.is_empty()).then(|| {
         (
             "SomeFinalizersRemain",
@@ -245,5 +252,71 @@ mod tests {
         let alive: Namespace =
             object(json!({"metadata": {"name": "ns"}, "spec": {"finalizers": ["kubernetes"]}}));
         assert!(decide(&Observed { namespace: &alive, ..observed }, at(0)).is_empty());
+    }
+
+    #[test]
+    fn every_condition_says_what_is_wrong_and_since_when() {
+        let told = |kind: &str, message: &str, since: i64| {
+            json!({"type": kind, "status": "True", "reason": "x", "message": message,
+                "lastTransitionTime": at(since).to_string()})
+        };
+        let ending: Namespace = object(json!({
+            "metadata": {"name": "ns", "deletionTimestamp": at(0).to_string()}, "spec": {"finalizers": ["kubernetes"]},
+            "status": {"phase": "Terminating", "conditions": [told("NamespaceDeletionDiscoveryFailure", "before", 1)]}}));
+        let unknown = ["wardle.example.com/v1: no answer".to_owned()];
+        let undeleted = ["b: no".to_owned(), "a: no".to_owned()];
+        let left = BTreeMap::new();
+        let observed = Observed { namespace: &ending, left: &left, unknown: &unknown, undeleted: &undeleted };
+        let actions = decide(&observed, at(9));
+        assert_eq!(actions.len(), 1, "the name stays");
+        let Action::Patch(patch) = &actions[0] else { panic!("{actions:?}") };
+        let conditions: Vec<NamespaceCondition> = object(patch.body["status"]["conditions"].clone());
+        let since = |second: i64| Some(Time(at(second)));
+        let expected = [
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                "True",
+                "DiscoveryFailed",
+                "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: wardle.example.com/v1: no answer",
+                since(1),
+            ),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                "False",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+                since(9),
+            ),
+            (
+                "NamespaceDeletionContentFailure",
+                "True",
+                "ContentDeletionFailed",
+                "Failed to delete all resource types, 2 remaining: a: no, b: no",
+                since(9),
+            ),
+            (
+                "NamespaceContentRemaining",
+                "False",
+                "ContentRemoved",
+                "All content successfully removed",
+                since(9),
+            ),
+            (
+                "NamespaceFinalizersRemaining",
+                "False",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+                since(9),
+            ),
+        ];
+        for (got, (kind, status, reason, message, since)) in conditions.iter().zip(expected) {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            assert_eq!((&*got.type_, &*got.status), (kind, status));
+            assert_eq!((&*text(&got.reason), &*text(&got.message)), (reason, message));
+            assert_eq!(got.last_transition_time, since, "{kind}");
+        }
+        let foreign: Namespace = object(json!({
+            "metadata": {"name": "ns", "deletionTimestamp": at(0).to_string()}, "spec": {"finalizers": ["mine.example.com"]}}));
+        assert!(decide(&Observed { namespace: &foreign, ..observed }, at(9)).is_empty(), "done with it");
     }
 }

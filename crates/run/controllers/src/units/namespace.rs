@@ -111,6 +111,8 @@ impl Emptier {
                 undeleted.push(format!("{}: {error}", kind.resource.plural));
             }
         }
+        // While pods remain only they are told: the rest has not been asked to go.
+        let kinds: Vec<_> = kinds.into_iter().filter(|kind| now_deletable.contains(&kind.resource)).collect();
         let mut left = self.left(&kinds, name);
         if left.is_empty() && undeleted.is_empty() {
             left = self.ask_left(&kinds, name, &mut undeleted).await;
