@@ -1,6 +1,6 @@
 //! Deletion: at once, after a grace period, or when the finalizers are done.
 
-use plimsoll_catalogue::Grace;
+use plimsoll_catalogue::{Grace, Kind};
 use plimsoll_meta::field::{FieldError, Path};
 use plimsoll_meta::status::Status;
 use plimsoll_store::{Change, Entry, Expect, StoreError};
@@ -90,7 +90,26 @@ impl Options {
         options
     }
 
-    fn check(&self, write: &Write<'_>, object: &Value) -> Result<(), Status> {
+    /// Means this version of the object and no other, unless the client has named one.
+    pub(crate) fn of_version(mut self, version: &str) -> Self {
+        self.version.get_or_insert_with(|| version.to_owned());
+        self
+    }
+
+    /// Whether only one version of the object is meant.
+    pub(crate) fn names_version(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// The version that was meant has become this one by our own doing.
+    pub(crate) fn follow(&mut self, version: &str) {
+        if let Some(meant) = &mut self.version {
+            *meant = version.to_owned();
+        }
+    }
+
+    /// Refuses another object, or another version, than the client means.
+    pub(crate) fn check(&self, kind: &Kind, named: &str, object: &Value) -> Result<(), Status> {
         for (name, wanted, found, guess) in [
             ("UID", &self.uid, meta(object, "uid"), "deleted and then recreated"),
             ("ResourceVersion", &self.version, meta(object, "resourceVersion"), "modified"),
@@ -101,7 +120,7 @@ impl Options {
                      The object might have been {guess}"
                 );
                 // Upstream names the kind here, not the resource.
-                return Err(Status::conflict(write.kind.group, write.kind.kind, write.name, cause));
+                return Err(Status::conflict(kind.group, kind.kind, named, cause));
             }
         }
         Ok(())
@@ -165,7 +184,7 @@ impl Write<'_> {
         loop {
             let current = self.api.store.get(&key).ok_or_else(absent)?;
             let old = present::object(self.api, self.kind, &current).await?;
-            options.check(self, &old)?;
+            options.check(self.kind, self.name, &old)?;
             chain::delete(self, &old, options).await?;
             if let Some(deleted) = self.delete_once(&key, &current, &old, options).await? {
                 return Ok(deleted);

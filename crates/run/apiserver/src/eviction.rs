@@ -32,15 +32,92 @@ pub(crate) async fn create(
     same_name(&eviction, target)?;
     chain::action(api, asked, kind, target, Operation::Create, &mut eviction).await?;
     let options = Options::read(&eviction["deleteOptions"], &asked.query)?;
-    let pod = subresource::parent(api, kind, target).await?;
-    if !ends_anyway(&pod) {
-        spend_budget(api, asked, target, &pod, &options).await?;
+    for _ in 0..TRIES {
+        let pod = subresource::parent(api, kind, target).await?;
+        let judged = match ends_anyway(&pod) {
+            true if waits(&pod) => Meant::AsSeen,
+            true => Meant::Whatever,
+            false => spend_budget(api, asked, target, &pod, &options).await?,
+        };
+        let meant = match judged {
+            Meant::Whatever => options.clone(),
+            Meant::AsSeen | Meant::Unready(_) => options.clone().of_version(meta(&pod, "resourceVersion")),
+        };
+        match (remove(api, asked, kind, target, meant).await, judged) {
+            (Ok(()), _) => return Ok(subresource::done(StatusCode::CREATED)),
+            (Err(conflict), _) if conflict.code != 409 || options.names_version() => return Err(conflict),
+            (Err(_), Meant::Unready(budget)) => return Err(unprocessed(&budget)),
+            // It has changed since: it may have become ready.
+            (Err(_), Meant::AsSeen | Meant::Whatever) => {}
+        }
     }
-    let mut write = stages::write(api, asked, kind, target, None)?;
-    write.judged = Judged::Before;
-    write.dry_run |= options.is_dry_run();
-    write.delete(&options).await?;
-    Ok(subresource::done(StatusCode::CREATED))
+    Err(Status::conflict(kind.group, kind.plural, &target.name, "the pod keeps changing"))
+}
+
+/// How often a pod is looked at again because it has changed.
+const TRIES: usize = 20;
+
+/// Most evictions whose pods may still be there.
+const PENDING: usize = 2000;
+
+/// Which state of the pod the decision was about.
+enum Meant {
+    /// Any.
+    Whatever,
+    /// The one that was seen.
+    AsSeen,
+    /// The one that was seen, which was not ready and so free to go by this budget.
+    Unready(String),
+}
+
+/// Tells in the pod why it goes, and deletes it.
+async fn remove(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    mut options: Options,
+) -> Result<(), Status> {
+    let mut delete = stages::write(api, asked, kind, target, None)?;
+    delete.judged = Judged::Before;
+    delete.dry_run |= options.is_dry_run();
+    if !delete.dry_run {
+        let mut write = stages::write(api, asked, kind, target, Some("status"))?;
+        write.judged = Judged::Before;
+        let now = object::time(write.now);
+        let pod = subresource::change(write, |pod| {
+            options.check(kind, &target.name, pod)?;
+            tell(pod, &now);
+            Ok(())
+        });
+        options.follow(meta(&pod.await?, "resourceVersion"));
+    }
+    delete.delete(&options).await.map(drop)
+}
+
+fn tell(pod: &mut Value, now: &Value) {
+    let observes = pod["status"]["observedGeneration"].as_i64().is_some_and(|generation| generation > 0);
+    let generation = if observes { pod["metadata"]["generation"].clone() } else { Value::Null };
+    let conditions = &mut pod["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    let conditions = conditions.as_array_mut().expect("made above");
+    let known = conditions.iter().position(|condition| condition["type"] == "DisruptionTarget");
+    let since = known.map(|at| conditions.remove(at)).filter(|condition| condition["status"] == "True");
+    let mut condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null});
+    condition["lastTransitionTime"] =
+        since.map_or_else(|| now.clone(), |since| since["lastTransitionTime"].clone());
+    if !generation.is_null() {
+        condition["observedGeneration"] = generation;
+    }
+    conditions.push(condition);
+}
+
+/// Whether it may still begin to run.
+fn waits(pod: &Value) -> bool {
+    !deleting(pod) && pod["status"]["phase"] == "Pending"
 }
 
 /// Pods that do not run, or no longer, are evicted without asking.
@@ -55,7 +132,7 @@ async fn spend_budget(
     target: &ResourcePath,
     pod: &Value,
     options: &Options,
-) -> Result<(), Status> {
+) -> Result<Meant, Status> {
     let kind = plimsoll_catalogue::find("policy", "v1", "poddisruptionbudgets")
         .ok_or_else(|| Status::internal("no budgets"))?;
     let budgets =
@@ -67,7 +144,7 @@ async fn spend_budget(
         .filter(|budget| covers(budget, pod))
         .collect();
     let budget = match &covering[..] {
-        [] => return Ok(()),
+        [] => return Ok(Meant::Whatever),
         [budget] => budget,
         _ => {
             return Err(Status::internal(
@@ -76,11 +153,12 @@ async fn spend_budget(
         }
     };
     let always = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
-    let healthy = budget["status"]["currentHealthy"].as_i64() >= budget["status"]["desiredHealthy"].as_i64();
-    if !ready(pod) && (always || healthy) {
-        return Ok(());
-    }
+    let number = |field: &str| budget["status"][field].as_i64().unwrap_or(0);
+    let (current, desired) = (number("currentHealthy"), number("desiredHealthy"));
     let name = meta(budget, "name").to_owned();
+    if !ready(pod) && (always || (current >= desired && desired > 0)) {
+        return Ok(Meant::Unready(name));
+    }
     let of_budget = ResourcePath { name: name.clone(), resource: kind.plural.to_owned(), ..target.clone() };
     let mut write = stages::write(api, asked, kind, &of_budget, Some("status"))?;
     write.dry_run |= options.is_dry_run();
@@ -88,34 +166,63 @@ async fn spend_budget(
     let pod_name = meta(pod, "name");
     subresource::change(write, |budget| {
         let status = &budget["status"];
-        let blocked = |cause: String| {
-            let details = json!({"causes": [{"reason": "DisruptionBudget", "message": cause}]});
-            Err(Status {
-                details,
-                ..Status::too_many_requests(
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                    0,
-                )
-            })
-        };
+        let refused = |cause| Err(Status::forbidden("policy", "poddisruptionbudget", &name, cause));
         if status["observedGeneration"].as_i64().unwrap_or(0)
             < budget["metadata"]["generation"].as_i64().unwrap_or(0)
         {
-            return blocked(format!("The disruption budget {name} is still being processed by the server."));
+            return Err(unprocessed(&name));
         }
         let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0);
-        if allowed <= 0 {
+        if allowed < 0 {
+            return refused("pdb disruptions allowed is negative");
+        }
+        if status["disruptedPods"].as_object().is_some_and(|pods| pods.len() > PENDING) {
+            return refused("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
+        }
+        if allowed == 0 {
             let (needed, now) = (&status["desiredHealthy"], &status["currentHealthy"]);
-            return blocked(format!(
-                "The disruption budget {name} needs {needed} healthy pods and has {now} currently"
-            ));
+            let cause =
+                format!("The disruption budget {name} needs {needed} healthy pods and has {now} currently");
+            return Err(exhausted(cause, 0));
         }
         budget["status"]["disruptionsAllowed"] = json!(allowed - 1);
+        if allowed == 1 {
+            used_up(&mut budget["status"], &now);
+        }
         budget["status"]["disruptedPods"][pod_name] = now.clone();
         Ok(())
     })
     .await
-    .map(drop)
+    .map(|_| Meant::Whatever)
+}
+
+/// The budget's condition says at once that nothing more may go.
+fn used_up(status: &mut Value, now: &Value) {
+    let generation = status["observedGeneration"].clone();
+    let conditions = status["conditions"].as_array_mut().into_iter().flatten();
+    for condition in conditions.filter(|condition| condition["type"] == "DisruptionAllowed") {
+        if condition["status"] != "False" {
+            condition["lastTransitionTime"] = now.clone();
+        }
+        condition["status"] = json!("False");
+        condition["reason"] = json!("InsufficientPods");
+        condition["message"] = json!("");
+        condition["observedGeneration"] = generation.clone();
+    }
+}
+
+fn unprocessed(budget: &str) -> Status {
+    exhausted(format!("The disruption budget {budget} is still being processed by the server."), 10)
+}
+
+fn exhausted(cause: String, retry_after: u64) -> Status {
+    let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let mut status = Status::too_many_requests(message, retry_after);
+    if retry_after == 0 {
+        status.details = json!({});
+    }
+    status.details["causes"] = json!([{"reason": "DisruptionBudget", "message": cause}]);
+    status
 }
 
 fn covers(budget: &Value, pod: &Value) -> bool {

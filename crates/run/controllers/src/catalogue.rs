@@ -161,7 +161,10 @@ pub(crate) const ROWS: &[Row] = &[
         "disruption-controller",
         "controllermanager",
         units::disruption::build,
-        [status("policy/v1/poddisruptionbudgets/status"),]
+        [
+            status("policy/v1/poddisruptionbudgets/status"),
+            changes("v1/pods/status", &["status.conditions"]).of("spared pods"),
+        ]
     ),
     row!(
         "endpointslice-controller",

@@ -11,6 +11,7 @@ mod custom;
 mod discovery;
 mod encodings;
 mod encryption;
+mod evictions;
 mod extensions;
 mod fairness;
 mod hostile;
