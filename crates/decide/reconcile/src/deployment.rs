@@ -4,6 +4,7 @@
 mod annotations;
 mod conditions;
 mod draft;
+mod rollback;
 mod rolling;
 mod scaling;
 mod status;
@@ -50,6 +51,8 @@ struct Rollout<'a> {
     /// The revision annotation that the Deployment must have.
     revision: Option<String>,
     deletions: Vec<Action>,
+    /// What puts an earlier revision in place of the present one.
+    rolled_back: Vec<Action>,
     now: Timestamp,
 }
 
@@ -69,8 +72,13 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
     actions
 }
 
-/// What to do when an action was refused.
-pub fn report(observed: &Observed<'_>, now: Timestamp, failure: &Failure) -> Vec<Action> {
+/// What to do when an action was refused. `named` finds ReplicaSets by name, whoever controls them.
+pub fn report(
+    observed: &Observed<'_>,
+    now: Timestamp,
+    failure: &Failure,
+    named: impl Fn(&str) -> Option<Arc<ReplicaSet>>,
+) -> Vec<Action> {
     let deployment = observed.deployment;
     let Action::Create(create) = &failure.action else { return Vec::new() };
     if failure.namespace_ends() {
@@ -81,8 +89,7 @@ pub fn report(observed: &Observed<'_>, now: Timestamp, failure: &Failure) -> Vec
     let mut status = old.clone();
     let mut actions = Vec::new();
     if failure.code == 409 {
-        let taken = observed.replica_sets.iter().find(|set| set.metadata.name.as_deref() == Some(name));
-        let foreign = taken.is_some_and(|set| is_foreign(deployment, set));
+        let foreign = named(name).is_some_and(|set| is_foreign(deployment, &set));
         // When the cache does not know the name yet, the next attempt will find what has it.
         status.collision_count = Some(old.collision_count.unwrap_or_default() + i32::from(foreign));
         if !foreign {
@@ -110,7 +117,7 @@ pub fn report(observed: &Observed<'_>, now: Timestamp, failure: &Failure) -> Vec
 fn is_foreign(deployment: &Deployment, set: &ReplicaSet) -> bool {
     let owned = controller_of(&set.metadata)
         .is_some_and(|owner| Some(&owner.uid) == deployment.metadata.uid.as_ref());
-    !(owned && draft::same_template(set, &deployment.spec.template))
+    !(owned && draft::is_for(set, &deployment.spec.template))
 }
 
 fn selects_everything(deployment: &Deployment) -> Vec<Action> {
@@ -132,11 +139,8 @@ impl<'a> Rollout<'a> {
         mut own: Vec<Arc<ReplicaSet>>,
         now: Timestamp,
     ) -> Self {
-        own.sort_by(|one, two| {
-            let key = |set: &ReplicaSet| (set.metadata.creation_timestamp.clone(), set.metadata.name.clone());
-            key(one).cmp(&key(two))
-        });
-        let new = own.iter().position(|set| draft::same_template(set, &spec.template));
+        own.sort_by_cached_key(draft::age);
+        let new = own.iter().position(|set| draft::is_for(set, &spec.template));
         let new = new.map(|at| Draft::of(own.remove(at)));
         let deployment = observed.deployment;
         Self {
@@ -149,6 +153,7 @@ impl<'a> Rollout<'a> {
             status: deployment.status.clone().unwrap_or_default(),
             revision: None,
             deletions: Vec::new(),
+            rolled_back: Vec::new(),
             now,
         }
     }
@@ -164,6 +169,9 @@ impl<'a> Rollout<'a> {
             self.scale();
             self.clean_up();
             return self.count();
+        }
+        if let Some(asked) = rollback::asked(self.deployment) {
+            return self.roll_back(asked);
         }
         if self.was_scaled() {
             self.sync_revision(false);
@@ -199,9 +207,10 @@ impl<'a> Rollout<'a> {
     }
 
     fn old_pods_run(&self) -> bool {
-        let new = self.new.as_ref().and_then(|new| new.uid());
-        let of_old =
-            |pod: &Pod| controller_of(&pod.metadata).is_none_or(|owner| Some(owner.uid.as_str()) != new);
+        let of_old = |pod: &Pod| {
+            let owner = controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
+            owner.is_some() && self.old.iter().any(|old| old.uid() == owner)
+        };
         self.old.iter().any(|old| old.status().replicas > 0)
             || self.pods.iter().any(|pod| of_old(pod) && !pod::finished(pod))
     }
@@ -318,6 +327,7 @@ impl<'a> Rollout<'a> {
             let body = json!({"metadata": {"annotations": {annotations::REVISION: revision}}});
             actions.push(draft::unversioned(Action::patch(self.deployment, body)));
         }
+        actions.append(&mut self.rolled_back);
         let old = self.deployment.status.clone().unwrap_or_default();
         let update = Action::update_status(self.deployment, &old, &self.status).map(draft::unversioned);
         let wait = if update.is_none() { self.progress_check() } else { None };

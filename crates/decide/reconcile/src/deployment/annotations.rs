@@ -8,16 +8,11 @@ pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) const MAX: &str = "deployment.kubernetes.io/max-replicas";
+pub(super) const ROLLBACK: &str = "deprecated.deployment.rollback.to";
 
 /// Annotations of a Deployment that say nothing about its template.
-const OWN: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    REVISION,
-    HISTORY,
-    DESIRED,
-    MAX,
-    "deprecated.deployment.rollback.to",
-];
+pub(super) const OWN: [&str; 6] =
+    ["kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAX, ROLLBACK];
 
 /// Longest list of earlier revisions, in characters.
 const HISTORY_LENGTH: usize = 2000;

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::annotations;
 use crate::action::{Action, Severity};
-use crate::fingerprint;
 use crate::owner::controller_ref;
+use crate::{fingerprint, template};
 
 /// The label that tells one template's pods from another's.
 const HASH: &str = "pod-template-hash";
@@ -71,12 +71,26 @@ impl Draft {
         }
     }
 
+    pub(super) fn age(&self) -> impl Ord + use<> {
+        age(&self.set)
+    }
+
+    /// The template that it was made for.
+    pub(super) fn template(&self) -> PodTemplateSpec {
+        unhashed(&self.set)
+    }
+
     pub(super) fn name(&self) -> &str {
         self.set.metadata.name.as_deref().unwrap_or_default()
     }
 
     pub(super) fn uid(&self) -> Option<&str> {
         self.set.metadata.uid.as_deref()
+    }
+
+    /// Its ending pods, if it says.
+    pub(super) fn terminating(&self) -> Option<i32> {
+        self.set.status.as_ref()?.terminating_replicas
     }
 
     pub(super) fn status(&self) -> ReplicaSetStatus {
@@ -162,16 +176,23 @@ impl Draft {
     }
 }
 
+/// Orders ReplicaSets, the oldest first.
+pub(super) fn age(set: &Arc<ReplicaSet>) -> impl Ord + use<> {
+    (set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
+}
+
 /// Whether a ReplicaSet was made for this template: the hash label apart, they are equal.
-pub(super) fn same_template(set: &ReplicaSet, template: &PodTemplateSpec) -> bool {
-    let Some(made) = set.spec.template.as_ref() else { return false };
-    let plain = |template: &PodTemplateSpec| {
-        let mut meta = template.metadata.clone().unwrap_or_default();
-        meta.creation_timestamp = None;
-        meta.labels.get_or_insert_default().remove(HASH);
-        meta
-    };
-    made.spec == template.spec && plain(made) == plain(template)
+pub(super) fn is_for(set: &ReplicaSet, template: &PodTemplateSpec) -> bool {
+    set.spec.template.is_some() && template::same(&unhashed(set), template)
+}
+
+/// The template without what tells its pods from another template's.
+fn unhashed(set: &ReplicaSet) -> PodTemplateSpec {
+    let mut template = set.spec.template.clone().unwrap_or_default();
+    if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
+        labels.remove(HASH);
+    }
+    template
 }
 
 /// A patch of the Deployment without its version: the two patches of one decision follow each other,

@@ -47,13 +47,14 @@ impl Rollout<'_> {
         let allowed = if self.replicas > 0 { self.replicas + self.max_surge() } else { 0 };
         let (replicas, surge) = (self.replicas, self.max_surge());
         let reported = self.status.replicas.unwrap_or_default();
-        // Newest last: `new` follows `old`, which is ordered by age.
         let mut active: Vec<_> =
             self.old.iter_mut().chain(&mut self.new).filter(|set| set.replicas > 0).collect();
         let change = allowed - active.iter().map(|set| set.replicas).sum::<i32>();
         if change == 0 || active.is_empty() {
             return;
         }
+        // Of sets of one size the newer ones grow first, the older ones shrink first.
+        active.sort_by_cached_key(|set| set.age());
         if change > 0 {
             active.reverse();
         }
@@ -61,7 +62,7 @@ impl Rollout<'_> {
         let mut left = change;
         for set in &mut active {
             let part = share_of(set, replicas, surge, reported);
-            let part = if change > 0 { part.clamp(0, left) } else { part.clamp(left, 0) };
+            let part = if change > 0 { part.min(left) } else { part.max(left) };
             set.replicas += part;
             left -= part;
         }
@@ -97,7 +98,7 @@ fn share_of(set: &Draft, replicas: i32, surge: i32, reported: i32) -> i32 {
     if replicas == 0 {
         return -set.replicas;
     }
-    let base = set.noted(annotations::MAX).unwrap_or(reported);
+    let base = set.noted(annotations::MAX).filter(|max| *max != 0).unwrap_or(reported);
     if base <= 0 {
         return 0;
     }

@@ -23,7 +23,8 @@ impl Rollout<'_> {
             ready_replicas: some(sum(&|set| set.status().ready_replicas.unwrap_or_default())),
             available_replicas: some(available),
             unavailable_replicas: some(Some(unavailable)),
-            terminating_replicas: sum(&|set| set.status().terminating_replicas.unwrap_or_default()),
+            // Unknown as long as one of them is unknown.
+            terminating_replicas: self.all().map(Draft::terminating).sum(),
             collision_count: self.status.collision_count,
             conditions: self.status.conditions.take(),
         };
@@ -129,7 +130,11 @@ impl Rollout<'_> {
     /// When to look again whether the rollout is late, though nothing changes.
     pub(super) fn progress_check(&self) -> Option<Duration> {
         let known = conditions::get(&self.status, conditions::PROGRESSING)?;
-        let over = matches!(known.reason.as_deref(), Some("ProgressDeadlineExceeded" | "DeploymentPaused"));
+        // None of these becomes late.
+        let over = matches!(
+            known.reason.as_deref(),
+            Some("ProgressDeadlineExceeded" | "DeploymentPaused" | "NewReplicaSetAvailable")
+        );
         if over || self.is_complete(&self.status) || !has_progress_deadline(self.spec) {
             return None;
         }

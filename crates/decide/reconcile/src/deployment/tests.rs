@@ -244,19 +244,237 @@ fn refused_sets_are_told_and_collisions_counted() {
     let observed = Observed { deployment: &world.deployment, replica_sets: &[], pods: &[] };
     let action = decide(&observed, at(0)).remove(0);
     let Action::Create(create) = action.clone() else { panic!("{action:?}") };
-    let failure =
-        Failure { action, code: 403, reason: "Forbidden".into(), message: "no".into(), causes: vec![] };
-    let lines: Vec<_> = report(&observed, at(0), &failure).iter().map(summary).collect();
+    let failure = |code| Failure {
+        action: action.clone(),
+        code,
+        reason: "R".into(),
+        message: "no".into(),
+        causes: vec![],
+    };
+    let tell = |code: u16, taken: Option<ReplicaSet>| {
+        let taken = taken.map(Arc::new);
+        let told = report(&observed, at(0), &failure(code), |_| taken.clone());
+        told.iter().map(summary).collect::<Vec<_>>()
+    };
+    let told = tell(403, None);
     assert!(
-        lines[0].starts_with("event ReplicaSetCreateError Failed to create new replica set \"web-"),
-        "{lines:?}"
+        told[0].starts_with("event ReplicaSetCreateError Failed to create new replica set \"web-"),
+        "{told:?}"
     );
-    let mut foreign: ReplicaSet = object(create.object);
-    foreign.metadata.owner_references = None;
-    foreign.spec.template.as_mut().unwrap().spec.as_mut().unwrap().hostname = Some("other".into());
-    let sets = [Arc::new(foreign)];
-    let observed = Observed { replica_sets: &sets, ..observed };
-    let failure = Failure { code: 409, ..failure };
-    let lines: Vec<_> = report(&observed, at(0), &failure).iter().map(summary).collect();
-    assert_eq!(lines, [r#"patch Deployment/status web {"status":{"collisionCount":1}}"#]);
+    assert!(told[1].contains(r#""reason":"ReplicaSetCreateError","status":"False""#), "{told:?}");
+    let own: ReplicaSet = object(create.object);
+    let mut changed = own.clone();
+    changed.spec.template.as_mut().unwrap().spec.as_mut().unwrap().hostname = Some("other".into());
+    let mut foreign = own.clone();
+    foreign.metadata.owner_references.as_mut().unwrap()[0].uid = "other".to_owned();
+    let counted = vec![r#"patch Deployment/status web {"status":{"collisionCount":1}}"#.to_owned()];
+    let cases =
+        [(None, vec![]), (Some(own), vec![]), (Some(changed), counted.clone()), (Some(foreign), counted)];
+    for (taken, expected) in cases {
+        assert_eq!(tell(409, taken.clone()), expected, "{taken:?}");
+    }
+    let mut counting = world.deployment.clone();
+    counting.status = Some(object(json!({"collisionCount": 1})));
+    let again = decide(&Observed { deployment: &counting, ..observed }, at(0)).remove(0);
+    assert_ne!(summary(&again), summary(&action), "another name");
+}
+
+#[test]
+fn orphans_of_the_same_template_are_adopted_and_no_other_is_made() {
+    let mut world = World::new(&json!({}));
+    world.play();
+    Arc::make_mut(&mut world.sets[0]).metadata.owner_references = None;
+    world.log.clear();
+    world.step();
+    assert!(world.log[0].starts_with("patch ReplicaSet web-") && world.log[0].contains("ownerReferences"));
+    assert!(!world.log.iter().any(|line| line.starts_with("create")), "{:?}", world.log);
+    assert_eq!(world.play().last().unwrap(), &[4]);
+}
+
+#[test]
+fn templates_that_differ_by_empty_lists_are_not_rolled_out() {
+    let mut world = World::new(&json!({}));
+    world.play();
+    let template = &mut world.deployment.spec.template;
+    template.spec.as_mut().unwrap().containers[0].env = Some(vec![]);
+    template.metadata.as_mut().unwrap().annotations = Some(std::collections::BTreeMap::new());
+    assert_eq!(world.play(), [vec![4]]);
+}
+
+#[test]
+fn a_rollout_is_taken_over_by_the_next() {
+    let mut world = World::new(&json!({"replicas": 10,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}}));
+    world.play();
+    world.image("two");
+    world.step();
+    world.broken.push(world.sets[1].metadata.name.clone().unwrap());
+    assert_eq!(world.play().last().unwrap(), &[8, 5]);
+    world.image("three");
+    let sizes = world.play();
+    assert_eq!(sizes[0], [8, 0, 0], "those that never got ready go first: there is no room before that");
+    assert_eq!(sizes.last().unwrap(), &[0, 0, 10]);
+}
+
+#[test]
+fn recreate_waits_for_the_end_of_its_own_pods_only() {
+    let mut world = World::new(&json!({"strategy": {"type": "Recreate"}}));
+    world.play();
+    world.image("two");
+    world.step();
+    world.obey();
+    let pod = |owner: &str, phase: &str| -> Arc<Pod> {
+        Arc::new(object(json!({"metadata": {"name": "p", "namespace": "ns", "ownerReferences":
+            [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]},
+            "status": {"phase": phase}})))
+    };
+    let own = world.sets[0].metadata.name.clone().unwrap();
+    let stranger: ReplicaSet = object(json!({"metadata": {"name": "x", "namespace": "ns", "uid": "x",
+        "labels": {"app": "other"}}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "other"}}}}));
+    world.sets.push(Arc::new(stranger));
+    // Pods and whether the next ReplicaSet waits for them.
+    let cases = [
+        (vec![pod(&own, "Running")], true),
+        (vec![pod(&own, "Unknown")], true),
+        (vec![pod(&own, "Failed"), pod(&own, "Succeeded")], false),
+        (vec![pod("x", "Running")], false),
+    ];
+    for (pods, waits) in cases {
+        let observed = Observed { deployment: &world.deployment, replica_sets: &world.sets, pods: &pods };
+        let actions = decide(&observed, at(world.now));
+        let makes = actions.iter().any(|action| matches!(action, Action::Create(_)));
+        assert_eq!(makes, !waits, "{pods:?}");
+    }
+}
+
+#[test]
+fn conditions_follow_a_rollout() {
+    let mut world = World::new(&json!({}));
+    world.step();
+    let (new, message) = (world.sets[0].metadata.name.clone().unwrap(), |world: &World| {
+        let status = world.deployment.status.clone().unwrap();
+        conditions::get(&status, "Progressing").unwrap().message.clone().unwrap()
+    });
+    assert_eq!(world.condition("Progressing"), told("True", "NewReplicaSetCreated"));
+    assert_eq!(message(&world), format!("Created new replica set \"{new}\""));
+    assert_eq!(world.condition("Available"), told("False", "MinimumReplicasUnavailable"));
+    let status = world.deployment.status.clone().unwrap();
+    assert_eq!((status.unavailable_replicas, status.terminating_replicas), (Some(4), None));
+
+    let partly = json!({"replicas": 4, "readyReplicas": 2, "availableReplicas": 2, "terminatingReplicas": 1});
+    Arc::make_mut(&mut world.sets[0]).status = Some(object(partly));
+    world.step();
+    assert_eq!(world.condition("Progressing"), told("True", "ReplicaSetUpdated"));
+    assert_eq!(message(&world), format!("ReplicaSet \"{new}\" is progressing."));
+    let status = world.deployment.status.clone().unwrap();
+    assert_eq!((status.ready_replicas, status.terminating_replicas), (Some(2), Some(1)));
+    world.play();
+    assert_eq!(message(&world), format!("ReplicaSet \"{new}\" has successfully progressed."));
+
+    world.deployment.spec.progress_deadline_seconds = Some(i32::MAX);
+    world.play();
+    assert_eq!(world.condition("Progressing"), told("", ""), "nobody asked for it");
+    world.deployment.spec.progress_deadline_seconds = Some(600);
+    world.step();
+    world.deployment.spec.paused = Some(true);
+    world.step();
+    assert_eq!(world.condition("Progressing"), told("Unknown", "DeploymentPaused"));
+    world.deployment.spec.paused = None;
+    world.image("two");
+    world.broken.push("all".to_owned());
+    world.deployment.spec.replicas = Some(5);
+    world.step();
+    assert_eq!(world.condition("Progressing"), told("Unknown", "DeploymentResumed"));
+}
+
+#[test]
+fn found_sets_start_the_clock_and_their_failures_are_told() {
+    let mut world = World::new(&json!({}));
+    world.step();
+    world.deployment.status = None;
+    let failed = json!({"replicas": 0, "conditions": [{"type": "ReplicaFailure", "status": "True",
+        "reason": "FailedCreate", "message": "quota", "lastTransitionTime": at(0).to_string()}]});
+    Arc::make_mut(&mut world.sets[0]).status = Some(object(failed));
+    world.step();
+    assert_eq!(world.condition("Progressing"), told("True", "FoundNewReplicaSet"));
+    assert_eq!(world.condition("ReplicaFailure"), told("True", "FailedCreate"));
+    world.play();
+    assert_eq!(world.condition("ReplicaFailure"), told("", ""));
+}
+
+#[test]
+fn a_complete_deployment_is_never_late() {
+    let mut world = World::new(&json!({"progressDeadlineSeconds": 30}));
+    world.play();
+    world.broken.push(world.sets[0].metadata.name.clone().unwrap());
+    world.play();
+    world.now += 1000;
+    world.log.clear();
+    world.step();
+    assert_eq!(world.log, [""; 0], "nothing to do, nothing to wait for");
+    assert_eq!(world.condition("Available"), told("False", "MinimumReplicasUnavailable"));
+}
+
+#[test]
+fn an_annotation_rolls_back() {
+    // Revision asked for, what is told, the image afterwards.
+    let cases = [
+        ("0", "DeploymentRollback Rolled back deployment \"web\" to revision 2", "two"),
+        ("1", "DeploymentRollback Rolled back deployment \"web\" to revision 1", "one"),
+        (
+            "3",
+            "DeploymentRollbackTemplateUnchanged The rollback revision contains the same template as current deployment \"web\"",
+            "three",
+        ),
+        ("9", "DeploymentRollbackRevisionNotFound Unable to find the revision to rollback to.", "three"),
+    ];
+    for (asked, told, image) in cases {
+        let mut world = World::new(&json!({}));
+        for image in ["one", "two", "three"] {
+            let annotations = world.deployment.metadata.annotations.get_or_insert_default();
+            annotations.insert("kubernetes.io/change-cause".to_owned(), image.to_owned());
+            world.image(image);
+            world.play();
+        }
+        let annotations = world.deployment.metadata.annotations.as_mut().unwrap();
+        annotations.insert(annotations::ROLLBACK.to_owned(), asked.to_owned());
+        world.log.clear();
+        world.play();
+        assert!(world.log.contains(&format!("event {told}")), "{asked}: {:?}", world.log);
+        let spec = world.deployment.spec.template.spec.as_ref().unwrap();
+        let annotations = world.deployment.metadata.annotations.as_ref().unwrap();
+        assert_eq!(spec.containers[0].image.as_deref(), Some(image), "{asked}");
+        assert_eq!(annotations["kubernetes.io/change-cause"], image, "{asked}");
+        assert!(!annotations.contains_key(annotations::ROLLBACK), "{asked}");
+        let labels = world.deployment.spec.template.metadata.as_ref().unwrap().labels.as_ref().unwrap();
+        assert_eq!(labels.len(), 1, "{labels:?}");
+    }
+}
+
+#[test]
+fn equal_sets_grow_new_first_and_shrink_old_first() {
+    // Sizes of old and new, the Deployment before and after, sizes then.
+    let cases = [
+        ((5, 5), 10, 11, [5, 6]),
+        ((5, 5), 10, 9, [4, 5]),
+        ((8, 2), 10, 20, [16, 4]),
+        ((3, 1), 4, 0, [0, 0]),
+    ];
+    for ((old, new), before, after, expected) in cases {
+        let mut world = World::new(&json!({"replicas": before,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}));
+        world.play();
+        world.image("two");
+        world.step();
+        for (at, size) in [(0, old), (1, new)] {
+            let set = Arc::make_mut(&mut world.sets[at]);
+            set.spec.replicas = Some(size);
+            let annotations = set.metadata.annotations.as_mut().unwrap();
+            annotations::set_sizes(annotations, before, before);
+        }
+        world.deployment.spec.replicas = Some(after);
+        world.step();
+        let sizes: Vec<_> = world.sets.iter().map(|set| set.spec.replicas.unwrap()).collect();
+        assert_eq!(sizes, expected, "{old}+{new} from {before} to {after}");
+    }
 }

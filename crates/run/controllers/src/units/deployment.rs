@@ -16,6 +16,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let sets = context.informers.informer::<ReplicaSet>();
     let pods = context.informers.informer::<Pod>();
     indexes::orphans(&sets);
+    let named = sets.clone();
     let (of_set, of_pod) = (deployments.clone(), (deployments.clone(), sets.clone()));
     let observe = move |key: &Key| {
         let deployment = deployments.get(&key.namespace, &key.name)?;
@@ -38,7 +39,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
         .report(move |key, now, failure| {
             let Some((deployment, replica_sets, pods)) = again(key) else { return Vec::new() };
             let observed = Observed { deployment: &deployment, replica_sets: &replica_sets, pods: &pods };
-            deployment::report(&observed, now, failure)
+            deployment::report(&observed, now, failure, |name| named.get(&key.namespace, name))
         }))
 }
 
