@@ -2,13 +2,15 @@
 //!
 //! What enters is a connection ([`connect_kubeconfig`] over HTTPS, [`from_service`] inside the
 //! process). What leaves are shared caches ([`Informer`]) fed by one watch per type, [`WorkQueue`]s
-//! that hand each key to one worker at a time, [`EventRecorder`]s that tell users what happened, and
-//! [`Endpoint`]s, single addresses outside the cluster that are asked for JSON.
+//! that hand each key to one worker at a time, [`EventRecorder`]s that tell users what happened,
+//! [`Election`]s by which one of several processes works, and [`Endpoint`]s, single addresses outside the
+//! cluster that are asked for JSON.
 //! Nothing here decides what a cluster should do.
 
 mod backoff;
 mod cache;
 mod connect;
+mod election;
 mod endpoint;
 mod events;
 mod informer;
@@ -22,6 +24,7 @@ mod testing;
 pub use backoff::Backoff;
 pub use cache::Delta;
 pub use connect::{ConnectError, connect_kubeconfig, connect_kubeconfig_text, from_service};
+pub use election::{Election, ElectionError, Term};
 pub use endpoint::{Endpoint, EndpointError};
 pub use events::{EventRecorder, EventType};
 pub use informer::{Filter, Informer, Informers};

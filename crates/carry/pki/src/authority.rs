@@ -91,11 +91,16 @@ impl Authority {
             files::write_private(&key, pair.serialize_pem().as_bytes())?;
             files::write_private(&certificate, made.pem().as_bytes())?;
         }
-        let pem = files::read(&certificate)?;
-        let pair = KeyPair::from_pem(&files::read(&key)?).map_err(|error| PkiError::unusable(&key, error))?;
+        Self::read(&certificate, &key)
+    }
+
+    /// The authority of these files.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
+        let pem = files::read(certificate)?;
+        let pair = KeyPair::from_pem(&files::read(key)?).map_err(|error| PkiError::unusable(key, error))?;
         let issuer =
-            Issuer::from_ca_cert_pem(&pem, pair).map_err(|error| PkiError::unusable(&certificate, error))?;
-        Ok(Self { certificate, pem, issuer })
+            Issuer::from_ca_cert_pem(&pem, pair).map_err(|error| PkiError::unusable(certificate, error))?;
+        Ok(Self { certificate: certificate.to_owned(), pem, issuer })
     }
 
     /// PEM of the authority's certificate.

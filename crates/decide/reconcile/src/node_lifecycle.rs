@@ -27,6 +27,8 @@ pub struct Observed<'a> {
     pub node: &'a Node,
     /// When this process last saw it renew its lease or its status. Its own clock is not asked.
     pub last_seen: Timestamp,
+    /// How long it may be silent.
+    pub grace: SignedDuration,
     /// The pods on it.
     pub pods: &'a [Arc<Pod>],
     /// Whether all nodes are silent: then it is us who cannot see.
@@ -64,7 +66,7 @@ const LABELS: [(&str, &str); 2] =
 /// What to do.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
     let present = observed.node;
-    let deadline = deadline(present, observed.last_seen);
+    let deadline = deadline(present, observed.last_seen, observed.grace);
     let silent = deadline.is_some_and(|deadline| now > deadline);
     let mut actions = Vec::new();
     let mut after = present.clone();
@@ -112,9 +114,9 @@ fn is_eviction(taint: &Taint) -> bool {
 }
 
 /// When a node counts as silent; never again once all is known to be unknown.
-fn deadline(present: &Node, last_seen: Timestamp) -> Option<Timestamp> {
+fn deadline(present: &Node, last_seen: Timestamp, grace: SignedDuration) -> Option<Timestamp> {
     let grace = match node::condition(present, "Ready") {
-        Some(_) => GRACE,
+        Some(_) => grace,
         None => STARTUP_GRACE,
     };
     last_seen.checked_add(grace).ok()
@@ -258,7 +260,7 @@ mod tests {
     }
 
     fn run(node: &Node, now: i64, all_silent: bool, turn: Turn) -> Vec<String> {
-        let observed = Observed { node, last_seen: at(0), pods: &[], all_silent, turn };
+        let observed = Observed { node, last_seen: at(0), grace: GRACE, pods: &[], all_silent, turn };
         decide(&observed, at(now)).iter().map(summary).collect()
     }
 

@@ -8,13 +8,14 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::access::AccessArgs;
+use crate::controllers::Controllers;
 use crate::demo::DemoArgs;
 use crate::image::ImageCommand;
 use crate::kubelet::Kubelet;
 use crate::kubelet::settings::Pretended;
 use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
-use crate::{demo, down, image, kubelet, up};
+use crate::{controllers, demo, down, image, kubelet, up};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -32,6 +33,8 @@ enum Action {
     Down(Down),
     /// Run the node agent alone, for any API server and any container engine
     Kubelet(Box<Kubelet>),
+    /// Run the controllers alone, for any API server
+    Controllers(Box<Controllers>),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
     Image(ImageCommand),
     /// Serve the web pages of the demo image
@@ -108,6 +111,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = plimsoll_meta::duration::parse,
         help_heading = "Controllers")]
     pub(crate) cluster_signing_duration: Duration,
+    /// Which controllers run: * are all, NAME one more, -NAME one less; -* are none
+    #[arg(long, value_name = "NAME,…", default_value = "*", value_parser = controllers::selection,
+        allow_hyphen_values = true, help_heading = "Controllers")]
+    pub(crate) controllers: plimsoll_controllers::Selection,
 }
 
 /// Settings of the node agent of an instance
@@ -143,6 +150,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Action::Up(options) => up::run(&options),
         Action::Down(options) => down::run(&options),
         Action::Kubelet(options) => kubelet::run(&options),
+        Action::Controllers(options) => controllers::run(&options),
         Action::Image(command) => image::run(command),
         Action::Demo(options) => demo::run(options),
         Action::Version => {

@@ -29,6 +29,7 @@ pub(crate) struct ControlPlane {
     pub(crate) kubeconfig: PathBuf,
     cluster_cidr: String,
     signing_duration: Duration,
+    chosen: plimsoll_controllers::Selection,
 }
 
 impl ControlPlane {
@@ -77,6 +78,7 @@ impl ControlPlane {
             kubeconfig,
             cluster_cidr: instance.pod_cidr.to_string(),
             signing_duration: options.cluster_signing_duration,
+            chosen: options.controllers.clone(),
         })
     }
 
@@ -104,6 +106,7 @@ impl ControlPlane {
             authority: Some(self.authority.clone()),
             signing_duration: Some(self.signing_duration),
             token_key: Some(self.token_key.clone()),
+            controllers: self.chosen.clone(),
             ..plimsoll_controllers::Config::default()
         };
         tasks.spawn(async move {

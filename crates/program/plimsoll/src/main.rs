@@ -6,6 +6,7 @@
 mod access;
 mod cli;
 mod control_plane;
+mod controllers;
 mod demo;
 mod detach;
 mod down;
@@ -17,6 +18,7 @@ mod node;
 mod preflight;
 mod progress;
 mod safeguards;
+mod serving;
 mod up;
 
 use std::process::ExitCode;

@@ -38,7 +38,8 @@ pub(crate) struct Row {
 impl Row {
     /// Its unit, ready to run.
     pub(crate) fn unit(&self, context: &Context) -> Result<Unit, Error> {
-        let executor = Executor::new(context.client.clone(), self.component, self.name, self.outputs);
+        let executor = Executor::new(context.client.clone(), self.component, self.name, self.outputs)
+            .within(context.config.term.clone());
         let queue = context.config.metrics.queue(self.name);
         (self.build)(context, Unit::new(self.name, executor, queue, context.config.workers(self.name)))
     }

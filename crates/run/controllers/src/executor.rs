@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::stream::{self, StreamExt as _};
 use http::Method;
 use kube::client::Body;
-use plimsoll_client::{EventRecorder, EventType};
+use plimsoll_client::{EventRecorder, EventType, Term};
 use plimsoll_reconcile::action::{
     Action, Create, Delete, Failure, Living, Note, Patch, Propagation, Resource, Severity, Target,
 };
@@ -36,6 +36,7 @@ pub(crate) struct Executor {
     events: EventRecorder,
     name: &'static str,
     outputs: &'static [Output],
+    term: Term,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,7 +71,13 @@ impl Executor {
         outputs: &'static [Output],
     ) -> Self {
         let events = EventRecorder::new(client.clone(), component, None);
-        Self { client, events, name, outputs }
+        Self { client, events, name, outputs, term: Term::default() }
+    }
+
+    /// Acts only while this holds.
+    pub(crate) fn within(mut self, term: Term) -> Self {
+        self.term = term;
+        self
     }
 
     /// What it may write.
@@ -127,6 +134,10 @@ impl Executor {
             tracing::error!(controller = self.name, deed, "an action is refused, as it was not declared");
             let message = format!("{} does not declare that it {deed}", self.name);
             let reason = "Undeclared".to_owned();
+            return Err(Box::new(Failure { action, code: 0, reason, message, causes: Vec::new() }));
+        }
+        if !self.term.holds() {
+            let (message, reason) = ("somebody else may lead".to_owned(), "NotLeading".to_owned());
             return Err(Box::new(Failure { action, code: 0, reason, message, causes: Vec::new() }));
         }
         let result = match &action {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use plimsoll_client::Informers;
+use plimsoll_client::{Informers, Term};
 use plimsoll_pki::Authority;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,6 +50,12 @@ pub struct Config {
     pub controllers: Selection,
     /// Keys that single controllers work on at once, by name; the others work on 8.
     pub workers: BTreeMap<&'static str, usize>,
+    /// How long a node may be silent before it is not ready; 50 s if nobody says.
+    pub node_monitor_grace: Option<std::time::Duration>,
+    /// How many ended pods are kept, 0 for all; 12,500 if nobody says.
+    pub ended_pods: Option<usize>,
+    /// Whether they may still act.
+    pub term: Term,
     /// Where their queues are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -71,7 +77,7 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// Reads `*,-podgc` or `deployment-controller,replicaset-controller`.
+    /// Reads `*,-podgc`, `-*` or `deployment-controller,replicaset-controller`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let words: Vec<String> = text.split(',').map(|word| word.trim().to_owned()).collect();
         for word in &words {
@@ -143,12 +149,18 @@ pub async fn run(
     }
     tracker.close();
     tracker.wait().await;
+    // None may have been chosen.
+    shutdown.cancelled().await;
     Ok(())
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
+    use plimsoll_client::{Election, ElectionError, EventRecorder};
+
     use super::*;
 
     #[test]
@@ -210,6 +222,82 @@ mod tests {
         let writes = server.log().len();
         play(&server, "replicaset-controller", 600).await;
         assert_eq!(server.log().len(), writes, "at rest nothing is written");
+    }
+
+    /// Takes the lead as `name` as soon as it can and then runs the ReplicaSet controller.
+    async fn lead(server: testing::Memory, name: &str, stop: CancellationToken) -> Result<(), ElectionError> {
+        let election = Election {
+            namespace: "kube-system".to_owned(),
+            name: "kube-controller-manager".to_owned(),
+            identity: name.to_owned(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        };
+        let controllers = Selection::parse("replicaset-controller").unwrap();
+        let events = EventRecorder::new(server.client(), "test", None);
+        let client = server.client();
+        let work = async |stop, term| {
+            let config = Config { controllers, term, ..Config::default() };
+            let informers = Informers::new(server.client());
+            run(config, server.client(), informers, stop).await.unwrap();
+        };
+        election.lead(client, &events, stop, work).await
+    }
+
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+
+    fn holder(server: &testing::Memory) -> (String, i64) {
+        let lease = server.get(LEASE).unwrap_or_default();
+        let transitions = lease["spec"]["leaseTransitions"].as_i64().unwrap_or(-1);
+        (lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned(), transitions)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_two_works_and_hands_over_when_it_is_told_to_end() {
+        let server = testing::Memory::default();
+        server.put(SET, set(5));
+        let (stop, stop_second) = (CancellationToken::new(), CancellationToken::new());
+        let first = tokio::spawn(lead(server.clone(), "a", stop.clone()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let second = tokio::spawn(lead(server.clone(), "b", stop_second.clone()));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((holder(&server), server.paths(PODS).len()), (("a".to_owned(), 0), 5));
+
+        let mut larger = server.get(SET).unwrap();
+        larger["spec"]["replicas"] = serde_json::json!(9);
+        server.put(SET, larger);
+        stop.cancel();
+        first.await.unwrap().unwrap();
+        assert_eq!(holder(&server).0, "", "the lease is free at once");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((holder(&server), server.paths(PODS).len()), (("b".to_owned(), 1), 9));
+        stop_second.cancel();
+        second.await.unwrap().unwrap();
+        let made = server.log().iter().filter(|line| line.starts_with("POST /api/v1")).count();
+        assert_eq!(made, 9, "no pod was made twice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_cannot_renew_does_nothing_more_and_another_takes_over() {
+        let server = testing::Memory::default();
+        server.put(SET, set(5));
+        let first = tokio::spawn(lead(server.clone(), "a", CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let second = tokio::spawn(lead(server.clone(), "b", CancellationToken::new()));
+        // Somebody else writes the lease: what the first one knows of it is old, and what it reads is not its own.
+        let mut lease = server.get(LEASE).unwrap();
+        lease["spec"]["holderIdentity"] = serde_json::json!("c");
+        server.put(LEASE, lease);
+        assert!(matches!(first.await.unwrap(), Err(ElectionError::Lost)));
+        let mut larger = server.get(SET).unwrap();
+        larger["spec"]["replicas"] = serde_json::json!(9);
+        server.put(SET, larger);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(server.paths(PODS).len(), 5, "tasks of the first one are still there, but may not write");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((holder(&server).0, server.paths(PODS).len()), ("b".to_owned(), 9));
+        second.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -52,6 +52,7 @@ pub struct Metrics {
     works: Distribution,
     unfinished: Family<Named, Seconds>,
     longest: Family<Named, Seconds>,
+    leads: Family<Named, Gauge>,
     queues: Mutex<Vec<(Named, WorkQueue<Key>)>>,
 }
 
@@ -66,6 +67,7 @@ impl Default for Metrics {
             works: Family::new_with_constructor(|| Histogram::new(TIMES)),
             unfinished: Family::default(),
             longest: Family::default(),
+            leads: Family::default(),
             queues: Mutex::default(),
         };
         this.register();
@@ -76,6 +78,12 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "leader_election_master_status",
+            "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates \
+             master. 'name' is the string used to identify the lease. Please make sure to group by name.",
+            self.leads.clone(),
+        );
         registry.register("workqueue_adds", "Total number of adds handled by workqueue", self.adds.clone());
         registry.register("workqueue_depth", "Current depth of workqueue", self.depth.clone());
         registry.register(
@@ -105,6 +113,11 @@ impl Metrics {
             "How long in seconds processing an item from workqueue takes.",
             self.works.clone(),
         );
+    }
+
+    /// Tells whether this process holds a Lease.
+    pub fn leads(&self, lease: &str, holds: bool) {
+        self.leads.get_or_create(&Named { name: lease.to_owned() }).set(i64::from(holds));
     }
 
     /// A queue for a controller that is counted.

@@ -165,8 +165,20 @@ impl State {
                     made["metadata"]["name"] = json!(format!("{prefix}{}", self.version));
                 }
                 let path = format!("{path}/{}", made["metadata"]["name"].as_str().unwrap_or_default());
+                if self.objects.contains_key(&path) {
+                    return reply(409, &json!({"kind": "Status", "code": 409, "reason": "AlreadyExists"}));
+                }
                 reply(201, &self.write(&path, made))
             }
+            Method::PUT => match self.objects.get(&object) {
+                Some(found)
+                    if found["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"] =>
+                {
+                    reply(200, &self.write(&object, body.clone()))
+                }
+                Some(_) => reply(409, &json!({"kind": "Status", "code": 409, "reason": "Conflict"})),
+                None => reply(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
+            },
             Method::PATCH => match self.objects.get(&object).cloned() {
                 Some(found) => {
                     let asked = &body["metadata"]["resourceVersion"];

@@ -28,6 +28,8 @@ struct Heard {
     nodes: Mutex<HashMap<String, Last>>,
     zones: Mutex<BTreeMap<String, Timestamp>>,
     all_silent: Mutex<bool>,
+    /// How long nodes may be silent.
+    grace: SignedDuration,
 }
 
 struct Last {
@@ -96,7 +98,8 @@ pub(crate) fn lifecycle(context: &Context, unit: Unit) -> Result<Unit, Error> {
     indexes::nodes(&pods);
     let filter = Filter { namespace: Some(LEASES.to_owned()), ..Filter::default() };
     let leases = context.informers.filtered::<Lease>(filter);
-    let heard = Arc::new(Heard::default());
+    let grace = context.config.node_monitor_grace.and_then(|grace| SignedDuration::try_from(grace).ok());
+    let heard = Arc::new(Heard { grace: grace.unwrap_or(node_lifecycle::GRACE), ..Heard::default() });
     let (by_node, by_lease, of_lease) = (heard.clone(), heard.clone(), nodes.clone());
     let queue = unit.queue();
     let unit = unit
@@ -150,7 +153,8 @@ fn decide_life(
     };
     let last_seen = heard.last(&key.name).unwrap_or(now);
     let on_node = indexes::on_node(pods, &key.name);
-    let observed = Observed { node: &node, last_seen, pods: &on_node, all_silent, turn };
+    let grace = heard.grace;
+    let observed = Observed { node: &node, last_seen, grace, pods: &on_node, all_silent, turn };
     let mut actions = node_lifecycle::decide(&observed, now);
     if heard.register(&key.name) {
         actions.insert(0, node_lifecycle::registered(&node));
@@ -235,7 +239,9 @@ pub(crate) fn lost_pods(context: &Context, unit: Unit) -> Result<Unit, Error> {
             pods.iter().map(|pod| Key::of(&**pod)).collect()
         })
         .input(&pods, |pod| vec![Key::of(pod)]);
-    let state = Arc::new(Lost { client: context.client.clone(), nodes, pods, missing: Mutex::default() });
+    let kept = context.config.ended_pods.unwrap_or(pod_gc::ENDED);
+    let state =
+        Arc::new(Lost { client: context.client.clone(), nodes, pods, missing: Mutex::default(), kept });
     Ok(unit.decide_async(move |key, now| {
         let state = state.clone();
         async move { state.decide(&key, now).await }
@@ -248,13 +254,15 @@ struct Lost {
     pods: Informer<Pod>,
     /// Since when nodes that pods name are missing, and those that the server has confirmed.
     missing: Mutex<HashMap<String, Timestamp>>,
+    /// How many ended pods are kept; 0 for all.
+    kept: usize,
 }
 
 impl Lost {
     async fn decide(&self, key: &Key, now: Timestamp) -> Vec<Action> {
         let Some(pod) = self.pods.get(&key.namespace, &key.name) else { return Vec::new() };
-        if pod::finished(&pod) && self.pods.len() > pod_gc::ENDED {
-            let surplus = pod_gc::surplus(&self.pods.list(), pod_gc::ENDED);
+        if pod::finished(&pod) && self.kept > 0 && self.pods.len() > self.kept {
+            let surplus = pod_gc::surplus(&self.pods.list(), self.kept);
             return surplus.iter().flat_map(|pod| pod_gc::discard(pod, now)).collect();
         }
         let name = pod::node(&pod);

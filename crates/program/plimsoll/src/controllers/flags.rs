@@ -1,0 +1,187 @@
+//! The flags of `plimsoll controllers`, under the names that users of kube-controller-manager know.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use plimsoll_client::Election;
+use plimsoll_controllers::Selection;
+use plimsoll_meta::duration;
+
+/// `plimsoll controllers`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Controllers {
+    /// How the API server is reached
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: PathBuf,
+    /// Which controllers run: * are all, NAME one more, -NAME one less
+    #[arg(long, value_name = "NAME,…", default_value = "*", value_parser = selection, allow_hyphen_values = true)]
+    pub(crate) controllers: Selection,
+    /// Range of pod addresses that nodes get theirs from; without it they get none
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) cluster_cidr: Option<String>,
+    /// Certificate authority of the API server, told to all pods [default: that of the kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_ca_file: Option<PathBuf>,
+    /// Certificate of the authority that signs approved requests; without it none is signed
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
+    pub(crate) cluster_signing_cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
+    pub(crate) cluster_signing_key_file: Option<PathBuf>,
+    /// Longest life of such certificates
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration::parse)]
+    pub(crate) cluster_signing_duration: Duration,
+    /// Key that signs the tokens in Secrets; without it none is made
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_account_private_key_file: Option<PathBuf>,
+    /// How long a node may be silent before it is not ready
+    #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = duration::parse)]
+    pub(crate) node_monitor_grace_period: Duration,
+    /// Ended pods beyond this many are deleted, the oldest first; 0 keeps all
+    #[arg(long, value_name = "COUNT", default_value_t = 12500)]
+    pub(crate) terminated_pod_gc_threshold: usize,
+    #[command(flatten)]
+    pub(crate) concurrency: Concurrency,
+    #[command(flatten)]
+    pub(crate) election: Leadership,
+    #[command(flatten)]
+    pub(crate) serving: ServingArgs,
+}
+
+/// Reads names of controllers.
+pub(crate) fn selection(text: &str) -> Result<Selection, String> {
+    Selection::parse(text).map_err(|error| error.to_string())
+}
+
+/// Declares the flags that say how many objects of a kind are worked on at once.
+macro_rules! concurrency {
+    ($($field:ident, $flag:literal, $controller:literal, $what:literal;)*) => {
+        /// How many objects are worked on at once
+        #[derive(Args, Clone, Debug)]
+        #[command(next_help_heading = "How many are worked on at once [default: 8 each]")]
+        pub(crate) struct Concurrency {
+            $(
+                #[doc = $what]
+                #[arg(long = $flag, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+                $field: Option<u16>,
+            )*
+        }
+
+        impl Concurrency {
+            /// What was said, by the controllers' names.
+            pub(crate) fn workers(&self) -> std::collections::BTreeMap<&'static str, usize> {
+                let said = [$(($controller, self.$field)),*];
+                said.into_iter().filter_map(|(name, count)| Some((name, usize::from(count?)))).collect()
+            }
+        }
+    };
+}
+
+concurrency! {
+    deployments, "concurrent-deployment-syncs", "deployment-controller", "Deployments";
+    sets, "concurrent-replicaset-syncs", "replicaset-controller", "ReplicaSets";
+    replication, "concurrent-rc-syncs", "replicationcontroller-controller", "ReplicationControllers";
+    stateful, "concurrent-statefulset-syncs", "statefulset-controller", "StatefulSets";
+    daemons, "concurrent-daemonset-syncs", "daemonset-controller", "DaemonSets";
+    jobs, "concurrent-job-syncs", "job-controller", "Jobs";
+    cron_jobs, "concurrent-cron-job-syncs", "cronjob-controller", "CronJobs";
+    ended, "concurrent-ttl-after-finished-syncs", "ttl-after-finished-controller", "Ended Jobs";
+    endpoints, "concurrent-endpoint-syncs", "endpoints-controller", "Endpoints";
+    slices, "concurrent-service-endpoint-syncs", "endpointslice-controller", "Services' EndpointSlices";
+    accounts, "concurrent-serviceaccount-token-syncs", "serviceaccount-token-controller", "Tokens of accounts";
+    namespaces, "concurrent-namespace-syncs", "namespace-controller", "Namespaces";
+    garbage, "concurrent-gc-syncs", "garbage-collector-controller", "Objects that may be garbage";
+    disruptions, "concurrent-disruption-syncs", "disruption-controller", "PodDisruptionBudgets";
+}
+
+/// Which of several processes works
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Leader election")]
+pub(crate) struct Leadership {
+    /// Whether only the holder of a Lease works; others wait until it is free
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    pub(crate) leader_elect: bool,
+    /// Others take the Lease when it was not renewed for so long
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration::parse)]
+    leader_elect_lease_duration: Duration,
+    /// The holder ends when it could not renew the Lease for so long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    leader_elect_renew_deadline: Duration,
+    /// How often the Lease is renewed, or looked at
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    leader_elect_retry_period: Duration,
+    /// Kind of the lock
+    #[arg(long, value_name = "KIND", default_value = "leases", value_parser = ["leases"])]
+    leader_elect_resource_lock: String,
+    /// Namespace of the Lease
+    #[arg(long, value_name = "NAME", default_value = "kube-system")]
+    leader_elect_resource_namespace: String,
+    /// Name of the Lease
+    #[arg(long, value_name = "NAME", default_value = "kube-controller-manager")]
+    leader_elect_resource_name: String,
+}
+
+impl Leadership {
+    /// The election that they describe, for `identity`.
+    ///
+    /// # Errors
+    /// The durations make no sense together; upstream's sentences.
+    pub(crate) fn election(&self, identity: String) -> Result<Election, &'static str> {
+        let (lease, deadline) = (self.leader_elect_lease_duration, self.leader_elect_renew_deadline);
+        let retry = self.leader_elect_retry_period;
+        if lease <= deadline {
+            return Err("leaseDuration must be greater than renewDeadline");
+        }
+        if deadline <= retry.mul_f64(1.2) {
+            return Err("renewDeadline must be greater than retryPeriod*JitterFactor");
+        }
+        if lease < Duration::from_secs(1) || retry.is_zero() {
+            return Err("leaseDuration must be at least a second, retryPeriod greater than zero");
+        }
+        Ok(Election {
+            namespace: self.leader_elect_resource_namespace.clone(),
+            name: self.leader_elect_resource_name.clone(),
+            identity,
+            lease_duration: lease,
+            renew_deadline: deadline,
+            retry_period: retry,
+        })
+    }
+}
+
+/// The server for health and metrics
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServingArgs {
+    /// Address of the server
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// Its port: /healthz, /livez, /readyz, /metrics; 0 for none
+    #[arg(long, value_name = "PORT", default_value_t = 10257)]
+    secure_port: u16,
+    /// Its certificate [default: made, and kept in --cert-dir]
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// The key of its certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// Where a certificate is kept that was made
+    #[arg(long, value_name = "DIR", default_value = "/var/run/kubernetes")]
+    pub(crate) cert_dir: PathBuf,
+    /// Authority of clients' certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// Paths that everybody may read
+    #[arg(long, value_name = "PATH,…", value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
+    pub(crate) authorization_always_allow_paths: Vec<String>,
+}
+
+impl ServingArgs {
+    /// Where it listens, if at all.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        (self.secure_port != 0).then(|| SocketAddr::new(self.bind_address, self.secure_port))
+    }
+}

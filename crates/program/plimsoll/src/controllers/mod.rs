@@ -1,0 +1,148 @@
+//! `plimsoll controllers`: the controllers as a process of their own, for any API server.
+
+mod flags;
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use base64::Engine;
+use kube::config::Kubeconfig;
+use plimsoll_client::{EventRecorder, Informers};
+use plimsoll_controllers::{Config, Metrics};
+use plimsoll_kubelet::Tls;
+use plimsoll_pki::{Authority, Purpose, Request};
+use tokio_util::sync::CancellationToken;
+
+use crate::serving::Serving;
+use crate::up;
+pub(crate) use flags::{Controllers, selection};
+
+/// The name of the process where the API shows one.
+const COMPONENT: &str = "kube-controller-manager";
+
+pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
+    let identity = identity()?;
+    let election = options.election.election(identity.clone()).map_err(anyhow::Error::msg)?;
+    let config = config(options)?;
+    up::log(true);
+    let runtime = up::runtime()?;
+    let outcome = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        up::stop_on_signal(shutdown.clone())?;
+        let client = plimsoll_client::connect_kubeconfig(&options.kubeconfig).await?;
+        serve(options, &client, config.metrics.clone(), &shutdown).await?;
+        if !options.election.leader_elect {
+            return work(config, client, shutdown).await;
+        }
+        let metrics = config.metrics.clone();
+        metrics.leads(&election.name, false);
+        let events = EventRecorder::new(client.clone(), COMPONENT, None);
+        let mut ended = Ok(());
+        let led = election.lead(client.clone(), &events, shutdown, async |stop, term| {
+            metrics.leads(&election.name, true);
+            ended = work(Config { term, ..config }, client, stop).await;
+        });
+        led.await?;
+        ended
+    });
+    // Nothing that is still under way may act: the term is over.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn work(config: Config, client: kube::Client, stop: CancellationToken) -> anyhow::Result<()> {
+    let informers = Informers::new(client.clone());
+    plimsoll_controllers::run(config, client, informers, stop).await.context("controllers")
+}
+
+/// Two processes on one machine are two.
+fn identity() -> anyhow::Result<String> {
+    let host = nix::unistd::gethostname().context("name of the host")?;
+    Ok(format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4()))
+}
+
+fn config(options: &Controllers) -> anyhow::Result<Config> {
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let pair = options.cluster_signing_cert_file.as_ref().zip(options.cluster_signing_key_file.as_ref());
+    let authority = pair.map(|(certificate, key)| Authority::read(certificate, key)).transpose();
+    if let Some(key) = &options.service_account_private_key_file {
+        read(key)?;
+    }
+    Ok(Config {
+        cluster_cidr: options.cluster_cidr.clone(),
+        ca_certificate_pem: match &options.root_ca_file {
+            Some(file) => read(file)?,
+            None => server_authority(&options.kubeconfig)?,
+        },
+        authority: authority.context("--cluster-signing-cert-file")?.map(Arc::new),
+        signing_duration: Some(options.cluster_signing_duration),
+        token_key: options.service_account_private_key_file.clone(),
+        controllers: options.controllers.clone(),
+        workers: options.concurrency.workers(),
+        node_monitor_grace: Some(options.node_monitor_grace_period),
+        ended_pods: Some(options.terminated_pod_gc_threshold),
+        ..Config::default()
+    })
+}
+
+/// The authority that the current context trusts; empty where it trusts the machine's.
+fn server_authority(kubeconfig: &Path) -> anyhow::Result<String> {
+    let file = Kubeconfig::read_from(kubeconfig).context("--kubeconfig")?;
+    let current = file.current_context.as_ref();
+    let context = file.contexts.iter().find(|context| Some(&context.name) == current);
+    let name = context.and_then(|context| context.context.as_ref()).map(|context| &context.cluster);
+    let cluster = file.clusters.iter().find(|cluster| Some(&cluster.name) == name);
+    let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) else {
+        return Ok(String::new());
+    };
+    if let Some(data) = &cluster.certificate_authority_data {
+        let bytes =
+            base64::engine::general_purpose::STANDARD.decode(data).context("certificate-authority-data")?;
+        return String::from_utf8(bytes).context("certificate-authority-data");
+    }
+    match &cluster.certificate_authority {
+        Some(file) => fs::read_to_string(file).with_context(|| format!("read {file}")),
+        None => Ok(String::new()),
+    }
+}
+
+async fn serve(
+    options: &Controllers,
+    client: &kube::Client,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let serving = &options.serving;
+    let Some(address) = serving.address() else { return Ok(()) };
+    let pair = serving.tls_cert_file.clone().zip(serving.tls_private_key_file.clone());
+    let (certificate, key) = match pair {
+        Some(pair) => pair,
+        None => certificate(&serving.cert_dir, address.ip())?,
+    };
+    let tls = Tls { certificate, key, clients: serving.client_ca_file.clone(), ..Tls::default() };
+    let server = Serving {
+        client: client.clone(),
+        open: serving.authorization_always_allow_paths.clone(),
+        check: "leaderElection",
+        metrics: Box::new(move |accept| metrics.text(accept)),
+    };
+    server.start(address, tls.server().context("TLS")?, stop.clone()).await
+}
+
+/// A certificate of its own, as nobody gave it one.
+fn certificate(folder: &Path, address: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let authority = Authority::ensure(folder, "kube-controller-manager-ca", "kube-controller-manager-ca")
+        .context("certificate")?;
+    let request = Request {
+        purpose: Purpose::Server,
+        dns_names: vec!["localhost".to_owned()],
+        addresses: vec![IpAddr::from([127, 0, 0, 1]), address],
+        ..Request::client(COMPONENT, &[])
+    };
+    let files = authority.ensure_issued(folder, COMPONENT, &request).context("certificate")?;
+    Ok((files.certificate, files.key))
+}

@@ -1,0 +1,85 @@
+//! Controllers in processes of their own, of which one works.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use plimsoll_e2e::{Background, Cluster, program};
+use serde_json::Value;
+
+use crate::{PATIENCE, Shared};
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+
+pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(_: &Shared) {
+    let cluster = Cluster::prepare(&["--no-node", "--controllers=-*"]);
+    cluster.up();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let first = controllers(&cluster, &["--bind-address=127.0.0.1", &format!("--secure-port={port}")]);
+    let holder = |transitions: u64| {
+        cluster.wait("a process leads", || {
+            let lease = cluster.api(LEASE)?;
+            let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
+            (lease["spec"]["leaseTransitions"] == transitions && !holder.is_empty()).then_some(holder)
+        })
+    };
+    let before = holder(0);
+    let second = controllers(&cluster, &["--secure-port=0"]);
+
+    cluster.kubectl(&["create", "deployment", "web", "--image=plimsoll.io/demo", "--replicas=3"]).ok();
+    pods(&cluster, 3);
+    assert_eq!(get(&cluster, port, "healthz", false), "ok");
+    assert!(get(&cluster, port, "metrics", false).contains("Forbidden"), "metrics are not for everybody");
+    let metrics = get(&cluster, port, "metrics", true);
+    for line in ["workqueue_adds_total{name=\"deployment\"}", "leader_election_master_status"] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+
+    // Told to end, it hands over at once; what was scaled meanwhile is the other's business.
+    cluster.kubectl(&["scale", "deployment", "web", "--replicas=5"]).ok();
+    terminate(first);
+    let after = holder(1);
+    assert_ne!(before, after);
+    pods(&cluster, 5);
+    terminate(second);
+    let sets = cluster.api("/apis/apps/v1/namespaces/default/replicasets").unwrap();
+    assert_eq!(sets["items"].as_array().map(Vec::len), Some(1), "nothing was made twice: {sets}");
+    let events = cluster.kubectl(&["get", "events", "-n", "kube-system", "-o", "wide"]).ok();
+    assert!(events.contains("became leader") && events.contains("stopped leading"), "{events}");
+}
+
+fn controllers(cluster: &Cluster, more: &[&str]) -> Background {
+    let mut command = Command::new(program());
+    command.arg("controllers").arg("--kubeconfig").arg(cluster.kubeconfig());
+    command.arg("--cert-dir").arg(cluster.scratch().join("controllers")).args(more);
+    Background::start(&mut command)
+}
+
+fn terminate(mut process: Background) {
+    Command::new("kill").arg(process.id().to_string()).status().unwrap();
+    process.rest(PATIENCE);
+}
+
+fn pods(cluster: &Cluster, count: usize) {
+    cluster.wait("all pods are made", || {
+        let pods: Value = cluster.api("/api/v1/namespaces/default/pods")?;
+        (pods["items"].as_array()?.len() == count).then_some(())
+    });
+}
+
+/// Reads from the process' own server, with a token of the cluster or without.
+fn get(cluster: &Cluster, port: u16, path: &str, token: bool) -> String {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--insecure", &format!("https://127.0.0.1:{port}/{path}")]);
+    if token {
+        for words in [
+            "create serviceaccount reader",
+            "create clusterrole reader --verb=get --non-resource-url=/metrics",
+            "create clusterrolebinding reader --clusterrole=reader --serviceaccount=default:reader",
+        ] {
+            cluster.kubectl(&words.split(' ').collect::<Vec<_>>()).ok();
+        }
+        let token = cluster.kubectl(&["create", "token", "reader"]).ok();
+        command.args(["--header", &format!("Authorization: Bearer {}", token.trim())]);
+    }
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
