@@ -18,6 +18,10 @@ pub(crate) enum Reason<'a> {
     Affinity,
     AntiAffinity,
     ExistingAntiAffinity,
+    VolumeElsewhere,
+    VolumeGone,
+    NoVolume,
+    NoRoom,
 }
 
 impl Reason<'_> {
@@ -51,6 +55,12 @@ impl fmt::Display for Reason<'_> {
             Reason::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
             Reason::Affinity => f.write_str("node(s) didn't match pod affinity rules"),
             Reason::AntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Reason::VolumeElsewhere => f.write_str("node(s) had volume node affinity conflict"),
+            Reason::VolumeGone => {
+                f.write_str("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)")
+            }
+            Reason::NoVolume => f.write_str("node(s) didn't find available persistent volumes to bind"),
+            Reason::NoRoom => f.write_str("node(s) did not have enough free storage"),
             Reason::ExistingAntiAffinity => {
                 f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
             }
@@ -63,6 +73,8 @@ impl fmt::Display for Reason<'_> {
 pub struct Diagnosis {
     /// All nodes of the cluster.
     pub nodes: usize,
+    /// Why the pod can go nowhere, whatever the nodes are like.
+    pub everywhere: Option<String>,
     /// Nodes for each reason; a node can have several.
     pub reasons: BTreeMap<String, usize>,
     /// Nodes on which the eviction of pods could make room.
@@ -104,7 +116,10 @@ impl fmt::Display for Diagnosis {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        let reasons = histogram(self.reasons.iter().map(|(reason, count)| (*count, reason.as_str())));
+        let reasons = match &self.everywhere {
+            Some(why) => why.clone(),
+            None => histogram(self.reasons.iter().map(|(reason, count)| (*count, reason.as_str()))),
+        };
         write!(f, "0/{} nodes are available: {reasons}. preemption: {}", self.nodes, self.preemption())
     }
 }

@@ -1,6 +1,6 @@
 //! Which node a pod runs on.
 //!
-//! What enters: nodes, bound pods and namespaces as they change ([`Snapshot`]), and one pending
+//! What enters: nodes, bound pods, namespaces and storage as they change ([`Snapshot`]), and one pending
 //! pod after the other ([`PodInfo`]). What leaves: a node's name, or a [`Diagnosis`] that says in
 //! upstream's words which nodes failed which check. [`Queue`] says which pod is next. Nothing here
 //! does I/O or reads a clock.
@@ -17,8 +17,10 @@ mod plugins;
 mod pod;
 mod queue;
 mod requests;
+mod reservation;
 mod scheduler;
 mod snapshot;
+mod storage;
 mod terms;
 mod tolerate;
 mod topology;
@@ -28,5 +30,7 @@ pub use needs::{HostPort, Needs};
 pub use pod::PodInfo;
 pub use queue::Queue;
 pub use requests::Requests;
+pub use reservation::{Progress, Reservation};
 pub use scheduler::{Decision, Scheduler};
 pub use snapshot::{Change, Snapshot};
+pub use storage::Storage;

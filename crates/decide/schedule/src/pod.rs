@@ -28,7 +28,17 @@ pub struct PodInfo {
     pub never_preempts: bool,
     /// Shared with all pods of equal needs.
     pub needs: Arc<Needs>,
+    /// Claims on volumes.
+    pub(crate) claims: Vec<ClaimUse>,
     pub(crate) links: Links,
+}
+
+/// A claim that a pod uses.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimUse {
+    pub(crate) name: String,
+    /// It was made for this pod and goes with it.
+    pub(crate) own: bool,
 }
 
 /// How a pod's place depends on where other pods are.
@@ -73,16 +83,23 @@ impl PodInfo {
             terminating: meta.deletion_timestamp.is_some(),
             never_preempts: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
             needs,
+            claims: claims(pod),
             links: Links::default(),
         };
         info.links = Links::of(pod, &info);
         info
     }
 
-    /// True if where other pods are decides where this one can go.
+    /// Whether it uses claims on volumes.
+    pub fn has_claims(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
+    /// True if where other pods or volumes are decides where this one can go.
     pub fn has_links(&self) -> bool {
         let links = &self.links;
-        !(links.affinity.is_empty()
+        !(self.claims.is_empty()
+            && links.affinity.is_empty()
             && links.anti_affinity.is_empty()
             && links.preferred.is_empty()
             && links.spread.is_empty())
@@ -126,6 +143,12 @@ impl Links {
             weighted.map(|term| (sign * i64::from(term.weight), PodTerm::of(&term.pod_affinity_term, info))),
         );
     }
+}
+
+fn claims(pod: &Pod) -> Vec<ClaimUse> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let used = volumes.filter_map(|volume| plimsoll_volume::claim_name(pod, volume));
+    used.map(|(name, own)| ClaimUse { name, own }).collect()
 }
 
 fn terms(list: &Option<Vec<PodAffinityTerm>>, info: &PodInfo) -> Vec<PodTerm> {

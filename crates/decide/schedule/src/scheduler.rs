@@ -10,9 +10,10 @@ use crate::diagnosis::{Diagnosis, Reason};
 use crate::needs::Needs;
 use crate::plugins::{
     WEIGHT_INTER_POD_AFFINITY, WEIGHT_POD_TOPOLOGY_SPREAD, fits, inter_pod_affinity, pod_topology_spread,
-    refusal,
+    refusal, volume_binding,
 };
 use crate::pod::PodInfo;
+use crate::reservation::Reservation;
 use crate::snapshot::{Change, Snapshot};
 use crate::topology::{Column, Slot};
 
@@ -87,19 +88,33 @@ impl Scheduler {
         class.used = *decisions;
         class.refresh(snapshot);
         let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, snapshot);
-        let chosen = if linked {
+        if linked {
             snapshot.prepare(&pod.links);
-            among_linked(pod, class, snapshot, *start)
-        } else {
-            class.best(*start)
+        }
+        let snapshot = &*snapshot;
+        let volumes = match volume_binding::Plan::of(pod, &snapshot.storage) {
+            Ok(volumes) => volumes,
+            Err(why) => return Decision::Nowhere(nowhere(pod, snapshot, why)),
         };
+        let chosen =
+            if linked { among_linked(pod, &volumes, class, snapshot, *start) } else { class.best(*start) };
         match chosen {
             Some(slot) => {
                 *start = slot + 1;
                 Decision::Node(snapshot.rows()[slot].name.clone())
             }
-            None => Decision::Nowhere(diagnose(pod, class, snapshot, linked)),
+            None => Decision::Nowhere(diagnose(pod, &volumes, class, snapshot, linked)),
         }
+    }
+
+    /// What the pod's claims get on the node that was chosen. It is kept for them until it is released.
+    pub fn reserve(&mut self, pod: &PodInfo, node: &str) -> Vec<Reservation> {
+        let storage = &self.snapshot.storage;
+        let plan = volume_binding::Plan::of(pod, storage).ok();
+        let reserved = plan.zip(self.snapshot.node(node)).and_then(|(plan, node)| plan.reserve(node).ok());
+        let reserved = reserved.unwrap_or_default();
+        reserved.iter().for_each(|one| self.snapshot.storage.keep(one));
+        reserved
     }
 
     /// Whether a change may let a pod of these needs find a node. `linked` pods depend on others.
@@ -144,9 +159,19 @@ fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
     checks
 }
 
-fn among_linked(pod: &PodInfo, class: &Class, snapshot: &Snapshot, start: usize) -> Option<Slot> {
+fn among_linked(
+    pod: &PodInfo,
+    volumes: &volume_binding::Plan<'_>,
+    class: &Class,
+    snapshot: &Snapshot,
+    start: usize,
+) -> Option<Slot> {
     let checks = checks(pod, snapshot);
     let mut feasible = class.feasible();
+    if pod.has_claims() {
+        let node = |slot: &Slot| snapshot.rows()[*slot].node.as_ref();
+        feasible.retain(|slot| node(slot).is_some_and(|node| volumes.filter(node).is_empty()));
+    }
     feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
     let mut scores = class.scores(&feasible);
     let weighted = [
@@ -163,18 +188,38 @@ fn among_linked(pod: &PodInfo, class: &Class, snapshot: &Snapshot, start: usize)
     (at..feasible.len()).chain(0..at).find(|at| scores[*at] == best).map(|at| feasible[at])
 }
 
-fn diagnose(pod: &PodInfo, class: &mut Class, snapshot: &Snapshot, linked: bool) -> Diagnosis {
-    let mut diagnosis = if linked { diagnose_linked(pod, snapshot) } else { class.diagnosis(snapshot) };
+/// No node can help.
+fn nowhere(pod: &PodInfo, snapshot: &Snapshot, why: String) -> Diagnosis {
+    Diagnosis {
+        nodes: snapshot.nodes(),
+        everywhere: Some(why),
+        never_preempts: pod.never_preempts,
+        ..Diagnosis::default()
+    }
+}
+
+fn diagnose(
+    pod: &PodInfo,
+    volumes: &volume_binding::Plan<'_>,
+    class: &mut Class,
+    snapshot: &Snapshot,
+    linked: bool,
+) -> Diagnosis {
+    let mut diagnosis =
+        if linked { diagnose_linked(pod, volumes, snapshot) } else { class.diagnosis(snapshot) };
     diagnosis.never_preempts = pod.never_preempts;
     diagnosis
 }
 
-fn diagnose_linked(pod: &PodInfo, snapshot: &Snapshot) -> Diagnosis {
+fn diagnose_linked(pod: &PodInfo, volumes: &volume_binding::Plan<'_>, snapshot: &Snapshot) -> Diagnosis {
     let checks = checks(pod, snapshot);
     let mut diagnosis = Diagnosis { nodes: snapshot.nodes(), ..Diagnosis::default() };
     for (slot, row) in snapshot.rows().iter().enumerate() {
         let Some(node) = &row.node else { continue };
         let mut reasons = refusal(&pod.needs, row, node);
+        if reasons.is_empty() {
+            reasons.extend(volumes.filter(node));
+        }
         if reasons.is_empty() {
             reasons.extend(checks.iter().find_map(|check| check.refuses(slot)));
         }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Node as ApiNode;
 use crate::needs::HostPort;
 use crate::node::{Amounts, Node};
 use crate::pod::{Links, PodInfo};
+use crate::storage::Storage;
 use crate::topology::{Claimed, NamespaceLabels, Slot, Topology};
 
 /// Changes that are remembered for classes to catch up with.
@@ -64,6 +65,8 @@ pub struct Snapshot {
     /// Number of the change after the last one.
     pub(crate) position: u64,
     topology: Topology,
+    /// Claims and volumes.
+    pub storage: Storage,
 }
 
 impl Snapshot {
@@ -151,6 +154,11 @@ impl Snapshot {
     /// How many nodes there are.
     pub fn nodes(&self) -> usize {
         self.nodes
+    }
+
+    /// A node by name, if it is known.
+    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
+        self.rows[*self.by_name.get(name)?].node.as_ref()
     }
 
     pub(crate) fn rows(&self) -> &[Row] {

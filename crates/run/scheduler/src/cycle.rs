@@ -10,6 +10,8 @@ use plimsoll_schedule::{Change, Decision, PodInfo, Queue, Scheduler};
 
 use crate::Config;
 use crate::effects::{Effects, Outcome};
+use crate::storage;
+use crate::waiting::{Ended, Waiting};
 
 type Uid = Arc<str>;
 
@@ -21,6 +23,10 @@ pub(crate) struct Cycle {
     queue: Queue,
     /// Decided pods that the API does not show on their node yet.
     assumed: HashSet<Uid>,
+    /// Pods whose claims are not bound yet.
+    waiting: Waiting,
+    /// Claims or volumes changed, or what is written about them.
+    stirred: bool,
     /// Bindings under way.
     binding: usize,
     /// The message in the condition of pods that found no node.
@@ -39,10 +45,12 @@ impl Cycle {
             scheduler: Scheduler::default(),
             queue: Queue::default(),
             assumed: HashSet::new(),
+            waiting: Waiting::default(),
+            stirred: false,
             binding: 0,
             reported: HashMap::new(),
             changes: Vec::new(),
-            unsynced: 3,
+            unsynced: 3 + storage::KINDS,
         }
     }
 
@@ -77,6 +85,17 @@ impl Cycle {
         }
     }
 
+    pub(crate) fn storage(&mut self, change: storage::Change) {
+        match change {
+            Some(change) => {
+                change(&mut self.scheduler.snapshot.storage);
+                self.stirred = true;
+                self.changed(Change::Pods);
+            }
+            None => self.unsynced -= 1,
+        }
+    }
+
     pub(crate) fn pod(&mut self, delta: Delta<Pod>) {
         match delta {
             Delta::Applied { new, .. } if is_over(&new) => self.gone(&new),
@@ -100,12 +119,16 @@ impl Cycle {
             }
             Outcome::NotBound(pod, why) => {
                 self.binding -= 1;
-                self.effects.event(&pod, EventType::Warning, "FailedScheduling", why);
-                if self.assumed.remove(&pod.uid) {
-                    let change = self.scheduler.snapshot.remove_pod(&pod.uid);
-                    self.changed(change);
+                self.failed(&pod, why, now);
+            }
+            Outcome::Prepared(uid, versions) => {
+                self.waiting.written(&uid, &versions);
+                self.stirred = true;
+            }
+            Outcome::NotPrepared(uid, why) => {
+                if let Some(ended) = self.waiting.remove(&uid, Some(why)) {
+                    self.prepared(ended, now);
                 }
-                self.queue.retry(&pod.uid, now);
             }
             Outcome::NotReported(uid) => {
                 self.reported.remove(&uid);
@@ -115,11 +138,18 @@ impl Cycle {
 
     /// When there is something to do without any change; none if never.
     pub(crate) fn next_time(&self) -> Option<Duration> {
-        if self.is_ready() { self.queue.next_time() } else { None }
+        let ready = if self.is_ready() { self.queue.next_time() } else { None };
+        ready.into_iter().chain(self.waiting.next_time()).min()
     }
 
     /// Wakes the pods that changes may help, and decides about up to `count` pods.
     pub(crate) fn schedule(&mut self, count: usize, now: Duration) {
+        if std::mem::take(&mut self.stirred) || self.waiting.next_time().is_some_and(|time| time <= now) {
+            for mut ended in self.waiting.ended(&self.scheduler.snapshot, now) {
+                ended.failure = ended.failure.map(|why| format!("binding volumes: {why}"));
+                self.prepared(ended, now);
+            }
+        }
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {
             let scheduler = &self.scheduler;
@@ -133,7 +163,7 @@ impl Cycle {
             }
             let Some(pod) = self.queue.pop(now) else { return };
             match self.scheduler.decide(&pod) {
-                Decision::Node(node) => self.bind(pod, node),
+                Decision::Node(node) => self.assume(pod, node, now),
                 Decision::Nowhere(diagnosis) => {
                     self.queue.park(&pod.uid, now);
                     self.report(&pod, diagnosis.to_string());
@@ -146,10 +176,44 @@ impl Cycle {
         self.unsynced == 0 && self.binding < self.config.bindings_at_once
     }
 
-    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
+    fn assume(&mut self, pod: Arc<PodInfo>, node: String, now: Duration) {
         let change = self.scheduler.snapshot.place(pod.clone(), &node);
         self.changed(change);
         self.assumed.insert(pod.uid.clone());
+        let reserved = match pod.has_claims() {
+            true => self.scheduler.reserve(&pod, &node),
+            false => Vec::new(),
+        };
+        if reserved.is_empty() {
+            return self.bind(pod, node);
+        }
+        self.effects.prepare(pod.uid.clone(), reserved.clone());
+        self.waiting.add(pod, node, reserved, now);
+    }
+
+    /// The claims of a pod are bound, or never will be.
+    fn prepared(&mut self, ended: Ended, now: Duration) {
+        let Ended { pod, node, reservations, failure } = ended;
+        self.scheduler.snapshot.storage.release(&reservations);
+        match failure {
+            None => self.bind(pod, node),
+            Some(why) => {
+                self.changed(Change::Pods);
+                self.failed(&pod, format!("running PreBind plugin \"VolumeBinding\": {why}"), now);
+            }
+        }
+    }
+
+    fn failed(&mut self, pod: &Arc<PodInfo>, why: String, now: Duration) {
+        self.effects.event(pod, EventType::Warning, "FailedScheduling", why);
+        if self.assumed.remove(&pod.uid) {
+            let change = self.scheduler.snapshot.remove_pod(&pod.uid);
+            self.changed(change);
+        }
+        self.queue.retry(&pod.uid, now);
+    }
+
+    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
         self.binding += 1;
         self.effects.bind(pod, node);
     }
@@ -200,6 +264,9 @@ impl Cycle {
     fn gone(&mut self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
+        if let Some(ended) = self.waiting.remove(uid, None) {
+            self.scheduler.snapshot.storage.release(&ended.reservations);
+        }
         self.assumed.remove(uid);
         self.reported.remove(uid);
         let change = self.scheduler.snapshot.remove_pod(uid);

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use plimsoll_client::{EventRecorder, EventType};
-use plimsoll_schedule::PodInfo;
+use plimsoll_schedule::{PodInfo, Reservation};
+use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
+use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,10 @@ pub(crate) enum Outcome {
     Bound(Arc<PodInfo>, String),
     /// It is not, because of this.
     NotBound(Arc<PodInfo>, String),
+    /// The claims of that pod are on their way, since these versions.
+    Prepared(Arc<str>, Vec<u64>),
+    /// They are not, because of this.
+    NotPrepared(Arc<str>, String),
     /// The condition of that pod could not be written.
     NotReported(Arc<str>),
 }
@@ -63,6 +69,24 @@ impl Effects {
         });
     }
 
+    /// Writes which volumes the pod's claims get, or for which node they are to be made.
+    pub(crate) fn prepare(&self, pod: Arc<str>, reservations: Vec<Reservation>) {
+        let (client, outcomes) = (self.client.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            let mut versions = Vec::with_capacity(reservations.len());
+            for reservation in &reservations {
+                match write(&client, reservation).await {
+                    Ok(version) => versions.push(version),
+                    Err(error) => {
+                        drop(outcomes.send(Outcome::NotPrepared(pod, text(&error))));
+                        return;
+                    }
+                }
+            }
+            drop(outcomes.send(Outcome::Prepared(pod, versions)));
+        });
+    }
+
     /// Writes why the pod found no node into its condition.
     pub(crate) fn report(&self, pod: &Arc<PodInfo>, message: &str) {
         let (api, outcomes, pod) = (self.pods(pod), self.outcomes.clone(), pod.clone());
@@ -99,6 +123,40 @@ impl Effects {
     fn pods(&self, pod: &PodInfo) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace)
     }
+}
+
+/// Writes a reservation unless it is written; the answer is the version since which the API shows it.
+async fn write(client: &kube::Client, reservation: &Reservation) -> Result<u64, kube::Error> {
+    let meta = &reservation.claim().metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let version = match reservation {
+        Reservation::Bind { claim, volume } => {
+            let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+            if owner.is_some_and(|owner| owner.uid.is_some() && owner.uid == meta.uid) {
+                return Ok(0);
+            }
+            let mut body = json!({"metadata": {"resourceVersion": volume.metadata.resource_version},
+                "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": meta.namespace,
+                    "name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version}}});
+            if !bound_to(volume, claim) {
+                body["metadata"]["annotations"][BOUND_BY_CONTROLLER] = json!("yes");
+            }
+            let api = Api::<PersistentVolume>::all(client.clone());
+            let name = text(&volume.metadata.name);
+            let written = api.patch(&name, &PatchParams::default(), &Patch::Merge(body)).await?;
+            written.metadata.resource_version
+        }
+        Reservation::Provision { node, .. } => {
+            if meta.annotations.as_ref().and_then(|all| all.get(SELECTED_NODE)) == Some(node) {
+                return Ok(0);
+            }
+            let body = json!({"metadata": {"resourceVersion": meta.resource_version, "annotations": {SELECTED_NODE: node}}});
+            let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &text(&meta.namespace));
+            let written = api.patch(&text(&meta.name), &PatchParams::default(), &Patch::Merge(body)).await?;
+            written.metadata.resource_version
+        }
+    };
+    Ok(version.and_then(|version| version.parse().ok()).unwrap_or_default())
 }
 
 fn text(error: &kube::Error) -> String {

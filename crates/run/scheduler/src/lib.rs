@@ -1,13 +1,16 @@
 //! Joins scheduling decisions to the API.
 //!
-//! What enters are nodes, pods and namespaces through shared informers; what leaves are bindings,
-//! `PodScheduled` conditions and Events. One task owns the state ([`cycle`]) and never waits for a
+//! What enters are nodes, pods, namespaces and storage through shared informers; what leaves are bindings of pods and
+//! volumes, `PodScheduled` conditions and Events. One task owns the state ([`cycle`]) and never waits for a
 //! write: a decided pod counts as placed at once and is bound in the background ([`effects`]).
 //! Nothing here decides where a pod goes.
 
 mod cycle;
 mod effects;
+mod storage;
+mod waiting;
 
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use plimsoll_client::{EventRecorder, Informers};
 use tokio::time::Instant;
@@ -59,6 +62,7 @@ pub async fn run(
     let (effects, mut outcomes) = Effects::new(client, recorder);
     let mut nodes = informers.informer::<Node>().subscribe();
     let mut namespaces = informers.informer::<Namespace>().subscribe();
+    let mut storage = storage::follow(&informers);
     let mut pods = informers.informer::<Pod>().subscribe();
     let mut cycle = Cycle::new(config, effects);
     let start = Instant::now();
@@ -69,6 +73,7 @@ pub async fn run(
             () = shutdown.cancelled() => return Ok(()),
             delta = nodes.recv() => cycle.node(delta.ok_or(Error::InformerEnded("nodes"))?),
             delta = namespaces.recv() => cycle.namespace(delta.ok_or(Error::InformerEnded("namespaces"))?),
+            change = storage.next() => cycle.storage(change.ok_or(Error::InformerEnded("storage"))?),
             delta = pods.recv() => cycle.pod(delta.ok_or(Error::InformerEnded("pods"))?),
             Some(outcome) = outcomes.recv() => cycle.outcome(outcome, start.elapsed()),
             () = sleep_until(wake) => {}
@@ -80,6 +85,9 @@ pub async fn run(
             }
             if let Ok(delta) = namespaces.try_recv() {
                 (idle, ()) = (false, cycle.namespace(delta));
+            }
+            if let Some(Some(change)) = storage.next().now_or_never() {
+                (idle, ()) = (false, cycle.storage(change));
             }
             if let Ok(delta) = pods.try_recv() {
                 (idle, ()) = (false, cycle.pod(delta));

@@ -34,7 +34,16 @@ struct State {
     writes: Vec<(String, Value)>,
 }
 
-const KINDS: [&str; 3] = ["pods", "nodes", "namespaces"];
+const KINDS: [&str; 8] = [
+    "pods",
+    "nodes",
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "storageclasses",
+    "csidrivers",
+    "csistoragecapacities",
+];
 
 impl Api {
     fn put(&self, kind: &'static str, mut object: Value) {
@@ -62,10 +71,34 @@ impl Api {
         state.writes.iter().filter(|(line, _)| line.contains(path)).map(|(_, body)| body.clone()).collect()
     }
 
+    /// Claims and volumes take what is written to them.
+    fn patched(&self, path: &str, body: Value) -> Value {
+        let mut parts = path.rsplit('/');
+        let (name, plural) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let Some(kind) =
+            ["persistentvolumeclaims", "persistentvolumes"].into_iter().find(|kind| *kind == plural)
+        else {
+            return body;
+        };
+        let mut object = self.object(kind, name);
+        for (key, value) in body["metadata"]["annotations"].as_object().unwrap() {
+            object["metadata"]["annotations"][key] = value.clone();
+        }
+        if !body["spec"]["claimRef"].is_null() {
+            object["spec"]["claimRef"] = body["spec"]["claimRef"].clone();
+        }
+        self.put(kind, object);
+        self.object(kind, name)
+    }
+
+    fn object(&self, kind: &'static str, name: &str) -> Value {
+        self.0.lock().unwrap().objects[&(kind, name.to_owned())].clone()
+    }
+
     fn write(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
         self.0.lock().unwrap().writes.push((format!("{method} {path}"), body.clone()));
         let Some(name) = path.strip_suffix("/binding").and_then(|path| path.rsplit('/').next()) else {
-            return (200, body);
+            return (200, self.patched(path, body));
         };
         let mut state = self.0.lock().unwrap();
         if state.refuse_bindings > 0 {
@@ -268,4 +301,61 @@ async fn many_pods() {
         *counts.entry(api.node_of(&format!("p{at}")).unwrap()).or_default() += 1;
     }
     assert!(counts.values().all(|count| *count == 25), "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_bound_after_their_claims() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "8"));
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "later"},
+        "provisioner": "csi.example", "volumeBindingMode": "WaitForFirstConsumer"});
+    api.put("storageclasses", class);
+    let claim = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "ns", "uid": name},
+            "spec": {"storageClassName": "later", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let user = |name: &str, claim: &str| {
+        let mut pod = pod(name, "1");
+        pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]);
+        pod
+    };
+    api.put("persistentvolumeclaims", claim("made"));
+    api.put("pods", user("a", "made"));
+    let _shutdown = start(&api);
+    let selected = "volume.kubernetes.io/selected-node";
+    let is_selected =
+        || api.object("persistentvolumeclaims", "made")["metadata"]["annotations"][selected] == "n0";
+    eventually("the node is told", is_selected).await;
+    assert!(api.node_of("a").is_none(), "the claim is not bound yet");
+
+    // Whoever makes volumes cannot: the node is taken away, and the scheduler tries again.
+    api.put("persistentvolumeclaims", claim("made"));
+    let failed =
+        r#"running PreBind plugin "VolumeBinding": binding volumes: provisioning failed for PVC "made""#;
+    eventually("the failure is told", || {
+        api.writes("/events").iter().any(|event| event["message"] == failed)
+    })
+    .await;
+    eventually("the node is told again", is_selected).await;
+    let mut bound = api.object("persistentvolumeclaims", "made");
+    bound["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes");
+    bound["spec"]["volumeName"] = json!("v");
+    api.put("persistentvolumeclaims", bound);
+    eventually("bound", || api.node_of("a").is_some()).await;
+
+    // A volume that is there is taken first.
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "there"},
+        "spec": {"storageClassName": "later", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}},
+        "status": {"phase": "Available"}});
+    api.put("persistentvolumes", volume);
+    api.put("pods", user("b", "found"));
+    eventually("it says what is missing", || !api.writes("/pods/b/status").is_empty()).await;
+    let message = &api.writes("/pods/b/status")[0]["status"]["conditions"][0]["message"];
+    let missing = "0/1 nodes are available: persistentvolumeclaim \"found\" not found.";
+    assert!(message.as_str().unwrap().starts_with(missing), "{message}");
+    api.put("persistentvolumeclaims", claim("found"));
+    eventually("the volume is kept", || {
+        api.object("persistentvolumes", "there")["spec"]["claimRef"]["uid"] == "found"
+    })
+    .await;
 }

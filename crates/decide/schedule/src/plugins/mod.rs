@@ -12,6 +12,7 @@ mod node_resources_fit;
 mod node_unschedulable;
 pub(crate) mod pod_topology_spread;
 pub(crate) mod taint_toleration;
+pub(crate) mod volume_binding;
 
 use crate::diagnosis::Reason;
 use crate::needs::Needs;

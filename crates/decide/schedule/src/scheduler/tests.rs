@@ -280,3 +280,5 @@ fn differences_agree_with_a_fresh_look() {
         }
     }
 }
+
+mod volumes;
