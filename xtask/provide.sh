@@ -34,17 +34,22 @@ install_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
-# Takes one program out of a Debian package without installing it: no service starts, nothing conflicts.
+# Takes programs out of a Debian package without installing it: no service starts, nothing conflicts.
 program_of() {
-  local package=$1 path=$2
-  [ ! -x "$tools/bin/${path##*/}" ] || return 0
-  say "taking ${path##*/} from Debian's package $package"
-  local folder
+  local package=$1 path folder missing=()
+  shift
+  for path; do
+    [ -x "$tools/bin/${path##*/}" ] || missing+=("$path")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "taking ${missing[*]##*/} from Debian's package $package"
   folder=$(mktemp -d)
   chmod 755 "$folder"
   (cd "$folder" && { apt-get download -q "$package" >/dev/null 2>&1 || { apt-get update -q >/dev/null && apt-get download -q "$package" >/dev/null; }; })
   dpkg-deb --extract "$folder"/*.deb "$folder/files"
-  install -D "$folder/files/$path" "$tools/bin/${path##*/}"
+  for path in "${missing[@]}"; do
+    install -D "$folder/files/$path" "$tools/bin/${path##*/}"
+  done
   rm -rf "$folder"
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::{LifecycleHandler, Pod, PodStatus};
 
 use crate::observed::{Container, Sandbox};
 use crate::probe::{Outcome, ProbeKind};
@@ -16,6 +16,8 @@ pub enum Input {
     Desired(Arc<Pod>),
     /// The API does not have the pod any more.
     Gone,
+    /// The API shows this of a static pod, from before this agent.
+    Shown(Box<PodStatus>),
     /// The engine told about some sandboxes and containers.
     Seen {
         /// Sandboxes of the pod.

@@ -342,6 +342,7 @@ impl Life {
                 self.make_slots();
             }
             Input::Gone => self.gone = true,
+            Input::Shown(status) => self.shown(*status),
             Input::Seen { sandboxes, containers } => self.merge(sandboxes, containers),
             Input::Listed { sandboxes, containers } => self.replace(sandboxes, containers),
             Input::Removed { id } => {
@@ -366,6 +367,23 @@ impl Life {
             }
             Input::Tick => {}
         }
+    }
+
+    /// Goes on where another agent was: since when the pod is there, what its probes had found out, how often
+    /// its containers ran.
+    fn shown(&mut self, status: PodStatus) {
+        let since = status.start_time.as_ref().map(|time| time.0);
+        let Some(since) = since.filter(|since| since.as_second() < self.start_time.as_second()) else {
+            return;
+        };
+        self.start_time = since;
+        for (key, counter) in adopted_counters(&status) {
+            self.counters.entry(key).or_insert(counter);
+        }
+        for (name, known) in remembered(&status) {
+            self.remembered.entry(name).or_insert(known);
+        }
+        self.last = status;
     }
 
     fn merge(&mut self, sandboxes: Vec<Sandbox>, containers: Vec<Container>) {

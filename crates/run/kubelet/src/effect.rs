@@ -96,7 +96,9 @@ impl Scene {
     pub(crate) async fn start_sandbox(self, attempt: u32) -> Vec<Input> {
         let result = self.try_start_sandbox(attempt).await;
         self.agent.metrics.pod_started(result.is_ok());
-        vec![Input::SandboxStarted(result)]
+        // Engines may keep what they did not bring up: the next one must not have its attempt.
+        let left = if result.is_err() { self.look().await } else { Vec::new() };
+        std::iter::once(Input::SandboxStarted(result)).chain(left).collect()
     }
 
     async fn try_start_sandbox(&self, attempt: u32) -> Result<plimsoll_podlife::observed::Sandbox, String> {

@@ -256,6 +256,9 @@ impl Task {
                 self.take(Input::Gone);
             }
             Message::Mirror(mirror) => {
+                if let Some(status) = mirror.as_ref().and_then(|mirror| mirror.status.clone()) {
+                    self.take(Input::Shown(Box::new(status)));
+                }
                 self.writer.mirrored(mirror);
                 self.unsettled = true;
             }

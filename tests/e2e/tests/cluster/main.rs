@@ -9,6 +9,7 @@ mod changes;
 mod charts;
 mod clients;
 mod customs;
+mod engines;
 mod extensions;
 mod images;
 mod instance;
@@ -64,6 +65,7 @@ macro_rules! table {
 /// Long ones first, so that the last ones to run are short.
 const CASES: &[Case<Shared>] = table! {
     restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
+    engines: pods_live_on_containerd, pods_live_on_the_own_engine;
     operators: they_outlive_a_restart_of_the_server;
     extensions: an_extension_server_serves_its_group;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,

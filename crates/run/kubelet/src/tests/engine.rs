@@ -19,6 +19,8 @@ struct State {
     containers: Vec<(v1::ContainerConfig, v1::ContainerStatus)>,
     /// Nothing is told of what happens.
     mute: bool,
+    /// The next sandbox is made, but does not come up.
+    breaks: bool,
     /// Images that no container uses: ids and the files they are kept in.
     images: Vec<(String, PathBuf)>,
     listeners: Vec<mpsc::UnboundedSender<Result<v1::ContainerEventResponse, Status>>>,
@@ -85,6 +87,11 @@ impl FakeEngine {
         (state.mute, state.listeners) = (true, Vec::new());
     }
 
+    /// The next sandbox does not come up, and what there is of it stays.
+    pub(super) fn break_sandbox(&self) {
+        self.state.lock().unwrap().breaks = true;
+    }
+
     /// A container ends, and nobody is told.
     pub(super) fn exit_silently(&self, id: &str, code: i32) {
         self.state.lock().unwrap().end(id, code);
@@ -107,7 +114,7 @@ impl State {
     fn sandbox_status(&self) -> Option<v1::PodSandboxStatus> {
         let (config, ready) = self.sandbox.clone()?;
         Some(v1::PodSandboxStatus {
-            id: "s".into(),
+            id: sandbox_id(&config),
             metadata: config.metadata,
             state: i32::from(!ready),
             created_at: 1,
@@ -126,6 +133,14 @@ impl State {
             containers_statuses: self.containers.iter().map(|(_, status)| status.clone()).collect(),
         };
         self.listeners.retain(|listener| listener.send(Ok(event.clone())).is_ok());
+    }
+}
+
+/// The first one is called `s`.
+fn sandbox_id(config: &v1::PodSandboxConfig) -> String {
+    match config.metadata.as_ref().map_or(0, |it| it.attempt) {
+        0 => "s".into(),
+        attempt => format!("s-{attempt}"),
     }
 }
 
@@ -176,8 +191,16 @@ impl RuntimeService for FakeEngine {
         let config = request.into_inner().config.unwrap();
         let mut state = self.state.lock().unwrap();
         state.calls.push(format!("sandbox {}", config.metadata.as_ref().unwrap().attempt));
-        state.sandbox = Some((config, true));
-        ok(v1::RunPodSandboxResponse { pod_sandbox_id: "s".into() })
+        let id = sandbox_id(&config);
+        if state.sandbox.as_ref().is_some_and(|(known, _)| sandbox_id(known) == id) {
+            return Err(Status::unknown(format!("name is reserved for {id:?}")));
+        }
+        let breaks = std::mem::take(&mut state.breaks);
+        state.sandbox = Some((config, !breaks));
+        if breaks {
+            return Err(Status::unknown("failed to setup network"));
+        }
+        ok(v1::RunPodSandboxResponse { pod_sandbox_id: id })
     }
 
     async fn stop_pod_sandbox(
@@ -192,11 +215,14 @@ impl RuntimeService for FakeEngine {
 
     async fn remove_pod_sandbox(
         &self,
-        _: Request<v1::RemovePodSandboxRequest>,
+        request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
         let mut state = self.state.lock().unwrap();
         state.calls.push("remove sandbox".into());
-        (state.sandbox, state.containers) = (None, Vec::new());
+        let id = request.into_inner().pod_sandbox_id;
+        if state.sandbox.as_ref().is_some_and(|(known, _)| sandbox_id(known) == id) {
+            (state.sandbox, state.containers) = (None, Vec::new());
+        }
         ok(v1::RemovePodSandboxResponse {})
     }
 
@@ -278,9 +304,10 @@ impl RuntimeService for FakeEngine {
         _: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
         let state = self.state.lock().unwrap();
+        let sandbox = state.sandbox.as_ref().map(|(config, _)| sandbox_id(config)).unwrap_or_default();
         let containers = state.containers.iter().map(|(_, status)| v1::Container {
             id: status.id.clone(),
-            pod_sandbox_id: "s".into(),
+            pod_sandbox_id: sandbox.clone(),
             metadata: status.metadata.clone(),
             state: status.state,
             labels: status.labels.clone(),

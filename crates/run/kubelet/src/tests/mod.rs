@@ -217,6 +217,20 @@ async fn a_pod_is_created_runs_is_adopted_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_stays_half_made_is_replaced() {
+    let Some(rig) = Rig::new("half-made").await else { return };
+    rig.engine.break_sandbox();
+    let mut spec = web();
+    spec["volumes"] = json!(null);
+    spec["containers"][0]["volumeMounts"] = json!(null);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    assert!(rig.api.event("FailedCreatePodSandBox").contains("failed to setup network"));
+    assert_eq!(rig.engine.calls()[..2], ["sandbox 0", "sandbox 1"]);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_are_rotated_compressed_and_removed() {
     let configure = |config: &mut crate::Config| {
         (config.container_log_max_size, config.container_log_max_files) = (1000, 3);

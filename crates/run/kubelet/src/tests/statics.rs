@@ -54,9 +54,16 @@ async fn static_pods_run_are_shown_replaced_adopted_and_ended() {
     rig.api.remove("pods", "web-n1");
     rig.api.wait("it is shown again", runs).await;
     rig.stop().await;
+    // The next agent goes on with what is shown.
+    let mut earlier = mirror(&rig.api).unwrap();
+    earlier["status"]["startTime"] = "2026-01-01T00:00:00Z".into();
+    earlier["status"]["phase"] = "Pending".into();
+    rig.api.put("pods", earlier);
     rig.start().await;
+    rig.api.wait("the next agent shows that it runs", runs).await;
     rig.api.remove("pods", "web-n1");
     rig.api.wait("the next agent shows it again", runs).await;
+    assert_eq!(mirror(&rig.api).unwrap()["status"]["startTime"], "2026-01-01T00:00:00Z");
     assert_eq!(rig.engine.calls(), ["sandbox 0", "create c 0", "start c-0"], "adopted, not restarted");
 
     write(&rig, "demo:2");
