@@ -332,7 +332,8 @@ impl Cluster {
     }
 }
 
-fn last(text: &str, count: usize) -> String {
+/// The last lines of a text.
+pub(crate) fn last(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].iter().map(|line| format!("{line}\n")).collect()
 }

@@ -2,19 +2,24 @@
 //!
 //! What enters: the program `plimsoll`, built beside the tests, and the real `kubectl` in `PATH`.
 //! What leaves: a [`Cluster`] in a directory of its own, [`Namespace`]s in it, and [`Machine`]
-//! inventories that show what a cluster left behind. Whoever drops a cluster stops it.
+//! inventories that show what a cluster left behind. Whoever drops a cluster stops it. A node can also be an
+//! [`Agent`] of its own on a [`Containerd`].
 //!
 //! Nothing here sleeps for luck: every wait names a condition and a deadline, and tells what it saw.
 
+mod agent;
 mod cluster;
 mod command;
+mod containerd;
 mod http;
 mod machine;
 mod namespace;
 mod runner;
 
+pub use agent::Agent;
 pub use cluster::{Cluster, built, program};
 pub use command::{Background, Outcome, found, run};
+pub use containerd::Containerd;
 pub use http::{Response, get, get_from};
 pub use machine::Machine;
 pub use namespace::Namespace;

@@ -86,3 +86,27 @@ fn groups(folder: &Path, depth: usize, things: &mut BTreeSet<String>) {
         }
     }
 }
+
+/// Unmounts whatever is mounted below a folder.
+pub(crate) fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let inside = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
+    for path in inside.filter(|path| Path::new(path).starts_with(folder)) {
+        run(Command::new("umount").args(["--lazy", path]), b"", Duration::from_secs(10));
+    }
+}
+
+/// Removes the control group `/NAME` and all below it, in every hierarchy.
+pub(crate) fn remove_groups(name: &str) {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    hierarchies.for_each(|hierarchy| remove_group(&hierarchy.path().join(name.trim_start_matches('/'))));
+}
+
+fn remove_group(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
+}

@@ -12,11 +12,18 @@ use std::time::Instant;
 const AT_ONCE: usize = 4;
 
 /// A named test over something shared.
+#[derive(Debug)]
 pub struct Case<S> {
     /// What it shows.
     pub name: &'static str,
     /// Panics when it does not hold.
     pub run: fn(&S),
+}
+
+impl<S> Clone for Case<S> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, run: self.run }
+    }
 }
 
 /// Ends a case that this machine cannot run, with what it lacks: no failure.

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use plimsoll_e2e::{Case, Cluster};
+use plimsoll_e2e::{Agent, Case, Cluster, Containerd};
 
 /// The image with a shell that cases use.
 const BUSYBOX: &str = "plimsoll.test/busybox:1";
@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Default)]
 struct Shared {
     cluster: OnceLock<Cluster>,
+    /// The same for a node on the other engine.
+    other: OnceLock<(Agent, Containerd, Box<Shared>)>,
 }
 
 impl Shared {
@@ -53,6 +55,20 @@ impl Shared {
             cluster
         })
     }
+
+    /// What is shared by cases whose pods live on containerd.
+    fn on_containerd(&self) -> &Self {
+        let (_, _, shared) = self.other.get_or_init(|| {
+            let cluster = Cluster::prepare(&["--no-node"]);
+            cluster.up();
+            cluster.busybox(BUSYBOX);
+            let (engine, agent) = engines::guest(&cluster);
+            agent.join(&cluster);
+            engines::approve_serving(&cluster, &agent);
+            (agent, engine, Box::new(Self { cluster: cluster.into(), other: OnceLock::new() }))
+        });
+        shared
+    }
 }
 
 /// The cases of a file, a line each: `table!(module: first, second)`.
@@ -62,10 +78,23 @@ macro_rules! table {
     };
 }
 
+/// Cases that hold on either engine: those of [`table!`], and the same again on containerd.
+macro_rules! twice {
+    ($($module:ident: $($case:ident),+;)+) => {
+        &[$($(
+            Case { name: concat!(stringify!($module), "::", stringify!($case)), run: $module::$case },
+            Case {
+                name: concat!("containerd::", stringify!($module), "::", stringify!($case)),
+                run: |shared| $module::$case(shared.on_containerd()),
+            },
+        )+)+]
+    };
+}
+
 /// Long ones first, so that the last ones to run are short.
 const CASES: &[Case<Shared>] = table! {
     restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
-    engines: pods_live_on_containerd, pods_live_on_the_own_engine;
+    engines: a_node_on_containerd_stands_alone_joins_and_goes_down, pods_outlive_the_agent;
     operators: they_outlive_a_restart_of_the_server;
     extensions: an_extension_server_serves_its_group;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
@@ -73,18 +102,9 @@ const CASES: &[Case<Shared>] = table! {
     standby: a_second_process_takes_over_when_the_first_one_ends;
     charts: a_release_lives_from_install_to_uninstall;
     nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
-    pods: a_crash_loop_backs_off, a_failing_liveness_probe_restarts_the_container, too_much_memory_is_oomkilled,
-        init_containers_run_in_order, a_startup_probe_holds_the_others_back, logs_follow_to_the_end,
-        logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,
-        ports_are_forwarded, a_pod_ends_gracefully, a_pod_that_does_not_listen_is_killed, hooks_run,
-        the_environment_tells_about_the_pod, security_contexts_hold, a_missing_image_is_reported,
-        a_terminal_can_be_attached, host_aliases_and_host_names,
-        a_pod_is_resized_in_place;
     workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,
         a_job_runs_to_completion, a_failing_job_gives_up, orphans_stay_and_dependents_go,
         what_cannot_be_scheduled_says_why;
-    volumes: mounted_config_is_updated, containers_share_an_empty_dir, a_host_path_is_the_hosts,
-        the_pod_can_be_read_as_files, parts_of_volumes_are_mounted, a_missing_config_map_holds_the_pod;
     network: a_rollout_loses_no_request, probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
     access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads,
@@ -103,6 +123,19 @@ const CASES: &[Case<Shared>] = table! {
     clients: the_python_client_lists_creates_and_watches;
 };
 
+/// What pods do, whichever engine they are on.
+const PODS: &[Case<Shared>] = twice! {
+    pods: a_crash_loop_backs_off, a_failing_liveness_probe_restarts_the_container, too_much_memory_is_oomkilled,
+        init_containers_run_in_order, a_startup_probe_holds_the_others_back, logs_follow_to_the_end,
+        logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,
+        ports_are_forwarded, a_pod_ends_gracefully, a_pod_that_does_not_listen_is_killed, hooks_run,
+        the_environment_tells_about_the_pod, security_contexts_hold, a_missing_image_is_reported,
+        a_terminal_can_be_attached, host_aliases_and_host_names,
+        a_pod_is_resized_in_place;
+    volumes: mounted_config_is_updated, containers_share_an_empty_dir, a_host_path_is_the_hosts,
+        the_pod_can_be_read_as_files, parts_of_volumes_are_mounted, a_missing_config_map_holds_the_pod;
+};
+
 fn main() -> ExitCode {
-    plimsoll_e2e::main(CASES, Shared::default)
+    plimsoll_e2e::main(&[CASES, PODS].concat(), Shared::default)
 }

@@ -79,7 +79,7 @@ metadata: {name: hungry}
 spec:
   restartPolicy: Never
   containers:
-  - {name: main, image: plimsoll.io/demo, resources: {limits: {memory: 64Mi}},
+  - {name: main, image: plimsoll.io/demo, imagePullPolicy: IfNotPresent, resources: {limits: {memory: 64Mi}},
      readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}}
 ",
     );

@@ -20,6 +20,7 @@ spec:
       containers:
       - name: web
         image: plimsoll.io/demo
+        imagePullPolicy: IfNotPresent
         ports: [{{name: http, containerPort: 8080}}]
         readinessProbe: {{httpGet: {{path: /healthz, port: http}}, periodSeconds: 1}}
 {extra}"
