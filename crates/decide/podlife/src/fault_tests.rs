@@ -64,7 +64,7 @@ fn pod() -> Pod {
 }
 
 fn life(pod: &Pod, now: Timestamp) -> Life {
-    let node = Node { addresses: vec!["192.0.2.1".into()], runtime: "plimsoll".into() };
+    let node = Node { addresses: vec!["192.0.2.1".into()], runtime: "plimsoll".into(), ..Node::default() };
     Life::new(Arc::new(pod.clone()), Arc::new(node), now)
 }
 

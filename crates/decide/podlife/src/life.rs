@@ -13,7 +13,7 @@ use crate::effect::{Alarm, Effect, Event, ImageError, Input, StartError, Verdict
 use crate::observed::{Container, Sandbox};
 use crate::probe::{Counter, Outcome, ProbeKind, Target};
 use crate::resize::{Allocation, Progress};
-use crate::restart::{Backoff, is_pending};
+use crate::restart::{Backoff, Delays, is_pending};
 use crate::spec::{Role, Spec, specs};
 
 /// What a pod's status tells about its node.
@@ -23,6 +23,8 @@ pub struct Node {
     pub addresses: Vec<String>,
     /// The engine's name, the scheme of container ids.
     pub runtime: String,
+    /// How long containers that fail wait.
+    pub delays: Delays,
 }
 
 /// One pod's life.
@@ -501,7 +503,7 @@ impl Life {
             Err(error) => {
                 slot.op = Op::Idle;
                 slot.waiting = Some(Waiting { reason: error.reason(), message: error.message().to_owned() });
-                slot.pull.next(now, now);
+                slot.pull.next(now, now, Delays::default());
                 slot.retry = slot.pull.since_update();
             }
         }

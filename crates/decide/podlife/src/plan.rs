@@ -340,7 +340,8 @@ impl Life {
         let Some(exit) = self.newest(name).and_then(Container::exit) else { return true };
         let until = self.slot(name).crash.since_event(exit.finished).filter(|until| is_pending(*until, now));
         let Some(until) = until else {
-            self.slot(name).crash.next(exit.finished, now);
+            let delays = self.node.delays;
+            self.slot(name).crash.next(exit.finished, now, delays);
             return true;
         };
         self.alarm.at(until);

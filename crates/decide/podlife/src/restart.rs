@@ -17,8 +17,31 @@ pub fn is_pending(until: Timestamp, now: Timestamp) -> bool {
     until > now && until <= now + LONGEST
 }
 
-/// A delay that doubles from 10 s to 5 min and starts over after 10 min of peace
-/// (client-go: util/flowcontrol/backoff.go).
+/// How long what fails waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delays {
+    /// The first time.
+    pub first: SignedDuration,
+    /// The longest.
+    pub longest: SignedDuration,
+}
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self { first: FIRST, longest: LONGEST }
+    }
+}
+
+impl Delays {
+    /// Those of containers whose longest delay is said (`crashLoopBackOff.maxContainerRestartPeriod`).
+    #[must_use]
+    pub fn up_to(longest: SignedDuration) -> Self {
+        Self { first: FIRST.min(longest), longest }
+    }
+}
+
+/// A delay that doubles from 10 s to 5 min, or as is said, and starts over after 10 min of peace
+/// (client-go: util/flowcontrol/backoff.go; kubelet: newCrashLoopBackOff).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backoff {
     entry: Option<(SignedDuration, Timestamp)>,
@@ -26,10 +49,10 @@ pub struct Backoff {
 
 impl Backoff {
     /// Counts a failure that happened at `event`, noticed at `now`.
-    pub fn next(&mut self, event: Timestamp, now: Timestamp) {
+    pub fn next(&mut self, event: Timestamp, now: Timestamp, delays: Delays) {
         let delay = match self.entry {
-            Some((delay, updated)) if !expired(event, updated) => (delay * 2).min(LONGEST),
-            _ => FIRST,
+            Some((delay, updated)) if !expired(event, updated) => (delay * 2).min(delays.longest),
+            _ => delays.first,
         };
         self.entry = Some((delay, now));
     }
@@ -136,7 +159,7 @@ mod tests {
             (300, "5m0s"),
             (300, "5m0s"),
         ] {
-            backoff.next(at(now), at(now));
+            backoff.next(at(now), at(now), Delays::default());
             assert_eq!(backoff.delay().as_secs(), delay);
             assert_eq!(go_duration(backoff.delay()), text);
             assert_eq!(backoff.since_event(at(now + 1)), Some(at(now + 1 + delay)));
@@ -144,8 +167,21 @@ mod tests {
         }
         let quiet = now - 300 + 601;
         assert_eq!(backoff.since_event(at(quiet)), None);
-        backoff.next(at(quiet), at(quiet));
+        backoff.next(at(quiet), at(quiet), Delays::default());
         assert_eq!(backoff.delay().as_secs(), 10);
+    }
+
+    #[test]
+    fn delays_end_where_it_is_said() {
+        for (longest, expected) in [(15, [10, 15, 15]), (4, [4, 4, 4]), (300, [10, 20, 40])] {
+            let mut backoff = Backoff::default();
+            let delays = Delays::up_to(SignedDuration::from_secs(longest));
+            let found = expected.map(|_| {
+                backoff.next(at(0), at(0), delays);
+                backoff.delay().as_secs()
+            });
+            assert_eq!(found, expected, "{longest}");
+        }
     }
 
     #[test]

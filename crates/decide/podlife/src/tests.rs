@@ -43,7 +43,8 @@ fn pod(spec: Value) -> Pod {
 impl World {
     fn of(pod: Pod) -> Self {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let node = Node { addresses: vec!["192.0.2.1".into()], runtime: "plimsoll".into() };
+        let node =
+            Node { addresses: vec!["192.0.2.1".into()], runtime: "plimsoll".into(), ..Node::default() };
         Self {
             life: Life::new(Arc::new(pod), Arc::new(node), now),
             now,

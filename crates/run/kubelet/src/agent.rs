@@ -12,7 +12,7 @@ use plimsoll_podlife::cgroup::Machine as Machinery;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::names::{Resolver, parse_resolver};
 use plimsoll_podlife::{Event, Node};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
+use crate::pulls::Pulls;
 use crate::rotation::Writer;
 use crate::statics::Statics;
 use crate::users::Users;
@@ -68,7 +69,7 @@ pub(crate) struct Agent {
     /// Pods that come from elsewhere than the API.
     pub(crate) statics: watch::Receiver<Statics>,
     /// Turns for pulling images.
-    pub(crate) pulls: Semaphore,
+    pub(crate) pulls: Pulls,
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
     pub(crate) metrics: Arc<Metrics>,

@@ -15,6 +15,7 @@ use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::eviction::threshold::{self, Settings};
 use plimsoll_podlife::placement::hints::Keeping;
 use plimsoll_podlife::placement::{self, CpuSet, memory};
+use plimsoll_podlife::restart::Delays;
 use plimsoll_podlife::shutdown::Period;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,15 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// The engine's socket.
     pub cri_socket: PathBuf,
+    /// The socket of the image service, if it is another one (`imageServiceEndpoint`).
+    pub image_socket: Option<PathBuf>,
+    /// Longest wait for an answer of the engine (`runtimeRequestTimeout`).
+    pub runtime_request_timeout: Duration,
+    /// How many images may be pulled in a second, and how many at once; none for no limit (`registryPullQPS`,
+    /// `registryBurst`).
+    pub pull_rate: Option<(u32, u32)>,
+    /// How long containers that fail wait.
+    pub crash_delays: Delays,
     /// The cluster's name servers.
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's domain, `cluster.local`.
@@ -54,6 +64,12 @@ pub struct Config {
     pub authorization: Authorization,
     /// Where it is only told whether the agent is well, without asking who wants to know.
     pub healthz: Option<SocketAddr>,
+    /// Where figures and pods are told to whoever asks (`readOnlyPort`).
+    pub read_only: Option<SocketAddr>,
+    /// The folder of the node's own logs, if they are served (`enableSystemLogHandler`).
+    pub system_logs: Option<PathBuf>,
+    /// Whether they are searched, too (`enableSystemLogQuery`).
+    pub system_log_query: bool,
     /// Whether logs are served and commands run.
     pub debugging: bool,
     /// How many pods the node takes.
@@ -207,6 +223,10 @@ impl Config {
             log_dir: data_dir.join("logs"),
             data_dir,
             cri_socket,
+            image_socket: None,
+            runtime_request_timeout: Duration::from_secs(120),
+            pull_rate: None,
+            crash_delays: Delays::default(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             cgroup_root: "/".into(),
@@ -218,6 +238,9 @@ impl Config {
             authentication: Authentication::default(),
             authorization: Authorization::default(),
             healthz: None,
+            read_only: None,
+            system_logs: None,
+            system_log_query: false,
             debugging: true,
             max_pods: 110,
             pods_per_core: None,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::cgroup::name::Driver;
@@ -13,6 +14,7 @@ use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::configuration::{self, Configuration, cpu_set};
 use plimsoll_podlife::eviction::threshold::Settings;
 use plimsoll_podlife::placement::{Options, hints, memory};
+use plimsoll_podlife::restart::Delays;
 use plimsoll_podlife::shutdown::periods;
 
 use crate::config::{Config, CpuManagerPolicy, MemoryManagerPolicy};
@@ -42,6 +44,7 @@ impl Config {
         self.apply_pressure(given)?;
         self.cri_socket = socket(&given.container_runtime_endpoint)
             .map_err(|problem| misfit("containerRuntimeEndpoint", problem))?;
+        self.apply_engine(given)?;
         self.log_dir = PathBuf::from(&given.pod_logs_dir);
         self.apply_groups(given)?;
         self.apply_placement(given)?;
@@ -54,6 +57,23 @@ impl Config {
         self.parallel_pulls = if given.serialize_image_pulls { Some(1) } else { most };
         self.given = given.document();
         self.taints = given.register_with_taints.iter().map(taint).collect();
+        Ok(())
+    }
+
+    fn apply_engine(&mut self, given: &Configuration) -> Result<(), Misfit> {
+        let images = Some(&given.image_service_endpoint).filter(|endpoint| !endpoint.is_empty());
+        self.image_socket = images
+            .map(|endpoint| socket(endpoint))
+            .transpose()
+            .map_err(|problem| misfit("imageServiceEndpoint", problem))?;
+        self.runtime_request_timeout = given.runtime_request_timeout.length();
+        let count = |field, value: i32| u32::try_from(value).map_err(|error| misfit(field, error));
+        let rate = count("registryPullQPS", given.registry_pull_qps)?;
+        let burst = count("registryBurst", given.registry_burst)?;
+        self.pull_rate = (rate > 0).then_some((rate, burst));
+        if let Some(longest) = given.crash_loop_back_off.max_container_restart_period {
+            self.crash_delays = Delays::up_to(SignedDuration::from_nanos(longest.nanoseconds()));
+        }
         Ok(())
     }
 
@@ -82,6 +102,10 @@ impl Config {
         let address =
             given.healthz_bind_address.parse().map_err(|error| misfit("healthzBindAddress", error))?;
         self.healthz = (port > 0).then(|| SocketAddr::new(address, port));
+        let port = u16::try_from(given.read_only_port).map_err(|error| misfit("readOnlyPort", error))?;
+        self.read_only = (port > 0).then(|| SocketAddr::new(self.listen, port));
+        self.system_logs = given.enable_system_log_handler.then(|| PathBuf::from("/var/log"));
+        self.system_log_query = given.enable_system_log_query;
         self.debugging = given.enable_debugging_handlers;
         Ok(())
     }
@@ -290,6 +314,27 @@ mod tests {
         assert_eq!(it.memory_manager_policy, MemoryManagerPolicy::Static);
         assert_eq!(it.reserved_memory[0].limits["memory"].value(), 1 << 30);
         assert_eq!((it.taints[0].key.as_str(), it.taints[0].value.clone()), ("a", None));
+    }
+
+    #[test]
+    fn the_engine_is_asked_as_it_is_said() {
+        let document = json!({
+            "imageServiceEndpoint": "unix:///run/images.sock", "runtimeRequestTimeout": "30s",
+            "registryPullQPS": 2, "registryBurst": 3, "readOnlyPort": 10_255, "address": "127.0.0.1",
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "4s"},
+            "featureGates": {"KubeletCrashLoopBackOffMax": true},
+            "enableSystemLogHandler": false,
+        });
+        let mut it = config();
+        it.apply(&Configuration::of(&json!({})).unwrap()).unwrap();
+        assert_eq!((it.pull_rate, it.read_only), (Some((5, 10)), None));
+        assert_eq!(it.system_logs.as_deref(), Some(Path::new("/var/log")));
+        it.apply(&Configuration::of(&document).unwrap()).unwrap();
+        assert_eq!(it.image_socket.as_deref(), Some(Path::new("/run/images.sock")));
+        assert_eq!(it.runtime_request_timeout, Duration::from_secs(30));
+        assert_eq!((it.pull_rate, it.system_logs.clone()), (Some((2, 3)), None));
+        assert_eq!(it.read_only.unwrap().to_string(), "127.0.0.1:10255");
+        assert_eq!(it.crash_delays.first.as_secs(), 4);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use plimsoll_cri::{MESSAGE_LIMIT, v1};
 use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::observed::{Container, Exit, Sandbox, State};
 
+use crate::config::Config;
 use crate::metrics::{Metrics, Wire};
 
 /// A client of a container engine. Clones share the connection.
@@ -19,6 +20,8 @@ use crate::metrics::{Metrics, Wire};
 pub(crate) struct Engine {
     runtime: RuntimeServiceClient<Wire>,
     images: ImageServiceClient<Wire>,
+    /// Longest wait for calls that end soon or never; pulling takes its time.
+    patience: Duration,
 }
 
 /// Everything that the engine has of one pod.
@@ -26,9 +29,6 @@ pub(crate) struct Seen {
     pub(crate) sandboxes: Vec<Sandbox>,
     pub(crate) containers: Vec<Container>,
 }
-
-/// Longest wait for calls that end soon or never; creating sandboxes and pulling take their time.
-const SOON: Duration = Duration::from_secs(120);
 
 /// The text of an engine's error as users see it.
 pub(crate) fn text(status: &tonic::Status) -> String {
@@ -60,11 +60,16 @@ impl Executed {
 }
 
 impl Engine {
-    pub(crate) fn connect(socket: &Path, metrics: Arc<Metrics>) -> Self {
-        let channel = Wire::new(plimsoll_cri::connect(socket), metrics);
-        let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
-        let images = ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-        Self { runtime, images }
+    /// The engine at one socket, or at two: images may be somebody else's.
+    pub(crate) fn connect(config: &Config, metrics: Arc<Metrics>) -> Self {
+        let channel = Wire::new(plimsoll_cri::connect(&config.cri_socket), metrics.clone());
+        let images = match &config.image_socket {
+            Some(socket) => Wire::new(plimsoll_cri::connect(socket), metrics),
+            None => channel.clone(),
+        };
+        let runtime = RuntimeServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+        let images = ImageServiceClient::new(images).max_decoding_message_size(MESSAGE_LIMIT);
+        Self { runtime, images, patience: config.runtime_request_timeout }
     }
 
     pub(crate) fn runtime(&self) -> RuntimeServiceClient<Wire> {
@@ -77,7 +82,7 @@ impl Engine {
 
     pub(crate) async fn version(&self) -> Result<v1::VersionResponse, tonic::Status> {
         let request = v1::VersionRequest { version: "v1".into() };
-        Ok(self.runtime().version(request).await?.into_inner())
+        Ok(self.runtime().version(self.soon(request)).await?.into_inner())
     }
 
     /// Changes the limits of a container that runs.
@@ -91,13 +96,13 @@ impl Engine {
             linux: Some(linux),
             ..v1::UpdateContainerResourcesRequest::default()
         };
-        self.runtime().update_container_resources(request).await.map(drop)
+        self.runtime().update_container_resources(self.soon(request)).await.map(drop)
     }
 
     /// Bytes of memory that a container uses, if the engine knows.
     pub(crate) async fn memory_usage(&self, id: &str) -> Option<u64> {
         let request = v1::ContainerStatsRequest { container_id: id.to_owned() };
-        let stats = self.runtime().container_stats(request).await.ok()?.into_inner().stats?;
+        let stats = self.runtime().container_stats(self.soon(request)).await.ok()?.into_inner().stats?;
         Some(stats.memory?.usage_bytes?.value)
     }
 
@@ -111,20 +116,20 @@ impl Engine {
     }
 
     pub(crate) async fn status(&self) -> Result<v1::StatusResponse, tonic::Status> {
-        Ok(self.runtime().status(v1::StatusRequest::default()).await?.into_inner())
+        Ok(self.runtime().status(self.soon(v1::StatusRequest::default())).await?.into_inner())
     }
 
     pub(crate) async fn sandboxes(&self, uid: Option<&str>) -> Result<Vec<v1::PodSandbox>, tonic::Status> {
         let filter =
             uid.map(|uid| v1::PodSandboxFilter { label_selector: by_uid(uid), ..Default::default() });
         let request = v1::ListPodSandboxRequest { filter };
-        Ok(self.runtime().list_pod_sandbox(request).await?.into_inner().items)
+        Ok(self.runtime().list_pod_sandbox(self.soon(request)).await?.into_inner().items)
     }
 
     pub(crate) async fn containers(&self, uid: Option<&str>) -> Result<Vec<v1::Container>, tonic::Status> {
         let filter = uid.map(|uid| v1::ContainerFilter { label_selector: by_uid(uid), ..Default::default() });
         let request = v1::ListContainersRequest { filter };
-        Ok(self.runtime().list_containers(request).await?.into_inner().containers)
+        Ok(self.runtime().list_containers(self.soon(request)).await?.into_inner().containers)
     }
 
     /// Everything that the engine has of a pod, asked for piece by piece.
@@ -143,7 +148,8 @@ impl Engine {
     /// One sandbox; none when it is gone.
     pub(crate) async fn sandbox(&self, id: &str) -> Result<Option<Sandbox>, tonic::Status> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        let result = self.runtime().pod_sandbox_status(request).await.map(tonic::Response::into_inner);
+        let result =
+            self.runtime().pod_sandbox_status(self.soon(request)).await.map(tonic::Response::into_inner);
         Ok(gone_is_fine(result)?.status.map(sandbox))
     }
 
@@ -161,23 +167,29 @@ impl Engine {
         id: &str,
     ) -> Result<Option<v1::ContainerStatus>, tonic::Status> {
         let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let result = self.runtime().container_status(request).await.map(tonic::Response::into_inner);
+        let result =
+            self.runtime().container_status(self.soon(request)).await.map(tonic::Response::into_inner);
         Ok(gone_is_fine(result)?.status)
     }
 
     pub(crate) async fn run_sandbox(&self, config: v1::PodSandboxConfig) -> Result<String, tonic::Status> {
         let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        Ok(self.runtime().run_pod_sandbox(request).await?.into_inner().pod_sandbox_id)
+        Ok(self
+            .runtime()
+            .run_pod_sandbox(within(request, self.patience * 2))
+            .await?
+            .into_inner()
+            .pod_sandbox_id)
     }
 
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), tonic::Status> {
         let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(self.runtime().stop_pod_sandbox(soon(request)).await.map(drop))
+        gone_is_fine(self.runtime().stop_pod_sandbox(self.soon(request)).await.map(drop))
     }
 
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), tonic::Status> {
         let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(self.runtime().remove_pod_sandbox(soon(request)).await.map(drop))
+        gone_is_fine(self.runtime().remove_pod_sandbox(self.soon(request)).await.map(drop))
     }
 
     pub(crate) async fn create_container(
@@ -191,23 +203,24 @@ impl Engine {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        Ok(self.runtime().create_container(soon(request)).await?.into_inner().container_id)
+        Ok(self.runtime().create_container(self.soon(request)).await?.into_inner().container_id)
     }
 
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), tonic::Status> {
         let request = v1::StartContainerRequest { container_id: id.to_owned() };
-        self.runtime().start_container(soon(request)).await.map(drop)
+        self.runtime().start_container(self.soon(request)).await.map(drop)
     }
 
     /// Stops a container; `grace` seconds lie between the stop signal and SIGKILL.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), tonic::Status> {
         let request = v1::StopContainerRequest { container_id: id.to_owned(), timeout: grace };
-        gone_is_fine(self.runtime().stop_container(request).await.map(drop))
+        let patience = self.patience + Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        gone_is_fine(self.runtime().stop_container(within(request, patience)).await.map(drop))
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), tonic::Status> {
         let request = v1::RemoveContainerRequest { container_id: id.to_owned() };
-        gone_is_fine(self.runtime().remove_container(soon(request)).await.map(drop))
+        gone_is_fine(self.runtime().remove_container(self.soon(request)).await.map(drop))
     }
 
     /// Runs a command; the output of both streams, one after the other, and the exit code.
@@ -219,13 +232,18 @@ impl Engine {
     ) -> Result<Executed, tonic::Status> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         let request = v1::ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout: seconds };
+        // Without a limit of its own a command may take as long as it likes.
+        let request = match timeout.is_zero() {
+            true => tonic::Request::new(request),
+            false => within(request, self.patience + timeout),
+        };
         let response = self.runtime().exec_sync(request).await?.into_inner();
         Ok(Executed { stdout: response.stdout, stderr: response.stderr, code: response.exit_code })
     }
 
     pub(crate) async fn image(&self, image: v1::ImageSpec) -> Result<Option<v1::Image>, tonic::Status> {
         let request = v1::ImageStatusRequest { image: Some(image), verbose: false };
-        Ok(self.images().image_status(soon(request)).await?.into_inner().image)
+        Ok(self.images().image_status(self.soon(request)).await?.into_inner().image)
     }
 
     pub(crate) async fn list_images(&self) -> Result<Vec<v1::Image>, tonic::Status> {
@@ -245,29 +263,45 @@ impl Engine {
     pub(crate) async fn remove_image(&self, id: &str) -> Result<(), tonic::Status> {
         let image = v1::ImageSpec { image: id.to_owned(), ..v1::ImageSpec::default() };
         let request = v1::RemoveImageRequest { image: Some(image) };
-        gone_is_fine(self.images().remove_image(soon(request)).await.map(drop))
+        gone_is_fine(self.images().remove_image(self.soon(request)).await.map(drop))
     }
 
     pub(crate) async fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse, tonic::Status> {
-        Ok(self.images().image_fs_info(soon(v1::ImageFsInfoRequest {})).await?.into_inner())
+        Ok(self.images().image_fs_info(self.soon(v1::ImageFsInfoRequest {})).await?.into_inner())
     }
 
     pub(crate) async fn container_stats(&self) -> Result<Vec<v1::ContainerStats>, tonic::Status> {
         let request = v1::ListContainerStatsRequest::default();
-        Ok(self.runtime().list_container_stats(soon(request)).await?.into_inner().stats)
+        Ok(self.runtime().list_container_stats(self.soon(request)).await?.into_inner().stats)
+    }
+
+    /// Writes what a container is at this moment into a file; after `seconds` it is given up, the usual time for 0.
+    pub(crate) async fn checkpoint(&self, id: &str, file: &Path, seconds: i64) -> Result<(), tonic::Status> {
+        let request = v1::CheckpointContainerRequest {
+            container_id: id.to_owned(),
+            location: file.to_string_lossy().into_owned(),
+            timeout: seconds,
+        };
+        let own = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+        let patience = own.map_or(self.patience, Duration::from_secs);
+        self.runtime().checkpoint_container(within(request, patience)).await.map(drop)
+    }
+
+    fn soon<T>(&self, message: T) -> tonic::Request<T> {
+        within(message, self.patience)
     }
 
     pub(crate) async fn set_pod_range(&self, range: &str) -> Result<(), tonic::Status> {
         let network = v1::NetworkConfig { pod_cidr: range.to_owned() };
         let runtime_config = v1::RuntimeConfig { network_config: Some(network) };
         let request = v1::UpdateRuntimeConfigRequest { runtime_config: Some(runtime_config) };
-        self.runtime().update_runtime_config(soon(request)).await.map(drop)
+        self.runtime().update_runtime_config(self.soon(request)).await.map(drop)
     }
 }
 
-fn soon<T>(message: T) -> tonic::Request<T> {
+fn within<T>(message: T, patience: Duration) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.set_timeout(SOON);
+    request.set_timeout(patience);
     request
 }
 

@@ -87,12 +87,16 @@ async fn fetch(agent: &Agent, pod: &Pod, spec: &Spec, image: &str) -> Result<Str
     agent.tell(pod, &Event::normal("Pulling", format!("Pulling image \"{image}\""), path.clone()));
     let begun = Instant::now();
     let config = sandbox::config(agent, pod, 0).map_err(ImageError::Pull)?;
-    let turn = agent.pulls.acquire().await;
+    let turn = agent.pulls.turn().await;
     let started = Instant::now();
     let mut failure = None;
     // With credentials first, then without, as the registry may serve everybody.
     let credentials = credentials(agent, pod, image).await;
     for auth in credentials.into_iter().map(Some).chain([None]) {
+        if !agent.pulls.may() {
+            failure.get_or_insert("pull QPS exceeded".to_owned());
+            break;
+        }
         match agent.engine.pull(image_spec(image.to_owned(), String::new()), auth, config.clone()).await {
             Ok(reference) => {
                 let size = size(agent, image).await;

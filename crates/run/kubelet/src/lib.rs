@@ -32,6 +32,7 @@ mod pod;
 mod pods;
 mod pressure;
 mod prober;
+mod pulls;
 mod references;
 mod resize;
 mod rotation;
@@ -52,8 +53,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
-use plimsoll_client::{Backoff, EventRecorder, Informers};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use plimsoll_client::{Backoff, EventRecorder, Informer, Informers};
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Node;
 use plimsoll_podlife::acceptance::Abilities;
@@ -61,7 +62,7 @@ use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::eviction::threshold::Threshold;
 use plimsoll_podlife::sysctl::Allowed;
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,7 @@ use devices::{Devices, PodResources};
 use engine::Engine;
 use machine::Machine;
 use metrics::Metrics;
+use pulls::Pulls;
 use server::Server;
 pub use server::{Authentication, Authorization, Tls, TlsError};
 use statics::Statics;
@@ -146,7 +148,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new(&config.node_name));
     let kept = machine.kept(&config.reserved(), &thresholds);
     let placement = placement::Placement::new(&config, machine.memory, &kept).map_err(Error::Placement)?;
-    let engine = Engine::connect(&config.cri_socket, metrics.clone());
+    let engine = Engine::connect(&config, metrics.clone());
     let runtime = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         version = runtime(&engine) => version,
@@ -168,12 +170,12 @@ pub async fn run(
         recorder: EventRecorder::new(client.clone(), "kubelet", Some(&config.node_name)),
         services: informers.informer::<Service>(),
         endpoints: endpoints::Endpoints::new(&informers, config.endpoint_drain),
-        node: Arc::new(Node { addresses, runtime: runtime.0.clone() }),
+        node: Arc::new(Node { addresses, runtime: runtime.0.clone(), delays: config.crash_delays }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,
         devices: Arc::new(Devices::open(&config.data_dir.join("device-plugins"), metrics.clone())),
         metrics,
-        pulls: Semaphore::new(config.parallel_pulls.unwrap_or(Semaphore::MAX_PERMITS)),
+        pulls: Pulls::new(&config),
         pressure,
         statics,
         config,
@@ -212,19 +214,7 @@ async fn serve(
 ) -> Result<(), Error> {
     let pods = pods::informer(&agent);
     let mut parts = JoinSet::new();
-    let mut port = None;
-    if let Some(tls) = agent.config.tls.clone() {
-        let address = std::net::SocketAddr::new(agent.config.listen, agent.config.port);
-        let listener = server::bind(&agent).map_err(|source| Error::Listen { address, source })?;
-        port = listener.local_addr().ok().map(|address| address.port());
-        if let Some(address) = agent.config.healthz {
-            let listener =
-                server::bind_health(address).map_err(|source| Error::Listen { address, source })?;
-            parts.spawn(server::health(listener, shutdown.clone()));
-        }
-        let server = Arc::new(Server::new(agent.clone(), pods.clone(), agent.exits.clone()));
-        parts.spawn(server.run(listener, tls, shutdown.clone()));
-    }
+    let port = listen(&agent, &pods, &mut parts, &shutdown)?;
     parts.spawn(agent.devices.clone().run(shutdown.clone()));
     let resources = PodResources { devices: agent.devices.clone(), pods: pods.clone() };
     parts.spawn(resources.run(agent.config.data_dir.join("pod-resources"), shutdown.clone()));
@@ -245,6 +235,30 @@ async fn serve(
         ended.expect("the agent's parts do not panic");
     }
     Ok(())
+}
+
+/// Opens the agent's ports; that of its API comes back.
+fn listen(
+    agent: &Arc<Agent>,
+    pods: &Informer<Pod>,
+    parts: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<Option<u16>, Error> {
+    let plain = |address| server::bind_plain(address).map_err(|source| Error::Listen { address, source });
+    let config = &agent.config;
+    let server = Arc::new(Server::new(agent.clone(), pods.clone(), agent.exits.clone()));
+    if let Some(address) = config.read_only {
+        parts.spawn(server.clone().run_read_only(plain(address)?, shutdown.clone()));
+    }
+    let Some(tls) = config.tls.clone() else { return Ok(None) };
+    if let Some(address) = config.healthz {
+        parts.spawn(server::health(plain(address)?, shutdown.clone()));
+    }
+    let address = std::net::SocketAddr::new(config.listen, config.port);
+    let listener = server::bind(agent).map_err(|source| Error::Listen { address, source })?;
+    let port = listener.local_addr().ok().map(|address| address.port());
+    parts.spawn(server.run(listener, tls, shutdown.clone()));
+    Ok(port)
 }
 
 /// Name and version of the engine, asked until it answers.

@@ -42,7 +42,7 @@ settings! {
         /// Its port.
         port: i32 = "port", empty 10250, Used;
         /// The port of a server without authentication; 0 for none.
-        read_only_port: i32 = "readOnlyPort", none, Fixed;
+        read_only_port: i32 = "readOnlyPort", none, Used;
         /// The file of its certificate.
         tls_cert_file: String = "tlsCertFile", none, Used;
         /// The file of its key.
@@ -68,9 +68,9 @@ settings! {
         /// There is no log level to change.
         enable_debug_flags_handler: bool = "enableDebugFlagsHandler", absent true, Moot;
         /// Whether it serves the node's log files.
-        enable_system_log_handler: bool = "enableSystemLogHandler", absent true, Moot;
+        enable_system_log_handler: bool = "enableSystemLogHandler", absent true, Used;
         /// Whether they can be searched.
-        enable_system_log_query: bool = "enableSystemLogQuery", none, Fixed;
+        enable_system_log_query: bool = "enableSystemLogQuery", none, Used;
         /// Has no effect upstream either.
         streaming_connection_idle_timeout: Span = "streamingConnectionIdleTimeout", empty Span::seconds(4 * 3600), Moot;
         /// The port that only says whether the agent is well; 0 for none.
@@ -131,9 +131,9 @@ settings! {
         container_runtime_endpoint: String =
             "containerRuntimeEndpoint", empty "unix:///run/containerd/containerd.sock".to_owned(), Used;
         /// The socket of the image service, if it is another one.
-        image_service_endpoint: String = "imageServiceEndpoint", none, Fixed;
+        image_service_endpoint: String = "imageServiceEndpoint", none, Used;
         /// How long its answers may take.
-        runtime_request_timeout: Span = "runtimeRequestTimeout", empty Span::seconds(120), Fixed;
+        runtime_request_timeout: Span = "runtimeRequestTimeout", empty Span::seconds(120), Used;
         /// Networks are not the agent's.
         hairpin_mode: String = "hairpinMode", empty "promiscuous-bridge".to_owned(), Moot;
         /// The range of pod addresses without an API server.
@@ -141,9 +141,9 @@ settings! {
 
         // Images.
         /// Pulls in a second.
-        registry_pull_qps: i32 = "registryPullQPS", absent 5, Fixed;
+        registry_pull_qps: i32 = "registryPullQPS", absent 5, Used;
         /// Pulls at once.
-        registry_burst: i32 = "registryBurst", empty 10, Fixed;
+        registry_burst: i32 = "registryBurst", empty 10, Used;
         /// Whether one image is pulled after the other.
         serialize_image_pulls: bool = "serializeImagePulls", absent true, Used;
         /// How many images are pulled at once.

@@ -79,7 +79,7 @@ settings! {
     /// How long containers that fail wait.
     CrashLoopBackOff {
         /// The longest wait.
-        max_container_restart_period: Option<Span> = "maxContainerRestartPeriod", none, Fixed;
+        max_container_restart_period: Option<Span> = "maxContainerRestartPeriod", none, Used;
     }
 }
 

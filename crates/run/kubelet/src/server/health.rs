@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Body, plain};
 
-/// Makes the listening socket.
-pub(crate) fn bind_health(address: SocketAddr) -> io::Result<TcpListener> {
+/// Makes the listening socket of a port without encryption.
+pub(crate) fn bind_plain(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(plimsoll_kernel::listen::tcp(address)?)
 }
 

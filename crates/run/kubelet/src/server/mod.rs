@@ -2,9 +2,12 @@
 //! cluster or a token that it knows, and the right to do it.
 
 mod auth;
+mod checkpoint;
 mod container_logs;
 mod health;
 mod identity;
+mod node_logs;
+mod read_only;
 mod running;
 mod stream;
 mod tls;
@@ -35,7 +38,7 @@ use crate::figures::{self, Figures};
 use crate::metrics::{self, Now};
 pub use auth::Authorization;
 use auth::Gate;
-pub(crate) use health::{bind_health, health};
+pub(crate) use health::{bind_plain, health};
 pub use identity::Authentication;
 use identity::Doorkeeper;
 pub use tls::{Tls, TlsError};
@@ -121,14 +124,20 @@ impl Server {
         if let Some(well) = health::wellness(&parts) {
             return well;
         }
+        if let Some(told) = self.tell(&request, &parts).await {
+            return told;
+        }
         match parts.as_slice() {
-            ["pods"] => self.list_pods(),
             ["configz"] => json(&serde_json::json!({"kubeletconfig": self.agent.config.given})),
             ["runningpods"] if self.agent.config.debugging => self.running_pods().await,
-            ["containerLogs" | "run" | "exec" | "attach" | "portForward" | "runningpods", ..]
+            ["containerLogs" | "run" | "exec" | "attach" | "portForward" | "runningpods" | "logs", ..]
                 if !self.agent.config.debugging =>
             {
                 plain(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.")
+            }
+            ["logs", ..] => self.node_logs(request.uri()).await,
+            ["checkpoint", namespace, pod, container] => {
+                self.checkpoint(request.method(), request.uri(), namespace, pod, container).await
             }
             ["containerLogs", namespace, pod, container] => {
                 self.container_logs(request.uri(), namespace, pod, container).await
@@ -150,6 +159,14 @@ impl Server {
                 let (namespace, pod) = (namespace.to_string(), pod.to_string());
                 self.port_forward(request, &namespace, &pod).await
             }
+            _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
+        }
+    }
+
+    /// What changes nothing and gives nothing away that is not in the API: pods and figures.
+    async fn tell(&self, request: &Request<Incoming>, parts: &[&str]) -> Option<Response<Body>> {
+        Some(match parts {
+            ["pods"] => self.list_pods(),
             ["stats", "summary"] => {
                 let short = yes(&query(request.uri()), &["only_cpu_and_memory"]);
                 match self.figures.summary(short).await {
@@ -157,9 +174,9 @@ impl Server {
                     Err(status) => failed(&status),
                 }
             }
-            ["metrics"] => self.own_metrics(&accept(&request)).await,
+            ["metrics"] => self.own_metrics(&accept(request)).await,
             ["metrics", "probes"] => {
-                let (media_type, text) = self.agent.metrics.probes_text(&accept(&request));
+                let (media_type, text) = self.agent.metrics.probes_text(&accept(request));
                 text_of(media_type, text)
             }
             ["metrics", "resource"] => text_of(figures::MEDIA_TYPE, self.figures.resource().await),
@@ -167,8 +184,8 @@ impl Server {
                 Ok(text) => text_of(figures::MEDIA_TYPE, text),
                 Err(status) => failed(&status),
             },
-            _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
-        }
+            _ => return None,
+        })
     }
 
     async fn own_metrics(&self, accept: &str) -> Response<Body> {

@@ -5,6 +5,7 @@ mod api;
 mod devices;
 mod driver;
 mod engine;
+mod figures;
 mod placement;
 mod pressure;
 mod resize;

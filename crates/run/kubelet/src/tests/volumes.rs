@@ -118,7 +118,7 @@ fn has_attached(rig: &Rig, name: &str) {
 }
 
 /// A pod with a volume of the driver, which nobody has to attach.
-async fn provided(rig: &Rig, driver: Value) -> (FakeDriver, tokio::task::JoinHandle<()>) {
+pub(super) async fn provided(rig: &Rig, driver: Value) -> (FakeDriver, tokio::task::JoinHandle<()>) {
     let kubelet = rig.temp.path().join("kubelet");
     let mut spec = json!({"attachRequired": false});
     spec.as_object_mut().unwrap().extend(driver.as_object().unwrap().clone());
