@@ -8,7 +8,7 @@
 //!   several controllers make such objects.
 //! - `status("apps/v1/replicasets/status")`: it writes the status.
 //! - `changes("v1/nodes", &["spec.taints"])`: it patches these fields and what is below them; a subresource stands
-//!   behind the kind (`v1/pods/status`), `"*"` are all fields (what `Action::Replace` needs).
+//!   behind the kind (`v1/pods/status`; `*/scale` is that of every kind), `"*"` are all fields (what `Action::Replace` needs).
 //! - `removes("v1/pods")`: it deletes; many may.
 //! - `.shared()`: others write there, too (entries of a list that are their own, say).
 //!
@@ -69,7 +69,7 @@ pub(crate) const ROWS: &[Row] = &[
         units::deployment::build,
         [
             status("apps/v1/deployments/status"),
-            changes("apps/v1/deployments", &["metadata.annotations"]),
+            changes("apps/v1/deployments", &["metadata.annotations", "spec.template"]),
             makes("apps/v1/replicasets"),
             changes(
                 "apps/v1/replicasets",
@@ -343,6 +343,15 @@ pub(crate) const ROWS: &[Row] = &[
         "volumeattributesclass-protection-controller",
         units::protection::attributes,
         [changes("storage.k8s.io/v1/volumeattributesclasses", &["metadata.finalizers"])]
+    ),
+    row!(
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaler",
+        units::autoscale::build,
+        [
+            status("autoscaling/v2/horizontalpodautoscalers/status"),
+            changes("*/scale", &["spec.replicas"]).of("HorizontalPodAutoscalers"),
+        ]
     ),
 ];
 

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 pub use catalogue::names;
 pub use graph::{Graph, graph};
 pub use metrics::Metrics;
+pub use plimsoll_reconcile::autoscale::Settings as Autoscaling;
 
 /// Keys that a controller works on at once, if nobody says.
 const WORKERS: usize = 8;
@@ -54,6 +55,8 @@ pub struct Config {
     pub node_monitor_grace: Option<std::time::Duration>,
     /// How many ended pods are kept, 0 for all; 12,500 if nobody says.
     pub ended_pods: Option<usize>,
+    /// How autoscalers work.
+    pub autoscaling: Autoscaling,
     /// Whether they may still act.
     pub term: Term,
     /// Where their queues are counted.
@@ -298,6 +301,48 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!((holder(&server).0, server.paths(PODS).len()), ("b".to_owned(), 9));
         second.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_autoscaler_asks_for_metrics_and_writes_the_scale() {
+        let server = testing::Memory::default();
+        let old = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_hours(1);
+        let pod = |name: &str| {
+            let ready = serde_json::json!([{"type": "Ready", "status": "True", "lastTransitionTime": old.to_string()}]);
+            serde_json::json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": "ns", "labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]},
+                "status": {"phase": "Running", "startTime": old.to_string(), "conditions": ready}})
+        };
+        let used = |name: &str| {
+            serde_json::json!({"metadata": {"name": name}, "timestamp": old.to_string(), "window": "15s",
+                "containers": [{"name": "c", "usage": {"cpu": "900m", "memory": "1Mi"}}]})
+        };
+        for name in ["a", "b"] {
+            server.put(&format!("/api/v1/namespaces/ns/pods/{name}"), pod(name));
+        }
+        let metrics = serde_json::json!({"items": [used("a"), used("b")]});
+        server.put("/apis/metrics.k8s.io/v1beta1/namespaces/ns/pods", metrics);
+        let scale = "/apis/apps/v1/namespaces/ns/deployments/web/scale";
+        server.put(
+            scale,
+            serde_json::json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": {"replicas": 2},
+                "status": {"replicas": 2, "selector": "app=web"}}),
+        );
+        let hpa = "/apis/autoscaling/v2/namespaces/ns/horizontalpodautoscalers/web";
+        let aim = serde_json::json!({"type": "Utilization", "averageUtilization": 50});
+        server.put(
+            hpa,
+            serde_json::json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "web", "namespace": "ns", "uid": "hpa"},
+                "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    "maxReplicas": 10, "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": aim}}]}}),
+        );
+        play(&server, "horizontal-pod-autoscaler-controller", 10).await;
+        assert_eq!(server.get(scale).unwrap()["spec"]["replicas"], 4);
+        let status = server.get(hpa).unwrap()["status"].clone();
+        assert_eq!(status["desiredReplicas"], 4, "{status}");
+        assert_eq!(status["currentMetrics"][0]["resource"]["current"]["averageUtilization"], 90, "{status}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ const PRECONDITIONS: [&str; 2] = ["metadata.uid", "metadata.resourceVersion"];
 /// One thing that a controller writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
-    /// `v1/pods`, `apps/v1/deployments/status`; `*` stands for every kind.
+    /// `v1/pods`, `apps/v1/deployments/status`; `*` stands for every kind, `*/scale` for this door of every kind.
     pub(crate) door: &'static str,
     pub(crate) deed: Deed,
     pub(crate) hold: Hold,
@@ -92,7 +92,8 @@ impl Output {
     }
 
     fn is_about(&self, door: &str) -> bool {
-        self.door == "*" || self.door == door
+        // `*` and `*/scale` are about every kind.
+        self.door == door || self.door.strip_prefix('*').is_some_and(|end| door.ends_with(end))
     }
 }
 

@@ -1,6 +1,7 @@
 //! How each controller is wired: what it looks at, and which decision it calls.
 
 pub(crate) mod access;
+pub(crate) mod autoscale;
 pub(crate) mod certificates;
 pub(crate) mod cron_job;
 pub(crate) mod daemon_set;
@@ -10,6 +11,7 @@ pub(crate) mod endpoints;
 pub(crate) mod garbage;
 pub(crate) mod indexes;
 pub(crate) mod job;
+mod metrics;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod persistent_volume;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use plimsoll_client::Election;
-use plimsoll_controllers::Selection;
+use plimsoll_controllers::{Autoscaling, Selection};
 use plimsoll_meta::duration;
 
 /// `plimsoll controllers`
@@ -42,6 +42,8 @@ pub(crate) struct Controllers {
     /// Ended pods beyond this many are deleted, the oldest first; 0 keeps all
     #[arg(long, value_name = "COUNT", default_value_t = 12500)]
     pub(crate) terminated_pod_gc_threshold: usize,
+    #[command(flatten)]
+    pub(crate) autoscaling: AutoscalingArgs,
     #[command(flatten)]
     pub(crate) concurrency: Concurrency,
     #[command(flatten)]
@@ -93,7 +95,43 @@ concurrency! {
     accounts, "concurrent-serviceaccount-token-syncs", "serviceaccount-token-controller", "Tokens of accounts";
     namespaces, "concurrent-namespace-syncs", "namespace-controller", "Namespaces";
     garbage, "concurrent-gc-syncs", "garbage-collector-controller", "Objects that may be garbage";
+    autoscalers, "concurrent-horizontal-pod-autoscaler-syncs", "horizontal-pod-autoscaler-controller", "Autoscalers";
     disruptions, "concurrent-disruption-syncs", "disruption-controller", "PodDisruptionBudgets";
+}
+
+/// How HorizontalPodAutoscalers work
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Horizontal autoscaling")]
+pub(crate) struct AutoscalingArgs {
+    /// How often each autoscaler is looked at
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration::parse)]
+    horizontal_pod_autoscaler_sync_period: Duration,
+    /// By how much what is used may differ from what is aimed at without anything being done
+    #[arg(long, value_name = "RATIO", default_value_t = 0.1)]
+    horizontal_pod_autoscaler_tolerance: f64,
+    /// For how long the highest recommendation counts before there are fewer replicas
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// For how long after a pod's start its processor time may be that of its start
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// For how long after a pod's start changes of readiness are the first ones
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+}
+
+impl AutoscalingArgs {
+    /// What they say.
+    pub(crate) fn settings(&self) -> Autoscaling {
+        let span = |duration: Duration| duration.try_into().unwrap_or_default();
+        Autoscaling {
+            period: self.horizontal_pod_autoscaler_sync_period,
+            tolerance: self.horizontal_pod_autoscaler_tolerance,
+            downscale_stabilization: span(self.horizontal_pod_autoscaler_downscale_stabilization),
+            cpu_initialization: span(self.horizontal_pod_autoscaler_cpu_initialization_period),
+            initial_readiness: span(self.horizontal_pod_autoscaler_initial_readiness_delay),
+        }
+    }
 }
 
 /// Which of several processes works

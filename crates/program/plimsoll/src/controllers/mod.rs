@@ -84,6 +84,7 @@ fn config(options: &Controllers) -> anyhow::Result<Config> {
         workers: options.concurrency.workers(),
         node_monitor_grace: Some(options.node_monitor_grace_period),
         ended_pods: Some(options.terminated_pod_gc_threshold),
+        autoscaling: options.autoscaling.settings(),
         ..Config::default()
     })
 }

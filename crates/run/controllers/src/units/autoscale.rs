@@ -1,0 +1,210 @@
+//! Wires the HorizontalPodAutoscaler: scales and metrics are asked for when an autoscaler is looked at.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use plimsoll_client::{Informer, Object as _};
+use plimsoll_meta::selector::Labels;
+use plimsoll_reconcile::action::{Action, Failure, Resource, Target};
+use plimsoll_reconcile::autoscale::{self, Memory, Observed, Reading, Scale, Settings};
+use serde_json::Value;
+
+use super::metrics::Metrics;
+use crate::kinds::Kinds;
+use crate::unit::{Key, Unit};
+use crate::{Context, Error};
+
+/// Targets that are known without asking the server what it serves.
+const USUAL: [(&str, &str, &str); 4] = [
+    ("apps/v1", "Deployment", "deployments"),
+    ("apps/v1", "ReplicaSet", "replicasets"),
+    ("apps/v1", "StatefulSet", "statefulsets"),
+    ("v1", "ReplicationController", "replicationcontrollers"),
+];
+
+/// What is remembered of an autoscaler.
+#[derive(Clone, Default)]
+struct Known {
+    memory: Memory,
+    /// When it was looked at last, and what it said then.
+    looked: Option<(Timestamp, HorizontalPodAutoscalerSpec)>,
+    scale: Option<Scale>,
+}
+
+struct Autoscaler {
+    client: kube::Client,
+    kinds: Arc<Kinds>,
+    metrics: Metrics,
+    hpas: Informer<HorizontalPodAutoscaler>,
+    pods: Informer<Pod>,
+    settings: Settings,
+    known: Mutex<HashMap<Key, Known>>,
+}
+
+pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let hpas = context.informers.informer::<HorizontalPodAutoscaler>();
+    let pods = context.informers.informer::<Pod>();
+    let unit = unit.input(&hpas, |hpa| vec![Key::of(hpa)]).reads(&pods).reads_every_kind();
+    let autoscaler = Arc::new(Autoscaler {
+        client: context.client.clone(),
+        kinds: context.kinds(),
+        metrics: Metrics::new(context.client.clone(), context.kinds()),
+        hpas,
+        pods,
+        settings: context.config.autoscaling,
+        known: Mutex::default(),
+    });
+    let reporting = autoscaler.clone();
+    Ok(unit
+        .decide_async(move |key, now| {
+            let autoscaler = autoscaler.clone();
+            async move { autoscaler.decide(&key, now).await }
+        })
+        .report(move |key, now, failure| reporting.report(key, now, failure)))
+}
+
+impl Autoscaler {
+    fn known(&self, key: &Key) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, key: &Key, known: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), known);
+    }
+
+    async fn decide(&self, key: &Key, now: Timestamp) -> Vec<Action> {
+        let Some(hpa) = self.hpas.get(&key.namespace, &key.name) else {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            return Vec::new();
+        };
+        let mut known = self.known(key);
+        if let Some(wait) = self.left(&known, &hpa.spec, now) {
+            return vec![Action::RequeueAfter(wait)];
+        }
+        known.looked = Some((now, hpa.spec.clone()));
+        let scale = self.scale(&hpa).await;
+        known.scale = scale.as_ref().ok().cloned();
+        self.remember(key, known.clone());
+        let selector = scale.as_ref().map(|scale| scale.selector.as_str()).unwrap_or_default();
+        let pods = self.selected(&key.namespace, selector);
+        let readings = match selector {
+            "" => Vec::new(),
+            _ => self.read(&hpa, selector).await,
+        };
+        let observed = Observed {
+            hpa: &hpa,
+            scale: scale.as_ref().map_err(String::as_str),
+            pods: &pods,
+            rivals: &self.rivals(key, &pods),
+            readings: &readings,
+            settings: &self.settings,
+        };
+        let actions = autoscale::decide(&observed, &mut known.memory, now);
+        self.remember(key, known);
+        actions
+    }
+
+    fn report(&self, key: &Key, now: Timestamp, failure: &Failure) -> Vec<Action> {
+        let Some(hpa) = self.hpas.get(&key.namespace, &key.name) else { return Vec::new() };
+        let mut known = self.known(key);
+        let Some(scale) = known.scale.clone() else { return Vec::new() };
+        let observed = Observed {
+            hpa: &hpa,
+            scale: Ok(&scale),
+            pods: &[],
+            rivals: &[],
+            readings: &[],
+            settings: &self.settings,
+        };
+        let actions = autoscale::report(&observed, &mut known.memory, now, failure);
+        self.remember(key, known);
+        actions
+    }
+
+    /// How long until its next turn; its own status is no reason to look at it again.
+    fn left(&self, known: &Known, spec: &HorizontalPodAutoscalerSpec, now: Timestamp) -> Option<Duration> {
+        let (at, _) = known.looked.as_ref().filter(|(_, then)| then == spec)?;
+        let passed = Duration::try_from(now.duration_since(*at)).unwrap_or_default();
+        self.settings.period.checked_sub(passed).filter(|left| !left.is_zero())
+    }
+
+    async fn scale(&self, hpa: &HorizontalPodAutoscaler) -> Result<Scale, String> {
+        let of = &hpa.spec.scale_target_ref;
+        let version = of.api_version.as_deref().unwrap_or("v1");
+        let resource = self.resource(version, &of.kind).ok_or_else(|| {
+            let group = version.split_once('/').map(|(group, _)| group).unwrap_or_default();
+            format!("no matches for kind {:?} in group {group:?}", of.kind)
+        })?;
+        let target = Target { resource, namespace: hpa.namespace().to_owned(), name: of.name.clone() };
+        let found = get(&self.client, &format!("{}/scale", target.path())).await?;
+        let number =
+            |value: &Value| value.as_i64().and_then(|value| i32::try_from(value).ok()).unwrap_or_default();
+        Ok(Scale {
+            target,
+            resource_version: found["metadata"]["resourceVersion"].as_str().map(str::to_owned),
+            wanted: number(&found["spec"]["replicas"]),
+            present: number(&found["status"]["replicas"]),
+            selector: found["status"]["selector"].as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    fn resource(&self, version: &str, kind: &str) -> Option<Resource> {
+        let usual = USUAL.iter().find(|usual| usual.0 == version && usual.1 == kind);
+        if let Some((version, kind, plural)) = usual {
+            return Some(Resource {
+                api_version: (*version).into(),
+                kind: (*kind).into(),
+                plural: (*plural).into(),
+            });
+        }
+        self.kinds.find(version, kind).map(|kind| kind.resource)
+    }
+
+    fn selected(&self, namespace: &str, selector: &str) -> Vec<Arc<Pod>> {
+        let Some(labels) = Labels::parse(selector).ok().filter(|_| !selector.is_empty()) else {
+            return Vec::new();
+        };
+        let mut pods = self.pods.list_in(namespace);
+        pods.retain(|pod| labels.matches_map(pod.metadata.labels.as_ref()));
+        pods
+    }
+
+    /// Other autoscalers that select one of these pods, as far as their targets' selectors are known.
+    fn rivals(&self, key: &Key, pods: &[Arc<Pod>]) -> Vec<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = known.iter().filter(|(other, _)| other.namespace == key.namespace && *other != key);
+        let selects = |known: &Known| {
+            let selector = known.scale.as_ref().map(|scale| scale.selector.as_str()).unwrap_or_default();
+            let labels = Labels::parse(selector).ok().filter(|_| !selector.is_empty());
+            labels
+                .is_some_and(|labels| pods.iter().any(|pod| labels.matches_map(pod.metadata.labels.as_ref())))
+        };
+        let mut rivals: Vec<_> = others
+            .filter(|(_, known)| selects(known))
+            .map(|(key, _)| format!("{}/{}", key.namespace, key.name))
+            .collect();
+        rivals.sort();
+        rivals
+    }
+
+    async fn read(&self, hpa: &HorizontalPodAutoscaler, selector: &str) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        for spec in hpa.spec.metrics.iter().flatten() {
+            readings.push(self.metrics.read(hpa.namespace(), selector, spec).await);
+        }
+        readings
+    }
+}
+
+/// The document at a path; the error is the server's sentence.
+pub(super) async fn get(client: &kube::Client, path: &str) -> Result<Value, String> {
+    let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+    client.request::<Value>(request).await.map_err(|error| match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    })
+}
