@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 
-use crate::needs::HostPort;
+use crate::needs::{HostPort, Needs};
 use crate::node::{Amounts, Node};
 use crate::pod::{Links, PodInfo};
 use crate::storage::Storage;
@@ -113,7 +113,7 @@ impl Snapshot {
         };
         // Removing the pod may have freed the slot of a node that is not known.
         let slot = self.slot(node);
-        self.rows[slot].account(&pod, 1);
+        self.rows[slot].account(&pod.needs, 1);
         self.topology.count(slot, &pod, &self.namespaces, true);
         self.pods.insert(pod.uid.clone(), Placed { slot, pod });
         self.touch(slot);
@@ -123,7 +123,7 @@ impl Snapshot {
     /// A pod is gone, or not about to be on its node any more.
     pub fn remove_pod(&mut self, uid: &str) -> Change {
         let Some(Placed { slot, pod }) = self.pods.remove(uid) else { return Change::Nothing };
-        self.rows[slot].account(&pod, -1);
+        self.rows[slot].account(&pod.needs, -1);
         self.topology.count(slot, &pod, &self.namespaces, false);
         self.touch(slot);
         self.release(slot);
@@ -270,8 +270,9 @@ impl Snapshot {
 }
 
 impl Row {
-    fn account(&mut self, pod: &PodInfo, sign: i64) {
-        let requests = &pod.needs.requests;
+    /// Adds what a pod needs, or takes it off again.
+    pub(crate) fn account(&mut self, needs: &Needs, sign: i64) {
+        let requests = &needs.requests;
         self.used.cpu += sign * requests.cpu;
         self.used.memory += sign * requests.memory;
         self.used.storage += sign * requests.storage;
@@ -281,7 +282,7 @@ impl Row {
         for (name, amount) in &requests.extended {
             *self.used_extended.entry(name.clone()).or_insert(0) += sign * amount;
         }
-        for port in &pod.needs.ports {
+        for port in &needs.ports {
             if sign > 0 {
                 self.ports.push(port.clone());
             } else if let Some(at) = self.ports.iter().position(|there| there == port) {

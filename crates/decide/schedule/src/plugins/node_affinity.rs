@@ -4,7 +4,7 @@ use crate::diagnosis::Reason;
 use crate::needs::Needs;
 use crate::node::Node;
 
-pub(super) fn filter(needs: &Needs, node: &Node) -> Result<(), Reason<'static>> {
+pub(crate) fn filter(needs: &Needs, node: &Node) -> Result<(), Reason<'static>> {
     if needs.match_node(node) { Ok(()) } else { Err(Reason::NodeAffinity) }
 }
 

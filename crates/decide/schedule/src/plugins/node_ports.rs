@@ -4,7 +4,7 @@ use crate::diagnosis::Reason;
 use crate::needs::Needs;
 use crate::snapshot::Row;
 
-pub(super) fn filter(needs: &Needs, row: &Row) -> Result<(), Reason<'static>> {
+pub(crate) fn filter(needs: &Needs, row: &Row) -> Result<(), Reason<'static>> {
     let taken = needs.ports.iter().any(|wanted| row.ports.iter().any(|there| there.clashes(wanted)));
     if taken { Err(Reason::Ports) } else { Ok(()) }
 }

@@ -3,6 +3,7 @@
 use crate::diagnosis::Reason;
 use crate::needs::Needs;
 use crate::node::Node;
+use crate::tolerate::{Effect, Taint};
 
 pub(crate) fn filter<'n>(needs: &Needs, node: &'n Node) -> Result<(), Reason<'n>> {
     let hard = node.taints.iter().filter(|taint| taint.effect.is_hard());
@@ -12,6 +13,13 @@ pub(crate) fn filter<'n>(needs: &Needs, node: &'n Node) -> Result<(), Reason<'n>
         }
     }
     Ok(())
+}
+
+/// Whether a taint ends pods that do not tolerate it, and this pod does not.
+pub(crate) fn expels(needs: &Needs, node: &Node) -> bool {
+    let mut expelling = node.taints.iter().filter(|taint| taint.effect == Effect::NoExecute);
+    let tolerated = |taint: &Taint| needs.tolerations.iter().any(|toleration| toleration.bears(taint));
+    expelling.any(|taint| !tolerated(taint))
 }
 
 /// Untolerated taints that only ask to stay away; fewer are better.
