@@ -1,5 +1,6 @@
 //! What goes into a pod's life and what comes out of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -221,7 +222,7 @@ pub struct Event {
     /// Trouble, or the usual.
     pub warning: bool,
     /// One word.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// A sentence.
     pub message: String,
     /// The field of the pod that it is about, see [`crate::spec::Spec::field_path`].
@@ -231,14 +232,22 @@ pub struct Event {
 impl Event {
     /// An event of the usual kind.
     #[must_use]
-    pub fn normal(reason: &'static str, message: impl Into<String>, field_path: Option<String>) -> Self {
-        Self { warning: false, reason, message: message.into(), field_path }
+    pub fn normal(
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+        field_path: Option<String>,
+    ) -> Self {
+        Self { warning: false, reason: reason.into(), message: message.into(), field_path }
     }
 
     /// An event that tells of trouble.
     #[must_use]
-    pub fn warning(reason: &'static str, message: impl Into<String>, field_path: Option<String>) -> Self {
-        Self { warning: true, reason, message: message.into(), field_path }
+    pub fn warning(
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+        field_path: Option<String>,
+    ) -> Self {
+        Self { warning: true, reason: reason.into(), message: message.into(), field_path }
     }
 }
 

@@ -36,6 +36,7 @@ pub mod observed;
 mod patch;
 pub mod placement;
 mod plan;
+pub mod preemption;
 pub mod probe;
 pub mod projection;
 pub mod qos;

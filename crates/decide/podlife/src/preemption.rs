@@ -45,7 +45,8 @@ pub fn event() -> Event {
 /// When not even all of them free enough.
 pub fn victims(pod: &Pod, candidates: &[Candidate<'_>], lacks: &[Lack]) -> Result<Vec<usize>, String> {
     let of = |wanted: Class| -> Vec<usize> {
-        let may_end = |at: &usize| yields(candidates[*at].pod, pod) && class_of(candidates[*at].pod) == wanted;
+        let may_end =
+            |at: &usize| yields(candidates[*at].pod, pod) && class_of(candidates[*at].pod) == wanted;
         (0..candidates.len()).filter(may_end).collect()
     };
     let (best_effort, burstable, guaranteed) =
@@ -81,11 +82,7 @@ fn without(candidates: &[Candidate<'_>], ended: &[usize], mut lacks: Vec<Lack>) 
 
 /// Chooses the pod that brings what is missing closest to nothing, again and again; of equal ones the one
 /// that requests less.
-fn nearest(
-    candidates: &[Candidate<'_>],
-    from: &[usize],
-    mut lacks: Vec<Lack>,
-) -> Result<Vec<usize>, String> {
+fn nearest(candidates: &[Candidate<'_>], from: &[usize], mut lacks: Vec<Lack>) -> Result<Vec<usize>, String> {
     let mut left = from.to_vec();
     let mut chosen = Vec::new();
     while !lacks.is_empty() {

@@ -110,7 +110,8 @@ impl Residents {
         let node = Node::of(node);
         let mut misfits = self.shortages(&needs, &node);
         let named = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-        let predicate = |name, reason: Reason<'_>| Misfit::Predicate { name, description: reason.to_string() };
+        let predicate =
+            |name, reason: Reason<'_>| Misfit::Predicate { name, description: reason.to_string() };
         if let Err(reason) = node_affinity::filter(&needs, &node) {
             misfits.push(predicate("NodeAffinity", reason));
         }
@@ -202,7 +203,10 @@ mod tests {
             (asks(json!({"example.com/unknown": 1})), &none),
             (
                 asks(json!({"cpu": "501m"})),
-                &[("OutOfcpu", "Node didn't have enough resource: cpu, requested: 501, used: 1500, capacity: 2000")],
+                &[(
+                    "OutOfcpu",
+                    "Node didn't have enough resource: cpu, requested: 501, used: 1500, capacity: 2000",
+                )],
             ),
             (
                 asks(json!({"example.com/device": 1, "hugepages-2Mi": "2Mi"})),
@@ -241,7 +245,8 @@ mod tests {
         residents.place("a", &port(80));
         let taken = vec![(
             "NodePorts".to_owned(),
-            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned(),
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+                .to_owned(),
         )];
         assert_eq!(said(&residents, &port(80)), taken);
         residents.place("a", &port(81));

@@ -114,7 +114,7 @@ impl Agent {
             resource_version: meta.resource_version.clone(),
             field_path: event.field_path.clone(),
         };
-        self.recorder.annotated(&object, kind, event.reason, event.message.clone(), annotations);
+        self.recorder.annotated(&object, kind, &event.reason, event.message.clone(), annotations);
     }
 
     /// Tells users about the node.

@@ -6,6 +6,7 @@
 //! each pod ([`pod`]) carries inputs to it and effects from it. Ending the agent ends no container: the
 //! next one adopts them.
 
+mod acceptance;
 mod admission;
 mod agent;
 mod certificates;

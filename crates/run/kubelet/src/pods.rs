@@ -10,17 +10,15 @@ use plimsoll_client::{Backoff, Delta, Filter, Informer};
 use plimsoll_cri::v1;
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Verdict;
-use plimsoll_podlife::acceptance::accept;
 use plimsoll_podlife::cgroup::class::Levels;
-use plimsoll_podlife::eviction::REASON;
-use plimsoll_podlife::eviction::admission::refusal;
+use plimsoll_podlife::preemption;
 use plimsoll_podlife::resize::{Book, Fixed, Outcome, Pending, Room};
-use plimsoll_podlife::shutdown::rejection;
 use plimsoll_podlife::static_pod::{FullName, ended, full_name, shown_by};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::acceptance::{Acceptance, Answer, refuse, refused};
 use crate::agent::Agent;
 use crate::engine::{container, sandbox};
 use crate::placement::{Change, share};
@@ -61,6 +59,8 @@ struct Pods {
     levels: Option<Levels>,
     /// What all pods were given.
     book: Book,
+    /// The pods that were taken.
+    acceptance: Acceptance,
     /// What pods' tasks know about their wishes.
     pending: HashMap<String, Pending>,
     /// Whether what nobody knew at the start was ended.
@@ -89,6 +89,7 @@ pub(crate) async fn run(
         synced: false,
         levels: None,
         book: book(&agent),
+        acceptance: Acceptance::new(agent.clone()),
         pending: HashMap::new(),
         swept: false,
     };
@@ -321,6 +322,9 @@ impl Pods {
     /// Tells a pod's task what became of its wish.
     fn resized(&mut self, outcome: Outcome) {
         self.note(&outcome);
+        if self.acceptance.has(&outcome.uid) {
+            self.account(&outcome.uid, &outcome.pod);
+        }
         self.send(&outcome.uid, Message::Desired(outcome.pod));
     }
 
@@ -351,16 +355,50 @@ impl Pods {
         let (sender, inbox) = mpsc::unbounded_channel();
         self.tasks.insert(uid.clone(), sender);
         let seen = !self.swept && self.found.pods.contains_key(&uid);
-        if !seen && let Some(refused) = self.refused(&pod) {
-            self.send(&uid, Message::Evict(refused));
-        } else if let Some(refused) = self.placed(&pod, seen) {
-            self.send(&uid, Message::Evict(refused));
+        match self.admitted(&uid, &pod, seen) {
+            Ok(()) => self.account(&uid, &pod),
+            Err(refused) => self.send(&uid, Message::Evict(refused)),
         }
         let agent = self.agent.clone();
         self.running.spawn(async move {
             live(agent, pod, seen, inbox).await;
             uid
         });
+    }
+
+    /// Whether the node takes a pod. One that ran here before, or began to, is not asked for its needs again.
+    fn admitted(&self, uid: &str, pod: &Pod, seen: bool) -> Result<(), Verdict> {
+        let is_new = !seen && pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
+        if is_new && let Some(refused) = refused(&self.agent, pod) {
+            return Err(refused);
+        }
+        if let Some(refused) = self.placed(pod, seen) {
+            return Err(refused);
+        }
+        if !is_new || is_over(pod) {
+            return Ok(());
+        }
+        match self.acceptance.room(pod) {
+            Answer::Taken(victims) => {
+                for victim in victims {
+                    self.send(&victim, Message::Evict(preemption::verdict()));
+                }
+                Ok(())
+            }
+            Answer::Refused(refused) => {
+                self.shared(self.agent.placement.release(uid));
+                Err(refused)
+            }
+        }
+    }
+
+    /// Counts what a pod takes of the node.
+    fn account(&mut self, uid: &str, pod: &Arc<Pod>) {
+        if is_over(pod) {
+            self.acceptance.remove(uid);
+        } else {
+            self.acceptance.place(uid, pod);
+        }
     }
 
     /// Gives a pod processors of its own, if it is to have any; why it is not taken when there are none.
@@ -384,9 +422,7 @@ impl Pods {
                     tracing::warn!(pod = pod.metadata.name, message, "no processors for a pod that runs");
                     return None;
                 }
-                self.agent.tell(pod, &plimsoll_podlife::Event::warning(reason, message.clone(), None));
-                let message = format!("Pod was rejected: {message}");
-                Some(Verdict { reason: reason.to_owned(), message, ..Verdict::default() })
+                Some(refuse(&self.agent, pod, reason, message))
             }
         }
     }
@@ -396,27 +432,6 @@ impl Pods {
         if change == Change::Shared {
             tokio::spawn(share(self.agent.clone()));
         }
-    }
-
-    /// Why a pod that is new here is not taken: the node is short of something, or not able to run it.
-    fn refused(&self, pod: &Pod) -> Option<Verdict> {
-        pod.status.as_ref().is_none_or(|status| status.start_time.is_none()).then_some(())?;
-        if self.agent.config.leaving.is_cancelled() && !self.agent.config.shutdown_periods.is_empty() {
-            let verdict = rejection();
-            let event = plimsoll_podlife::Event::warning("NodeShutdown", verdict.message.clone(), None);
-            self.agent.tell(pod, &event);
-            return Some(verdict);
-        }
-        let short = refusal(pod, &self.agent.pressure.borrow());
-        if let Some(message) = short {
-            self.agent.tell(pod, &plimsoll_podlife::Event::warning(REASON, message.clone(), None));
-            return Some(Verdict { reason: REASON.to_owned(), message, ..Verdict::default() });
-        }
-        let refused = accept(pod, &self.agent.abilities).err()?;
-        let event = plimsoll_podlife::Event::warning(refused.reason, refused.message.clone(), None);
-        self.agent.tell(pod, &event);
-        let message = format!("Pod was rejected: {}", refused.message);
-        Some(Verdict { reason: refused.reason.to_owned(), message, ..Verdict::default() })
     }
 
     fn send(&self, uid: &str, message: Message) {
@@ -431,6 +446,7 @@ impl Pods {
         self.pending.remove(uid);
         self.shared(self.agent.placement.release(uid));
         self.orphans.remove(uid);
+        self.acceptance.remove(uid);
         if self.names.remove(uid).is_some() {
             let outcomes = self.book.gone(uid, Timestamp::now());
             outcomes.into_iter().for_each(|outcome| self.resized(outcome));

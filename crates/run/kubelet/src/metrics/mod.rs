@@ -21,7 +21,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use labels::{Answered, Build, ContainerType, Failed, Handler, Named, Of, Operation, Signal};
+use labels::{
+    Answered, Build, ContainerType, Failed, Handler, Named, Of, Operation, Preemption, Refusal, Signal,
+};
 pub(crate) use labels::{Counted, Request};
 pub(crate) use now::Now;
 pub(crate) use placement::Placed;
@@ -85,6 +87,8 @@ pub(crate) struct Metrics {
     evictions: Family<Signal, Counter>,
     admissions: Counter,
     admission_times: Histogram,
+    preemptions: Family<Preemption, Counter>,
+    refusals: Family<Refusal, Counter>,
     plugins: Family<Of, Counter>,
     device_times: Distribution<Of>,
     answers: Family<Answered, Counter>,
@@ -122,6 +126,8 @@ impl Metrics {
             evictions: Family::default(),
             admissions: Counter::default(),
             admission_times: Histogram::new(ADMISSIONS),
+            preemptions: Family::default(),
+            refusals: Family::default(),
             plugins: Family::default(),
             device_times: Family::new_with_constructor(usual),
             answers: Family::default(),
@@ -188,6 +194,16 @@ impl Metrics {
             "topology_manager_admission_duration_ms",
             "[ALPHA] Duration in milliseconds to serve a pod admission request.",
             self.admission_times.clone(),
+        );
+        all.register(
+            "preemptions",
+            "[ALPHA] Cumulative number of pod preemptions by preemption resource",
+            self.preemptions.clone(),
+        );
+        all.register(
+            "admission_rejections",
+            "[ALPHA] Cumulative number pod admission rejections by the Kubelet.",
+            self.refusals.clone(),
         );
         all.register(
             "device_plugin_registration",
@@ -356,6 +372,16 @@ impl Metrics {
     /// A pod is evicted.
     pub(crate) fn evicted(&self, eviction_signal: &'static str) {
         self.evictions.get_or_create(&Signal { eviction_signal }).inc();
+    }
+
+    /// A pod ends to make room for a critical one; `signal` names the resource that was missing.
+    pub(crate) fn preempted(&self, signal: &str) {
+        self.preemptions.get_or_create(&Preemption { preemption_signal: signal.to_owned() }).inc();
+    }
+
+    /// A pod is not taken.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refusals.get_or_create(&Refusal { reason: reason.to_owned() }).inc();
     }
 
     /// A request of the agent's API begins; it ends when what is returned is dropped.

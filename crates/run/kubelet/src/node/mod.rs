@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use plimsoll_client::{Backoff, Delta, Filter};
+use plimsoll_client::{Backoff, Delta, Filter, Informer};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub(crate) async fn run(agent: Arc<Agent>, port: Option<u16>, stop: Cancellation
 /// Makes the node, or takes over the one that is there. Tries until the API agrees.
 async fn register(agent: &Agent) -> Node {
     let nodes = Api::<Node>::all(agent.client.clone());
-    let fresh: Node = serde_json::from_value(object(agent)).expect("the node's own object is well formed");
+    let fresh = own(agent);
     let name = &agent.config.node_name;
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(7));
     loop {
@@ -78,6 +78,11 @@ fn labels(agent: &Agent) -> Map<String, Value> {
     own.chain(agent.config.labels.iter().map(|(name, value)| (name.clone(), json!(value)))).collect()
 }
 
+/// The node as it registers itself.
+pub(crate) fn own(agent: &Agent) -> Node {
+    serde_json::from_value(object(agent)).expect("the node's own object is well formed")
+}
+
 fn object(agent: &Agent) -> Value {
     json!({
         "apiVersion": "v1",
@@ -99,11 +104,15 @@ fn spec(agent: &Agent) -> Value {
     spec
 }
 
+/// The informer of this node.
+pub(crate) fn informer(agent: &Agent) -> Informer<Node> {
+    let fields = Some(format!("metadata.name={}", agent.config.node_name));
+    agent.informers.filtered(Filter { namespace: None, labels: None, fields })
+}
+
 /// Tells the engine the node's range of pod addresses as soon as the node has one.
 async fn follow_pod_range(agent: Arc<Agent>) {
-    let fields = Some(format!("metadata.name={}", agent.config.node_name));
-    let informer = agent.informers.filtered::<Node>(Filter { namespace: None, labels: None, fields });
-    let mut deltas = informer.subscribe();
+    let mut deltas = informer(&agent).subscribe();
     let mut told = String::new();
     while let Some(delta) = deltas.recv().await {
         let Delta::Applied { new, .. } = delta else { continue };

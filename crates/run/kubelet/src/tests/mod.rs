@@ -1,6 +1,7 @@
 //! A pod's way through the whole agent, with an engine and an API of the test's own.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod admission;
 mod api;
 mod devices;
 mod driver;
