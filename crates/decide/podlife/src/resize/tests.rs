@@ -61,7 +61,7 @@ fn a_wish_is_granted_deferred_or_never_granted() {
     assert_eq!(shown(&granted), [row("a", "2", "")]);
     let event = granted[0].event.clone().unwrap();
     assert_eq!(
-        (event.reason, event.message.as_str()),
+        (event.reason.as_ref(), event.message.as_str()),
         (
             "ResizeStarted",
             "Pod resize started: {\"containers\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"2\",\
