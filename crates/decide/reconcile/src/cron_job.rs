@@ -183,7 +183,12 @@ fn take_stock(
     }
     let succeeded = observed.jobs.iter().filter_map(|job| job.status.as_ref()?.completion_time.clone());
     status.last_successful_time = succeeded.chain(status.last_successful_time.clone()).max();
-    let references: Vec<_> = active.iter().map(|job| reference(&**job)).collect();
+    // A Job is noted as it was when it was made: its later versions are no news.
+    let noted = |job: &Job| {
+        let known = status.active.iter().flatten().find(|known| known.uid == job.metadata.uid);
+        known.cloned().unwrap_or_else(|| reference(job))
+    };
+    let references: Vec<_> = active.iter().map(|job| noted(job)).collect();
     status.active = Some(references).filter(|references| !references.is_empty());
     active
 }

@@ -23,7 +23,7 @@ use plimsoll_meta::selector::Labels;
 use serde_json::json;
 
 use crate::action::{Action, Failure, Severity};
-use crate::owner::Claimant;
+use crate::owner::{Claimant, controller_of};
 use crate::pod;
 use conditions::Verdict;
 use indexes::Indexes;
@@ -79,6 +79,18 @@ pub fn report(observed: &Observed<'_>, now: Timestamp, failure: &Failure) -> Vec
 /// Lets go of pods whose Job is gone.
 pub fn release(pods: &[Arc<Pod>]) -> Vec<Action> {
     pods.iter().filter_map(|pod| without_finalizer(pod)).collect()
+}
+
+/// Lets go of a pod that nobody controls and that none of the namespace's Jobs will take in.
+pub fn release_orphan(orphan: &Pod, jobs: &[Arc<Job>]) -> Vec<Action> {
+    let adopts = |job: &Job| {
+        let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        job.metadata.deletion_timestamp.is_none()
+            && selector.is_some_and(|one| Labels::from(one).matches_map(orphan.metadata.labels.as_ref()))
+    };
+    let stays = controller_of(&orphan.metadata).is_some()
+        || (!pod::deleting(orphan) && jobs.iter().any(|job| adopts(job)));
+    if stays { Vec::new() } else { without_finalizer(orphan).into_iter().collect() }
 }
 
 fn run(observed: &Observed<'_>, now: Timestamp, manage: bool) -> Vec<Action> {
@@ -138,7 +150,7 @@ impl<'a> Sync<'a> {
             Indexes::parse(self.status.completed_indexes.as_deref().unwrap_or_default(), completions);
         self.failed_indexes =
             Indexes::parse(self.status.failed_indexes.as_deref().unwrap_or_default(), completions);
-        for pod in self.pods.iter().filter(|pod| tracked(pod)) {
+        for pod in self.pods.iter().filter(|pod| is_tracked(pod)) {
             let Some(index) = self.index_of(pod) else { continue };
             if pod::phase(pod) == "Succeeded" && !self.uncounted.failed.contains(uid(pod)) {
                 self.succeeded_indexes.insert(index);
@@ -311,7 +323,7 @@ impl<'a> Sync<'a> {
             let known =
                 self.uncounted.succeeded.contains(uid(pod)) || self.uncounted.failed.contains(uid(pod));
             let counts = !self.is_indexed() || self.index_of(pod).is_some();
-            tracked(pod) && !known && counts && ended(pod)
+            is_tracked(pod) && !known && counts && ended(pod)
         })
     }
 
@@ -342,7 +354,8 @@ impl<'a> Sync<'a> {
     }
 }
 
-fn tracked(pod: &Pod) -> bool {
+/// Whether a pod is held until it is counted.
+pub fn is_tracked(pod: &Pod) -> bool {
     pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == TRACKING)
 }
 
@@ -352,7 +365,7 @@ fn uid(pod: &Pod) -> &str {
 
 /// Takes away the tracking finalizer.
 fn without_finalizer(pod: &Pod) -> Option<Action> {
-    let finalizers = pod.metadata.finalizers.as_ref().filter(|_| tracked(pod))?;
+    let finalizers = pod.metadata.finalizers.as_ref().filter(|_| is_tracked(pod))?;
     let rest: Vec<_> = finalizers.iter().filter(|finalizer| *finalizer != TRACKING).collect();
     Some(Action::patch(pod, json!({"metadata": {"uid": pod.metadata.uid, "finalizers": rest}})))
 }

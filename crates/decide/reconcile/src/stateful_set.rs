@@ -118,7 +118,10 @@ impl<'a> Sync<'a> {
         let collisions = status.and_then(|status| status.collision_count).unwrap_or_default();
         let Current { name, actions: revising, .. } =
             history::current(set, &set.spec.template, Labelled::AsRevisions, &revisions, collisions);
-        actions.extend(revising);
+        // A set that is going makes nothing new: the collector would take it away again and again.
+        if set.metadata.deletion_timestamp.is_none() {
+            actions.extend(revising);
+        }
         let known = status.and_then(|status| status.current_revision.as_ref());
         let known =
             known.and_then(|known| revisions.iter().find(|one| one.metadata.name.as_ref() == Some(known)));

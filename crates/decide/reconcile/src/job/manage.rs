@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::indexes::{self, INDEX, Indexes};
-use super::{Sync, TRACKING, backoff, policy, tracked, without_finalizer};
+use super::{Sync, TRACKING, backoff, is_tracked, policy, without_finalizer};
 use crate::action::{Action, Note, Severity, reference};
 use crate::owner::controller_ref;
 use crate::pod;
@@ -201,7 +201,7 @@ impl Sync<'_> {
         }
         let namespace = self.job.metadata.namespace.as_deref().unwrap_or_default();
         let mut pod = pod::from_template(namespace, &controller_ref(self.job), &template);
-        debug_assert!(tracked(&pod), "made above");
+        debug_assert!(is_tracked(&pod), "made above");
         if let Some(index) = index {
             pod.metadata.generate_name = Some(prefix(&name, index));
         }

@@ -76,7 +76,7 @@ impl World {
             }
             _ => {}
         }
-        self.pods.retain(|pod| !pod::deleting(pod) || tracked(pod));
+        self.pods.retain(|pod| !pod::deleting(pod) || is_tracked(pod));
     }
 
     fn change(&mut self, name: &str, how: impl FnOnce(Value) -> Value) {
@@ -128,7 +128,7 @@ fn merged(mut old: Value, patch: &Value) -> Value {
 
 fn ends_as(world: &World, kind: &str, reason: &str) {
     assert_eq!(world.last_condition(), (kind.to_owned(), reason.to_owned()), "{:?}", world.log);
-    assert!(!world.pods.iter().any(|pod| tracked(pod)), "nothing is held any more");
+    assert!(!world.pods.iter().any(|pod| is_tracked(pod)), "nothing is held any more");
     let rest = decide(&Observed { job: &world.job, pods: &world.pods }, at(world.now));
     assert!(rest.is_empty(), "a finished Job rests");
 }

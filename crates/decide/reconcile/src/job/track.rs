@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::UncountedTerminatedPods;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::conditions::{self, Verdict};
-use super::{Sync, policy, tracked, uid, without_finalizer};
+use super::{Sync, is_tracked, policy, uid, without_finalizer};
 use crate::action::Severity;
 use crate::pod;
 
@@ -48,7 +48,7 @@ impl Sync<'_> {
     /// Counts pods that were named and whose finalizer is gone since.
     fn count_released(&mut self) {
         let held: BTreeSet<_> =
-            self.pods.iter().filter(|pod| tracked(pod)).map(|pod| uid(pod).to_owned()).collect();
+            self.pods.iter().filter(|pod| is_tracked(pod)).map(|pod| uid(pod).to_owned()).collect();
         let before = (self.uncounted.succeeded.len(), self.uncounted.failed.len());
         self.uncounted.succeeded.retain(|uid| held.contains(uid));
         self.uncounted.failed.retain(|uid| held.contains(uid));
@@ -71,7 +71,7 @@ impl Sync<'_> {
             let free = gone || ends || succeeded || (failed && !self.waits_for_replacement(&pod));
             // A pod that still ends may yet succeed: it is waited for.
             let undecided = ends && !succeeded && !failed && !pod::finished(&pod);
-            if !tracked(&pod) || !free || (undecided && !gone) {
+            if !is_tracked(&pod) || !free || (undecided && !gone) {
                 continue;
             }
             let counts = !self.is_indexed() || self.index_of(&pod).is_some();

@@ -13,6 +13,9 @@ use crate::{Context, Error};
 
 const BY_JOB: &str = "job by name";
 
+/// Begins the keys of pods that nobody controls; no Job has such a name.
+const ORPHAN: &str = "pod/";
+
 pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let jobs = context.informers.informer::<Job>();
     let pods = context.informers.informer::<Pod>();
@@ -23,6 +26,12 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let (again, their_pods) = (jobs.clone(), pods.clone());
     Ok(unit
         .decide(move |key, now| {
+            if let Some(name) = key.name.strip_prefix(ORPHAN) {
+                let orphan = pods.get(&key.namespace, name);
+                return orphan
+                    .map(|pod| job::release_orphan(&pod, &jobs.list_in(&key.namespace)))
+                    .unwrap_or_default();
+            }
             let found = jobs.get(&key.namespace, &key.name);
             let uid = found.as_ref().and_then(|job| job.metadata.uid.clone());
             // Pods of a Job of that name that is gone are held by nobody any more.
@@ -49,6 +58,12 @@ fn of_controller(pod: &Pod) -> Option<Key> {
     Some(Key::new(pod.metadata.namespace.as_deref()?, &owner.name))
 }
 
+fn orphan_key(pod: &Pod) -> Key {
+    let meta = &pod.metadata;
+    let name = meta.name.as_deref().unwrap_or_default();
+    Key::new(meta.namespace.as_deref().unwrap_or_default(), &format!("{ORPHAN}{name}"))
+}
+
 fn index(key: &Key) -> String {
     format!("{}/{}", key.namespace, key.name)
 }
@@ -64,7 +79,8 @@ fn keys_of_pod(jobs: &Informer<Job>, pod: &Pod) -> Vec<Key> {
             };
             let mut all = jobs.list_in(pod.metadata.namespace.as_deref().unwrap_or_default());
             all.retain(|job| selects(job));
-            all.iter().map(|job| Key::of(&**job)).collect()
+            let orphan = job::is_tracked(pod).then(|| orphan_key(pod));
+            all.iter().map(|job| Key::of(&**job)).chain(orphan).collect()
         }
     }
 }
