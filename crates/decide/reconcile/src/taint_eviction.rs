@@ -58,6 +58,14 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         }
 }
 
+/// Tells that a pod that was to be evicted stays after all.
+pub fn spared(running: &Pod) -> Action {
+    let namespace = running.metadata.namespace.as_deref().unwrap_or_default();
+    let name = running.metadata.name.as_deref().unwrap_or_default();
+    let message = format!("Cancelling deletion of Pod {namespace}/{name}");
+    Action::event(running, Severity::Normal, "TaintManagerEviction", message)
+}
+
 fn evict(running: &Pod, now: Timestamp) -> Vec<Action> {
     let namespace = running.metadata.namespace.as_deref().unwrap_or_default();
     let name = running.metadata.name.as_deref().unwrap_or_default();

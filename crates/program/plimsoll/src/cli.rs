@@ -74,6 +74,9 @@ pub(crate) struct Up {
     /// Range of pod addresses; chosen at the first start, kept afterwards
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_cidr: Option<IpNet>,
+    /// Prefix length of each node's part of the pod addresses [default: 24, of IPv6 64]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) node_cidr_mask_size: Option<u8>,
     /// Range of Service addresses; chosen at the first start, kept afterwards
     #[arg(long, value_name = "CIDR")]
     pub(crate) service_cidr: Option<IpNet>,

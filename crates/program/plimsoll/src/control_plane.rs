@@ -28,6 +28,8 @@ pub(crate) struct ControlPlane {
     pub(crate) informers: Informers,
     pub(crate) kubeconfig: PathBuf,
     cluster_cidr: String,
+    service_cidr: String,
+    node_masks: plimsoll_controllers::Masks,
     signing_duration: Duration,
     chosen: plimsoll_controllers::Selection,
 }
@@ -77,6 +79,8 @@ impl ControlPlane {
             informers,
             kubeconfig,
             cluster_cidr: instance.pod_cidr.to_string(),
+            service_cidr: instance.service_cidr.to_string(),
+            node_masks: masks(options.node_cidr_mask_size),
             signing_duration: options.cluster_signing_duration,
             chosen: options.controllers.clone(),
         })
@@ -102,6 +106,8 @@ impl ControlPlane {
             self.client("kube-controller-manager", "system:kube-controller-manager", &["system:masters"]);
         let config = plimsoll_controllers::Config {
             cluster_cidr: Some(self.cluster_cidr.clone()),
+            service_cidrs: vec![self.service_cidr.clone()],
+            node_masks: self.node_masks,
             ca_certificate_pem: self.authority.pem().to_owned(),
             authority: Some(self.authority.clone()),
             signing_duration: Some(self.signing_duration),
@@ -115,6 +121,12 @@ impl ControlPlane {
         });
         tasks
     }
+}
+
+/// How much of the pods' addresses a node gets; the family is that of the pods.
+fn masks(size: Option<u8>) -> plimsoll_controllers::Masks {
+    let usual = plimsoll_controllers::Masks::default();
+    plimsoll_controllers::Masks { v4: size.unwrap_or(usual.v4), v6: size.unwrap_or(usual.v6) }
 }
 
 fn credentials(authority: &Authority, options: &Up, instance: &Instance) -> anyhow::Result<Credentials> {

@@ -199,6 +199,18 @@ pub(crate) const ROWS: &[Row] = &[
         ]
     ),
     row!(
+        "resourceclaim-controller",
+        "resource_claim",
+        units::resource_claim::build,
+        [
+            makes("resource.k8s.io/v1/resourceclaims").of("pods"),
+            status("resource.k8s.io/v1/resourceclaims/status"),
+            changes("resource.k8s.io/v1/resourceclaims", &["metadata.finalizers"]),
+            changes("v1/pods/status", &["status.resourceClaimStatuses"]),
+            removes("resource.k8s.io/v1/resourceclaims"),
+        ]
+    ),
+    row!(
         "serviceaccount-controller",
         "serviceaccount-controller",
         units::service_account::account,
@@ -252,6 +264,18 @@ pub(crate) const ROWS: &[Row] = &[
         "clusterrole-aggregation-controller",
         units::access::roles,
         [changes("rbac.authorization.k8s.io/v1/clusterroles", &["rules"]),]
+    ),
+    row!(
+        "bootstrap-signer-controller",
+        "bootstrap-signer",
+        units::access::signatures,
+        [changes("v1/configmaps", &["data"]).of("cluster-info")]
+    ),
+    row!(
+        "ttl-controller",
+        "ttl-controller",
+        units::node::lifetimes,
+        [changes("v1/nodes", &["metadata.annotations"])]
     ),
     row!("token-cleaner-controller", "token-cleaner", units::access::tokens, [removes("v1/secrets")]),
     row!(

@@ -28,6 +28,7 @@ pub use catalogue::names;
 pub use graph::{Graph, graph};
 pub use metrics::Metrics;
 pub use plimsoll_reconcile::autoscale::Settings as Autoscaling;
+pub use plimsoll_reconcile::ipam::Masks;
 
 /// Keys that a controller works on at once, if nobody says.
 const WORKERS: usize = 8;
@@ -36,8 +37,12 @@ const WORKERS: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The range that nodes get their pods' addresses from, such as `10.244.0.0/16`; without it nodes
-    /// get none. Each node gets a /24 (a /64 of IPv6).
+    /// get none.
     pub cluster_cidr: Option<String>,
+    /// How much each node gets of it: a /24, a /64 of IPv6.
+    pub node_masks: Masks,
+    /// The Services' ranges, which nodes must not get where they are parts of the cluster's.
+    pub service_cidrs: Vec<String>,
     /// The certificate authority of the API server, told to all pods in `kube-root-ca.crt`.
     pub ca_certificate_pem: String,
     /// Signs approved certificate requests; without it none is signed.

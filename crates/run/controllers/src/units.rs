@@ -18,5 +18,6 @@ pub(crate) mod persistent_volume;
 pub(crate) mod protection;
 pub(crate) mod replicaset;
 pub(crate) mod replication;
+pub(crate) mod resource_claim;
 pub(crate) mod service_account;
 pub(crate) mod stateful_set;

@@ -14,6 +14,9 @@ const SMALL: usize = 50;
 /// The share of lost nodes, in percent, from which a zone counts as disrupted.
 const UNHEALTHY: usize = 55;
 
+/// The label of nodes that are not counted, such as those that come and go.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
+
 /// How a zone fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disruption {
@@ -39,7 +42,7 @@ pub fn disruption<'a>(
     nodes: impl Iterator<Item = &'a Node>,
 ) -> (BTreeMap<String, (Disruption, usize)>, bool) {
     let mut zones = BTreeMap::<String, (usize, usize)>::new();
-    for one in nodes {
+    for one in nodes.filter(|one| !excluded(one)) {
         let counts = zones.entry(node::zone(one)).or_default();
         counts.0 += usize::from(node::ready(one));
         counts.1 += 1;
@@ -48,6 +51,11 @@ pub fn disruption<'a>(
         zones.into_iter().map(|(zone, (ready, all))| (zone, (state(ready, all), all))).collect();
     let all_lost = !states.is_empty() && states.values().all(|(state, _)| *state == Disruption::Full);
     (states, all_lost)
+}
+
+/// Whether a node has no say in how its zone fares.
+fn excluded(one: &Node) -> bool {
+    one.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED))
 }
 
 fn state(ready: usize, all: usize) -> Disruption {
@@ -70,7 +78,24 @@ pub fn rate(state: Disruption, nodes: usize) -> Rate {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::testing::object;
+
+    #[test]
+    fn excluded_nodes_are_not_counted() {
+        let node = |name: &str, ready: &str, excluded: bool| -> Node {
+            let labels = if excluded { json!({EXCLUDED: ""}) } else { json!({}) };
+            object(json!({"metadata": {"name": name, "labels": labels},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+        };
+        let nodes = [node("a", "True", false), node("b", "Unknown", true), node("c", "Unknown", true)];
+        let (zones, all_lost) = disruption(nodes.iter());
+        assert_eq!((zones[""], all_lost), ((Disruption::Normal, 1), false));
+        let (_, all_lost) = disruption(nodes[1..].iter());
+        assert!(!all_lost, "nobody is counted");
+    }
 
     #[test]
     fn zones_are_judged_by_their_share_of_lost_nodes() {

@@ -1,9 +1,9 @@
 //! Wires the controllers of roles and tokens.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use plimsoll_client::Filter;
-use plimsoll_reconcile::{bootstrap_token, cluster_role_aggregation};
+use plimsoll_client::{Filter, Informer};
+use plimsoll_reconcile::{bootstrap_signer, bootstrap_token, cluster_role_aggregation};
 
 use crate::unit::{Key, Unit};
 use crate::{Context, Error};
@@ -28,14 +28,9 @@ pub(crate) fn roles(context: &Context, unit: Unit) -> Result<Unit, Error> {
     }))
 }
 
-/// Expired bootstrap tokens. Only these Secrets are watched, not everybody's.
+/// Expired bootstrap tokens.
 pub(crate) fn tokens(context: &Context, unit: Unit) -> Result<Unit, Error> {
-    let filter = Filter {
-        namespace: Some("kube-system".to_owned()),
-        fields: Some(format!("type={}", bootstrap_token::TYPE)),
-        labels: None,
-    };
-    let tokens = context.informers.filtered::<Secret>(filter);
+    let tokens = bootstrap_tokens(context);
     let unit = unit.input(&tokens, |token| vec![Key::of(token)]);
     Ok(unit.decide(move |key, now| {
         tokens
@@ -43,4 +38,31 @@ pub(crate) fn tokens(context: &Context, unit: Unit) -> Result<Unit, Error> {
             .map(|token| bootstrap_token::decide(&token, now))
             .unwrap_or_default()
     }))
+}
+
+/// Signatures of `cluster-info`.
+pub(crate) fn signatures(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let (namespace, name) = bootstrap_signer::PLACE;
+    let tokens = bootstrap_tokens(context);
+    let infos = context.informers.filtered::<ConfigMap>(Filter {
+        namespace: Some(namespace.to_owned()),
+        fields: Some(format!("metadata.name={name}")),
+        labels: None,
+    });
+    let unit = unit
+        .input(&infos, |info| vec![Key::of(info)])
+        .input(&tokens, move |_| vec![Key::new(namespace, name)]);
+    Ok(unit.decide(move |key, now| {
+        let Some(info) = infos.get(&key.namespace, &key.name) else { return Vec::new() };
+        bootstrap_signer::decide(&info, &tokens.list(), now)
+    }))
+}
+
+/// Only these Secrets are watched, not everybody's.
+fn bootstrap_tokens(context: &Context) -> Informer<Secret> {
+    context.informers.filtered(Filter {
+        namespace: Some("kube-system".to_owned()),
+        fields: Some(format!("type={}", bootstrap_token::TYPE)),
+        labels: None,
+    })
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plimsoll_client::{Filter, Informer, WorkQueue};
 use plimsoll_reconcile::action::Action;
-use plimsoll_reconcile::node_lifecycle::{self, Observed, Rate, Turn};
-use plimsoll_reconcile::{ipam, node, pod, pod_gc, taint_eviction};
+use plimsoll_reconcile::node_lifecycle::{self, Disruption, Observed, Rate, Turn};
+use plimsoll_reconcile::{ipam, node, node_ttl, pod, pod_gc, taint_eviction};
 
 use super::indexes;
 use crate::unit::{Key, Unit};
@@ -32,24 +33,40 @@ struct Heard {
     grace: SignedDuration,
 }
 
+#[derive(Default)]
 struct Last {
-    sign: String,
+    heartbeat: Beat,
+    renewal: Beat,
     at: Timestamp,
     registered: bool,
 }
 
+/// What a node last said, and in which version of the object it said so.
+#[derive(Default)]
+struct Beat {
+    version: u64,
+    sign: Option<Timestamp>,
+}
+
+impl Beat {
+    /// Whether a newer version says something else. The node's clock may be set back: it lives all the same.
+    fn moves(&mut self, version: u64, sign: Option<Timestamp>) -> bool {
+        let moves = version > self.version && self.sign != sign;
+        if version > self.version {
+            *self = Self { version, sign };
+        }
+        moves
+    }
+}
+
 impl Heard {
-    /// Takes in a sign of life; an old one changes nothing.
-    fn hear(&self, name: &str, sign: &str) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes in what a node says of itself; what was heard before changes nothing.
+    fn hear(&self, name: &str, meta: &ObjectMeta, sign: Option<Timestamp>, of: fn(&mut Last) -> &mut Beat) {
+        let version = meta.resource_version.as_deref().and_then(|version| version.parse().ok());
         let now = Timestamp::now();
-        let last = nodes.entry(name.to_owned()).or_insert_with(|| Last {
-            sign: String::new(),
-            at: now,
-            registered: false,
-        });
-        if last.sign.as_str() < sign {
-            last.sign = sign.to_owned();
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = nodes.entry(name.to_owned()).or_insert_with(|| Last { at: now, ..Last::default() });
+        if of(last).moves(version.unwrap_or_default(), sign) {
             last.at = now;
         }
     }
@@ -105,13 +122,15 @@ pub(crate) fn lifecycle(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let unit = unit
         .input(&nodes, move |node| {
             let beat = node::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.as_ref());
-            by_node.hear(node::name(node), &beat.map(|beat| beat.0.to_string()).unwrap_or_default());
+            let beat = beat.map(|beat| beat.0);
+            by_node.hear(node::name(node), &node.metadata, beat, |last| &mut last.heartbeat);
             vec![Key::of(node)]
         })
         .input(&leases, move |lease| {
             let name = lease.metadata.name.as_deref().unwrap_or_default();
             let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
-            by_lease.hear(name, &renewed.map(|time| time.0.to_string()).unwrap_or_default());
+            let renewed = renewed.map(|time| time.0);
+            by_lease.hear(name, &lease.metadata, renewed, |last| &mut last.renewal);
             // A healthy node's renewals lead to nothing: its timer finds them when it ends.
             let silent = |node: Arc<Node>| {
                 node::condition(&node, "Ready").is_some_and(|ready| ready.status == "Unknown")
@@ -145,8 +164,8 @@ fn decide_life(
     }
     let turn = if node_lifecycle::wants_eviction(&node) && !all_silent {
         let zone = node::zone(&node);
-        let rate =
-            zones.get(&zone).map_or(Rate::Stopped, |(state, size)| node_lifecycle::rate(*state, *size));
+        let (state, size) = zones.get(&zone).copied().unwrap_or((Disruption::Normal, 0));
+        let rate = node_lifecycle::rate(state, size);
         heard.turn(&zone, rate, now)
     } else {
         Turn::Never
@@ -165,11 +184,17 @@ fn decide_life(
 /// Ranges of addresses for nodes.
 pub(crate) fn ranges(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let nodes = context.informers.informer::<Node>();
-    let ranges = match context.config.cluster_cidr.as_deref() {
-        Some(text) => ipam::Ranges::parse(text).map_err(|error| Error::ClusterCidr(error.to_string()))?,
+    let config = &context.config;
+    let mut ranges = match config.cluster_cidr.as_deref() {
+        Some(text) => {
+            let ranges = ipam::Ranges::parse(text, config.node_masks);
+            ranges.map_err(|error| Error::ClusterCidr(error.to_string()))?
+        }
         None => return Ok(unit),
     };
+    config.service_cidrs.iter().for_each(|range| ranges.reserve(range));
     let ranges = Arc::new(Mutex::new(ranges));
+    let queue = unit.queue();
     let unit = unit.input(&nodes, |node| vec![Key::of(node)]);
     let noted = Mutex::new(false);
     Ok(unit.decide(move |key, _| {
@@ -177,19 +202,30 @@ pub(crate) fn ranges(context: &Context, unit: Unit) -> Result<Unit, Error> {
         // Ranges that nodes have from before are theirs before anybody gets a new one.
         if !std::mem::replace(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner), true) {
             for node in nodes.list() {
-                let spec = node.spec.as_ref();
-                let first = spec.and_then(|spec| spec.pod_cidr.as_ref());
-                let all = spec.and_then(|spec| spec.pod_cidrs.as_ref()).into_iter().flatten();
-                all.chain(first).for_each(|range| ranges.note(range, node::name(&node)));
+                ipam::present(&node).iter().for_each(|range| ranges.note(range, node::name(&node)));
             }
         }
-        match nodes.get("", &key.name) {
-            Some(node) => ranges.decide(&node),
-            None => {
-                ranges.release(&key.name);
-                Vec::new()
-            }
-        }
+        let Some(node) = nodes.get("", &key.name) else {
+            ranges.release(&key.name);
+            // Somebody may have waited for them.
+            let waiting = nodes.list().into_iter().filter(|node| ipam::present(node).is_empty());
+            waiting.for_each(|node| queue.add(Key::of(&*node)));
+            return Vec::new();
+        };
+        ranges.decide(&node)
+    }))
+}
+
+/// How long nodes may go by what they have read.
+pub(crate) fn lifetimes(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let nodes = context.informers.informer::<Node>();
+    let size = Mutex::new(node_ttl::Size::default());
+    let unit = unit.input(&nodes, |node| vec![Key::of(node)]);
+    Ok(unit.decide(move |key, _| {
+        let Some(node) = nodes.get("", &key.name) else { return Vec::new() };
+        let mut size = size.lock().unwrap_or_else(PoisonError::into_inner);
+        size.count(nodes.len());
+        size.decide(&node)
     }))
 }
 
@@ -199,6 +235,7 @@ pub(crate) fn taints(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let pods = context.informers.informer::<Pod>();
     indexes::nodes(&pods);
     let first_seen = Mutex::new(HashMap::<String, Timestamp>::new());
+    let doomed = Mutex::new(HashMap::<Key, Option<String>>::new());
     let of_node = pods.clone();
     let unit = unit
         .input(&nodes, move |node| {
@@ -209,15 +246,27 @@ pub(crate) fn taints(context: &Context, unit: Unit) -> Result<Unit, Error> {
         })
         .input(&pods, |pod| if pod::node(pod).is_empty() { Vec::new() } else { vec![Key::of(pod)] });
     Ok(unit.decide(move |key, now| {
+        let mut doomed = doomed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doomed.remove(key);
         let Some(pod) = pods.get(&key.namespace, &key.name) else { return Vec::new() };
-        let Some(node) = nodes.get("", pod::node(&pod)) else { return Vec::new() };
         let mut seen = first_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !evicts(&node) {
-            seen.remove(node::name(&node));
-            return Vec::new();
+        let mut actions = match nodes.get("", pod::node(&pod)) {
+            Some(node) if evicts(&node) => {
+                let since = *seen.entry(node::name(&node).to_owned()).or_insert(now);
+                taint_eviction::decide(&pod, &node, since, now)
+            }
+            _ => {
+                seen.remove(pod::node(&pod));
+                Vec::new()
+            }
+        };
+        let waits = matches!(actions[..], [Action::RequeueAfter(_)]);
+        if waits {
+            doomed.insert(key.clone(), pod.metadata.uid.clone());
+        } else if actions.is_empty() && pod::active(&pod) && before == Some(pod.metadata.uid.clone()) {
+            actions.push(taint_eviction::spared(&pod));
         }
-        let since = *seen.entry(node::name(&node).to_owned()).or_insert(now);
-        taint_eviction::decide(&pod, &node, since, now)
+        actions
     }))
 }
 
@@ -308,13 +357,25 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_registered_once_and_old_signs_change_nothing() {
+    fn nodes_are_registered_once_and_live_while_they_say_something_new() {
         let heard = Heard::default();
         assert!(!heard.register("n"));
-        heard.hear("n", "2024");
-        let at = heard.last("n");
-        heard.hear("n", "2023");
-        assert_eq!(heard.last("n"), at);
+        let say = |version: &str, second: i64| {
+            let meta = ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() };
+            let before = heard.last("n");
+            heard.hear("n", &meta, Timestamp::from_second(second).ok(), |last| &mut last.heartbeat);
+            heard.last("n") != before
+        };
+        let cases = [
+            ("1", 100, true, "the first"),
+            ("2", 100, false, "somebody else changed the node"),
+            ("3", 110, true, "a beat"),
+            ("2", 100, false, "the object before the change"),
+            ("4", 50, true, "its clock was set back"),
+        ];
+        for (version, second, expected, label) in cases {
+            assert_eq!(say(version, second), expected, "{label}");
+        }
         assert!(heard.register("n") && !heard.register("n"));
         assert!(heard.forget("n") && !heard.forget("n"));
     }
