@@ -14,6 +14,7 @@ pub mod cluster_role_aggregation;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
+pub mod device_taint_eviction;
 pub mod disruption;
 pub mod endpoint_slice_mirroring;
 pub mod endpoint_slices;

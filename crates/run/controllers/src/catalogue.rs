@@ -211,6 +211,12 @@ pub(crate) const ROWS: &[Row] = &[
         ]
     ),
     row!(
+        "device-taint-eviction-controller",
+        "device-taint-eviction",
+        units::resource_claim::device_taints,
+        [changes("v1/pods/status", &["status.conditions"]).of("tainted devices"), removes("v1/pods")]
+    ),
+    row!(
         "serviceaccount-controller",
         "serviceaccount-controller",
         units::service_account::account,

@@ -193,8 +193,22 @@ impl State {
                 }
                 None => reply(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
             },
-            _ => self.delete(&object),
+            _ => match self.objects.get(&object).cloned() {
+                Some(bound) if !bound["spec"]["nodeName"].is_null() && body["gracePeriodSeconds"] != 0 => {
+                    reply(200, &self.ask_to_end(&object, bound))
+                }
+                _ => self.delete(&object),
+            },
         }
+    }
+
+    /// A pod that runs somewhere is gone when its node says so.
+    fn ask_to_end(&mut self, path: &str, mut pod: Value) -> Value {
+        if pod["metadata"]["deletionTimestamp"].is_null() {
+            pod["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+            pod = self.write(path, pod);
+        }
+        pod
     }
 }
 

@@ -21,6 +21,18 @@ pub(crate) struct Controllers {
     /// Range of pod addresses that nodes get theirs from; without it they get none
     #[arg(long, value_name = "CIDR")]
     pub(crate) cluster_cidr: Option<String>,
+    /// Ranges of Service addresses, which nodes do not get
+    #[arg(long, value_name = "CIDR,…", value_delimiter = ',')]
+    pub(crate) service_cluster_ip_range: Vec<String>,
+    /// Prefix length of each node's part of the pod addresses [default: 24, of IPv6 64]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) node_cidr_mask_size: Option<u8>,
+    /// The same, of IPv4 alone
+    #[arg(long, value_name = "BITS")]
+    pub(crate) node_cidr_mask_size_ipv4: Option<u8>,
+    /// The same, of IPv6 alone
+    #[arg(long, value_name = "BITS")]
+    pub(crate) node_cidr_mask_size_ipv6: Option<u8>,
     /// Certificate authority of the API server, told to all pods [default: that of the kubeconfig]
     #[arg(long, value_name = "FILE")]
     pub(crate) root_ca_file: Option<PathBuf>,

@@ -11,7 +11,7 @@ use anyhow::Context;
 use base64::Engine;
 use kube::config::Kubeconfig;
 use plimsoll_client::{EventRecorder, Informers};
-use plimsoll_controllers::{Config, Metrics};
+use plimsoll_controllers::{Config, Masks, Metrics};
 use plimsoll_kubelet::Tls;
 use plimsoll_pki::{Authority, Purpose, Request};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,8 @@ fn config(options: &Controllers) -> anyhow::Result<Config> {
     }
     Ok(Config {
         cluster_cidr: options.cluster_cidr.clone(),
+        service_cidrs: options.service_cluster_ip_range.clone(),
+        node_masks: masks(options),
         ca_certificate_pem: match &options.root_ca_file {
             Some(file) => read(file)?,
             None => server_authority(&options.kubeconfig)?,
@@ -87,6 +89,14 @@ fn config(options: &Controllers) -> anyhow::Result<Config> {
         autoscaling: options.autoscaling.settings(),
         ..Config::default()
     })
+}
+
+fn masks(options: &Controllers) -> Masks {
+    let (usual, both) = (Masks::default(), options.node_cidr_mask_size);
+    Masks {
+        v4: options.node_cidr_mask_size_ipv4.or(both).unwrap_or(usual.v4),
+        v6: options.node_cidr_mask_size_ipv6.or(both).unwrap_or(usual.v6),
+    }
 }
 
 /// The authority that the current context trusts; empty where it trusts the machine's.

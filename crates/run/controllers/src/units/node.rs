@@ -342,7 +342,11 @@ impl Lost {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::testing::Memory;
+    use crate::tests::play;
 
     #[test]
     fn zones_take_turns() {
@@ -378,5 +382,67 @@ mod tests {
         }
         assert!(heard.register("n") && !heard.register("n"));
         assert!(heard.forget("n") && !heard.forget("n"));
+    }
+
+    const NODE: &str = "/api/v1/nodes/dead";
+    const PODS: &str = "/api/v1/namespaces/ns/pods";
+    const OWNERS: &str = "replicaset-controller,statefulset-controller,taint-eviction-controller,pod-garbage-collector-controller";
+
+    fn workload(kind: &str) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": kind,
+            "metadata": {"name": kind.to_lowercase(), "namespace": "ns", "uid": kind, "generation": 1},
+            "spec": {"replicas": 1, "serviceName": "s", "selector": {"matchLabels": {"of": kind}},
+                "template": {"metadata": {"labels": {"of": kind}}, "spec": {"containers": []}}}})
+    }
+
+    /// The pods there are: name, whether they are going, whether they are bound.
+    fn pods(server: &Memory) -> Vec<(String, bool, bool)> {
+        let all = server.paths(PODS).into_iter().filter_map(|path| server.get(&path));
+        let told = all.map(|pod| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            (name, !pod["metadata"]["deletionTimestamp"].is_null(), !pod["spec"]["nodeName"].is_null())
+        });
+        told.collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_of_a_dead_node_are_replaced_elsewhere_and_identities_are_not_doubled() {
+        let server = Memory::default();
+        for kind in ["ReplicaSet", "StatefulSet"] {
+            server.put(
+                &format!("/apis/apps/v1/namespaces/ns/{}s/{}", kind.to_lowercase(), kind.to_lowercase()),
+                workload(kind),
+            );
+        }
+        let node = |taints: Value| {
+            json!({"metadata": {"name": "dead"}, "spec": {"taints": taints},
+                "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+        };
+        server.put(NODE, node(json!([])));
+        play(&server, OWNERS, 60).await;
+        for path in server.paths(PODS) {
+            let mut pod = server.get(&path).expect("it was listed");
+            pod["spec"]["nodeName"] = json!("dead");
+            pod["status"] = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+            server.put(&path, pod);
+        }
+        play(&server, OWNERS, 60).await;
+        assert!(pods(&server).iter().all(|(_, going, bound)| !going && *bound), "{:?}", pods(&server));
+
+        let long_ago = "2024-01-01T00:00:00Z";
+        let unreachable = json!({"key": node::UNREACHABLE, "effect": "NoExecute", "timeAdded": long_ago});
+        server.put(NODE, node(json!([unreachable])));
+        play(&server, OWNERS, 60).await;
+        let left = pods(&server);
+        let fresh: Vec<_> = left.iter().filter(|(_, going, _)| !going).collect();
+        assert_eq!((left.len(), fresh.len()), (3, 1), "both are going, one has a successor: {left:?}");
+        assert!(fresh[0].0.starts_with("replicaset-") && !fresh[0].2, "{left:?}");
+
+        let given_up = json!({"key": node::OUT_OF_SERVICE, "effect": "NoExecute", "timeAdded": long_ago});
+        server.put(NODE, node(json!([unreachable, given_up])));
+        play(&server, OWNERS, 60).await;
+        let left = pods(&server);
+        assert!(left.iter().all(|(_, going, bound)| !going && !bound), "{left:?}");
+        assert!(left.iter().any(|(name, ..)| name == "statefulset-0") && left.len() == 2, "{left:?}");
     }
 }

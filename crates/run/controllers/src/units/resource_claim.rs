@@ -1,14 +1,15 @@
-//! Wires the controller of claims on devices.
+//! Wires the controllers of claims on devices, and of devices' taints.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
+use k8s_openapi::api::resource::v1::{DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use plimsoll_client::{Informer, Object as _};
 use plimsoll_reconcile::action::Action;
 use plimsoll_reconcile::resource_claim::{self, ObservedClaim, ObservedPod};
+use plimsoll_reconcile::{device_taint_eviction, pod};
 
 use crate::unit::{Key, Unit};
 use crate::{Context, Error};
@@ -52,6 +53,52 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
             }
         }
     }))
+}
+
+/// Pods whose devices are tainted.
+pub(crate) fn device_taints(context: &Context, unit: Unit) -> Result<Unit, Error> {
+    let pods = context.informers.informer::<Pod>();
+    let claims = context.informers.informer::<ResourceClaim>();
+    let slices = context.informers.informer::<ResourceSlice>();
+    let rules = context.informers.informer::<DeviceTaintRule>();
+    let (by_slice, by_rule) = (claims.clone(), claims.clone());
+    let all_users = |claims: &Informer<ResourceClaim>| -> Vec<Key> {
+        claims.list().iter().flat_map(|claim| users(claim)).collect()
+    };
+    let unit = unit
+        .input(&pods, |pod| match resource_claim::claims(pod) {
+            [] => Vec::new(),
+            _ => vec![Key::of(pod)],
+        })
+        .input(&claims, users)
+        .input(&slices, move |_| all_users(&by_slice))
+        .input(&rules, move |_| all_users(&by_rule));
+    let doomed = Mutex::new(HashMap::<Key, String>::new());
+    Ok(unit.decide(move |key, now| {
+        let mut doomed = doomed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doomed.remove(key);
+        let Some(pod) = pods.get(&key.namespace, &key.name) else { return Vec::new() };
+        let names = resource_claim::claims(&pod).iter();
+        let names = names.filter_map(|claim| resource_claim::name(&pod, claim));
+        let claims: Vec<_> = names.filter_map(|name| claims.get(&key.namespace, name)).collect();
+        let (slices, rules) = (slices.list(), rules.list());
+        let observed =
+            device_taint_eviction::Observed { pod: &pod, claims: &claims, slices: &slices, rules: &rules };
+        let mut actions = device_taint_eviction::decide(&observed, now);
+        if matches!(actions[..], [Action::RequeueAfter(_)]) {
+            doomed.insert(key.clone(), pod.uid().to_owned());
+        } else if actions.is_empty() && pod::active(&pod) && before.as_deref() == Some(pod.uid()) {
+            actions.push(device_taint_eviction::spared(&pod));
+        }
+        actions
+    }))
+}
+
+/// The pods that a claim is reserved for.
+fn users(claim: &ResourceClaim) -> Vec<Key> {
+    let users = claim.status.as_ref().and_then(|status| status.reserved_for.as_deref()).unwrap_or_default();
+    let pods = users.iter().filter(|user| user.resource == "pods");
+    pods.map(|user| Key::new(claim.namespace(), &user.name)).collect()
 }
 
 fn key(kind: &str, namespace: &str, name: &str) -> Key {
