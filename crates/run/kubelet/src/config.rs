@@ -76,7 +76,7 @@ pub struct Config {
     pub max_pods: u32,
     /// How many for each processor, if that is less.
     pub pods_per_core: Option<u32>,
-    /// How many tasks one pod may have; none for no limit.
+    /// How many tasks one pod may have; a part of what the kernel allows if nobody says.
     pub pod_pids: Option<i64>,
     /// Whether the agent makes the node, or waits for it.
     pub register_node: bool,

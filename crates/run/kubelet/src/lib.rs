@@ -60,6 +60,7 @@ use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Node;
 use plimsoll_podlife::acceptance::Abilities;
 use plimsoll_podlife::cgroup::name::Driver;
+use plimsoll_podlife::cgroup::tasks::Tasks;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::eviction::threshold::Threshold;
 use plimsoll_podlife::sysctl::Allowed;
@@ -296,6 +297,7 @@ fn cgroups(
     driver: Driver,
 ) -> Result<Cgroups, cgroups::Error> {
     let hierarchy = plimsoll_kernel::cgroup::Hierarchy::detect()?;
+    let tasks = machine::processes().map(|(_, most)| Tasks::of(most));
     let period = i64::try_from(config.cpu_cfs_quota_period.as_micros()).unwrap_or(i64::MAX);
     let rules = plimsoll_podlife::cgroup::Machine {
         version: cgroups::version(&hierarchy),
@@ -304,7 +306,7 @@ fn cgroups(
         allocatable: allocatable.get("memory").map_or(0, |memory| memory.value()),
         page_sizes: machine.page_sizes.clone(),
         period: config.cpu_cfs_quota.then_some(period),
-        pids: config.pod_pids,
+        pids: config.pod_pids.or(tasks.map(|tasks| tasks.pod)),
         throttling: config.memory_throttling_factor,
         reservation: config.memory_reservation_policy,
         swapping: config.swap_behavior,
@@ -317,8 +319,8 @@ fn cgroups(
         system_group: config.system_reserved_cgroup.clone(),
     };
     let mut capacity = machine.capacity(config.max_pods);
-    if let Some((_, most)) = machine::processes() {
-        capacity.insert("pid".to_owned(), Quantity::from_units(most));
+    if let Some(tasks) = tasks {
+        capacity.insert("pid".to_owned(), Quantity::from_units(tasks.pods));
     }
     Cgroups::new(hierarchy, &plan, &capacity, rules)
 }

@@ -12,6 +12,7 @@ pub mod name;
 pub mod reserved;
 mod sum;
 pub mod swap;
+pub mod tasks;
 #[cfg(test)]
 mod tests;
 

@@ -209,7 +209,10 @@ impl RuntimeService for FakeEngine {
     ) -> Answer<v1::StopPodSandboxResponse> {
         let mut state = self.state.lock().unwrap();
         state.calls.push("stop sandbox".into());
-        state.sandbox.as_mut().unwrap().1 = false;
+        // One that is gone is stopped.
+        if let Some(sandbox) = &mut state.sandbox {
+            sandbox.1 = false;
+        }
         ok(v1::StopPodSandboxResponse {})
     }
 
