@@ -43,6 +43,7 @@ pub mod service;
 pub mod service_account;
 pub mod share;
 pub mod stateful_set;
+pub mod storage_migration;
 pub mod taint_eviction;
 pub mod template;
 #[cfg(test)]

@@ -278,6 +278,12 @@ pub(crate) const ROWS: &[Row] = &[
         [changes("v1/configmaps", &["data"]).of("cluster-info")]
     ),
     row!(
+        "storage-version-migrator-controller",
+        "storage-version-migrator-controller",
+        units::storage_migration::build,
+        [status("storagemigration.k8s.io/v1/storageversionmigrations/status")]
+    ),
+    row!(
         "ttl-controller",
         "ttl-controller",
         units::node::lifetimes,

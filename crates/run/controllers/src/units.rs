@@ -21,3 +21,4 @@ pub(crate) mod replication;
 pub(crate) mod resource_claim;
 pub(crate) mod service_account;
 pub(crate) mod stateful_set;
+pub(crate) mod storage_migration;
