@@ -21,6 +21,7 @@ mod operators;
 mod pods;
 mod refusals;
 mod restart;
+mod rollouts;
 mod standby;
 mod versions;
 mod volumes;
@@ -105,6 +106,8 @@ const CASES: &[Case<Shared>] = table! {
     workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,
         a_job_runs_to_completion, a_failing_job_gives_up, orphans_stay_and_dependents_go,
         what_cannot_be_scheduled_says_why;
+    rollouts: a_paused_deployment_collects_changes, a_stateful_set_keeps_order_and_goes_back,
+        a_daemon_set_rolls_and_goes_back, a_quota_is_told_and_lifted;
     network: a_rollout_loses_no_request, probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
     access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads,

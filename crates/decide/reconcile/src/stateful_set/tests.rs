@@ -451,3 +451,17 @@ fn refusals_are_told_and_the_status_is_kept() {
     let collision = tell("ControllerRevision", 409);
     assert_eq!(collision, [r#"patch StatefulSet/status db {"status":{"collisionCount":1}}"#]);
 }
+
+#[test]
+fn a_pod_that_ends_on_a_dead_node_is_not_doubled() {
+    for policy in ["OrderedReady", "Parallel"] {
+        let mut world = World::new(&json!({"podManagementPolicy": policy}));
+        world.settle();
+        let since = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0));
+        Arc::make_mut(&mut world.pods[1]).metadata.deletion_timestamp = Some(since);
+        world.now += 100_000;
+        assert!(world.step().is_empty(), "{policy}");
+        world.pods.remove(1);
+        assert_eq!(pods_of(&world.step(), "create"), ["db-1"], "{policy}");
+    }
+}
