@@ -27,6 +27,7 @@ pub mod history;
 pub mod ipam;
 pub mod job;
 pub mod legacy_tokens;
+pub mod local_volume;
 pub mod namespace;
 pub mod node;
 pub mod node_affinity;

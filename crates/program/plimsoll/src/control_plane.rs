@@ -66,6 +66,7 @@ impl ControlPlane {
             authentication: options.access.authentication(folder.join("front-proxy-ca.crt"))?,
             authorization: options.access.authorization()?,
             authorization_file: options.access.authorization_file(),
+            first_objects: if options.no_node { Vec::new() } else { vec![storage_class()] },
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         server.describe(crate::cli::flags());
@@ -202,4 +203,14 @@ fn admin(authority: &Authority, options: &Up, instance: &Instance) -> anyhow::Re
     );
     plimsoll_pki::write_private(&path, text.as_bytes()).context("kubeconfig")?;
     Ok(path)
+}
+
+/// The class of claims that name none: folders of the nodes.
+fn storage_class() -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "plimsoll.io/local", "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
+    })
 }

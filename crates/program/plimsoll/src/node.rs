@@ -182,6 +182,7 @@ fn agent(
     if !usual && given.get("port").is_none() {
         config.port = 0;
     }
+    config.local_volumes = Some(instance.file("volumes"));
     config.labels = node_labels(&options.agent.node_labels).map_err(anyhow::Error::msg)?;
     config.pretended = options.agent.pretend_capacity.map(|it| (it.cpus, it.memory));
     if settings.enable_server {

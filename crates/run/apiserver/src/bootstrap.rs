@@ -36,6 +36,9 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
     objects.push(dns_service(config));
     objects.extend(local::services(plimsoll_catalogue::kinds()));
     objects.push(published_authorities(api, config)?);
+    if is_new(api) {
+        objects.extend(config.first_objects.iter().cloned());
+    }
     let user = User::server();
     // Independent objects are committed as one group, so a first start does not wait for each sync.
     let (namespaces, rest) = objects.split_at(4);
@@ -51,6 +54,13 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
         put(api, &user, &object).await?;
     }
     Ok(())
+}
+
+/// Whether the cluster never started completely: what is written last is not there.
+fn is_new(api: &Api) -> bool {
+    let slices = plimsoll_catalogue::by_kind("discovery.k8s.io", "v1", "EndpointSlice");
+    let key = slices.and_then(|kind| kind.key("default", "kubernetes"));
+    key.is_none_or(|key| api.store.get(&key).is_none())
 }
 
 /// Creates an object, or updates what the server owns of it.

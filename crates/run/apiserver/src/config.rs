@@ -43,6 +43,8 @@ pub struct Config {
     pub authorization: AuthorizationConfig,
     /// The file that says so; its changes count at once.
     pub authorization_file: Option<PathBuf>,
+    /// Objects that a new cluster begins with. Who deletes them does not get them back.
+    pub first_objects: Vec<serde_json::Value>,
 }
 
 /// What proves who somebody is, beside certificates of the authority of clients.

@@ -357,6 +357,17 @@ pub(crate) const ROWS: &[Row] = &[
         ]
     ),
     row!(
+        "local-volume-provisioner-controller",
+        "plimsoll.io/local",
+        units::local_volume::build,
+        [
+            makes("v1/persistentvolumes"),
+            changes("v1/persistentvolumes", &["metadata.finalizers"]).of("lost nodes"),
+            removes("v1/persistentvolumes"),
+            changes("v1/persistentvolumeclaims", &["metadata.annotations"]).of("folders"),
+        ]
+    ),
+    row!(
         "ephemeral-volume-controller",
         "ephemeral_volume",
         units::persistent_volume::ephemeral,

@@ -11,6 +11,7 @@ pub(crate) mod endpoints;
 pub(crate) mod garbage;
 pub(crate) mod indexes;
 pub(crate) mod job;
+pub(crate) mod local_volume;
 mod metrics;
 pub(crate) mod namespace;
 pub(crate) mod node;

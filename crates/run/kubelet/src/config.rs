@@ -185,6 +185,8 @@ pub struct Config {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether containers run under the engine's seccomp profile when they ask for none.
     pub seccomp_default: bool,
+    /// Below which folder volumes of the built-in provisioner are kept; none if the node keeps none.
+    pub local_volumes: Option<PathBuf>,
     /// The whole KubeletConfiguration, for those who ask what the agent was told.
     pub given: serde_json::Value,
 }
@@ -285,6 +287,7 @@ impl Config {
             volume_mount_timeout: Duration::from_secs(123),
             sync_frequency: Duration::from_secs(60),
             volume_stats_period: Duration::from_secs(60),
+            local_volumes: None,
             volume_health: false,
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,

@@ -225,6 +225,7 @@ async fn serve(
     if !agent.config.standalone {
         parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
         parts.spawn(csi::run(agent.clone(), shutdown.clone()));
+        parts.spawn(volume::keep_local_folders(agent.clone(), shutdown.clone()));
         parts.spawn(volume::look_after(agent.clone(), shutdown.clone()));
         parts.spawn(statics::show(agent.clone(), pods.clone(), shutdown.clone()));
     }

@@ -143,5 +143,6 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         authentication: Default::default(),
         authorization: Default::default(),
         authorization_file: None,
+        first_objects: Vec::new(),
     })
 }

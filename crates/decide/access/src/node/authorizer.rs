@@ -1,6 +1,8 @@
 //! What the agent of a node may do (plugin/pkg/auth/authorizer/node/node_authorizer.go, v1.37).
 
 use plimsoll_admission::rbac::{Attributes, Rule};
+use plimsoll_meta::selector::Operator;
+use plimsoll_volume::local;
 
 use super::{Graph, Identity, Vertex, identify};
 use crate::{Decision, User};
@@ -24,7 +26,7 @@ pub fn authorize(graph: &Graph, rules: &[Rule], user: &User, wanted: &Attributes
             asked.update_status(Vertex::Claim)
         }
         ("", "persistentvolumeclaims") => asked.get(Vertex::Claim),
-        ("", "persistentvolumes") => asked.get(Vertex::Volume),
+        ("", "persistentvolumes") => asked.volume(),
         ("resource.k8s.io", "resourceclaims") => asked.get(Vertex::ResourceClaim),
         ("storage.k8s.io", "volumeattachments") => asked.get(Vertex::Attachment),
         // For providers of image pull credentials.
@@ -92,6 +94,24 @@ impl Asked<'_> {
             "update" | "patch" => self.related(vertex),
             _ => no("can only get/update/patch this type"),
         }
+    }
+
+    /// Beside the volumes of its pods an agent sees those whose folders are its own; admission limits what it
+    /// changes of them.
+    fn volume(&self) -> Decision {
+        match (self.wanted.verb, self.wanted.subresource) {
+            ("list" | "watch", "") if self.wants_own_folders() => yes(),
+            ("patch", "") => yes(),
+            _ => self.get(Vertex::Volume),
+        }
+    }
+
+    fn wants_own_folders(&self) -> bool {
+        let own = |values: &[String]| matches!(values, [one] if one == self.node);
+        self.wanted
+            .labels
+            .iter()
+            .any(|one| matches!(&one.operator, Operator::In(values) if one.key == local::NODE && own(values)))
     }
 
     fn create_token(&self) -> Decision {
@@ -270,6 +290,34 @@ mod tests {
         ] {
             let expected = refusal.map_or_else(yes, no);
             assert_eq!(decide(&agent, request), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn agents_look_after_their_own_folders() {
+        let agent = User::authenticated("system:node:n", &["system:nodes"]);
+        let ask = |verb: &str, labels: &str| {
+            let labels = plimsoll_meta::selector::Labels::parse(labels).expect("selector");
+            let wanted = Attributes {
+                verb,
+                resource: "persistentvolumes",
+                labels: &labels.0,
+                ..Attributes::default()
+            };
+            authorize(&graph(), &[], &agent, &wanted)
+        };
+        let single = no("can only get individual resources of this type");
+        for (verb, labels, expected) in [
+            ("list", "plimsoll.io/node=n", yes()),
+            ("watch", "plimsoll.io/node=n,a=b", yes()),
+            ("watch", "plimsoll.io/node=m", single.clone()),
+            ("watch", "plimsoll.io/node in (n,m)", single.clone()),
+            ("watch", "plimsoll.io/node", single.clone()),
+            ("delete", "plimsoll.io/node=n", single.clone()),
+            ("list", "", single),
+            ("patch", "", yes()),
+        ] {
+            assert_eq!(ask(verb, labels), expected, "{verb} {labels}");
         }
     }
 

@@ -120,8 +120,15 @@ impl Source {
                 told.ok().flatten()?
             }
             Measured::Folder(path) => {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
                 let looked = tokio::task::spawn_blocking(move || Disk::of(&path, Timestamp::now()));
-                measure(&tokio::time::timeout(PATIENCE, looked).await.ok()?.ok()??)
+                let mut measure = measure(&tokio::time::timeout(PATIENCE, looked).await.ok()?.ok()??);
+                // The disk below a folder is larger than what was asked for.
+                if let Some((used, capacity)) = name.and_then(|name| agent.volumes.folder_use(&name)) {
+                    let available = capacity.saturating_sub(used);
+                    measure.bytes = Some(Fullness { available, capacity, used });
+                }
+                measure
             }
         };
         let abnormal = measure.abnormal.filter(|_| agent.config.volume_health);

@@ -49,7 +49,7 @@ async fn register(agent: &Agent) -> Node {
         };
         let result = match made {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let metadata = json!({"labels": labels(agent)});
+                let metadata = json!({"labels": labels(agent), "annotations": annotations(agent)});
                 let patch = Patch::Merge(json!({"metadata": metadata}));
                 nodes.patch(name, &PatchParams::default(), &patch).await
             }
@@ -83,6 +83,13 @@ pub(crate) fn own(agent: &Agent) -> Node {
     serde_json::from_value(object(agent)).expect("the node's own object is well formed")
 }
 
+fn annotations(agent: &Agent) -> Map<String, Value> {
+    let attached = ("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), json!("true"));
+    let folder = agent.config.local_volumes.as_ref();
+    let folder = folder.map(|folder| (plimsoll_volume::local::FOLDER.to_owned(), json!(folder)));
+    std::iter::once(attached).chain(folder).collect()
+}
+
 fn object(agent: &Agent) -> Value {
     json!({
         "apiVersion": "v1",
@@ -90,7 +97,7 @@ fn object(agent: &Agent) -> Value {
         "metadata": {
             "name": agent.config.node_name,
             "labels": labels(agent),
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            "annotations": annotations(agent),
         },
         "spec": spec(agent),
     })

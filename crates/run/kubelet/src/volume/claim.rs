@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, V
 use kube::Api;
 use plimsoll_podlife::volume::{Reference, Source, claim, persistent};
 
+use super::local_folder;
 use crate::agent::Agent;
 
 /// A claim and what it is bound to, as they were when the volume was last looked at.
@@ -32,6 +33,7 @@ pub(super) async fn resolve(
     claim::belongs(pod, reference, &found, &behind)?;
     let source = persistent(&behind, reference.read_only)?;
     claim::fits(pod, &volume.name, &source)?;
+    local_folder::make(agent, &behind).await?;
     Ok((source, Bound { claim: found, volume: behind }))
 }
 

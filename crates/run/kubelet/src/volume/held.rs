@@ -44,6 +44,8 @@ struct State {
     users: BTreeMap<String, BTreeSet<String>>,
     /// PersistentVolumes that one pod may use at a time, by that pod.
     single: HashMap<String, String>,
+    /// Bytes in folders of the built-in provisioner, and those that were asked for, by PersistentVolume.
+    folders: BTreeMap<String, (u64, u64)>,
 }
 
 impl Volumes {
@@ -57,6 +59,15 @@ impl Volumes {
 
     pub(crate) fn get(&self, pod: &str, volume: &str) -> Option<Held> {
         self.state().held.get(pod)?.get(volume).cloned()
+    }
+
+    pub(super) fn measured(&self, folders: BTreeMap<String, (u64, u64)>) {
+        self.state().folders = folders;
+    }
+
+    /// Bytes in a folder of the built-in provisioner, and those that were asked for.
+    pub(crate) fn folder_use(&self, volume: &str) -> Option<(u64, u64)> {
+        self.state().folders.get(volume).copied()
     }
 
     pub(super) fn provide(&self, provided: Provided) {

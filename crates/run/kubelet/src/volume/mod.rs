@@ -9,6 +9,7 @@ mod empty_dir;
 mod files;
 mod held;
 mod host_path;
+mod local_folder;
 mod node_path;
 mod ownership;
 mod provided;
@@ -30,6 +31,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use claim::Bound;
 pub(crate) use held::{Held, Place, Volumes};
+pub(crate) use local_folder::run as keep_local_folders;
 pub(crate) use provided::{Provided, look_after};
 pub(crate) use release::{release, release_orphan, sweep_stages};
 pub(crate) use sub_path::{SubPath, sub_path};

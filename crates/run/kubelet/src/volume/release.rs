@@ -52,7 +52,7 @@ pub(crate) async fn sweep_stages(agent: Arc<Agent>) {
 }
 
 /// Removes a folder, but nothing of another file system: what is mounted still is somebody's data.
-fn remove(dir: &Path) -> io::Result<()> {
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
     match fs::symlink_metadata(dir) {
         Ok(meta) => remove_below(dir, meta.dev()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

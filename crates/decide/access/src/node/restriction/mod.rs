@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use plimsoll_volume::local;
 use serde_json::{Map, Value};
 
 use super::references::References;
@@ -90,6 +91,7 @@ pub fn admit(user: &User, attempt: &Attempt<'_>, cluster: &dyn Cluster) -> Resul
         ("", "nodes", _) => asked.node(),
         ("", "persistentvolumeclaims", "status") => asked.claim_status(),
         ("", "persistentvolumeclaims", _) => forbid("may only update PVC status"),
+        ("", "persistentvolumes", _) => asked.volume(),
         ("", "serviceaccounts", "token") if attempt.operation == Operation::Create => asked.token(),
         ("coordination.k8s.io", "leases", _) if attempt.namespace != LEASES => {
             forbid(format!("can only access leases in the {LEASES:?} system namespace"))
@@ -244,6 +246,30 @@ impl Asked<'_> {
                 "node {:?} is not allowed to update fields other than status.capacity and status.conditions",
                 self.node
             )
+        })
+    }
+
+    /// An agent lets go of volumes whose folders it has removed, and changes nothing else of them.
+    fn volume(&self) -> Result<(), Refusal> {
+        let (new, old) = (self.attempt.object, self.attempt.old);
+        if self.attempt.operation != Operation::Update || !self.attempt.subresource.is_empty() {
+            return self.unexpected();
+        }
+        let rest = |volume: &Value| {
+            let mut volume = volume.clone();
+            if let Some(meta) = volume["metadata"].as_object_mut() {
+                ["resourceVersion", "managedFields", "finalizers"]
+                    .iter()
+                    .for_each(|key| drop(meta.remove(*key)));
+            }
+            volume
+        };
+        let finalizers = |volume: &Value| texts(&volume["metadata"]["finalizers"]);
+        let mut kept = finalizers(old);
+        kept.retain(|one| one != local::FINALIZER);
+        let own = labels(old).get(local::NODE).is_some_and(|node| node == self.node);
+        need(own && finalizers(new) == kept && rest(new) == rest(old), || {
+            format!("node {:?} may only let go of volumes whose folders are its own", self.node)
         })
     }
 

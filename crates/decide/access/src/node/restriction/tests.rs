@@ -253,3 +253,24 @@ fn agents_get_tokens_for_their_own_pods_only() {
     let outcome = tried("CREATE /serviceaccounts/token a/sa", gone, json!(null));
     assert_eq!(outcome, Err(Refusal::Missing("pods", "gone".to_owned())));
 }
+
+#[test]
+fn agents_let_go_of_their_own_folders() {
+    let volume = |node: &str, finalizers: Value, size: &str| {
+        json!({"metadata": {"name": "v", "labels": {local::NODE: node}, "finalizers": finalizers},
+            "spec": {"capacity": {"storage": size}}})
+    };
+    let held = || json!(["a", local::FINALIZER]);
+    let update = "UPDATE /persistentvolumes /v";
+    assert_eq!(tried(update, volume("n", json!(["a"]), "1Gi"), volume("n", held(), "1Gi")), Ok(()));
+    let only = "node \"n\" may only let go of volumes whose folders are its own";
+    refused(update, volume("m", json!(["a"]), "1Gi"), volume("m", held(), "1Gi"), only);
+    refused(update, volume("n", json!([]), "1Gi"), volume("n", held(), "1Gi"), only);
+    refused(update, volume("n", json!(["a"]), "2Gi"), volume("n", held(), "1Gi"), only);
+    refused(
+        "DELETE /persistentvolumes /v",
+        json!(null),
+        volume("n", held(), "1Gi"),
+        "unexpected operation \"DELETE\"",
+    );
+}
