@@ -368,6 +368,16 @@ pub(crate) const ROWS: &[Row] = &[
         ]
     ),
     row!(
+        "persistentvolume-attach-detach-controller",
+        "attachdetach-controller",
+        units::attachment::build,
+        [
+            makes("storage.k8s.io/v1/volumeattachments"),
+            removes("storage.k8s.io/v1/volumeattachments"),
+            changes("v1/nodes/status", &["status.volumesAttached"]),
+        ]
+    ),
+    row!(
         "ephemeral-volume-controller",
         "ephemeral_volume",
         units::persistent_volume::ephemeral,

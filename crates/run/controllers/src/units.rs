@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod autoscale;
+pub(crate) mod attachment;
 pub(crate) mod certificates;
 pub(crate) mod cron_job;
 pub(crate) mod daemon_set;

@@ -93,3 +93,45 @@ async fn claims_stay_while_pods_use_them_and_volumes_while_they_are_bound() {
     play(&server, &all, 60).await;
     assert!(server.get(&claim).is_none() && server.get(&volume).is_none(), "nobody uses them any more");
 }
+
+#[tokio::test(start_paused = true)]
+async fn volumes_are_attached_and_detached() {
+    const ATTACHER: &str = "persistentvolume-attach-detach-controller";
+    let server = Memory::default();
+    let (claim, volume) = (claim(&server, "c", Some("")), volume(&server, "v"));
+    let change = |path: &str, change: &dyn Fn(&mut Value)| {
+        let mut object = server.get(path).unwrap();
+        change(&mut object);
+        server.put(path, object);
+    };
+    change(&volume, &|volume| volume["spec"]["csi"] = json!({"driver": "d", "volumeHandle": "h"}));
+    let node = "/api/v1/nodes/n";
+    let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    server.put(node, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": ready}));
+    let pod = "/api/v1/namespaces/ns/pods/p";
+    server.put(
+        pod,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"},
+            "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}]}}),
+    );
+    play(&server, &format!("{BINDER},{ATTACHER}"), 60).await;
+    assert_eq!(phase(&server, &claim), "Bound");
+    let attachments = || server.paths("/apis/storage.k8s.io/v1/volumeattachments");
+    let [attachment] = &attachments()[..] else { panic!("one attachment: {:?}", attachments()) };
+    let spec = &server.get(attachment).unwrap()["spec"];
+    assert_eq!((&spec["attacher"], &spec["source"]["persistentVolumeName"]), (&json!("d"), &json!("v")));
+
+    change(attachment, &|attachment| attachment["status"] = json!({"attached": true}));
+    play(&server, ATTACHER, 60).await;
+    let on_node = || server.get(node).unwrap()["status"]["volumesAttached"].clone();
+    assert_eq!(on_node()[0]["name"], "kubernetes.io/csi/d^h");
+
+    // While the node uses it, it stays.
+    change(node, &|node| node["status"]["volumesInUse"] = json!(["kubernetes.io/csi/d^h"]));
+    server.delete(pod);
+    play(&server, ATTACHER, 60).await;
+    assert_eq!(attachments().len(), 1);
+    change(node, &|node| node["status"]["volumesInUse"] = json!([]));
+    play(&server, ATTACHER, 60).await;
+    assert_eq!((attachments().len(), on_node()), (0, json!([])));
+}
