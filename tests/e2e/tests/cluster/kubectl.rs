@@ -105,7 +105,7 @@ pub(crate) fn tables_have_the_usual_columns(shared: &Shared) {
             "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION CONTAINER-RUNTIME",
         ),
         ("clusterroles", "NAME CREATED AT"),
-        ("storageclasses", ""),
+        ("storageclasses", "NAME PROVISIONER RECLAIMPOLICY VOLUMEBINDINGMODE ALLOWVOLUMEEXPANSION AGE"),
     ];
     for (kind, expected) in table {
         let text = space.kubectl(&["get", kind, "-o", "wide"]).ok();

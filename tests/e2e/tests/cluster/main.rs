@@ -96,6 +96,7 @@ macro_rules! twice {
 const CASES: &[Case<Shared>] = table! {
     restart: nothing_is_lost_when_killed_under_load, logs_and_exit_codes_outlive_a_stop;
     engines: a_node_on_containerd_stands_alone_joins_and_goes_down, pods_outlive_the_agent;
+    volumes: data_outlives_pods_and_the_program;
     operators: they_outlive_a_restart_of_the_server;
     extensions: an_extension_server_serves_its_group;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,

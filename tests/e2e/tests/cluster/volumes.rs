@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use plimsoll_e2e::Cluster;
+use serde_json::json;
+
 use crate::pods::{STAY, pod};
 use crate::{BUSYBOX, PATIENCE, Shared};
 
@@ -139,4 +142,79 @@ pub(crate) fn a_missing_config_map_holds_the_pod(shared: &Shared) {
     space.kubectl(&["create", "configmap", "late", "--from-literal=key=better late"]).ok();
     space.wait_ended("waits");
     assert_eq!(space.kubectl(&["logs", "waits"]).ok(), "better late");
+}
+
+/// A StatefulSet of one pod that keeps its data in a claim of the default class.
+fn keeper(replicas: u32) -> String {
+    let script = serde_json::to_string(&format!("date +%s%N >> /data/starts; {STAY}")).unwrap();
+    format!(
+        "apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: keeper}}
+spec:
+  replicas: {replicas}
+  serviceName: keeper
+  selector: {{matchLabels: {{app: keeper}}}}
+  template:
+    metadata: {{labels: {{app: keeper}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      securityContext: {{runAsUser: 1000}}
+      containers:
+      - {{name: main, image: {BUSYBOX}, command: [sh, -c, {script}], volumeMounts: [{{name: data, mountPath: /data}}]}}
+  volumeClaimTemplates:
+  - metadata: {{name: data}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}
+"
+    )
+}
+
+pub(crate) fn data_outlives_pods_and_the_program(_: &Shared) {
+    let cluster = Cluster::start();
+    cluster.busybox(BUSYBOX);
+    let space = cluster.namespace("claims");
+    let classes = space.kubectl(&["get", "storageclasses"]).ok();
+    assert!(
+        classes.contains("local (default)   plimsoll.io/local   Delete          WaitForFirstConsumer   true"),
+        "{classes}"
+    );
+    space.apply(&keeper(1));
+    space.wait_ready("keeper-0");
+    let claim = space.object("persistentvolumeclaims/data-keeper-0").unwrap();
+    assert_eq!(
+        (&claim["status"]["phase"], &claim["spec"]["storageClassName"]),
+        (&json!("Bound"), &json!("local"))
+    );
+    let name = claim["spec"]["volumeName"].as_str().unwrap().to_owned();
+    let folder = cluster.data().join("volumes").join(&name);
+    let starts = || space.sh("keeper-0", "wc -l < /data/starts").trim().to_owned();
+    assert_eq!(starts(), "1");
+
+    // The program ends and comes back, then the pod is replaced: the data stays.
+    cluster.kill();
+    cluster.up();
+    assert_eq!(starts(), "1");
+    let uid = space.object("pods/keeper-0").unwrap()["metadata"]["uid"].clone();
+    space.kubectl(&["delete", "pod", "keeper-0"]).ok();
+    space.wait_object("another pod", "pods/keeper-0", |pod| pod["metadata"]["uid"] != uid);
+    space.wait_ready("keeper-0");
+    assert_eq!(starts(), "2");
+
+    let more = r#"{"spec":{"resources":{"requests":{"storage":"128Mi"}}}}"#;
+    space.kubectl(&["patch", "pvc", "data-keeper-0", "-p", more]).ok();
+    space.wait_object("a larger claim", "persistentvolumeclaims/data-keeper-0", |claim| {
+        claim["status"]["capacity"]["storage"] == "128Mi"
+    });
+
+    // A claim in use stays until its pod is gone; volume and folder go with it.
+    space.kubectl(&["delete", "pvc", "data-keeper-0", "--wait=false"]).ok();
+    let held = space.object("persistentvolumeclaims/data-keeper-0").unwrap();
+    assert_eq!(held["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    assert!(folder.join("starts").exists());
+    space.kubectl(&["scale", "statefulset/keeper", "--replicas=0"]).ok();
+    space.wait_gone("persistentvolumeclaims/data-keeper-0");
+    space.wait("the volume to go", || {
+        cluster.api(&format!("/api/v1/persistentvolumes/{name}")).is_none().then_some(())
+    });
+    assert!(!folder.exists(), "the folder goes before its volume");
 }
