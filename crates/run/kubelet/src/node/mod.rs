@@ -119,7 +119,9 @@ pub(crate) fn informer(agent: &Agent) -> Informer<Node> {
 
 /// Tells the engine the node's range of pod addresses as soon as the node has one.
 async fn follow_pod_range(agent: Arc<Agent>) {
-    let mut deltas = informer(&agent).subscribe();
+    // An informer that nobody holds stops.
+    let informer = informer(&agent);
+    let mut deltas = informer.subscribe();
     let mut told = String::new();
     while let Some(delta) = deltas.recv().await {
         let Delta::Applied { new, .. } = delta else { continue };
