@@ -6,9 +6,9 @@
 
 pub mod account_secret;
 pub mod action;
+pub mod attachment;
 pub mod autoscale;
 pub mod bootstrap_signer;
-pub mod attachment;
 pub mod bootstrap_token;
 pub mod certificates;
 pub mod cluster_role_aggregation;
