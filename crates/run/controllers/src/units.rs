@@ -1,8 +1,8 @@
 //! How each controller is wired: what it looks at, and which decision it calls.
 
 pub(crate) mod access;
-pub(crate) mod autoscale;
 pub(crate) mod attachment;
+pub(crate) mod autoscale;
 pub(crate) mod certificates;
 pub(crate) mod cron_job;
 pub(crate) mod daemon_set;
