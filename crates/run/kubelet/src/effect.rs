@@ -237,6 +237,10 @@ impl Scene {
         let result = self.agent.engine.stop_container(&id, left).await.map_err(|status| text(&status));
         let mut inputs = Vec::new();
         if let Ok(Some(run)) = self.agent.engine.container(&id, "").await {
+            if run.exit().is_some() {
+                // Some engines do not tell; its record may go before anybody looks. Nobody may be reading its log.
+                let _ = self.agent.exits.send(id.clone());
+            }
             inputs.push(Input::Seen { sandboxes: Vec::new(), containers: vec![run] });
         }
         inputs.push(Input::Stopped { id, result });

@@ -167,20 +167,42 @@ async fn listen(agent: Arc<Agent>, sender: mpsc::UnboundedSender<Event>) {
 
 /// Looks at an engine that does not tell what happens (containerd before 1.7) once in a while.
 async fn look(agent: &Agent, sender: &mpsc::UnboundedSender<Event>) {
-    let mut running = HashSet::new();
+    let mut ends = Ends::default();
     loop {
         if let Ok(listing) = try_list(agent).await {
-            let containers = listing.pods.values().flat_map(|listed| &listed.containers);
-            let now: HashSet<String> =
-                containers.filter(|(_, runs)| **runs).map(|(id, _)| id.clone()).collect();
-            let ended: Vec<String> = running.difference(&now).cloned().collect();
-            running = now;
+            let ended = ends.take(&listing);
             let mut news = ended.into_iter().map(Event::Ended).chain([Event::Found(Arc::new(listing))]);
             if news.any(|event| sender.send(event).is_err()) {
                 return;
             }
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Which containers have ended, by what an engine had at several looks.
+#[derive(Default)]
+struct Ends {
+    running: HashSet<String>,
+    idle: HashSet<String>,
+    told: HashSet<String>,
+}
+
+impl Ends {
+    /// What ran at the last look and does not now. What never was seen running and rests for two looks has run in
+    /// between: what is only made is started sooner.
+    fn take(&mut self, listing: &Listing) -> Vec<String> {
+        let containers = listing.pods.values().flat_map(|listed| &listed.containers);
+        let (running, idle): (Vec<_>, Vec<_>) = containers.partition(|(_, runs)| **runs);
+        let ids = |list: Vec<(&String, &bool)>| list.into_iter().map(|(id, _)| id.clone()).collect();
+        let (running, idle): (HashSet<String>, HashSet<String>) = (ids(running), ids(idle));
+        let rests = idle.intersection(&self.idle).cloned();
+        let mut ended: Vec<String> = self.running.difference(&running).cloned().chain(rests).collect();
+        ended.retain(|id| !self.told.contains(id));
+        self.told.retain(|id| idle.contains(id));
+        self.told.extend(ended.iter().cloned());
+        (self.running, self.idle) = (running, idle);
+        ended
     }
 }
 
@@ -575,5 +597,32 @@ async fn remove_logs(agent: &Agent, uid: &str) {
         {
             tracing::warn!(pod = uid, %error, "logs of a pod that is gone stay");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(containers: &[(&str, bool)]) -> Listing {
+        let containers = containers.iter().map(|(id, runs)| ((*id).to_owned(), *runs)).collect();
+        let listed = Listed { containers, ..Listed::default() };
+        Listing { pods: HashMap::from([("u".to_owned(), listed)]) }
+    }
+
+    #[test]
+    fn ends_are_found_once() {
+        let mut ends = Ends::default();
+        let mut look = |containers: &[(&str, bool)], expected: &[&str]| {
+            let mut found = ends.take(&listing(containers));
+            found.sort();
+            assert_eq!(found, expected, "{containers:?}");
+        };
+        look(&[("a", true), ("made", false)], &[]);
+        look(&[("a", true), ("made", true), ("quick", false)], &[]);
+        look(&[("a", false), ("made", true), ("quick", false)], &["a", "quick"]);
+        look(&[("a", false), ("made", true), ("quick", false)], &[]);
+        look(&[("made", true)], &[]);
+        look(&[], &["made"]);
     }
 }
