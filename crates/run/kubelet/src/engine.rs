@@ -352,7 +352,8 @@ fn state(status: &v1::ContainerStatus) -> State {
             State::Running(started.unwrap_or_else(|| time(status.created_at)))
         }
         Ok(v1::ContainerState::ContainerExited) => State::Exited(Exit {
-            started,
+            // One that never came to run started at the beginning of time (kubelet: toKubeContainerStatus).
+            started: Some(time(status.started_at.max(0))),
             finished: time(status.finished_at),
             code: status.exit_code,
             reason: status.reason.clone(),

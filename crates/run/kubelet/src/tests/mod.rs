@@ -6,6 +6,7 @@ mod api;
 mod devices;
 mod driver;
 mod engine;
+mod faults;
 mod figures;
 mod placement;
 mod pressure;
