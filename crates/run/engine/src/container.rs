@@ -26,6 +26,7 @@ use crate::protocol::{Answer, Call, Exit, Launch};
 use crate::sandbox::{clear, new_id};
 use crate::spec::{self, Files, Input, Namespaces, PidNamespace, SpecError, user};
 use crate::users;
+use crate::workdir;
 
 /// The exit code of a container whose program could not be run, as users know it.
 const START_FAILED: i32 = 128;
@@ -115,6 +116,13 @@ impl Engine {
             host: &self.shared.host,
         };
         let document = spec::document(&input)?;
+        let folder = document["process"]["cwd"].as_str().unwrap_or("/");
+        if let Err(error) =
+            workdir::ensure(&dir.rootfs(), &mounts, folder, (outside(range, 0), outside(range, 0)))
+        {
+            // The start tells better what is wrong with it.
+            tracing::debug!(container = container.id, folder, %error, "working directory not made");
+        }
         let capabilities = spec::capabilities_of(&security, &self.shared.host)?;
         let filters = self.filters(&security, &capabilities)?;
         let launch = Launch {

@@ -39,6 +39,7 @@ mod status;
 mod stored_images;
 mod stream;
 mod users;
+mod workdir;
 
 pub use config::Config;
 pub use engine::Engine;

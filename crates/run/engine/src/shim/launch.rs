@@ -144,6 +144,10 @@ fn chain(error: impl Error) -> String {
         }
         source = inner.source();
     }
+    // What could not be cleaned up is cleaned up later, and hides what went wrong.
+    if let Some((cause, _)) = text.split_once(". error during cleanup: ") {
+        text.truncate(cause.len());
+    }
     match text.find("exec: \"") {
         Some(start) => text[start..].trim_end_matches(['"', ')']).to_owned(),
         None => text,

@@ -175,6 +175,10 @@ async fn missing_programs() {
         "{}",
         machine.log(&sandbox)
     );
+    config.command = ["sh", "-c", "cd /not && touch /not/there/x && exit 7"].map(str::to_owned).to_vec();
+    config.working_dir = "/not/there".to_owned();
+    let id = machine.container(&sandbox, config.clone()).await;
+    assert_eq!(machine.end(&id).await.exit_code, 7, "a folder to start in is made");
     config.command = Vec::new();
     let error = machine.engine.create_container(&sandbox, config, None).await.unwrap_err();
     assert_eq!(error.to_string(), "no command specified");
