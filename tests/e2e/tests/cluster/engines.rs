@@ -11,19 +11,19 @@ use plimsoll_e2e::{Agent, Cluster, Containerd, Outcome, run};
 use serde_json::Value;
 
 use crate::pods::{STAY, identity, pod};
-use crate::{BUSYBOX, PATIENCE, Shared};
+use crate::{BUSYBOX, PATIENCE, SIGNALLED, Shared, make_images};
 
 /// A containerd with the images of cases, and an agent on it that is not started yet.
 pub(crate) fn guest(cluster: &Cluster) -> (Containerd, Agent) {
     let engine = Containerd::start(cluster);
-    engine.import(cluster, &[BUSYBOX, "plimsoll.io/demo"]);
+    engine.import(cluster, &[BUSYBOX, SIGNALLED, "plimsoll.io/demo"]);
     let names = cluster.wait("the cluster's name server has an address", || {
         let service = cluster.api("/api/v1/namespaces/kube-system/services/kube-dns")?;
         Some(service["spec"]["clusterIP"].as_str()?.to_owned())
     });
     let config = format!(
         "rotateCertificates: true\nserverTLSBootstrap: true\nshutdownGracePeriod: 20s\n\
-         shutdownGracePeriodCriticalPods: 10s\nclusterDNS: ['{names}']\n"
+         shutdownGracePeriodCriticalPods: 10s\nclusterDNS: ['{names}']\npodPidsLimit: 60\n"
     );
     let agent = Agent::prepare(cluster, &engine, &config);
     (engine, agent)
@@ -78,7 +78,7 @@ pub(crate) fn pods_outlive_the_agent(_: &Shared) {
 pub(crate) fn a_node_on_containerd_stands_alone_joins_and_goes_down(_: &Shared) {
     let cluster = Cluster::prepare(&["--no-node"]);
     cluster.up();
-    cluster.busybox(BUSYBOX);
+    make_images(&cluster);
     let (engine, agent) = guest(&cluster);
     let statics = Statics::new(&cluster, &agent);
     statics.run_alone(&engine);
@@ -86,6 +86,7 @@ pub(crate) fn a_node_on_containerd_stands_alone_joins_and_goes_down(_: &Shared) 
     approve_serving(&cluster, &agent);
     statics.are_shown();
     strangers_are_refused(&cluster, &agent);
+    forks_are_counted(&cluster);
     outlive(&cluster, || {
         agent.end("KILL");
         agent.join(&cluster);
@@ -262,6 +263,21 @@ fn strangers_are_refused(cluster: &Cluster, agent: &Agent) {
     let key = format!("--client-key={}", key.display());
     let pods = ask(cluster, agent, &[&certificate, &key], "/pods").ok();
     assert!(pods.contains("filed"), "{pods}");
+}
+
+/// A pod has so many processes as the settings say, all its containers together, and others do not feel it.
+fn forks_are_counted(cluster: &Cluster) {
+    let space = cluster.namespace("forks");
+    let script = format!("i=0; while [ $i -lt 100 ]; do sleep 1000 & i=$((i+1)); done; {STAY}");
+    // A shell that cannot fork ends.
+    let spec = "  restartPolicy: Never";
+    space.apply(&[pod("forks", &script, "", spec), pod("other", STAY, "", "")].join("---\n"));
+    let ended = space.wait_ended("forks");
+    assert_eq!(ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 2, "{ended}");
+    let said = space.kubectl(&["logs", "forks"]).ok();
+    assert!(said.contains("can't fork: Resource temporarily unavailable"), "{said}");
+    space.wait_ready("other");
+    assert_eq!(space.sh("other", "for i in 1 2 3; do sleep 0 & done; wait; echo well").trim(), "well");
 }
 
 /// The node goes down: pods end with a reason, and the agent after them.

@@ -36,6 +36,18 @@ use plimsoll_e2e::{Agent, Case, Cluster, Containerd};
 /// The image with a shell that cases use.
 const BUSYBOX: &str = "plimsoll.test/busybox:1";
 
+/// The same, but to be stopped by SIGUSR1.
+const SIGNALLED: &str = "plimsoll.test/signalled:1";
+
+/// Makes the images that cases use.
+fn make_images(cluster: &Cluster) {
+    cluster.busybox(BUSYBOX);
+    let folder = cluster.scratch().join("signalled");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("Dockerfile"), format!("FROM {BUSYBOX}\nSTOPSIGNAL SIGUSR1\n")).unwrap();
+    cluster.plimsoll("image build", &["--tag", SIGNALLED, &folder.to_string_lossy()]).ok();
+}
+
 /// Longer than anything that is not written down elsewhere should take.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -52,7 +64,7 @@ impl Shared {
     fn cluster(&self) -> &Cluster {
         self.cluster.get_or_init(|| {
             let cluster = Cluster::start();
-            cluster.busybox(BUSYBOX);
+            make_images(&cluster);
             cluster
         })
     }
@@ -62,7 +74,7 @@ impl Shared {
         let (_, _, shared) = self.other.get_or_init(|| {
             let cluster = Cluster::prepare(&["--no-node"]);
             cluster.up();
-            cluster.busybox(BUSYBOX);
+            make_images(&cluster);
             let (engine, agent) = engines::guest(&cluster);
             agent.join(&cluster);
             engines::approve_serving(&cluster, &agent);
@@ -132,8 +144,8 @@ const PODS: &[Case<Shared>] = twice! {
     pods: a_crash_loop_backs_off, a_failing_liveness_probe_restarts_the_container, too_much_memory_is_oomkilled,
         init_containers_run_in_order, a_startup_probe_holds_the_others_back, logs_follow_to_the_end,
         logs_of_the_previous_container_are_kept, commands_run_in_containers, files_are_copied_both_ways,
-        ports_are_forwarded, a_pod_ends_gracefully, a_pod_that_does_not_listen_is_killed, hooks_run,
-        the_environment_tells_about_the_pod, security_contexts_hold, a_missing_image_is_reported,
+        ports_are_forwarded, a_pod_ends_gracefully, a_pod_that_does_not_listen_is_killed, stop_signals_are_chosen, hooks_run,
+        the_environment_tells_about_the_pod, security_contexts_hold, a_missing_image_is_reported, what_cannot_start_says_why,
         a_terminal_can_be_attached, host_aliases_and_host_names,
         a_pod_is_resized_in_place;
     volumes: mounted_config_is_updated, containers_share_an_empty_dir, a_host_path_is_the_hosts,
