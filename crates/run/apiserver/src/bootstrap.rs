@@ -35,6 +35,16 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
     objects.push(kubernetes_service(config));
     objects.push(dns_service(config));
     objects.extend(local::services(plimsoll_catalogue::kinds()));
+    objects.push(local::metrics());
+    objects.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "system:aggregated-metrics-reader", "labels": {
+            "rbac.authorization.k8s.io/aggregate-to-admin": "true",
+            "rbac.authorization.k8s.io/aggregate-to-edit": "true",
+            "rbac.authorization.k8s.io/aggregate-to-view": "true",
+        }},
+        "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}],
+    }));
     objects.push(published_authorities(api, config)?);
     if is_new(api) {
         objects.extend(config.first_objects.iter().cloned());

@@ -82,6 +82,7 @@ mod token;
 mod token_webhook;
 mod transcode;
 mod tunnel;
+mod usage;
 mod user;
 mod version;
 mod warning;

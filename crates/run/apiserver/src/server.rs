@@ -40,8 +40,9 @@ use crate::openapi::Documents;
 use crate::pages::Start;
 use crate::peer::{Peer, Verifiers};
 use crate::tunnel::Agents;
+use crate::usage::Sampler;
 use crate::user::User;
-use crate::{bootstrap, listen, quota, reload, stages};
+use crate::{bootstrap, listen, quota, reload, stages, usage};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -62,6 +63,7 @@ pub(crate) struct Api {
     pub(crate) admission: Admission,
     pub(crate) features: Features,
     pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) usage: Sampler,
     /// None: nothing is recorded.
     pub(crate) audit: Option<Arc<Auditor>>,
     pub(crate) documents: Arc<Documents>,
@@ -171,6 +173,7 @@ impl Server {
             encryption,
             audit: Auditor::start(&config.safeguards.audit, &metrics.audit, &shutdown)?,
             customs: Customs::follow(&store),
+            usage: Sampler::default(),
             documents: Arc::default(),
             discovered: Discovered::default(),
             limits: config.limits,
@@ -191,6 +194,7 @@ impl Server {
         tokio::spawn(availability::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(aggregate::openapi::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
+        tokio::spawn(usage::sampler::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
         for address in &config.listen {
             listen::serve(Arc::clone(&server.api), *address, Arc::clone(&server_tls), shutdown.clone())

@@ -43,7 +43,7 @@ use crate::websocket::{Content, WebSocket};
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
     aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
-    impersonate, metrics, openapi, pages, review, subresource, table, watch,
+    impersonate, metrics, openapi, pages, review, subresource, table, usage, watch,
 };
 use plimsoll_document::{Document, Duplicates};
 
@@ -293,6 +293,9 @@ async fn resource(
     authorize::require(api, &asked.user, &wish.attributes(&asked.path, whole)).await?;
     if let Some(extension) = api.aggregator.find(&target.group, &target.version) {
         return Ok(aggregate::proxy::serve(api, &extension, &asked.user, request).await);
+    }
+    if (target.group.as_str(), target.version.as_str()) == (usage::GROUP, usage::VERSION) {
+        return usage::serve(api, &asked, target).await;
     }
     let kind = registry::kind_in_time(api, target).await?;
     let lasting = (!kind.deprecation.is_empty()).then(|| kind.deprecation.to_owned());

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Aggregator, Extension, local};
 use crate::server::Api;
+use crate::usage;
 
 /// Remembers what an extension server offers in its group version.
 pub(super) fn learn(api: &Api, extension: &Extension, answer: &[u8]) {
@@ -109,7 +110,13 @@ impl Aggregator {
     /// Adds the groups of extension servers to the items of the aggregated document.
     pub(crate) fn add_documents(&self, items: &mut Vec<Value>) {
         let documents = self.documents();
-        self.merge(items, "metadata", |extension| match documents.get(&extension.name) {
+        let own = version_document(usage::GROUP, usage::VERSION, &usage::resources());
+        let document = |name: &str| match name {
+            _ if self.extensions().contains_key(name) => documents.get(name),
+            usage::SERVICE => Some(&own),
+            _ => None,
+        };
+        self.merge(items, "metadata", |extension| match document(&extension.name) {
             Some(document) if extension.available => document.clone(),
             Some(document) => {
                 let mut stale = document.clone();
@@ -124,7 +131,8 @@ impl Aggregator {
     /// how groups say their name: a text, or metadata with one.
     fn merge(&self, groups: &mut Vec<Value>, identity: &str, version: impl Fn(&Extension) -> Value) {
         let extensions = self.extensions();
-        let mut sorted: Vec<&Extension> = extensions.values().map(|one| &**one).collect();
+        let own = own(&extensions);
+        let mut sorted: Vec<&Extension> = extensions.values().map(|one| &**one).chain(&own).collect();
         sorted.sort_by_key(|one| std::cmp::Reverse((one.group_priority, one.version_priority)));
         for extension in sorted {
             let entry = version(extension);
@@ -148,6 +156,23 @@ impl Aggregator {
             groups.insert(place.unwrap_or(groups.len()), Value::Object(group));
         }
     }
+}
+
+/// The group that stands here as if an extension server served it, until one does.
+fn own(extensions: &BTreeMap<String, Arc<Extension>>) -> Option<Extension> {
+    (!extensions.contains_key(usage::SERVICE)).then(|| Extension {
+        name: usage::SERVICE.to_owned(),
+        group: usage::GROUP.to_owned(),
+        version: usage::VERSION.to_owned(),
+        group_priority: local::group_priority(usage::GROUP),
+        version_priority: 0,
+        spec: Value::Null,
+        namespace: String::new(),
+        service: String::new(),
+        port: 0,
+        available: true,
+        reach: Err("it is served here".to_owned()),
+    })
 }
 
 fn name<'g>(group: &'g Value, identity: &str) -> &'g str {

@@ -3,6 +3,8 @@
 use plimsoll_catalogue::Kind;
 use serde_json::{Value, json};
 
+use crate::usage;
+
 /// Label of APIServices that the server keeps: `onstart` for built-in groups, `true` for custom ones.
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
@@ -30,6 +32,7 @@ const GROUPS: &[(&str, i64)] = &[
     ("internal.apiserver.k8s.io", 16000),
     ("resource.k8s.io", 15900),
     ("storagemigration.k8s.io", 15800),
+    (usage::GROUP, 100),
 ];
 /// The aggregation layer's own group stands first and is not registered with itself.
 const OWN: &str = "apiregistration.k8s.io";
@@ -60,6 +63,11 @@ pub(crate) fn services<'k>(kinds: impl IntoIterator<Item = &'k Kind>) -> Vec<Val
         .filter(|group| group.name != OWN)
         .flat_map(|group| group.versions.iter().map(|version| service(group.name, version)))
         .collect()
+}
+
+/// The APIService of the metrics that this server serves unless somebody else does.
+pub(crate) fn metrics() -> Value {
+    service(usage::GROUP, usage::VERSION)
 }
 
 /// Whether an APIService is kept for a custom group.

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::body::{self, ResponseBody};
 use crate::server::Api;
 use crate::stages::Asked;
+use crate::usage;
 use crate::{negotiate, registry};
 
 pub(crate) use aggregated::Discovered;
@@ -125,6 +126,9 @@ fn verbs(verbs: Verbs) -> Vec<&'static str> {
 }
 
 fn resources(api: &Api, kinds: &[&'static Kind], group: &str, version: &str) -> Option<Value> {
+    if (group, version) == (usage::GROUP, usage::VERSION) {
+        return Some(usage::resources());
+    }
     let kinds = kinds_of(kinds, group, version);
     let first = kinds.first()?;
     let mut list = Vec::new();

@@ -28,6 +28,7 @@ mod policies;
 mod quotas;
 mod remote;
 mod roles;
+mod usage;
 mod walk;
 mod watches;
 mod webhooks;
