@@ -27,6 +27,7 @@ pub mod garbage;
 pub mod history;
 pub mod ipam;
 pub mod job;
+pub mod leftover;
 pub mod legacy_tokens;
 pub mod local_volume;
 pub mod namespace;

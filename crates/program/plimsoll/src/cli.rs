@@ -10,12 +10,13 @@ use ipnet::IpNet;
 use crate::access::AccessArgs;
 use crate::controllers::Controllers;
 use crate::demo::DemoArgs;
+use crate::doctor::Doctor;
 use crate::image::ImageCommand;
 use crate::kubelet::Kubelet;
 use crate::kubelet::settings::Pretended;
 use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
-use crate::{controllers, demo, down, image, kubelet, up};
+use crate::{controllers, demo, doctor, down, image, kubelet, up};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ enum Action {
     Kubelet(Box<Kubelet>),
     /// Run the controllers alone, for any API server
     Controllers(Box<Controllers>),
+    /// Tell of any cluster what will hurt later
+    Doctor(Doctor),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
     Image(ImageCommand),
     /// Serve the web pages of the demo image
@@ -154,6 +157,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Action::Down(options) => down::run(&options),
         Action::Kubelet(options) => kubelet::run(&options),
         Action::Controllers(options) => controllers::run(&options),
+        Action::Doctor(options) => doctor::run(&options),
         Action::Image(command) => image::run(command),
         Action::Demo(options) => demo::run(options),
         Action::Version => {

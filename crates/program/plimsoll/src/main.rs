@@ -9,6 +9,7 @@ mod control_plane;
 mod controllers;
 mod demo;
 mod detach;
+mod doctor;
 mod down;
 mod image;
 mod instance;
