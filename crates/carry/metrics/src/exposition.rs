@@ -8,7 +8,7 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters whose names upstream gave before counters had to end with `_total`.
-const NAMELESS: [&str; 7] = [
+const NAMELESS: [&str; 13] = [
     "authentication_attempts",
     "authenticated_user_requests",
     "apiserver_admission_webhook_fail_open_count",
@@ -16,6 +16,12 @@ const NAMELESS: [&str; 7] = [
     "kubelet_container_aligned_compute_resources_count",
     "kubelet_container_aligned_compute_resources_failure_count",
     "kubelet_evictions",
+    "kubelet_pod_resources_endpoint_errors_get",
+    "kubelet_pod_resources_endpoint_errors_get_allocatable",
+    "kubelet_pod_resources_endpoint_errors_list",
+    "kubelet_pod_resources_endpoint_requests_get",
+    "kubelet_pod_resources_endpoint_requests_get_allocatable",
+    "kubelet_pod_resources_endpoint_requests_list",
 ];
 
 /// All registries as one text, and its media type.

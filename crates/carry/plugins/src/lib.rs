@@ -1,7 +1,7 @@
 //! The interfaces between the node agent and its plugins.
 //!
 //! What enters and leaves are messages over Unix sockets in the agent's folder: device plugins register and are
-//! asked for devices, and monitoring asks which pod has which. This crate holds messages, clients and servers, and decides nothing.
+//! asked for devices, so are drivers of claimed ones, and monitoring asks which pod has which. This crate holds messages, clients and servers, and decides nothing.
 
 /// Device plugins (`v1beta1`): <https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/>.
 #[expect(
@@ -23,6 +23,27 @@ pub mod device {
 )]
 pub mod resources {
     tonic::include_proto!("v1");
+}
+
+/// Drivers of devices that are allocated by claims (`k8s.io.kubelet.pkg.apis.dra.v1`).
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description"
+)]
+pub mod dra {
+    tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1");
+}
+
+/// The same under its older name (`k8s.io.kubelet.pkg.apis.dra.v1beta1`).
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description"
+)]
+pub mod dra_v1beta1 {
+    tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1beta1");
 }
 
 /// The version of the interface of device plugins.

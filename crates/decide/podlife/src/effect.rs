@@ -40,6 +40,8 @@ pub enum Input {
     },
     /// [`Effect::PrepareVolumes`] ended.
     Volumes(Result<(), String>),
+    /// [`Effect::PrepareVolumes`] ended: volumes are there, claimed devices are not.
+    Unprepared(String),
     /// Something that volumes or environments need has appeared: try at once.
     Retry,
     /// [`Effect::StartSandbox`] ended.

@@ -16,6 +16,7 @@
 
 pub mod acceptance;
 pub mod cgroup;
+pub mod claim;
 pub mod collection;
 mod conditions;
 pub mod configuration;

@@ -352,6 +352,7 @@ impl Life {
                 self.containers.retain(|run| run.id != id);
             }
             Input::Volumes(result) => self.volumes_ended(result, now, out),
+            Input::Unprepared(why) => self.unprepared(why, now, out),
             Input::Retry => self.retry_now(),
             Input::SandboxStarted(result) => self.sandbox_started(result, now, out),
             Input::SandboxStopped { id, result } => self.sandbox_stopped(&id, result, now, out),
@@ -445,6 +446,12 @@ impl Life {
         if let Err(message) = result {
             out.push(Effect::Event(Event::warning("FailedMount", message, None)));
         }
+    }
+
+    fn unprepared(&mut self, why: String, now: Timestamp, out: &mut Vec<Effect>) {
+        let message = format!("Failed to prepare dynamic resources: {why}");
+        self.volumes.end(&Err(why), now);
+        out.push(Effect::Event(Event::warning("FailedPrepareDynamicResources", message, None)));
     }
 
     fn sandbox_started(&mut self, result: Result<Sandbox, String>, now: Timestamp, out: &mut Vec<Effect>) {

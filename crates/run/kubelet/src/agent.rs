@@ -15,6 +15,7 @@ use plimsoll_podlife::{Event, Node};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::cgroups::Cgroups;
+use crate::claims::Claims;
 use crate::config::Config;
 use crate::csi::Drivers;
 use crate::devices::Devices;
@@ -73,6 +74,8 @@ pub(crate) struct Agent {
     /// Ids of containers as they end.
     pub(crate) exits: broadcast::Sender<String>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Devices that are allocated by claims.
+    pub(crate) claims: Arc<Claims>,
     /// Devices of plugins.
     pub(crate) devices: Arc<Devices>,
 }

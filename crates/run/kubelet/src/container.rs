@@ -47,6 +47,7 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
     let references = env_files::read(agent, start.pod, container, start.references)?;
     let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
     let grant = agent.devices.grant(uid, &container.name).await?;
+    let claimed = agent.claims.devices(start.pod, container)?;
     let env = variables(agent, start, &references)?;
     let users = agent.users.of(start.pod, agent.engine_has.user_namespaces)?;
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -66,7 +67,7 @@ pub(crate) async fn config(agent: &Agent, start: &Start<'_>) -> Result<v1::Conta
         // What a container says itself comes last, and wins.
         envs: grant.env.into_iter().chain(env).map(|(key, value)| v1::KeyValue { key, value }).collect(),
         devices: grant.devices.into_iter().chain(devices(agent, start)?).collect(),
-        cdi_devices: grant.cdi_devices,
+        cdi_devices: grant.cdi_devices.into_iter().chain(claimed).collect(),
         labels: labels(start),
         annotations: grant.annotations.into_iter().chain(annotations(start)).collect(),
         log_path: format!("{}/{}.log", container.name, start.attempt),

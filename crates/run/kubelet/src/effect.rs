@@ -18,7 +18,7 @@ use crate::placement::{Change, share};
 use crate::references::Watches;
 use crate::rotation::Writer;
 use crate::token::Tokens;
-use crate::{admission, hook, image, rotation, sandbox, volume};
+use crate::{admission, claims, hook, image, rotation, sandbox, volume};
 
 /// The grace that every container gets at least, in seconds (kubelet: minimumGracePeriodInSeconds).
 const LEAST_GRACE: i64 = 2;
@@ -33,6 +33,8 @@ pub(crate) struct Scene {
     pub(crate) tokens: Arc<Mutex<Tokens>>,
     /// Held while the pod's volumes are made.
     pub(crate) mounting: Arc<Mutex<()>>,
+    /// Held while the pod gets its devices and what has to be near to them.
+    pub(crate) admitting: Arc<Mutex<()>>,
 }
 
 impl Scene {
@@ -55,9 +57,16 @@ impl Scene {
     /// Gets the pod what the node has only so much of, then its volumes. `runs` says that the pod runs already.
     pub(crate) async fn prepare_volumes(self, runs: bool) -> Vec<Input> {
         if !runs {
+            let _turn = self.admitting.lock().await;
             match admission::admit(&self.agent, &self.pod).await {
                 Ok(Change::None) => {}
-                Ok(Change::Shared) => drop(tokio::spawn(share(self.agent.clone()))),
+                Ok(Change::Shared) => {
+                    // The pod's group may have been made before anybody knew.
+                    if let Err(why) = self.make_group() {
+                        return vec![Input::Volumes(Err(why))];
+                    }
+                    tokio::spawn(share(self.agent.clone()));
+                }
                 Err(denied) => {
                     let (reason, message) = (denied.reason(), denied.message());
                     self.tell(&Event::warning(reason, message.clone(), None));
@@ -69,7 +78,7 @@ impl Scene {
         }
         let limit = self.agent.config.volume_mount_timeout;
         let names: Vec<_> = volume::volumes(&self.pod).map(|volume| volume.name.clone()).collect();
-        let prepared = tokio::time::timeout(limit, self.try_prepare_volumes()).await;
+        let prepared = tokio::time::timeout(limit, self.clone().try_prepare_volumes()).await;
         let result = prepared.unwrap_or_else(|_| {
             Err(format!(
                 "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], failed to \
@@ -77,7 +86,19 @@ impl Scene {
                 names.join(" ")
             ))
         });
+        if result.is_ok()
+            && !runs
+            && let Err(why) = claims::prepare(&self.agent, &self.pod).await
+        {
+            return vec![Input::Unprepared(why)];
+        }
         vec![Input::Volumes(result)]
+    }
+
+    fn make_group(&self) -> Result<(), String> {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let (uid, rules) = (self.uid(), self.agent.rules(&self.uid()));
+        self.agent.cgroups.make(&spec, &uid, &rules).map_err(|error| error.to_string())
     }
 
     /// Whoever gives up waiting leaves the work to itself: a mount that hangs cannot be broken off. The next try
@@ -102,10 +123,12 @@ impl Scene {
     }
 
     async fn try_start_sandbox(&self, attempt: u32) -> Result<plimsoll_podlife::observed::Sandbox, String> {
-        let spec = self.pod.spec.clone().unwrap_or_default();
         let begun = Instant::now();
-        let (uid, rules) = (self.uid(), self.agent.rules(&self.uid()));
-        self.agent.cgroups.make(&spec, &uid, &rules).map_err(|error| error.to_string())?;
+        {
+            let concerned = self.agent.devices.concerns(&self.pod);
+            let _turn = if concerned { Some(self.admitting.lock().await) } else { None };
+            self.make_group()?;
+        }
         self.agent.metrics.cgroup("create", begun);
         let config = sandbox::config(&self.agent, &self.pod, attempt)?;
         sandbox::resolver_of(&self.agent, &self.pod).1.iter().for_each(|event| self.tell(event));
@@ -279,6 +302,10 @@ impl Scene {
 
     pub(crate) async fn release(self) -> Vec<Input> {
         let uid = self.uid();
+        if let Err(error) = self.agent.claims.unprepare(&uid).await {
+            tracing::warn!(pod = self.pod.metadata.name, error, "pod not released yet");
+            return vec![Input::Released(Err(error))];
+        }
         let volumes = volume::release(self.agent.clone(), uid.clone()).await;
         let spec = self.pod.spec.clone().unwrap_or_default();
         let cgroups = self.agent.cgroups.clone();

@@ -11,6 +11,7 @@ mod admission;
 mod agent;
 mod certificates;
 mod cgroups;
+mod claims;
 mod config;
 mod configured;
 mod container;
@@ -29,6 +30,7 @@ mod machine;
 mod metrics;
 mod node;
 mod placement;
+mod plugins;
 mod pod;
 mod pods;
 mod pressure;
@@ -71,6 +73,7 @@ use tokio_util::sync::CancellationToken;
 use agent::{Agent, Features};
 pub use certificates::{Certificate, CertificateError};
 use cgroups::Cgroups;
+use claims::Claims;
 pub use config::{Config, CpuManagerPolicy, MemoryManagerPolicy};
 pub use configured::Misfit;
 use devices::{Devices, PodResources};
@@ -99,6 +102,9 @@ pub enum Error {
     /// Processors or memory cannot be given as they are to be.
     #[error("{0}")]
     Placement(String),
+    /// Nobody knows what drivers have prepared.
+    #[error("{0}")]
+    Claims(String),
     /// The machine has swap.
     #[error("{0}")]
     Swap(String),
@@ -150,6 +156,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new(&config.node_name));
     let kept = machine.kept(&config.reserved(), &thresholds);
     let placement = placement::Placement::new(&config, machine.memory, &kept).map_err(Error::Placement)?;
+    let claims = Claims::open(&config.data_dir, metrics.clone()).map_err(Error::Claims)?;
     let engine = Engine::connect(&config, metrics.clone());
     let runtime = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
@@ -175,6 +182,7 @@ pub async fn run(
         node: Arc::new(Node { addresses, runtime: runtime.0.clone(), delays: config.crash_delays }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,
+        claims: Arc::new(claims),
         devices: Arc::new(Devices::open(&config.data_dir.join("device-plugins"), metrics.clone())),
         metrics,
         pulls: Pulls::new(&config),
@@ -218,13 +226,13 @@ async fn serve(
     let mut parts = JoinSet::new();
     let port = listen(&agent, &pods, &mut parts, &shutdown)?;
     parts.spawn(agent.devices.clone().run(shutdown.clone()));
-    let resources = PodResources { devices: agent.devices.clone(), pods: pods.clone() };
+    let resources = PodResources { agent: agent.clone(), pods: pods.clone() };
     parts.spawn(resources.run(agent.config.data_dir.join("pod-resources"), shutdown.clone()));
+    parts.spawn(plugins::run(agent.clone(), shutdown.clone()));
     parts.spawn(rotation::run(agent.clone(), started, shutdown.clone()));
     parts.spawn(statics::run(agent.clone(), outlets.statics, shutdown.clone()));
     if !agent.config.standalone {
         parts.spawn(node::run(agent.clone(), port, shutdown.clone()));
-        parts.spawn(csi::run(agent.clone(), shutdown.clone()));
         parts.spawn(volume::keep_local_folders(agent.clone(), shutdown.clone()));
         parts.spawn(volume::look_after(agent.clone(), shutdown.clone()));
         parts.spawn(statics::show(agent.clone(), pods.clone(), shutdown.clone()));

@@ -81,6 +81,9 @@ struct Task {
     watches: Arc<Watches>,
     tokens: Arc<Mutex<Tokens>>,
     mounting: Arc<Mutex<()>>,
+    admitting: Arc<Mutex<()>>,
+    /// Drivers of claimed devices as they come.
+    drivers: tokio::sync::watch::Receiver<u64>,
     /// When tokens are to be renewed.
     renewal: Option<Timestamp>,
     refreshing: bool,
@@ -154,7 +157,7 @@ pub(crate) async fn live(
     let changes = mpsc::unbounded_channel();
     let watches = Arc::new(Watches::new(&agent.informers, &pod, &changes.0));
     let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let devices = agent.devices.subscribe();
+    let (devices, drivers) = (agent.devices.subscribe(), agent.claims.subscribe());
     let mut task = Task {
         devices,
         starting: (!seen && !has_run(&pod)).then(|| Starting::new(created)),
@@ -169,6 +172,8 @@ pub(crate) async fn live(
         changes,
         tokens: Arc::default(),
         mounting: Arc::default(),
+        admitting: Arc::default(),
+        drivers,
         renewal: None,
         refreshing: false,
         stale: false,
@@ -192,6 +197,10 @@ pub(crate) async fn live(
 
 fn listed(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Input {
     Input::Listed { sandboxes, containers }
+}
+
+fn has_claims(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.resource_claims.is_some())
 }
 
 /// Whether it was started before, by an agent that is gone.
@@ -229,6 +238,7 @@ impl Task {
                 Some(input) = self.results.1.recv() => self.take(input),
                 Some(()) = self.changes.1.recv() => self.references_changed(),
                 Ok(()) = self.devices.changed(), if self.agent.devices.concerns(self.life.pod()) => self.unsettled = true,
+                Ok(()) = self.drivers.changed(), if has_claims(self.life.pod()) => self.take(Input::Retry),
                 () = until(wake, self.writer.retry) => self.take(Input::Tick),
             }
             self.drain().await;
@@ -350,6 +360,7 @@ impl Task {
             watches: self.watches.clone(),
             tokens: self.tokens.clone(),
             mounting: self.mounting.clone(),
+            admitting: self.admitting.clone(),
         }
     }
 

@@ -518,6 +518,7 @@ impl Pods {
         }
         if self.swept {
             self.sweep(listing);
+            self.sweep_claims();
         }
     }
 
@@ -546,6 +547,14 @@ impl Pods {
             }
         }
         tokio::spawn(volume::sweep_stages(self.agent.clone()));
+        self.sweep_claims();
+    }
+
+    /// Takes back what drivers prepared for pods that are not there any more.
+    fn sweep_claims(&self) {
+        let known: HashSet<String> = self.tasks.keys().chain(&self.orphans).cloned().collect();
+        let agent = self.agent.clone();
+        tokio::spawn(async move { agent.claims.reconcile(|uid| known.contains(uid)).await });
     }
 
     /// Gives burstable pods together the weight that they ask for.
@@ -584,6 +593,9 @@ async fn end_orphan(agent: Arc<Agent>, uid: String, sandboxes: Vec<String>) -> S
         }
     }
     remove_logs(&agent, &uid).await;
+    if let Err(why) = agent.claims.unprepare(&uid).await {
+        tracing::info!(pod = uid, why, "claims of a pod that is gone are not taken back yet");
+    }
     volume::release_orphan(agent, uid.clone()).await;
     uid
 }

@@ -121,6 +121,12 @@ impl Static {
         &self.state.shared
     }
 
+    /// The processors that can be given to containers alone.
+    #[must_use]
+    pub fn allocatable(&self) -> CpuSet {
+        self.topology.cpus().difference(&self.reserved)
+    }
+
     /// The processors of a container alone.
     #[must_use]
     pub fn own(&self, uid: &str, container: &str) -> Option<&CpuSet> {

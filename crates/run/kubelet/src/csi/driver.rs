@@ -77,7 +77,7 @@ impl Drivers {
     }
 
     /// Forgets the driver of a socket, and says which it was.
-    pub(super) fn remove(&self, socket: &Path) -> Option<String> {
+    pub(crate) fn remove(&self, socket: &Path) -> Option<String> {
         let mut known = self.known();
         let name = known.iter().find(|(_, (own, _))| own == socket).map(|(name, _)| name.clone())?;
         known.remove(&name).map(|_| name)

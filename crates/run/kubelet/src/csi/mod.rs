@@ -1,7 +1,6 @@
 //! Drivers of volumes on this node.
 //!
-//! Drivers put sockets into a folder ([`watch`]), say who they are ([`register`]) and are named in the
-//! node's CSINode ([`node`]). Volumes of theirs are attached by others ([`attach`]), prepared and shown
+//! Drivers that make themselves known are taken in ([`register`]) and named in the node's CSINode ([`node`]). Volumes of theirs are attached by others ([`attach`]), prepared and shown
 //! to pods ([`publish`]), grow while they are used ([`grow`]), and are taken away again ([`unpublish`]). How full
 //! they are, drivers tell ([`stats`]). What was done is written down beside each
 //! volume as upstream does it ([`record`]), so that a later agent can undo it.
@@ -16,7 +15,6 @@ mod register;
 mod secret;
 mod stats;
 mod unpublish;
-mod watch;
 
 use std::path::PathBuf;
 
@@ -24,17 +22,13 @@ use plimsoll_podlife::volume::csi::Csi;
 
 pub(crate) use driver::Drivers;
 pub(crate) use grow::{Occasion, grow};
+pub(crate) use node::{begin, remove};
 pub(crate) use publish::{Request, Round, publish};
+pub(crate) use register::register;
 pub(crate) use stats::{Fullness, Measure, fullness};
 pub(crate) use unpublish::{sweep, unpublish};
-pub(crate) use watch::run;
 
 use crate::config::Config;
-
-/// The folder that drivers put their sockets into.
-fn registry(config: &Config) -> PathBuf {
-    config.data_dir.join("plugins_registry")
-}
 
 /// The folder of everything that is prepared for all pods.
 fn stages(config: &Config) -> PathBuf {

@@ -21,7 +21,7 @@ const IDS: &str = "csi.volume.kubernetes.io/nodeid";
 const TRIES: u32 = 10;
 
 /// Makes the object, so that others know that the node's drivers are named there. Tries until it is.
-pub(super) async fn begin(agent: &Arc<Agent>) {
+pub(crate) async fn begin(agent: &Arc<Agent>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
     while let Err(why) = change(agent, |_| false).await {
         tracing::debug!(why, "CSINode not made yet");
@@ -60,7 +60,7 @@ pub(super) async fn add(agent: &Arc<Agent>, name: &str, about: NodeGetInfoRespon
 }
 
 /// Takes a driver that is gone off the list.
-pub(super) async fn remove(agent: Arc<Agent>, name: String) {
+pub(crate) async fn remove(agent: Arc<Agent>, name: String) {
     let changed = change(&agent, |drivers| {
         let before = drivers.len();
         drivers.retain(|driver| driver.name != name);

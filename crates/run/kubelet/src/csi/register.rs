@@ -1,14 +1,11 @@
-//! Asking a plugin who it is, and telling it what came of that.
+//! Taking in a driver that makes itself known.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_client::Backoff;
-use plimsoll_csi::registration::registration_client::RegistrationClient;
-use plimsoll_csi::registration::{InfoRequest, PluginInfo, RegistrationStatus};
+use plimsoll_csi::registration::PluginInfo;
 use plimsoll_csi::v1::NodeGetInfoRequest;
-use tonic::transport::Channel;
 
 use super::driver::Driver;
 use super::node;
@@ -18,38 +15,11 @@ use crate::engine::text;
 /// Longest wait for an answer to one question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Registers the plugin of a socket, as often as it takes.
-pub(super) async fn run(agent: Arc<Agent>, socket: PathBuf) {
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(120));
-    while let Err(why) = once(&agent, &socket).await {
-        tracing::warn!(socket = %socket.display(), why, "plugin not registered yet");
-        tokio::time::sleep(backoff.delay()).await;
-    }
-}
-
-async fn once(agent: &Arc<Agent>, socket: &Path) -> Result<(), String> {
-    let mut plugin = RegistrationClient::new(plimsoll_cri::connect(socket));
-    let asked = tokio::time::timeout(PATIENCE, plugin.get_info(InfoRequest {})).await;
-    let info = asked.map_err(|_| "the plugin does not answer")?.map_err(|status| text(&status))?.into_inner();
-    let result = accept(agent, socket, &info).await;
-    tell(&mut plugin, &result).await?;
-    result
-}
-
-async fn tell(plugin: &mut RegistrationClient<Channel>, result: &Result<(), String>) -> Result<(), String> {
-    let error = result.as_ref().err().cloned().unwrap_or_default();
-    let status = RegistrationStatus { plugin_registered: result.is_ok(), error };
-    plugin.notify_registration_status(status).await.map(drop).map_err(|status| text(&status))
-}
-
-async fn accept(agent: &Arc<Agent>, socket: &Path, info: &PluginInfo) -> Result<(), String> {
-    if info.r#type != "CSIPlugin" {
-        return Err(format!(
-            "RegisterPlugin error -- no handler registered for plugin type: {} at socket {}",
-            info.r#type,
-            socket.display()
-        ));
-    }
+/// Takes in the driver of a socket, and names it in the node's CSINode.
+///
+/// # Errors
+/// Why it is not taken, in upstream's words.
+pub(crate) async fn register(agent: &Arc<Agent>, socket: &Path, info: &PluginInfo) -> Result<(), String> {
     if !info.supported_versions.iter().any(|version| major(version) == Some(1)) {
         return Err(format!(
             "RegisterPlugin error -- plugin validation failed with err: kubernetes.io/csi: validation failed for \

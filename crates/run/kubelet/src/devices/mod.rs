@@ -19,6 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -36,6 +37,7 @@ pub(crate) use giving::Giving;
 pub(crate) use grant::Grant;
 use plugin::Plugin;
 pub(crate) use pod_resources::PodResources;
+pub(crate) use registration::register;
 
 use crate::metrics::Metrics;
 
@@ -49,6 +51,10 @@ pub(crate) struct Devices {
     changes: watch::Sender<u64>,
     arrivals: mpsc::UnboundedSender<Plugin>,
     arrived: Mutex<Option<mpsc::UnboundedReceiver<Plugin>>>,
+    /// How many plugins have come.
+    count: AtomicU64,
+    /// Those that are found by the sockets of their registrations.
+    watched: Mutex<HashMap<PathBuf, Plugin>>,
     metrics: Arc<Metrics>,
 }
 
@@ -71,6 +77,8 @@ impl Devices {
             changes: watch::channel(0).0,
             arrivals,
             arrived: Mutex::new(Some(arrived)),
+            count: AtomicU64::new(0),
+            watched: Mutex::default(),
             metrics,
         }
     }

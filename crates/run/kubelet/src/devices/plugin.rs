@@ -17,6 +17,9 @@ use crate::engine::text;
 /// How long a plugin may take for what is done before a container starts.
 const PRE_START: Duration = Duration::from_secs(30);
 
+/// How long it may take to say what it can do.
+const OPTIONS: Duration = Duration::from_secs(10);
+
 /// A plugin that can be asked. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct Plugin {
@@ -37,6 +40,14 @@ impl Plugin {
     ) -> Self {
         let client = DevicePluginClient::new(plimsoll_cri::connect(socket));
         Self { resource, number, options, client }
+    }
+
+    /// What the plugin wants to be asked.
+    pub(super) async fn ask_options(&self) -> Result<wire::DevicePluginOptions, String> {
+        let mut request = tonic::Request::new(wire::Empty {});
+        request.set_timeout(OPTIONS);
+        let answer = self.client.clone().get_device_plugin_options(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| text(&status))
     }
 
     /// The devices that the plugin would like to give; none if it does not care.

@@ -1,8 +1,11 @@
 //! The server that device plugins register with.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
+use plimsoll_csi::registration::PluginInfo;
 use plimsoll_plugins::device as wire;
 use plimsoll_plugins::device::registration_server::{Registration, RegistrationServer};
 use plimsoll_plugins::{DEVICE_VERSION, SOCKET};
@@ -15,7 +18,49 @@ use super::{Devices, clear};
 
 struct Desk {
     devices: Arc<Devices>,
-    count: AtomicU64,
+}
+
+/// Takes in a device plugin that is found by the socket of its registration.
+///
+/// # Errors
+/// Why it is not taken, in upstream's words.
+pub(crate) async fn register(devices: &Arc<Devices>, socket: &Path, info: &PluginInfo) -> Result<(), String> {
+    devices.metrics.device_plugin_registered(&info.name);
+    let invalid = |why: String| format!("RegisterPlugin error -- plugin validation failed with err: {why}");
+    if !info.supported_versions.iter().any(|version| version == DEVICE_VERSION) {
+        return Err(invalid(format!(
+            "manager version, {DEVICE_VERSION}, is not among plugin supported versions [{}]",
+            info.supported_versions.join(" ")
+        )));
+    }
+    if !is_extended(&info.name) {
+        let why = format!("the ResourceName \"{}\" is invalid", info.name);
+        return Err(invalid(format!("invalid name of device plugin socket: {why}")));
+    }
+    let endpoint = if info.endpoint.is_empty() { socket } else { Path::new(&info.endpoint) };
+    let mut plugin = Plugin::new(endpoint, info.name.clone(), devices.number(), Default::default());
+    plugin.options = plugin.ask_options().await.map_err(|why| {
+        format!("RegisterPlugin error -- plugin registration failed with err: failed to get device plugin options: {why}")
+    })?;
+    devices.watched().insert(socket.to_owned(), plugin.clone());
+    devices.arrivals.send(plugin).map_err(|_| "the node agent is about to end".to_owned())
+}
+
+impl Devices {
+    /// The socket of a registration is gone, and with it the plugin.
+    pub(crate) fn leave(&self, socket: &Path) {
+        if let Some(plugin) = self.watched().remove(socket) {
+            self.lost(&plugin);
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.count.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<PathBuf, Plugin>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Serves until `stop`. An agent that cannot serve them has no device plugins.
@@ -29,7 +74,7 @@ pub(super) async fn serve(devices: Arc<Devices>, stop: CancellationToken) {
             return;
         }
     };
-    let desk = Desk { devices, count: AtomicU64::new(0) };
+    let desk = Desk { devices };
     let served = tonic::transport::Server::builder()
         .add_service(RegistrationServer::new(desk))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled());
@@ -62,7 +107,7 @@ impl Registration for Desk {
             return Err(Status::unknown(format!("invalid endpoint \"{}\"", request.endpoint)));
         }
         let socket = self.devices.folder.join(&request.endpoint);
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let number = self.devices.number();
         let options = request.options.unwrap_or_default();
         let plugin = Plugin::new(&socket, request.resource_name, number, options);
         self.devices

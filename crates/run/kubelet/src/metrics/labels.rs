@@ -36,6 +36,19 @@ pub(super) struct Signal {
     pub(super) eviction_signal: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Handled {
+    pub(super) is_error: &'static str,
+    pub(super) operation_name: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Asked {
+    pub(super) driver_name: String,
+    pub(super) grpc_status_code: String,
+    pub(super) method_name: String,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Preemption {
     pub(super) preemption_signal: String,

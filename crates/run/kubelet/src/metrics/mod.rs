@@ -7,6 +7,7 @@ mod labels;
 mod now;
 mod placement;
 mod probe;
+mod resources;
 mod start;
 mod wire;
 
@@ -22,13 +23,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use labels::{
-    Answered, Build, ContainerType, Failed, Handler, Named, Of, Operation, Preemption, Refusal, Signal,
+    Answered, Asked, Build, ContainerType, Failed, Handled, Handler, Named, Of, Operation, Preemption, Refusal, Signal,
 };
 pub(crate) use labels::{Counted, Request};
 pub(crate) use now::Now;
 pub(crate) use placement::Placed;
 use probe::Probes;
 pub(crate) use probe::{ProbeOf, ProbeSeries};
+pub(crate) use resources::Question;
+use resources::Questions;
 pub(crate) use start::{Start, Starting};
 pub(crate) use wire::Wire;
 
@@ -59,6 +62,11 @@ const STARTS: &[f64] = &[
 /// Seconds until a status is written.
 const STATUSES: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
 
+/// Seconds of work on claims.
+const CLAIMS: &[f64] = &[
+    0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 15.0,
+    20.0, 25.0, 30.0, 60.0,
+];
 /// Milliseconds in which pods get what the node has only so much of: each twice the one before.
 const ADMISSIONS: &[f64] =
     &[0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2];
@@ -85,6 +93,9 @@ pub(crate) struct Metrics {
     status_times: Histogram,
     cgroup_times: Distribution<Operation>,
     evictions: Family<Signal, Counter>,
+    claim_times: Distribution<Handled>,
+    driver_times: Distribution<Asked>,
+    questions: Questions,
     admissions: Counter,
     admission_times: Histogram,
     preemptions: Family<Preemption, Counter>,
@@ -124,6 +135,9 @@ impl Metrics {
             status_times: Histogram::new(STATUSES),
             cgroup_times: Family::new_with_constructor(usual),
             evictions: Family::default(),
+            claim_times: Family::new_with_constructor(|| Histogram::new(CLAIMS)),
+            driver_times: Family::new_with_constructor(|| Histogram::new(CLAIMS)),
+            questions: Questions::default(),
             admissions: Counter::default(),
             admission_times: Histogram::new(ADMISSIONS),
             preemptions: Family::default(),
@@ -146,6 +160,17 @@ impl Metrics {
         build.get_or_create(&Build::default()).set(1);
         let help = "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
         self.registry.register("kubernetes_build_info", help, build);
+        let claims = self.registry.sub_registry_with_prefix("dra");
+        claims.register(
+            "operations_duration_seconds",
+            "[BETA] Latency histogram in seconds for the duration of handling all ResourceClaims referenced by a pod when the pod starts or stops. Identified by the name of the operation (PrepareResources or UnprepareResources) and separated by the success of the operation. The number of failed operations is provided through the histogram's overall count.",
+            self.claim_times.clone(),
+        );
+        claims.register(
+            "grpc_operations_duration_seconds",
+            "[BETA] Duration in seconds of the DRA gRPC operations",
+            self.driver_times.clone(),
+        );
         let all = self.registry.sub_registry_with_prefix("kubelet");
         let name: Family<Named, Gauge> = Family::default();
         name.get_or_create(&Named { node: node.to_owned() }).set(1);
@@ -195,6 +220,7 @@ impl Metrics {
             "[ALPHA] Duration in milliseconds to serve a pod admission request.",
             self.admission_times.clone(),
         );
+        self.questions.register(all);
         all.register(
             "preemptions",
             "[ALPHA] Cumulative number of pod preemptions by preemption resource",
@@ -367,6 +393,29 @@ impl Metrics {
     pub(crate) fn placed(&self, took: Duration) {
         self.admissions.inc();
         self.admission_times.observe(took.as_secs_f64() * 1000.0);
+    }
+
+    /// All claims of a pod were prepared or taken back, or were not.
+    pub(crate) fn claims_handled(&self, operation_name: &'static str, is_error: bool, took: Duration) {
+        let is_error = if is_error { "true" } else { "false" };
+        self.claim_times.get_or_create(&Handled { is_error, operation_name }).observe(took.as_secs_f64());
+    }
+
+    /// A driver of claimed devices answered, or did not.
+    pub(crate) fn driver_called(&self, driver: &str, method_name: String, code: tonic::Code, took: Duration) {
+        let code = if code == tonic::Code::Ok { "OK".to_owned() } else { format!("{code:?}") };
+        let asked = Asked { driver_name: driver.to_owned(), grpc_status_code: code, method_name };
+        self.driver_times.get_or_create(&asked).observe(took.as_secs_f64());
+    }
+
+    /// Somebody asked for pods' resources.
+    pub(crate) fn resources_asked(&self, question: Question) {
+        self.questions.asked(question);
+    }
+
+    /// Somebody who asked was told of none.
+    pub(crate) fn resources_not_told(&self, question: Question) {
+        self.questions.failed(question);
     }
 
     /// A pod is evicted.

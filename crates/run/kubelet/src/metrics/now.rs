@@ -1,5 +1,6 @@
 //! What is counted when somebody asks: pods and containers as they are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -17,11 +18,18 @@ pub(crate) struct Now {
     pub(crate) containers: Vec<v1::Container>,
     pub(crate) pods: Vec<Arc<Pod>>,
     pub(crate) placed: Placed,
+    /// Claims by driver.
+    pub(crate) claims: BTreeMap<String, i64>,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct State {
     container_state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Driver {
+    driver_name: String,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -31,6 +39,12 @@ struct Static {
 
 impl Now {
     pub(super) fn register(&self, all: &mut Registry) {
+        let claims: Family<Driver, Gauge> = Family::default();
+        for (driver_name, count) in &self.claims {
+            claims.get_or_create(&Driver { driver_name: driver_name.clone() }).set(*count);
+        }
+        let help = "[BETA] The number of ResourceClaims that are currently in use on the node, by driver name (driver_name label value) and across all drivers (special value <any> for driver_name). Note that the sum of all by-driver counts is not the total number of in-use ResourceClaims because the same ResourceClaim might use devices from different drivers. Instead, use the count for the <any> driver_name.";
+        all.register("dra_resource_claims_in_use", help, claims);
         let all = all.sub_registry_with_prefix("kubelet");
         let running: Gauge = Gauge::default();
         let ready = v1::PodSandboxState::SandboxReady as i32;

@@ -28,6 +28,7 @@ fn now() -> Now {
             shared: 13_000,
             exclusive: [(0, 2), (1, 1)].into(),
         },
+        claims: [("<any>".to_owned(), 1), ("gpu.example.com".to_owned(), 1)].into(),
     }
 }
 
@@ -48,7 +49,10 @@ fn the_agents_work_is_told_under_upstreams_names() {
     metrics.status_written(Duration::from_millis(3));
     metrics.cgroup("create", Instant::now());
     metrics.evicted("memory.available");
+    metrics.claims_handled("PrepareResources", false, Duration::from_millis(3));
+    metrics.driver_called("gpu.example.com", "/x/y".into(), tonic::Code::Ok, Duration::from_millis(3));
     metrics.placed(Duration::from_millis(1));
+    metrics.resources_asked(Question::List);
     let request = Request { method: "GET", path: &["pods"] };
     drop(metrics.asked(&request));
     let running = metrics.asked(&request);
@@ -78,6 +82,11 @@ fn the_agents_work_is_told_under_upstreams_names() {
         "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"} 1",
         "kubelet_pod_status_sync_duration_seconds_count 1",
         "kubelet_cgroup_manager_duration_seconds_count{operation_type=\"create\"} 1",
+        "dra_operations_duration_seconds_count{is_error=\"false\",operation_name=\"PrepareResources\"} 1",
+        "dra_grpc_operations_duration_seconds_count{driver_name=\"gpu.example.com\",grpc_status_code=\"OK\",method_name=\"/x/y\"} 1",
+        "dra_resource_claims_in_use{driver_name=\"<any>\"} 1",
+        "kubelet_pod_resources_endpoint_requests_total{server_api_version=\"v1\"} 1",
+        "kubelet_pod_resources_endpoint_requests_list{server_api_version=\"v1\"} 1",
         "kubelet_cpu_manager_pinning_requests_total 3",
         "kubelet_cpu_manager_shared_pool_size_millicores 13000",
         "kubelet_cpu_manager_exclusive_cpu_allocation_count 3",

@@ -196,6 +196,7 @@ impl Server {
             containers: engine.containers(None).await.unwrap_or_default(),
             pods: self.pods.list(),
             placed: self.agent.placement.figures(),
+            claims: self.agent.claims.in_use(),
         };
         let (media_type, text) = self.agent.metrics.text(&now, accept);
         // What is written last ends OpenMetrics, so that volumes come first.

@@ -147,6 +147,7 @@ impl FakeApi {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let path = parts.uri.path().trim_start_matches("/apis/coordination.k8s.io/v1/").to_owned();
         let path = path.trim_start_matches("/apis/storage.k8s.io/v1/");
+        let path = path.trim_start_matches("/apis/resource.k8s.io/v1/");
         let path = path.trim_start_matches("/apis/discovery.k8s.io/v1/").trim_start_matches("/api/v1/");
         let words: Vec<&str> = match path.split('/').collect::<Vec<_>>().as_slice() {
             ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),
@@ -174,6 +175,8 @@ impl FakeApi {
             }
             (Method::PUT, [plural, _]) => answer(200, &state.put(plural, body)),
             (Method::PATCH, [plural, name, ..]) => state.patch(plural, name, &body),
+            // Nobody offers devices here.
+            (Method::DELETE, ["resourceslices"]) => answer(200, &json!({"metadata": {}, "items": []})),
             (Method::DELETE, [plural, name]) => {
                 state.remove(plural, name);
                 answer(200, &json!({"kind": "Status", "status": "Success"}))

@@ -1,5 +1,7 @@
 //! A pod that gets a processor for itself, and one that does not.
 
+use plimsoll_plugins::resources as wire;
+use plimsoll_plugins::resources::pod_resources_lister_client::PodResourcesListerClient;
 use serde_json::json;
 
 use super::{Rig, phase, pod, web};
@@ -34,6 +36,18 @@ async fn memory_lies_on_a_node_and_the_next_agent_knows() {
     assert_eq!((resources.cpuset_cpus.as_str(), resources.cpuset_mems.as_str()), ("", "0"));
     let record = rig.temp.path().join("kubelet/memory_manager_state");
     let kept = std::fs::read_to_string(&record).unwrap();
+    let socket = rig.temp.path().join("kubelet/pod-resources/kubelet.sock");
+    let mut monitor = PodResourcesListerClient::new(plimsoll_cri::connect(&socket));
+    let list = monitor.list(wire::ListPodResourcesRequest {}).await.unwrap().into_inner();
+    let own = &list.pod_resources[0].containers[0].memory[0];
+    assert_eq!(
+        (own.memory_type.as_str(), own.size, own.topology.as_ref().unwrap().nodes[0].id),
+        ("memory", 16 << 20, 0)
+    );
+    let all = monitor.get_allocatable_resources(wire::AllocatableResourcesRequest {}).await.unwrap();
+    assert!(
+        all.into_inner().memory.iter().any(|block| block.memory_type == "memory" && block.size > own.size)
+    );
     let entries = r#""entries":{"u-1":{"c":[{"numaAffinity":[0],"type":"memory","size":16777216}]}}"#;
     assert!(kept.contains(entries), "{kept}");
     rig.stop().await;
@@ -59,6 +73,12 @@ async fn whole_processors_are_given_and_known_to_the_next_agent() {
     rig.api.put("pods", firm("1"));
     rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
     let resources = rig.engine.container("c-0").linux.unwrap().resources.unwrap();
+    let socket = rig.temp.path().join("kubelet/pod-resources/kubelet.sock");
+    let mut monitor = PodResourcesListerClient::new(plimsoll_cri::connect(&socket));
+    let list = monitor.list(wire::ListPodResourcesRequest {}).await.unwrap().into_inner();
+    assert_eq!(list.pod_resources[0].containers[0].cpu_ids, [1]);
+    let all = monitor.get_allocatable_resources(wire::AllocatableResourcesRequest {}).await.unwrap();
+    assert_eq!(all.into_inner().cpu_ids, [1]);
     // Its own processor is never taken from it, so there is no quota.
     assert_eq!((resources.cpuset_cpus.as_str(), resources.cpu_quota), ("1", 0));
     let record = rig.temp.path().join("kubelet/cpu_manager_state");

@@ -16,8 +16,9 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{node, register, registry};
+use super::{register, registry};
 use crate::agent::Agent;
+use crate::{claims, csi};
 
 /// Registers every plugin that appears, until `stop`.
 pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
@@ -26,7 +27,10 @@ pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         tracing::warn!(folder = %folder.display(), %error, "plugins cannot make themselves known");
         return;
     }
-    node::begin(&agent).await;
+    if !agent.config.standalone {
+        tokio::spawn(claims::wipe_all(agent.clone()));
+        csi::begin(&agent).await;
+    }
     let mut sockets = Sockets { agent, known: HashMap::new() };
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     while !stop.is_cancelled() {
@@ -66,11 +70,8 @@ impl Sockets {
                 task.abort();
             }
             // One that came back under the same name is registered anew and stays where it is named.
-            if !found.contains_key(&path)
-                && let Some(name) = self.agent.drivers.remove(&path)
-            {
-                tracing::info!(driver = name, "CSI driver gone");
-                tokio::spawn(node::remove(self.agent.clone(), name));
+            if !found.contains_key(&path) {
+                self.gone(&path);
             }
         }
         for (path, made) in found {
@@ -78,6 +79,20 @@ impl Sockets {
             self.known
                 .entry(path.clone())
                 .or_insert_with(|| (made, tokio::spawn(register::run(agent, path))));
+        }
+    }
+
+    /// The plugin of a socket is there no more.
+    fn gone(&self, socket: &Path) {
+        let agent = &self.agent;
+        if let Some(name) = agent.drivers.remove(socket) {
+            tracing::info!(driver = name, "CSI driver gone");
+            tokio::spawn(csi::remove(agent.clone(), name));
+        } else if let Some(name) = agent.claims.remove(socket) {
+            tracing::info!(driver = name, "DRA driver gone");
+            tokio::spawn(claims::wipe(agent.clone(), name));
+        } else {
+            agent.devices.leave(socket);
         }
     }
 }
