@@ -23,7 +23,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use labels::{
-    Answered, Asked, Build, ContainerType, Failed, Handled, Handler, Named, Of, Operation, Preemption, Refusal, Signal,
+    Answered, Asked, Build, ContainerType, Failed, Handled, Handler, Named, Of, Operation, Preemption,
+    Refusal, Signal,
 };
 pub(crate) use labels::{Counted, Request};
 pub(crate) use now::Now;
