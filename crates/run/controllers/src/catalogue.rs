@@ -123,7 +123,7 @@ pub(crate) const ROWS: &[Row] = &[
         [
             status("apps/v1/daemonsets/status"),
             makes("v1/pods").of("DaemonSets"),
-            changes("v1/pods", &["metadata.ownerReferences"]).of("DaemonSets"),
+            changes("v1/pods", &["metadata.ownerReferences", "metadata.labels"]).of("DaemonSets"),
             removes("v1/pods"),
             makes("apps/v1/controllerrevisions").of("DaemonSets"),
             changes("apps/v1/controllerrevisions", &["revision", "metadata"]).of("DaemonSets"),
@@ -137,7 +137,7 @@ pub(crate) const ROWS: &[Row] = &[
         [
             status("apps/v1/statefulsets/status"),
             makes("v1/pods").of("StatefulSets"),
-            changes("v1/pods", &["metadata.ownerReferences"]).of("StatefulSets"),
+            changes("v1/pods", &["metadata.ownerReferences", "metadata.labels"]).of("StatefulSets"),
             removes("v1/pods"),
             makes("v1/persistentvolumeclaims").of("StatefulSets"),
             changes("v1/persistentvolumeclaims", &["metadata.ownerReferences"]).of("StatefulSets"),
