@@ -1,10 +1,11 @@
 //! Running probes at their times. What results mean is decided in podlife.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use plimsoll_podlife::Input;
-use plimsoll_podlife::probe::{Outcome, ProbeKind, Target};
+use plimsoll_podlife::probe::{Counter, Outcome, ProbeKind, Target};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,9 +20,15 @@ const EARLY: Duration = Duration::from_millis(50);
 /// long to notice that it runs.
 const NEWBORN: Duration = Duration::from_secs(1);
 
+/// Tries after the first one begin at multiples of this time, those of all probes together: a processor that
+/// wakes up for one does the others, too.
+const BEAT: Duration = Duration::from_millis(20);
+/// What beats are counted from.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Tries a probe again and again, and sends what comes out, until it is dropped.
 ///
-/// `late` holds the first try back: after a restart of the agent not all probes start at once.
+/// One more success of a probe that succeeds all the time is no news and not sent. `late` holds the first try back: after a restart of the agent not all probes start at once.
 pub(crate) async fn run(
     target: Target,
     place: Place,
@@ -36,6 +43,7 @@ pub(crate) async fn run(
     let grown = Instant::now() + NEWBORN.saturating_sub(age);
     let mut next = Instant::now() + delay.saturating_sub(age).max(late);
     let mut succeeded = false;
+    let mut counter = Counter::default();
     loop {
         sleep_until(next).await;
         next += period;
@@ -46,7 +54,11 @@ pub(crate) async fn run(
         }
         series.add(outcome.verdict(), begun.elapsed());
         succeeded |= outcome.verdict() == Some(true);
-        if results.send(input(&target, outcome)).is_err() {
+        let old = counter.is_steady() && outcome == Outcome::Success;
+        if let Some(success) = outcome.verdict() {
+            counter.count(&target.probe, success);
+        }
+        if !old && results.send(input(&target, outcome)).is_err() {
             return;
         }
         if !succeeded && may_hurry(&target) && hurry(&target, &place, next).await {
@@ -56,8 +68,16 @@ pub(crate) async fn run(
             }
         }
         // A try that took longer than the period delays the next one, and none is made up for.
-        next = next.max(Instant::now());
+        next = on_beat(next.max(Instant::now()));
     }
+}
+
+/// The first beat that is not before `at`.
+fn on_beat(at: Instant) -> Instant {
+    let since = at.duration_since(*BEGINNING).as_nanos();
+    let beat = BEAT.as_nanos();
+    let ahead = (beat - since % beat) % beat;
+    at + Duration::from_nanos(u64::try_from(ahead).unwrap_or_default())
 }
 
 /// How long to wait after a restart of the agent before a container is asked that ran all the while: a random
@@ -131,6 +151,17 @@ async fn once(target: &Target, place: &Place) -> Outcome {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Probe;
+
+    #[test]
+    fn tries_come_together_and_keep_their_period() {
+        let begun = *BEGINNING;
+        let after = |nanos: u64| begun + Duration::from_nanos(nanos);
+        let cases = [(0, 0), (1, 20_000_000), (20_000_000, 20_000_000), (20_000_001, 40_000_000)];
+        for (at, expected) in cases {
+            assert_eq!(on_beat(after(at)), after(expected), "{at}");
+        }
+        assert_eq!(on_beat(after(20_000_000) + Duration::from_secs(1)), after(1_020_000_000));
+    }
 
     #[test]
     fn only_a_restart_of_the_agent_delays_probes() {
