@@ -222,6 +222,10 @@ mod tests {
             &["system:node + get,list,watch certificates.k8s.io clustertrustbundles"],
         ),
         (
+            "certificates of pods are stable (v1.37), and agents ask for them",
+            &["system:node + create,get,list,watch certificates.k8s.io podcertificaterequests"],
+        ),
+        (
             "ServiceCIDRs are stable (v1.33), ClusterCIDRs are gone (v1.29)",
             &[
                 "system:node-proxier + list,watch networking.k8s.io servicecidrs",

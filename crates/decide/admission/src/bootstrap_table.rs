@@ -180,6 +180,7 @@ pub(crate) const ROLES: &[Role] = &[
         "deletecollection resource.k8s.io resourceslices",
         "get core serviceaccounts",
         "get,list,watch certificates.k8s.io clustertrustbundles",
+        "create,get,list,watch certificates.k8s.io podcertificaterequests",
     ] },
     Role { namespace: "", name: "system:node-bootstrapper", into: &[], from: &[], rules: &[
         "create,get,list,watch certificates.k8s.io certificatesigningrequests",

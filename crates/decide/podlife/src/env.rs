@@ -18,6 +18,8 @@ pub struct References {
     pub files: BTreeMap<(String, String), String>,
     /// Trust anchors; only looked at for pods that show some.
     pub trust_bundles: Vec<std::sync::Arc<k8s_openapi::api::certificates::v1::ClusterTrustBundle>>,
+    /// Keys and certificates of the pod's own.
+    pub certificates: BTreeMap<crate::certificate::Place, crate::certificate::Bundle>,
 }
 
 /// Variables in the order of their declaration. `services` are those of [`crate::service_links`]: they

@@ -15,6 +15,7 @@
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
 pub mod acceptance;
+pub mod certificate;
 pub mod cgroup;
 pub mod claim;
 pub mod collection;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, PodSpec, Secret,
-    SecretProjection, Volume, VolumeProjection,
+    ConfigMap, ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
+    PodCertificateProjection, PodSpec, Secret, SecretProjection, Volume, VolumeProjection,
 };
 
+use crate::certificate::{Bundle, Place};
 use crate::env::References;
 use crate::field::{FieldContext, field, resource};
 use crate::trust;
@@ -42,6 +43,7 @@ pub struct TokenRequest {
 /// A volume that is made of files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Projection {
+    volume: String,
     sources: Vec<VolumeProjection>,
     mode: i32,
     user: Option<i64>,
@@ -51,7 +53,8 @@ pub struct Projection {
 #[must_use]
 pub fn projection(volume: &Volume) -> Option<Projection> {
     let one = |source, mode: Option<i32>, user| {
-        Some(Projection { sources: vec![source], mode: mode.unwrap_or(MODE), user })
+        let volume = volume.name.clone();
+        Some(Projection { volume, sources: vec![source], mode: mode.unwrap_or(MODE), user })
     };
     let mut source = VolumeProjection::default();
     if let Some(it) = volume.config_map.clone() {
@@ -73,6 +76,7 @@ pub fn projection(volume: &Volume) -> Option<Projection> {
     }
     let it = volume.projected.clone()?;
     Some(Projection {
+        volume: volume.name.clone(),
         sources: it.sources.unwrap_or_default(),
         mode: it.default_mode.unwrap_or(MODE),
         user: it.default_user,
@@ -101,6 +105,14 @@ impl Projection {
         })
     }
 
+    /// The certificates of the pod's own in it, each with its place.
+    pub fn certificates(&self) -> impl Iterator<Item = (Place, &PodCertificateProjection)> {
+        let sources = self.sources.iter().enumerate();
+        sources.filter_map(|(index, source)| {
+            Some(((self.volume.clone(), index), source.pod_certificate.as_ref()?))
+        })
+    }
+
     /// Whether it shows trust anchors.
     #[must_use]
     pub fn shows_trust(&self) -> bool {
@@ -124,7 +136,7 @@ impl Projection {
         tokens: &BTreeMap<TokenRequest, String>,
     ) -> Result<Files, String> {
         let mut files = Files::new();
-        for source in &self.sources {
+        for (index, source) in self.sources.iter().enumerate() {
             if let Some(it) = &source.config_map {
                 let all = references.config_maps.get(&it.name).map(|map| config_map_data(map));
                 let what = Kind { object: "configmap", key: "config", optional: it.optional == Some(true) };
@@ -153,8 +165,17 @@ impl Projection {
                 let data = trust::anchors(it, &references.trust_bundles)?;
                 files.insert(it.path.clone(), self.own(context, data, it.user));
             }
-            if source.pod_certificate.is_some() {
-                return Err("pod certificates in volumes are not supported".into());
+            if let Some(it) = &source.pod_certificate {
+                let found = references.certificates.get(&(self.volume.clone(), index));
+                let Bundle { key, chain } = found.ok_or("credential bundle is not issued yet")?;
+                let both = format!("{key}{chain}");
+                let paths = [&it.credential_bundle_path, &it.key_path, &it.certificate_chain_path];
+                for (path, text) in paths.into_iter().zip([&both, key, chain]) {
+                    if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+                        let file = self.own(context, text.clone().into_bytes(), it.user);
+                        files.insert(path.clone(), file);
+                    }
+                }
             }
         }
         Ok(files)
@@ -253,6 +274,8 @@ mod tests {
         references.config_maps.insert("m".into(), Arc::new(serde_json::from_value(map).unwrap()));
         let secret = json!({"data": {"k": "c2VjcmV0"}});
         references.secrets.insert("s".into(), Arc::new(serde_json::from_value(secret).unwrap()));
+        let bundle = Bundle { key: "key ".into(), chain: "chain".into() };
+        references.certificates.insert(("v".into(), 1), bundle);
         let request = TokenRequest { audience: String::new(), seconds: 3607 };
         let tokens = BTreeMap::from([(request, "tok".to_owned())]);
         let files = projection(&volume).unwrap().files(&context, &references, &tokens)?;
@@ -273,7 +296,27 @@ mod tests {
             {"configMap": {"name": "m", "items": [{"key": "x", "path": "ca.crt"}]}},
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.name"}}]}},
         ]}});
+        let own = json!({"name": "v", "projected": {"sources": [
+            {"configMap": {"name": "m", "items": [{"key": "x", "path": "x"}]}},
+            {"podCertificate": {"signerName": "s/s", "keyType": "ED25519",
+                "credentialBundlePath": "all.pem", "keyPath": "key.pem", "certificateChainPath": "chain.pem"}},
+        ]}});
         let cases: Vec<(Value, &Value, &[&str])> = vec![
+            (
+                own.clone(),
+                &plain,
+                &["all.pem 644 key chain", "chain.pem 644 chain", "key.pem 644 key ", "x 644 1"],
+            ),
+            (
+                own,
+                &user,
+                &[
+                    "all.pem 600 1000 key chain",
+                    "chain.pem 600 1000 chain",
+                    "key.pem 600 1000 key ",
+                    "x 644 1",
+                ],
+            ),
             (
                 json!({"name": "v", "configMap": {"name": "m"}}),
                 &plain,

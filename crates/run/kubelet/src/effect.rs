@@ -15,6 +15,7 @@ use crate::container::{self, Start};
 use crate::engine::text;
 use crate::handler::Place;
 use crate::placement::{Change, share};
+use crate::pod_certificate::Certificates;
 use crate::references::Watches;
 use crate::rotation::Writer;
 use crate::token::Tokens;
@@ -31,6 +32,7 @@ pub(crate) struct Scene {
     pub(crate) pod_ips: Vec<String>,
     pub(crate) watches: Arc<Watches>,
     pub(crate) tokens: Arc<Mutex<Tokens>>,
+    pub(crate) certificates: Arc<Mutex<Certificates>>,
     /// Held while the pod's volumes are made.
     pub(crate) mounting: Arc<Mutex<()>>,
     /// Held while the pod gets its devices and what has to be near to them.
@@ -49,7 +51,10 @@ impl Scene {
     /// What the files of the pod's volumes are made from.
     pub(crate) async fn volume_inputs(&self) -> Result<volume::Inputs, String> {
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
-        let references = self.watches.read(namespace).await?;
+        let mut references = self.watches.read(namespace).await?;
+        let mut certificates = self.certificates.lock().await;
+        references.certificates = certificates.get(&self.agent, &self.pod, &self.watches).await?;
+        drop(certificates);
         let tokens = self.tokens.lock().await.get(&self.agent, &self.pod).await?;
         Ok(volume::Inputs { pod: self.pod.clone(), pod_ips: self.pod_ips.clone(), references, tokens })
     }

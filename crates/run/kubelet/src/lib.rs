@@ -32,6 +32,7 @@ mod node;
 mod placement;
 mod plugins;
 mod pod;
+mod pod_certificate;
 mod pods;
 mod pressure;
 mod prober;

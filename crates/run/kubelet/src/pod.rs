@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::agent::Agent;
 use crate::effect::{Scene, is_own, place};
 use crate::metrics::{ProbeOf, Starting};
+use crate::pod_certificate::Certificates;
 use crate::prober;
 use crate::references::Watches;
 use crate::token::Tokens;
@@ -80,11 +81,12 @@ struct Task {
     changes: (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiver<()>),
     watches: Arc<Watches>,
     tokens: Arc<Mutex<Tokens>>,
+    certificates: Arc<Mutex<Certificates>>,
     mounting: Arc<Mutex<()>>,
     admitting: Arc<Mutex<()>>,
     /// Drivers of claimed devices as they come.
     drivers: tokio::sync::watch::Receiver<u64>,
-    /// When tokens are to be renewed.
+    /// When tokens or certificates are to be renewed.
     renewal: Option<Timestamp>,
     refreshing: bool,
     stale: bool,
@@ -171,6 +173,7 @@ pub(crate) async fn live(
         results: mpsc::unbounded_channel(),
         changes,
         tokens: Arc::default(),
+        certificates: Arc::default(),
         mounting: Arc::default(),
         admitting: Arc::default(),
         drivers,
@@ -359,6 +362,7 @@ impl Task {
             pod_ips: self.pod_ips(),
             watches: self.watches.clone(),
             tokens: self.tokens.clone(),
+            certificates: self.certificates.clone(),
             mounting: self.mounting.clone(),
             admitting: self.admitting.clone(),
         }
@@ -628,13 +632,14 @@ impl Task {
         }
     }
 
-    /// Renews tokens when it is time to.
+    /// Renews tokens and certificates when it is time to.
     fn renewal_due(&mut self) {
         if self.renewal.is_some_and(|renewal| renewal <= Timestamp::now()) {
             self.renewal = None;
             self.refresh();
-        } else if let Ok(tokens) = self.tokens.try_lock() {
-            self.renewal = tokens.renewal();
+        } else if let (Ok(tokens), Ok(certificates)) = (self.tokens.try_lock(), self.certificates.try_lock())
+        {
+            self.renewal = [tokens.renewal(), certificates.renewal()].into_iter().flatten().min();
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
+use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use plimsoll_client::{Delta, Filter, Informer, Informers, Object};
 use plimsoll_podlife::env::{References, config_map_names, secret_names};
@@ -24,6 +24,8 @@ pub(crate) struct Watches {
     config_maps: BTreeMap<String, Informer<ConfigMap>>,
     secrets: BTreeMap<String, Informer<Secret>>,
     trust: Option<Informer<ClusterTrustBundle>>,
+    /// Requests for certificates of the node's pods.
+    requests: Option<Informer<PodCertificateRequest>>,
     /// Ends with the watches.
     _forwarders: JoinSet<()>,
 }
@@ -34,6 +36,7 @@ pub(crate) struct Names {
     config_maps: BTreeSet<String>,
     secrets: BTreeSet<String>,
     trust: bool,
+    certificates: bool,
 }
 
 impl Names {
@@ -43,6 +46,7 @@ impl Names {
             names.config_maps.extend(projection.config_maps().map(str::to_owned));
             names.secrets.extend(projection.secrets().map(str::to_owned));
             names.trust |= projection.shows_trust();
+            names.certificates |= projection.certificates().next().is_some();
         }
         for spec in specs(pod) {
             names.config_maps.extend(config_map_names(&spec.container).map(str::to_owned));
@@ -64,7 +68,27 @@ impl Watches {
         if let Some(trust) = &trust {
             forwarders.spawn(forward(trust.subscribe(), changed.clone()));
         }
-        Self { names, config_maps, secrets, trust, _forwarders: forwarders }
+        let requests = names.certificates.then(|| {
+            // Agents may look at those of their own node only.
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+            let fields = Some(format!("spec.nodeName={node}"));
+            informers.filtered::<PodCertificateRequest>(Filter { namespace: None, labels: None, fields })
+        });
+        if let Some(requests) = &requests {
+            forwarders.spawn(forward(requests.subscribe(), changed.clone()));
+        }
+        Self { names, config_maps, secrets, trust, requests, _forwarders: forwarders }
+    }
+
+    /// A request for a certificate as the API has it.
+    pub(crate) async fn certificate_request(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<PodCertificateRequest>> {
+        let requests = self.requests.as_ref()?;
+        tokio::time::timeout(PATIENCE, requests.synced()).await.ok()?;
+        requests.get(namespace, name)
     }
 
     /// Whether the pod still refers to the same objects.
@@ -86,6 +110,7 @@ impl Watches {
             config_maps: read(&self.config_maps, namespace).await?,
             secrets: read(&self.secrets, namespace).await?,
             files: BTreeMap::new(),
+            certificates: BTreeMap::new(),
         })
     }
 }

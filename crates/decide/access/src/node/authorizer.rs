@@ -37,6 +37,7 @@ pub fn authorize(graph: &Graph, rules: &[Rule], user: &User, wanted: &Attributes
         ("coordination.k8s.io", "leases") => asked.lease(),
         ("storage.k8s.io", "csinodes") => asked.csi_node(),
         ("resource.k8s.io", "resourceslices") => asked.slice(),
+        ("certificates.k8s.io", "podcertificaterequests") => asked.pod_certificate(),
         ("", "nodes") => asked.node(),
         ("", "pods") => asked.pod(),
         _ if rules.iter().any(|rule| rule.allows(wanted)) => yes(),
@@ -170,6 +171,23 @@ impl Asked<'_> {
             }
             _ => no(
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
+            ),
+        }
+    }
+
+    /// Admission holds new ones against the node.
+    fn pod_certificate(&self) -> Decision {
+        if !self.wanted.subresource.is_empty() {
+            return no("cannot authorize PodCertificateRequest subresources");
+        }
+        match self.wanted.verb {
+            "create" => yes(),
+            "get" | "list" | "watch" if self.selects("spec.nodeName") => yes(),
+            "get" | "list" | "watch" => {
+                no("can only get/list/watch podcertificaterequests with nodeName field selector")
+            }
+            _ => no(
+                "only the following verbs are allowed for a PodCertificateRequest: create, get, list, watch",
             ),
         }
     }

@@ -97,6 +97,13 @@ impl FakeApi {
         self.state.lock().unwrap().objects.get(&(plural.into(), name.into())).cloned()
     }
 
+    /// All objects of a kind.
+    pub(super) fn all(&self, plural: &str) -> Vec<Value> {
+        let state = self.state.lock().unwrap();
+        let fits = state.objects.iter().filter(|((kind, _), _)| kind == plural);
+        fits.map(|(_, object)| object.clone()).collect()
+    }
+
     /// What events say.
     pub(super) fn messages(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
@@ -148,6 +155,7 @@ impl FakeApi {
         let path = parts.uri.path().trim_start_matches("/apis/coordination.k8s.io/v1/").to_owned();
         let path = path.trim_start_matches("/apis/storage.k8s.io/v1/");
         let path = path.trim_start_matches("/apis/resource.k8s.io/v1/");
+        let path = path.trim_start_matches("/apis/certificates.k8s.io/v1/");
         let path = path.trim_start_matches("/apis/discovery.k8s.io/v1/").trim_start_matches("/api/v1/");
         let words: Vec<&str> = match path.split('/').collect::<Vec<_>>().as_slice() {
             ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),
@@ -170,6 +178,10 @@ impl FakeApi {
                 let mut body = body;
                 if body["metadata"]["uid"].is_null() {
                     body["metadata"]["uid"] = json!(format!("made-{}", state.version));
+                }
+                if body["metadata"]["name"].is_null() {
+                    let prefix = body["metadata"]["generateName"].as_str().unwrap();
+                    body["metadata"]["name"] = json!(format!("{prefix}{}", state.version));
                 }
                 answer(201, &state.put(plural, body))
             }

@@ -206,6 +206,61 @@ async fn a_driver_that_wants_it_is_asked_again() {
     rig.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_a_certificate_of_its_own_and_another_before_it_ends() {
+    let Some(rig) = Rig::new("certificate").await else { return };
+    rig.api.put(
+        "serviceaccounts",
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a", "namespace": "ns", "uid": "au"}}),
+    );
+    let mut spec = user();
+    spec["nodeName"] = json!("n1");
+    spec["serviceAccountName"] = json!("a");
+    spec["volumes"] = json!([{"name": "data", "projected": {"sources": [{"podCertificate": {
+        "signerName": "example.com/s", "keyType": "ECDSAP256", "maxExpirationSeconds": 3600,
+        "credentialBundlePath": "bundle.pem", "userAnnotations": {"example.com/a": "b"}}}]}}]);
+    rig.api.put("pods", pod(spec));
+    let requests = |api: &super::FakeApi| api.all("podcertificaterequests");
+    rig.api.wait("it is asked for", |api| requests(api).len() == 1).await;
+    let request = requests(&rig.api)[0].clone();
+    let asked = &request["spec"];
+    assert_eq!(
+        (&asked["podName"], &asked["podUID"], &asked["nodeName"]),
+        (&json!("web"), &json!("u-1"), &json!("n1"))
+    );
+    assert_eq!((&asked["serviceAccountUID"], &asked["maxExpirationSeconds"]), (&json!("au"), &json!(3600)));
+    assert_eq!(asked["unverifiedUserAnnotations"]["example.com/a"], "b");
+    assert_eq!(request["metadata"]["ownerReferences"][0]["uid"], "u-1");
+    let told = |text: &str| rig.api.messages().iter().any(|message| message.contains(text));
+    rig.api.wait("users are told", |_| told("credential bundle is not issued yet")).await;
+
+    let issue = |mut request: Value, body: &str, renew: &str| {
+        request["status"] = json!({
+            "certificateChain": format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"),
+            "notBefore": "2026-01-01T00:00:00Z", "beginRefreshAt": renew, "notAfter": "2999-01-02T00:00:00Z",
+            "conditions": [{"type": "Issued", "status": "True", "reason": "R", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        });
+        rig.api.put("podcertificaterequests", request);
+    };
+    // It is to be renewed at once, however long one may wait beside that.
+    issue(request, "AAAA", "2020-01-01T00:00:00Z");
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let config = rig.engine.container("c-0");
+    let mount = config.mounts.iter().find(|mount| mount.container_path == "/data").unwrap().clone();
+    let file = std::path::Path::new(&mount.host_path).join("bundle.pem");
+    let shown = || fs::read_to_string(&file).unwrap();
+    let before = shown();
+    assert!(before.starts_with("-----BEGIN PRIVATE KEY-----\n") && before.contains("\nAAAA\n"), "{before}");
+    rig.api.wait("another is asked for", |api| requests(api).len() >= 2).await;
+    for request in requests(&rig.api).into_iter().filter(|it| it["status"].is_null()) {
+        issue(request, "BBBB", "2999-01-01T00:00:00Z");
+    }
+    rig.api.wait("it is shown", |_| shown().contains("\nBBBB\n")).await;
+    assert_ne!(shown().lines().nth(1), before.lines().nth(1), "the key is another one");
+    rig.end().await;
+}
+
 fn attachment(volume: &k8s_openapi::api::core::v1::PersistentVolume) -> String {
     let source = plimsoll_podlife::volume::persistent(volume, false).unwrap();
     let plimsoll_podlife::volume::Kind::Csi(csi) = source.kind else { panic!("another kind") };

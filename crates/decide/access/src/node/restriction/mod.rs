@@ -100,6 +100,7 @@ pub fn admit(user: &User, attempt: &Attempt<'_>, cluster: &dyn Cluster) -> Resul
         ("storage.k8s.io", "csinodes", _) => asked.own("CSINode"),
         ("resource.k8s.io", "resourceslices", _) => asked.slice(),
         ("certificates.k8s.io", "certificatesigningrequests", "") => asked.certificate(),
+        ("certificates.k8s.io", "podcertificaterequests", _) => asked.pod_certificate(),
         _ => Ok(()),
     }
 }
@@ -391,6 +392,41 @@ impl Asked<'_> {
         need(slice["spec"]["nodeName"] == self.node, || {
             format!("can only {action} ResourceSlice with the same NodeName as the requesting node")
         })
+    }
+
+    /// A certificate for a pod of the node, whose account and UID are as it says.
+    fn pod_certificate(&self) -> Result<(), Refusal> {
+        let Attempt { operation, namespace, subresource, object, .. } = *self.attempt;
+        if operation != Operation::Create {
+            return self.unexpected();
+        }
+        need(subresource.is_empty(), || format!("unexpected subresource {subresource:?}"))?;
+        let spec = &object["spec"];
+        let said = |field: &str| text(spec, field).unwrap_or_default();
+        let node = said("nodeName");
+        need(node == self.node, || {
+            format!(
+                "PodCertificateRequest.Spec.NodeName={node:?}, which is not the requesting node {:?}",
+                self.node
+            )
+        })?;
+        let name = said("podName");
+        let missing = || Refusal::Missing("pods", name.clone());
+        let pod = self.cluster.object("pods", namespace, &name).ok_or_else(missing)?;
+        let mirror = &pod["metadata"]["annotations"]["kubernetes.io/config.mirror"];
+        need(mirror.is_null(), || format!("pod {name:?} is a mirror pod"))?;
+        for (field, real) in [
+            ("podUID", &pod["metadata"]["uid"]),
+            ("serviceAccountName", &pod["spec"]["serviceAccountName"]),
+            ("nodeName", &pod["spec"]["nodeName"]),
+        ] {
+            need(*real == said(field).as_str(), || {
+                format!(
+                    "PodCertificateRequest for pod {namespace:?}/{name:?} has another {field} than the pod"
+                )
+            })?;
+        }
+        Ok(())
     }
 
     fn certificate(&self) -> Result<(), Refusal> {
