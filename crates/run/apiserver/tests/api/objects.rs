@@ -1,5 +1,7 @@
 //! Objects of a plain kind from their creation to their end.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -355,4 +357,24 @@ async fn a_scale_counts_for_the_version_it_was_read_from() {
     let mut any = replicas(3);
     any["metadata"].as_object_mut().expect("an object").remove("resourceVersion");
     assert_eq!(cluster.put(&path, any).await.code, 200);
+}
+
+#[test]
+fn a_new_cluster_begins_with_its_first_objects_once() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let folder = Arc::new(tempfile::tempdir().expect("a scratch folder"));
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local"},
+        "provisioner": "plimsoll.io/local"});
+    let start =
+        || Cluster::start_in(Arc::clone(&folder), |config| config.first_objects = vec![class.clone()]);
+    let path = "/apis/storage.k8s.io/v1/storageclasses/local";
+    let run = runtime();
+    run.block_on(async {
+        let cluster = start().await;
+        assert_eq!(cluster.get(path).await.json()["volumeBindingMode"], "Immediate");
+        assert_eq!(cluster.delete(path).await.code, 200);
+        cluster.stop();
+    });
+    drop(run);
+    runtime().block_on(async { assert_eq!(start().await.get(path).await.code, 404, "it was deleted") });
 }

@@ -162,6 +162,7 @@ impl Keeper {
         if period.is_zero() {
             return std::future::pending().await;
         }
+        self.volumes.synced().await;
         let mut told = BTreeSet::new();
         loop {
             let begun = Instant::now();
