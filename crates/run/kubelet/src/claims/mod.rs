@@ -4,6 +4,8 @@
 //! before pods start and after they have ended ([`prepare`]), names of devices for the engine, a record that outlives
 //! the agent under upstream's name. Which claims a pod may use is decided in `plimsoll-podlife`. A driver that is not
 //! there offers nothing ([`slices`]).
+//!
+//! Devices reach containers by their CDI names: the engine has to know these, as containerd and CRI-O do.
 
 mod driver;
 mod prepare;
