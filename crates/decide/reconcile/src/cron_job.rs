@@ -33,18 +33,18 @@ pub struct Observed<'a> {
 /// What to do.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
     let cron_job = observed.cron_job;
-    let spec = &cron_job.spec;
     let old = cron_job.status.clone().unwrap_or_default();
     let mut status = old.clone();
     let mut actions = clean_up(observed);
     let active = take_stock(observed, &mut status, &mut actions);
     let mut again = None;
-    if cron_job.metadata.deletion_timestamp.is_none() && spec.suspend != Some(true) {
+    if cron_job.metadata.deletion_timestamp.is_none() {
         match plan(observed, &status, now) {
-            Ok(plan) => {
+            Ok(Some(plan)) => {
                 again = plan.next;
                 actions.extend(start(observed, plan, &active, &mut status));
             }
+            Ok(None) => {}
             Err(event) => actions.push(*event),
         }
     }
@@ -63,23 +63,34 @@ struct Plan {
     zone: TimeZone,
 }
 
-fn plan(observed: &Observed<'_>, status: &CronJobStatus, now: Timestamp) -> Result<Plan, Box<Action>> {
+/// Nothing is planned while it is suspended.
+fn plan(
+    observed: &Observed<'_>,
+    status: &CronJobStatus,
+    now: Timestamp,
+) -> Result<Option<Plan>, Box<Action>> {
     let cron_job = observed.cron_job;
     let spec = &cron_job.spec;
+    let warning = |reason, message| Box::new(Action::event(cron_job, Severity::Warning, reason, message));
     let zone = observed.zone.clone().map_err(|reason| {
-        let message =
-            format!("invalid timeZone: \"{}\": {reason}", spec.time_zone.as_deref().unwrap_or_default());
-        Box::new(Action::event(cron_job, Severity::Warning, "UnknownTimeZone", message))
+        let zone = spec.time_zone.as_deref().unwrap_or_default();
+        warning("UnknownTimeZone", format!("invalid timeZone: \"{zone}\": {reason}"))
     })?;
+    if spec.suspend == Some(true) {
+        return Ok(None);
+    }
     let schedule = Schedule::parse(&spec.schedule).map_err(|reason| {
-        let message = format!("unparseable schedule: \"{}\" : {reason}", spec.schedule);
-        Box::new(Action::event(cron_job, Severity::Warning, "UnparseableCronJobSchedule", message))
+        warning("UnparseableSchedule", format!("unparseable schedule: \"{}\" : {reason}", spec.schedule))
     })?;
     let created = cron_job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let mut from = status.last_schedule_time.as_ref().map_or(created, |time| time.0);
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     if let Some(earliest) = deadline.and_then(|deadline| now.checked_sub(deadline).ok()) {
         from = from.max(earliest);
+    }
+    if schedule.next(from, &zone).is_none() {
+        let reason = "time difference between two schedules is less than 1 second";
+        return Err(warning("InvalidSchedule", format!("invalid schedule: {} : {reason}", spec.schedule)));
     }
     let missed = schedule.missed(from, now, &zone, MOST_MISSED);
     let due = missed.last;
@@ -88,13 +99,13 @@ fn plan(observed: &Observed<'_>, status: &CronJobStatus, now: Timestamp) -> Resu
     };
     let known = status.last_schedule_time.as_ref().map(|time| time.0);
     let due = due.filter(|due| known != Some(*due));
-    Ok(Plan {
+    Ok(Some(Plan {
         due: due.filter(|due| !late(due)),
         missed: due.filter(late),
         too_many: missed.count > MOST_MISSED,
         next: schedule.next(now, &zone),
         zone,
-    })
+    }))
 }
 
 fn start(
@@ -111,11 +122,17 @@ fn start(
         actions.push(Action::event(cron_job, Severity::Warning, "TooManyMissedTimes", message));
     }
     if let Some(missed) = plan.missed {
-        let time = missed.to_zoned(plan.zone.clone()).strftime("%a, %d %b %Y %H:%M:%S %z");
+        let time = missed.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S %z");
         let message = format!("Missed scheduled time to start a job: {time}");
         actions.push(Action::event(cron_job, Severity::Warning, "MissSchedule", message));
     }
     let Some(due) = plan.due else { return actions };
+    let name = name_for(cron_job, due);
+    if observed.jobs.iter().any(|job| job.metadata.name.as_ref() == Some(&name)) {
+        // It was made, but the status does not say so yet.
+        status.last_schedule_time = Some(Time(due));
+        return actions;
+    }
     match cron_job.spec.concurrency_policy.as_deref() {
         Some("Forbid") if !active.is_empty() => {
             let message =
@@ -164,7 +181,15 @@ fn take_stock(
     status: &mut CronJobStatus,
     actions: &mut Vec<Action>,
 ) -> Vec<Arc<Job>> {
-    let mut active: Vec<_> = observed.jobs.iter().filter(|job| end(job).is_none()).cloned().collect();
+    let known = |job: &Job| status.active.iter().flatten().any(|one| one.uid == job.metadata.uid);
+    let running = observed.jobs.iter().filter(|job| end(job).is_none());
+    let (mut active, others): (Vec<_>, Vec<_>) =
+        running.cloned().partition(|job| known(job) || is_scheduled(observed.cron_job, job));
+    for job in others {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let message = format!("Saw a job that the controller did not create or forgot: {name}");
+        actions.push(Action::event(observed.cron_job, Severity::Warning, "UnexpectedJob", message));
+    }
     active.sort_by_key(|job| (job.metadata.creation_timestamp.clone(), job.metadata.name.clone()));
     for known in status.active.iter().flatten() {
         let job = observed.jobs.iter().find(|job| job.metadata.uid == known.uid);
@@ -191,6 +216,13 @@ fn take_stock(
     let references: Vec<_> = active.iter().map(|job| noted(job)).collect();
     status.active = Some(references).filter(|references| !references.is_empty());
     active
+}
+
+/// Whether a Job was made for one of its CronJob's times, not by a user's hand.
+fn is_scheduled(cron_job: &CronJob, job: &Job) -> bool {
+    let due = job.metadata.annotations.as_ref().and_then(|all| all.get(DUE));
+    let due = due.and_then(|due| due.parse::<Timestamp>().ok());
+    due.is_some_and(|due| job.metadata.name.as_ref() == Some(&name_for(cron_job, due)))
 }
 
 /// How a Job ended.
@@ -255,8 +287,11 @@ mod tests {
 
     fn job(name: &str, ended: Option<&str>) -> Arc<Job> {
         let conditions = ended.map(|kind| json!([{"type": kind, "status": "True"}]));
+        let number = name.strip_prefix("c-").and_then(|minutes| minutes.parse::<i64>().ok());
+        let due = number.and_then(|minutes| Timestamp::from_second(minutes * 60).ok());
+        let due = due.map(|due| json!({ DUE: due.to_string() }));
         Arc::new(object(
-            json!({"metadata": {"name": name, "namespace": "ns", "uid": name}, "spec": {"template": {}}, "status": {"conditions": conditions}}),
+            json!({"metadata": {"name": name, "namespace": "ns", "uid": name, "annotations": due}, "spec": {"template": {}}, "status": {"conditions": conditions}}),
         ))
     }
 
@@ -288,19 +323,37 @@ mod tests {
         let late = run(&cron_job(&json!({"startingDeadlineSeconds": 30}), None), &[], "10:06:00");
         assert_eq!(late, ["again 240.1s"]);
         let bad = run(&cron_job(&json!({"schedule": "nonsense"}), None), &[], "10:05:00");
-        assert!(bad[0].starts_with("event UnparseableCronJobSchedule"), "{bad:?}");
+        assert!(bad[0].starts_with("event UnparseableSchedule"), "{bad:?}");
+        let never = run(&cron_job(&json!({"schedule": "0 0 31 2 *"}), None), &[], "10:05:00");
+        assert!(never[0].starts_with("event InvalidSchedule invalid schedule: 0 0 31 2 * :"), "{never:?}");
     }
 
     #[test]
     fn concurrency_follows_the_policy() {
-        let running = [job("r", None)];
+        let before = format!("c-{}", time("10:00:00").as_second() / 60);
+        let running = [job(&before, None)];
         let at =
             |policy: &str| run(&cron_job(&json!({"concurrencyPolicy": policy}), None), &running, "10:05:00");
         assert!(at("Allow")[0].starts_with("create Job"));
         assert!(at("Forbid")[0].starts_with("event JobAlreadyActive"));
         let replaced = at("Replace");
-        assert_eq!(replaced[0], "delete Job r · SuccessfulDelete");
+        assert_eq!(replaced[0], format!("delete Job {before} · SuccessfulDelete"));
         assert!(replaced[1].starts_with("create Job"));
+        let by_hand = [job("by-hand", None)];
+        let got = run(&cron_job(&json!({"concurrencyPolicy": "Forbid"}), None), &by_hand, "10:05:00");
+        let told = "event UnexpectedJob Saw a job that the controller did not create or forgot: by-hand";
+        assert!(got[0] == told && got[1].starts_with("create Job"), "{got:?}");
+    }
+
+    #[test]
+    fn a_time_is_started_once_also_when_the_status_was_not_written() {
+        let made = job(&format!("c-{}", time("10:05:00").as_second() / 60), None);
+        let plain = cron_job(&json!({}), None);
+        let observed = Observed { cron_job: &plain, jobs: &[made], zone: Ok(TimeZone::UTC) };
+        let lines = decide(&observed, time("10:05:10")).iter().map(summary).collect::<Vec<_>>();
+        assert!(lines[0].starts_with("patch CronJob/status"), "{lines:?}");
+        assert!(lines[0].contains(r#""lastScheduleTime":"2024-05-06T10:05:00Z""#), "{lines:?}");
+        assert_eq!(lines.len(), 2, "{lines:?}");
     }
 
     #[test]

@@ -85,7 +85,9 @@ pub fn release(pods: &[Arc<Pod>]) -> Vec<Action> {
 pub fn release_orphan(orphan: &Pod, jobs: &[Arc<Job>]) -> Vec<Action> {
     let adopts = |job: &Job| {
         let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        let finished = job.status.as_ref().is_some_and(conditions::is_finished);
         job.metadata.deletion_timestamp.is_none()
+            && !finished
             && selector.is_some_and(|one| Labels::from(one).matches_map(orphan.metadata.labels.as_ref()))
     };
     let stays = controller_of(&orphan.metadata).is_some()
@@ -102,9 +104,8 @@ fn run(observed: &Observed<'_>, now: Timestamp, manage: bool) -> Vec<Action> {
     }
     let mut sync = Sync::new(observed, spec.clone(), now);
     if conditions::is_finished(&sync.status) {
-        let mut actions = sync.actions;
-        actions.extend(release(&sync.pods));
-        return actions;
+        // It takes in nothing any more.
+        return release(&sync.pods);
     }
     let verdict = sync.judge();
     let verdict = sync.act(verdict, manage);
@@ -116,7 +117,8 @@ impl<'a> Sync<'a> {
     fn new(observed: &Observed<'a>, spec: JobSpec, now: Timestamp) -> Self {
         let job = observed.job;
         let selector = spec.selector.as_ref().map(Labels::from).unwrap_or_default();
-        let (pods, actions) = Claimant::new(job, &selector).claim(observed.pods, |_| spec.selector.is_some());
+        let (pods, claims) = Claimant::new(job, &selector).claim(observed.pods, |_| spec.selector.is_some());
+        let actions = claims.into_iter().map(|claim| held(claim, observed.pods)).collect();
         let mut status = job.status.clone().unwrap_or_default();
         if status.start_time.is_none() && spec.suspend != Some(true) {
             status.start_time = Some(Time(now));
@@ -162,10 +164,11 @@ impl<'a> Sync<'a> {
 
     /// Whether the Job is to end, and why.
     fn judge(&mut self) -> Option<Verdict> {
+        // What fails the Job comes before what makes it a success early.
         conditions::target(&self.status)
-            .or_else(|| policy::success(&self.spec, &self.succeeded_indexes))
             .or_else(|| policy::failure(self))
             .or_else(|| self.past_limits())
+            .or_else(|| policy::success(&self.spec, &self.succeeded_indexes))
     }
 
     fn past_limits(&mut self) -> Option<Verdict> {
@@ -361,6 +364,22 @@ pub fn is_tracked(pod: &Pod) -> bool {
 
 fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// A claim that also holds the pod that it takes in, and lets go of the one that it releases. One that has
+/// ended and is not held may have been counted before: it stays so.
+fn held(claim: Action, pods: &[Arc<Pod>]) -> Action {
+    let Action::Patch(mut patch) = claim else { return claim };
+    let claimed = pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(&patch.target.name));
+    let mut finalizers = claimed.and_then(|pod| pod.metadata.finalizers.clone()).unwrap_or_default();
+    let holds = claimed.is_some_and(|pod| is_tracked(pod) || !pod::finished(pod));
+    finalizers.retain(|finalizer| finalizer != TRACKING);
+    // Only what is taken in is guarded by its owner's life.
+    if patch.guard.is_some() && holds {
+        finalizers.push(TRACKING.to_owned());
+    }
+    patch.body["metadata"]["finalizers"] = json!(finalizers);
+    Action::Patch(patch)
 }
 
 /// Takes away the tracking finalizer.

@@ -21,6 +21,8 @@ pub fn decide(job: &Job, now: Timestamp) -> Vec<Action> {
     }
     let mut delete = Action::delete(job);
     delete.propagation = Some(Propagation::Foreground);
+    // Somebody may have given it more time since.
+    delete.resource_version = job.metadata.resource_version.clone();
     vec![delete.into()]
 }
 

@@ -32,7 +32,8 @@ impl Sync<'_> {
         }
         let parallelism = usize::try_from(self.spec.parallelism.unwrap_or(1)).unwrap_or_default();
         let wanted = match self.completions() {
-            None if self.succeeded() > 0 => active.min(parallelism),
+            // After a success nothing is added, and what runs may end by itself.
+            None if self.succeeded() > 0 => active,
             None => parallelism,
             Some(completions) => completions.saturating_sub(self.succeeded()).min(parallelism),
         };

@@ -276,3 +276,161 @@ fn less_parallelism_deletes_pods_uncounted() {
     assert_eq!((world.counts(), world.pods.len()), ((1, 0, 0), 1));
     assert!(difference(&json!(1), &json!(1)).is_none());
 }
+
+#[test]
+fn failures_come_before_early_success() {
+    let mut world = World::new(json!({"completionMode": "Indexed", "backoffLimit": 0,
+        "successPolicy": {"rules": [{"succeededCount": 1}]}}));
+    world.settle();
+    world.end("p1", "Succeeded");
+    world.end("p2", "Failed");
+    world.settle();
+    ends_as(&world, "Failed", "BackoffLimitExceeded");
+}
+
+#[test]
+fn work_queues_end_after_the_first_success_by_themselves() {
+    let mut world = World::new(json!({"completions": null, "parallelism": 3}));
+    world.settle();
+    world.end("p1", "Succeeded");
+    world.job.spec.as_mut().unwrap().parallelism = Some(1);
+    world.settle();
+    assert_eq!((world.counts(), world.made), ((2, 1, 0), 3), "what runs is left alone");
+    world.end("p2", "Succeeded");
+    world.end("p3", "Failed");
+    world.settle();
+    assert_eq!(world.counts(), (0, 2, 1));
+    ends_as(&world, "Complete", "CompletionsReached");
+}
+
+#[test]
+fn pods_that_are_taken_in_are_held_and_released_ones_are_not() {
+    let mut world = World::new(json!({"parallelism": 1, "completions": 1}));
+    world.settle();
+    world.change("p1", |mut pod| {
+        pod["metadata"]["ownerReferences"] = json!([]);
+        pod["metadata"]["finalizers"] = json!(["other"]);
+        pod
+    });
+    world.settle();
+    assert_eq!(world.made, 1, "it is counted at once");
+    assert_eq!(world.pods[0].metadata.finalizers, Some(vec!["other".to_owned(), TRACKING.to_owned()]));
+    world.change("p1", |mut pod| {
+        pod["metadata"]["labels"]["job"] = json!("another");
+        pod
+    });
+    world.settle();
+    assert_eq!(world.pods[0].metadata.finalizers, Some(vec!["other".to_owned()]));
+    assert_eq!(world.made, 2);
+}
+
+#[test]
+fn orphans_are_let_go_unless_a_job_will_take_them() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    world.change("p1", |mut pod| {
+        pod["metadata"]["ownerReferences"] = json!([]);
+        pod
+    });
+    let jobs = [Arc::new(world.job.clone())];
+    assert!(release_orphan(&world.pods[0], &jobs).is_empty(), "it is taken back");
+    let freed = release_orphan(&world.pods[0], &[]);
+    assert_eq!(
+        freed.iter().map(summary).collect::<Vec<_>>(),
+        [r#"patch Pod p1 {"metadata":{"finalizers":[]}}"#]
+    );
+    assert!(release_orphan(&world.pods[1], &[]).is_empty(), "it has an owner");
+}
+
+#[test]
+fn more_successes_than_asked_for_are_told() {
+    let mut world = World::new(json!({"parallelism": 1, "completions": 1}));
+    world.settle();
+    let mut second = serde_json::to_value(&*world.pods[0]).unwrap();
+    second["metadata"]["name"] = json!("p9");
+    second["metadata"]["uid"] = json!("p9");
+    world.pods.push(Arc::new(object(second)));
+    world.end("p1", "Succeeded");
+    world.end("p9", "Succeeded");
+    world.settle();
+    assert!(world.log.iter().any(|line| line.starts_with("event TooManySucceededPods")), "{:?}", world.log);
+    ends_as(&world, "Complete", "CompletionsReached");
+}
+
+#[test]
+fn elastic_indexed_jobs_grow_and_shrink() {
+    let mut world = World::new(json!({"completionMode": "Indexed", "parallelism": 3}));
+    world.settle();
+    world.end("p1", "Succeeded");
+    world.end("p3", "Succeeded");
+    world.settle();
+    let resize = |world: &mut World, size: i32| {
+        let spec = world.job.spec.as_mut().unwrap();
+        (spec.completions, spec.parallelism) = (Some(size), Some(size));
+        world.settle();
+    };
+    resize(&mut world, 5);
+    assert_eq!((world.counts(), world.made), ((3, 2, 0), 5));
+    resize(&mut world, 2);
+    let status = world.job.status.clone().unwrap();
+    assert_eq!((status.completed_indexes.as_deref(), status.succeeded), (Some("0"), Some(1)));
+    world.end("p2", "Succeeded");
+    world.settle();
+    ends_as(&world, "Complete", "CompletionsReached");
+}
+
+#[test]
+fn pods_are_replaced_only_when_they_have_failed() {
+    let count = |policy: Value| {
+        let mut world =
+            World::new(json!({"parallelism": 1, "completions": 1, "podReplacementPolicy": policy}));
+        world.settle();
+        world.change("p1", |mut pod| {
+            pod["metadata"]["deletionTimestamp"] = json!(at(0).to_string());
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            pod
+        });
+        world.now = 60;
+        world.settle();
+        (world.made, world.job.status.unwrap().terminating)
+    };
+    assert_eq!(count(json!("TerminatingOrFailed")).0, 2);
+    assert_eq!(count(json!("Failed")), (1, Some(1)));
+}
+
+#[test]
+fn jobs_of_other_managers_are_left_alone() {
+    let mut world = World::new(json!({"managedBy": "example.com/other"}));
+    world.settle();
+    assert!(world.log.is_empty());
+    let mut own = World::new(json!({"managedBy": "kubernetes.io/job-controller"}));
+    own.settle();
+    assert_eq!(own.made, 2);
+}
+
+#[test]
+fn too_many_failed_indexes_end_the_job() {
+    let mut world = World::new(json!({"completionMode": "Indexed", "completions": 4, "parallelism": 4,
+        "backoffLimitPerIndex": 0, "maxFailedIndexes": 1, "backoffLimit": 100}));
+    world.settle();
+    world.end("p1", "Failed");
+    world.settle();
+    assert_eq!(world.job.status.clone().unwrap().failed_indexes.as_deref(), Some("0"));
+    world.end("p2", "Failed");
+    world.settle();
+    ends_as(&world, "Failed", "MaxFailedIndexesExceeded");
+    assert_eq!(world.counts(), (0, 0, 4), "the pods that were ended count, too");
+}
+
+#[test]
+fn a_rule_fails_an_index_before_its_limit() {
+    let mut world =
+        World::new(json!({"completionMode": "Indexed", "completions": 2, "backoffLimitPerIndex": 5,
+        "backoffLimit": 100, "podFailurePolicy": {"rules": [
+            {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [3]}}]}}));
+    world.settle();
+    world.end("p1", "Failed");
+    world.settle();
+    assert_eq!(world.job.status.clone().unwrap().failed_indexes.as_deref(), Some("0"));
+    assert_eq!(world.made, 2, "it is not tried again");
+}

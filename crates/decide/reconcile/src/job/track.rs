@@ -92,6 +92,10 @@ impl Sync<'_> {
         conditions::ensure(&mut self.status, verdict.end(), "True", &verdict.reason, &verdict.message, now);
         if verdict.succeeds {
             self.status.completion_time = Some(Time(now));
+            if self.completions().is_some_and(|completions| self.succeeded() > completions) {
+                let message = "Too many succeeded pods running after completion count reached";
+                self.event(Severity::Warning, "TooManySucceededPods", message);
+            }
             self.event(Severity::Normal, "Completed", "Job completed");
         } else {
             let reason =

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
 
 /// Seeds that are tried unless the environment says otherwise.
-const COUNT: u64 = 400;
+const COUNT: u64 = 2000;
 /// The last lines of a story that are shown.
 const SHOWN: usize = 150;
 

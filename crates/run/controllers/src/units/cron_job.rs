@@ -22,7 +22,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
         let Some(cron_job) = cron_jobs.get(&key.namespace, &key.name) else { return Vec::new() };
         let jobs = jobs.owned_by(cron_job.uid());
         let zone = match cron_job.spec.time_zone.as_deref() {
-            Some(name) => TimeZone::get(name).map_err(|error| error.to_string()),
+            Some(name) => TimeZone::get(name).map_err(|_| format!("unknown time zone {name}")),
             None => Ok(TimeZone::UTC),
         };
         cron_job::decide(&Observed { cron_job: &cron_job, jobs: &jobs, zone }, now)
