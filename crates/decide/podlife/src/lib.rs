@@ -31,6 +31,7 @@ mod fault_tests;
 pub mod field;
 mod hash;
 pub mod image;
+pub mod kernel_flags;
 mod life;
 pub mod names;
 pub mod node_log;

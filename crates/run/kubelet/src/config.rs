@@ -183,6 +183,9 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Kernel parameters that pods may set beyond the safe ones; `kernel.msg*` for all that begin so.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether the agent runs only where the kernel's settings are as upstream's agent wants them
+    /// (`protectKernelDefaults`). They are changed in no case.
+    pub protect_kernel_defaults: bool,
     /// Whether containers run under the engine's seccomp profile when they ask for none.
     pub seccomp_default: bool,
     /// Below which folder volumes of the built-in provisioner are kept; none if the node keeps none.
@@ -302,6 +305,7 @@ impl Config {
             leaving: CancellationToken::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             allowed_unsafe_sysctls: Vec::new(),
+            protect_kernel_defaults: false,
             seccomp_default: false,
             given: serde_json::Value::Null,
         }

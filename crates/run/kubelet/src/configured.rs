@@ -154,6 +154,7 @@ impl Config {
         self.resolv_conf = PathBuf::from(&given.resolv_conf);
         self.allowed_unsafe_sysctls.clone_from(&given.allowed_unsafe_sysctls);
         self.seccomp_default = given.seccomp_default;
+        self.protect_kernel_defaults = given.protect_kernel_defaults;
         Ok(())
     }
 

@@ -54,6 +54,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::cgroup::tasks::Tasks;
 use plimsoll_podlife::eviction::Condition;
 use plimsoll_podlife::eviction::threshold::Threshold;
+use plimsoll_podlife::kernel_flags;
 use plimsoll_podlife::sysctl::Allowed;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -109,6 +111,9 @@ pub enum Error {
     /// The machine has swap.
     #[error("{0}")]
     Swap(String),
+    /// The kernel's settings are others than they are to be.
+    #[error("{0}")]
+    Kernel(String),
     /// The settings of node pressure make no sense.
     #[error("{0}")]
     Eviction(#[from] plimsoll_podlife::eviction::threshold::Refused),
@@ -145,6 +150,10 @@ pub async fn run(
     let thresholds = config.eviction.thresholds()?;
     config.image_gc.check()?;
     refuse_swap(&config)?;
+    if config.protect_kernel_defaults {
+        kernel_flags::check(|path| std::fs::read_to_string(Path::new("/proc/sys").join(path)).ok())
+            .map_err(Error::Kernel)?;
+    }
     adjust_score(&config);
     for path in [config.data_dir.join("pods"), config.log_dir.clone()] {
         std::fs::create_dir_all(&path).map_err(|source| Error::Data { path, source })?;

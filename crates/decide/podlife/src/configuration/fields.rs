@@ -202,7 +202,7 @@ settings! {
         /// What containers may do with swap.
         memory_swap: MemorySwap = "memorySwap", none, Used;
         /// Whether the kernel's settings must be right already.
-        protect_kernel_defaults: bool = "protectKernelDefaults", none, Fixed;
+        protect_kernel_defaults: bool = "protectKernelDefaults", none, Used;
         /// Kernel settings of pods that are allowed though they are not safe.
         allowed_unsafe_sysctls: Vec<String> = "allowedUnsafeSysctls", none, Used;
         /// Whether containers have the engine's seccomp profile when they ask for none.

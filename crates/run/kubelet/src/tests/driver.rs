@@ -126,6 +126,13 @@ impl Node for FakeDriver {
             return Err(Status::internal("no such disk"));
         }
         let (from, target) = (self.data.join(&request.volume_id), PathBuf::from(&request.target_path));
+        let capability = request.volume_capability.as_ref().unwrap();
+        if matches!(capability.access_type, Some(v1::volume_capability::AccessType::Block(_))) {
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::write(&target, "a device").unwrap();
+            self.state.lock().unwrap().published = Some(request);
+            return Ok(Response::new(v1::NodePublishVolumeResponse {}));
+        }
         fs::create_dir_all(&from).unwrap();
         fs::create_dir_all(&target).unwrap();
         mount::unmount(&target).unwrap();
@@ -141,7 +148,7 @@ impl Node for FakeDriver {
         let request = request.into_inner();
         self.note(format!("unpublish {}", request.volume_id));
         mount::unmount(Path::new(&request.target_path)).unwrap();
-        let _ = fs::remove_dir(&request.target_path);
+        let _ = fs::remove_dir(&request.target_path).or_else(|_| fs::remove_file(&request.target_path));
         Ok(Response::new(v1::NodeUnpublishVolumeResponse {}))
     }
 

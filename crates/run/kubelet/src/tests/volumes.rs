@@ -207,6 +207,42 @@ async fn a_driver_that_wants_it_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn devices_and_images_are_passed_as_they_are() {
+    let Some(rig) = Rig::new("device").await else { return };
+    let kubelet = rig.temp.path().join("kubelet");
+    rig.api.put(
+        "csidrivers",
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME},
+            "spec": {"attachRequired": false}}),
+    );
+    let (driver, _serving) = FakeDriver::serve(&kubelet, rig.temp.path().join("disks"));
+    rig.api.wait("it is registered", |_| driver.registered() == Some(Ok(()))).await;
+    claim(
+        &rig,
+        json!({"accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
+        "csi": {"driver": NAME, "volumeHandle": "disk-1"}}),
+    );
+    let mut spec = user();
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "files", "mountPath": "/files"}]);
+    spec["containers"][0]["volumeDevices"] = json!([{"name": "data", "devicePath": "/dev/xvda"}]);
+    let image = json!({"name": "files", "image": {"reference": "demo:1", "pullPolicy": "IfNotPresent"}});
+    spec["volumes"].as_array_mut().unwrap().push(image);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    let config = rig.engine.container("c-0");
+    let device = config.devices.iter().find(|device| device.container_path == "/dev/xvda").unwrap();
+    let path = kubelet.join("pods/u-1/volumeDevices/kubernetes.io~csi/pv/dev");
+    assert_eq!((device.host_path.as_str(), device.permissions.as_str()), (path.to_str().unwrap(), "mrw"));
+    let mount = config.mounts.iter().find(|mount| mount.container_path == "/files").unwrap();
+    assert_eq!(mount.image.as_ref().unwrap().image, "demo:1");
+    assert!(mount.host_path.is_empty() && mount.readonly);
+    rig.api.mark_deleted("web", 1);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    assert!(!path.exists());
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_gets_a_certificate_of_its_own_and_another_before_it_ends() {
     let Some(rig) = Rig::new("certificate").await else { return };
     rig.api.put(
