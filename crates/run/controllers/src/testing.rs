@@ -194,8 +194,8 @@ impl State {
                 None => reply(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
             },
             _ => match self.objects.get(&object).cloned() {
-                Some(bound) if !bound["spec"]["nodeName"].is_null() && body["gracePeriodSeconds"] != 0 => {
-                    reply(200, &self.ask_to_end(&object, bound))
+                Some(pod) if object.contains("/pods/") && runs(&pod) && body["gracePeriodSeconds"] != 0 => {
+                    reply(200, &self.ask_to_end(&object, pod))
                 }
                 _ => self.delete(&object),
             },
@@ -210,6 +210,11 @@ impl State {
         }
         pod
     }
+}
+
+/// Whether a pod is bound to a node.
+fn runs(pod: &Value) -> bool {
+    !pod["spec"]["nodeName"].is_null()
 }
 
 fn reply(code: u16, body: &Value) -> Answer {

@@ -168,9 +168,11 @@ impl Rotation {
         let Some(known) = self.logs.get(id) else { return };
         let log = known.log.clone();
         let mut size = size(&log);
+        let mut rotated = false;
         if size.is_none_or(|size| size >= limit) {
-            if let Err(error) = self.rotate(id, &log, size.is_some()).await {
-                tracing::warn!(log = %log.display(), error, "log not rotated");
+            match self.rotate(id, &log, size.is_some()).await {
+                Ok(()) => rotated = true,
+                Err(error) => tracing::warn!(log = %log.display(), error, "log not rotated"),
             }
             size = self::size(&log);
         }
@@ -178,10 +180,12 @@ impl Rotation {
         let Some(known) = self.logs.get_mut(id) else { return };
         let (before, time) = (known.size, now.duration_since(known.seen));
         // A log that was rotated has grown by what was in it, too.
-        let grown = if size >= before { size - before } else { limit.max(before) - before + size };
+        let grown =
+            if size >= before && !rotated { size - before } else { limit.max(before) - before + size };
         (known.size, known.seen) = (size, now);
         known.next = Some(now + next_look(size, grown, time, limit));
-        if grown == 0 {
+        // A full one is looked at again, whether it grows or not.
+        if grown == 0 && size < limit {
             self.rest(id, &log);
         }
     }

@@ -1,10 +1,12 @@
 //! A port that only says whether the agent is well, to whoever asks.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,8 +21,17 @@ pub(crate) fn bind_plain(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(plimsoll_kernel::listen::tcp(address)?)
 }
 
-/// Serves until `stop`.
+/// Says whether the agent is well until `stop`.
 pub(crate) async fn health(listener: TcpListener, stop: CancellationToken) {
+    serve_plain(listener, stop, |request| ready(answer(&request))).await;
+}
+
+/// Answers whoever asks on a port without encryption until `stop`.
+pub(super) async fn serve_plain<A, F>(listener: TcpListener, stop: CancellationToken, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -30,7 +41,8 @@ pub(crate) async fn health(listener: TcpListener, stop: CancellationToken) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
+        let answer = answer.clone();
+        let service = service_fn(move |request| answer(request).map(Ok::<_, Infallible>));
         let serve = async move {
             // Clients that go away are no news.
             let _ = hyper::server::conn::http1::Builder::new()

@@ -1,13 +1,9 @@
 //! The port without authentication (`readOnlyPort`): figures and pods, for whoever can reach it. Off by default.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -17,28 +13,11 @@ use crate::metrics;
 impl Server {
     /// Serves until `stop`.
     pub(crate) async fn run_read_only(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let Ok((socket, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
+        let answer = move |request: Request<Incoming>| {
             let server = self.clone();
-            let service = service_fn(move |request| {
-                let server = server.clone();
-                async move { Ok::<_, Infallible>(server.answer_anyone(&request).await) }
-            });
-            let serve = async move {
-                // Clients that go away are no news.
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(socket), service)
-                    .await;
-            };
-            tokio::spawn(stop.clone().run_until_cancelled_owned(serve));
-        }
+            async move { server.answer_anyone(&request).await }
+        };
+        health::serve_plain(listener, stop, answer).await;
     }
 
     async fn answer_anyone(&self, request: &Request<Incoming>) -> Response<Body> {
