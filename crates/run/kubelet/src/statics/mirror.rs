@@ -12,6 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 
+/// How long a mirror stays that somebody deletes. Clients begin to watch for its end after they have asked for it, and
+/// would take the next mirror for the one they wait for.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Keeps the mirrors right until `stop`.
 pub(crate) async fn run(agent: Arc<Agent>, informer: Informer<Pod>, stop: CancellationToken) {
     let mut statics = agent.statics.clone();
@@ -52,6 +56,12 @@ async fn round(agent: &Agent, informer: &Informer<Pod>) -> Result<(), kube::Erro
     for step in plan(&statics, &relevant) {
         match step {
             Step::Delete { name: (namespace, name), uid } => {
+                let is_ending = |pod: &Arc<Pod>| {
+                    pod.metadata.uid.as_deref() == Some(&uid) && pod.metadata.deletion_timestamp.is_some()
+                };
+                if relevant.iter().any(is_ending) {
+                    tokio::time::sleep(FAREWELL).await;
+                }
                 let pods = Api::<Pod>::namespaced(agent.client.clone(), &namespace);
                 let params = DeleteParams {
                     grace_period_seconds: Some(0),
