@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "bytes",
     "cbc",
     "ciborium",
+    "crc32fast",
     "crypto_secretbox",
     "hickory-proto",
     "hmac",
