@@ -56,7 +56,7 @@ impl Issuance {
         self.pending.as_ref().map(|pending| pending.name.as_str())
     }
 
-    /// Whether a certificate is to be asked for now.
+    /// Whether it is time to ask for a certificate.
     #[must_use]
     pub fn wants(&self, now: Timestamp) -> bool {
         let due = self.held.as_ref().is_none_or(|held| held.renew <= now);

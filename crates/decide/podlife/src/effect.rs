@@ -112,6 +112,8 @@ pub enum Input {
     Released(Result<(), String>),
     /// The node decided that the pod must end.
     Evict(Verdict),
+    /// The node does not take the pod: nothing of it is ever started.
+    Refuse(Verdict),
     /// Time has passed.
     Tick,
 }

@@ -50,6 +50,8 @@ pub struct Life {
     pub(crate) stage: Stage,
     /// The node's reason to end the pod.
     pub(crate) verdict: Option<Verdict>,
+    /// The node did not take the pod.
+    pub(crate) refused: bool,
     pub(crate) gone: bool,
     pub(crate) start_time: Timestamp,
     pub(crate) alarm: Alarm,
@@ -178,6 +180,7 @@ impl Life {
             removing: Vec::new(),
             stage: Stage::Living,
             verdict: None,
+            refused: false,
             gone: false,
             start_time,
             alarm: Alarm::default(),
@@ -367,6 +370,10 @@ impl Life {
             Input::Released(result) => self.release.end(&result, now),
             Input::Evict(verdict) => {
                 self.verdict.get_or_insert(verdict);
+            }
+            Input::Refuse(verdict) => {
+                self.verdict.get_or_insert(verdict);
+                self.refused = true;
             }
             Input::Tick => {}
         }

@@ -9,7 +9,7 @@ use crate::life::{Life, Op, Slot, Stage, Step, Waiting};
 use crate::observed::{Container, Exit, State};
 use crate::probe::ProbeKind;
 use crate::restart::{go_duration, is_pending, may_restart, should_restart};
-use crate::spec::{Role, Spec, pod_spec};
+use crate::spec::{Role, Spec, is_over, pod_spec};
 
 /// A failed pull shows its error for this long before it shows that it waits.
 const ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2);
@@ -89,8 +89,7 @@ impl Life {
     }
 
     fn api_terminal(&self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
+        is_over(&self.pod)
     }
 
     /// Seconds between the first stop signal and SIGKILL.

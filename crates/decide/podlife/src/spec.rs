@@ -72,6 +72,13 @@ pub(crate) fn pod_spec(pod: &Pod) -> &PodSpec {
     pod.spec.as_ref().expect("the API admits no pod without a specification")
 }
 
+/// Whether the API server knows that a pod has ended.
+#[must_use]
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// Whether an init container keeps running beside the others.
 #[must_use]
 pub fn is_sidecar(container: &Container) -> bool {

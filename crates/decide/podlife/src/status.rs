@@ -22,7 +22,8 @@ impl Life {
     pub fn status(&mut self, now: Timestamp) -> PodStatus {
         let now = whole_seconds(now);
         let of = |life: &Self, roles: &[Role]| -> Option<Vec<ContainerStatus>> {
-            let specs = life.specs.iter().filter(|spec| roles.contains(&spec.role));
+            // Of a pod that is not taken no container is told.
+            let specs = life.specs.iter().filter(|spec| !life.refused && roles.contains(&spec.role));
             let statuses: Vec<_> = specs.map(|spec| life.container_status(spec)).collect();
             (!statuses.is_empty()).then_some(statuses)
         };

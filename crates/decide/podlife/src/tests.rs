@@ -905,6 +905,19 @@ fn an_evicted_pod_ends_fast_and_says_why() {
 }
 
 #[test]
+fn of_a_pod_that_is_not_taken_nothing_is_begun_or_told() {
+    let mut world = World::new(one());
+    let (reason, message) = ("OutOfcpu".to_owned(), "Pod was rejected: x".to_owned());
+    world.send(Input::Refuse(Verdict { reason, message, ..Verdict::default() }));
+    world.send(Input::Listed { sandboxes: Vec::new(), containers: Vec::new() });
+    let status = world.life.status(world.now);
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("OutOfcpu")));
+    assert_eq!((status.container_statuses, status.init_container_statuses), (None, None));
+    let begun = ["volumes", "sandbox", "image", "start"];
+    assert!(!world.log.iter().any(|line| begun.iter().any(|word| line.starts_with(word))), "{:?}", world.log);
+}
+
+#[test]
 fn readiness_gates_are_others_conditions() {
     let spec = json!({"restartPolicy": "Always", "readinessGates": [{"conditionType": "x/y"}],
         "containers": [{"name": "c"}]});

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use plimsoll_podlife::placement::hints::Hints;
 use plimsoll_podlife::placement::{Allocator, Refused};
-use plimsoll_podlife::spec::is_sidecar;
+use plimsoll_podlife::spec::{is_over, is_sidecar};
 
 use crate::agent::Agent;
 use crate::devices::Giving;
@@ -49,12 +49,8 @@ pub(crate) async fn admit(agent: &Agent, pod: &Pod) -> Result<Change, Denied> {
     }
     let pods = crate::pods::informer(agent);
     pods.synced().await;
-    let ended = |pod: &Pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
     let active: HashSet<String> =
-        pods.list().iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.uid.clone()).collect();
+        pods.list().iter().filter(|pod| !is_over(pod)).filter_map(|pod| pod.metadata.uid.clone()).collect();
     let mut giving = agent.devices.turn(pod, |uid| active.contains(uid)).await;
     let begun = std::time::Instant::now();
     let result = admit_all(agent, pod, &mut giving).await;

@@ -77,7 +77,7 @@ impl Scene {
                     self.tell(&Event::warning(reason, message.clone(), None));
                     let message = format!("Pod was rejected: {message}");
                     let verdict = Verdict { reason: reason.to_owned(), message, ..Verdict::default() };
-                    return vec![Input::Evict(verdict), Input::Volumes(Ok(()))];
+                    return vec![Input::Refuse(verdict), Input::Volumes(Ok(()))];
                 }
             }
         }

@@ -25,6 +25,7 @@ mod figures;
 mod handler;
 mod hook;
 mod image;
+mod listing;
 mod logs;
 mod machine;
 mod metrics;

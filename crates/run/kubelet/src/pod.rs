@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::effect::{Scene, is_own, place};
+use crate::listing::{Listed, Listing};
 use crate::metrics::{ProbeOf, Starting};
 use crate::pod_certificate::Certificates;
 use crate::prober;
@@ -47,19 +48,6 @@ pub(crate) enum Message {
     Evict(Verdict),
     /// Everything the engine has, by id, and whether it is ready or running.
     Check(Arc<Listing>),
-}
-
-/// What the engine has of all pods, by pod UID.
-#[derive(Default)]
-pub(crate) struct Listing {
-    pub(crate) pods: HashMap<String, Listed>,
-}
-
-/// What the engine has of one pod.
-#[derive(Default)]
-pub(crate) struct Listed {
-    pub(crate) sandboxes: HashMap<String, bool>,
-    pub(crate) containers: HashMap<String, bool>,
 }
 
 /// What ended beside the pod's task.
@@ -154,6 +142,7 @@ pub(crate) async fn live(
     agent: Arc<Agent>,
     pod: Arc<Pod>,
     seen: bool,
+    refused: Option<Verdict>,
     inbox: mpsc::UnboundedReceiver<Message>,
 ) {
     let changes = mpsc::unbounded_channel();
@@ -193,6 +182,10 @@ pub(crate) async fn live(
             place: if is_static(&pod) { Place::Mirror(None) } else { Place::Own },
         },
     };
+    if let Some(verdict) = refused {
+        // Before anything is begun.
+        task.take(Input::Refuse(verdict));
+    }
     let input = if seen { task.look().await } else { listed(Vec::new(), Vec::new()) };
     task.take(input);
     task.run().await;

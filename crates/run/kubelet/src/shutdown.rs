@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use plimsoll_client::Informer;
 use plimsoll_podlife::shutdown::{Group, groups, verdict};
+use plimsoll_podlife::spec::is_over;
 use plimsoll_podlife::static_pod::{full_name, is_mirror};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -45,11 +46,6 @@ pub(crate) async fn run(
         }
     }
     stop.cancel();
-}
-
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Ends when the API knows that the pods of a group have ended.

@@ -12,6 +12,7 @@ use crate::cgroup::swap::behavior;
 use crate::cgroup::{Machine, Swap, request_sum};
 use crate::effect::Event;
 use crate::qos::{Class, class};
+use crate::spec::is_over;
 
 /// How much there is for pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +88,7 @@ impl Book {
             allocation: known.unwrap_or_else(|| Allocation::of(pod)),
             pending: None,
         });
-        let is_freed = is_live(&entry.desired) && !is_live(pod);
+        let is_freed = !is_over(&entry.desired) && is_over(pod);
         entry.desired = pod.clone();
         let mut outcomes = self.judge(uid, now).into_iter().collect::<Vec<_>>();
         let shrunk = outcomes.iter().any(|outcome| outcome.granted);
@@ -108,7 +109,7 @@ impl Book {
     /// The pods that have not ended, as if they asked for what they were given.
     #[must_use]
     pub fn pods(&self) -> Vec<Arc<Pod>> {
-        let live = self.entries.values().filter(|entry| is_live(&entry.desired));
+        let live = self.entries.values().filter(|entry| !is_over(&entry.desired));
         live.map(|entry| entry.allocation.apply(&entry.desired)).collect()
     }
 
@@ -200,7 +201,7 @@ impl Book {
 
     /// What the other pods were given.
     fn used(&self, except: &str) -> Room {
-        let others = self.entries.iter().filter(|(uid, entry)| *uid != except && is_live(&entry.desired));
+        let others = self.entries.iter().filter(|(uid, entry)| *uid != except && !is_over(&entry.desired));
         let mut used = Room::default();
         for (_, entry) in others {
             let pod = entry.allocation.apply(&entry.desired);
@@ -269,11 +270,6 @@ fn rank(entry: &Entry) -> (bool, std::cmp::Reverse<i32>, bool, Option<Timestamp>
     let priority = spec.and_then(|spec| spec.priority).unwrap_or(0);
     let is_elastic = spec.is_some_and(|spec| class(spec) != Class::Guaranteed);
     (grows, std::cmp::Reverse(priority), is_elastic, entry.pending.as_ref().map(|pending| pending.since))
-}
-
-fn is_live(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn is_static(pod: &Pod) -> bool {

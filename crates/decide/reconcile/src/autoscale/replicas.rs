@@ -36,7 +36,7 @@ impl Tolerance {
 
 /// What is known when a metric is looked at.
 pub(super) struct Case<'a> {
-    /// Replicas that are asked for now.
+    /// Replicas that the target asks for at present.
     pub(super) current: i32,
     /// Replicas that there are.
     pub(super) present: i32,

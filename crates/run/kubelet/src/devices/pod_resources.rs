@@ -15,6 +15,7 @@ use plimsoll_podlife::claim::{Device as Claimed, Held};
 use plimsoll_podlife::device::{Ledger, Resource};
 use plimsoll_podlife::placement::CpuSet;
 use plimsoll_podlife::placement::memory::Block;
+use plimsoll_podlife::spec::is_over;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -126,13 +127,9 @@ impl PodResourcesLister for PodResources {
         &self,
         _: Request<wire::ListPodResourcesRequest>,
     ) -> Result<Response<wire::ListPodResourcesResponse>, Status> {
-        let ended = |pod: &Pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            matches!(phase, Some("Succeeded" | "Failed"))
-        };
         self.agent.metrics.resources_asked(Question::List);
         let pods = self.pods.list();
-        let pod_resources = pods.iter().filter(|pod| !ended(pod)).map(|pod| self.of(pod)).collect();
+        let pod_resources = pods.iter().filter(|pod| !is_over(pod)).map(|pod| self.of(pod)).collect();
         Ok(Response::new(wire::ListPodResourcesResponse { pod_resources }))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use plimsoll_cri::v1;
+use plimsoll_podlife::spec::is_over;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -74,8 +75,7 @@ impl Now {
             let label = Static { r#static: if mirror { "true" } else { "" } };
             mirrors.inc_by(i64::from(mirror));
             desired.get_or_create(&label).inc();
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            if !matches!(phase, Some("Succeeded" | "Failed")) {
+            if !is_over(pod) {
                 active.get_or_create(&label).inc();
             }
         }

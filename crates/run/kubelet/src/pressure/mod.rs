@@ -22,6 +22,7 @@ use plimsoll_podlife::eviction::rank::{Candidate, rank};
 use plimsoll_podlife::eviction::threshold::Threshold;
 use plimsoll_podlife::eviction::{Condition, Figures, IMMEDIATE, REASON, limits};
 use plimsoll_podlife::qos::is_critical;
+use plimsoll_podlife::spec::is_over;
 use plimsoll_podlife::{Event, Verdict};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -117,9 +118,7 @@ impl Keeper {
     }
 
     fn active(&self) -> Vec<Arc<Pod>> {
-        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
-        let ended = |pod: &Pod| matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
-        self.pods.list().into_iter().filter(|pod| !ended(pod)).collect()
+        self.pods.list().into_iter().filter(|pod| !is_over(pod)).collect()
     }
 
     /// Ends the pods that use more disk than they allowed themselves.
