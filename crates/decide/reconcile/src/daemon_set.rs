@@ -107,9 +107,8 @@ pub fn report(
     named: impl Fn(&str) -> Option<Arc<ControllerRevision>>,
 ) -> Vec<Action> {
     let set = observed.set;
-    if history::collides(set, failure, named) {
-        let mut status = set.status.clone().unwrap_or_default();
-        status.collision_count = Some(status.collision_count.unwrap_or_default() + 1);
+    let mut status = set.status.clone().unwrap_or_default();
+    if history::collided(set, failure, named, &mut status.collision_count) {
         return write_status(set, &status).into_iter().collect();
     }
     let about_pods = match &failure.action {

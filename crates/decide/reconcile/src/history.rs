@@ -118,13 +118,25 @@ fn without_applied(mut annotations: BTreeMap<String, String>) -> BTreeMap<String
     annotations
 }
 
-/// Whether a revision could not be made because a stranger's has its name: the owner must count a
-/// collision. `named` finds revisions by name.
-pub fn collides<K>(
+/// Counts a collision when a revision could not be made because a stranger's has its name. `named` finds revisions
+/// by name.
+pub fn collided<K>(
     owner: &K,
     failure: &Failure,
     named: impl Fn(&str) -> Option<Arc<ControllerRevision>>,
+    count: &mut Option<i32>,
 ) -> bool
+where
+    K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
+{
+    let collides = collides(owner, failure, named);
+    if collides {
+        *count = Some(count.unwrap_or_default() + 1);
+    }
+    collides
+}
+
+fn collides<K>(owner: &K, failure: &Failure, named: impl Fn(&str) -> Option<Arc<ControllerRevision>>) -> bool
 where
     K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
 {
