@@ -39,6 +39,7 @@ pub mod owner;
 pub mod persistent_volume;
 pub mod pod;
 pub mod pod_gc;
+pub mod proportional;
 pub mod protection;
 pub mod replicas;
 pub mod resource_claim;

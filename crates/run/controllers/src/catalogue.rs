@@ -410,6 +410,15 @@ pub(crate) const ROWS: &[Row] = &[
             changes("*/scale", &["spec.replicas"]).of("HorizontalPodAutoscalers"),
         ]
     ),
+    row!(
+        "proportional-autoscaler-controller",
+        "proportional-autoscaler",
+        units::proportional::build,
+        [
+            status("autoscaling.plimsoll.io/v1/proportionalautoscalers/status"),
+            changes("*/scale", &["spec.replicas"]).of("ProportionalAutoscalers"),
+        ]
+    ),
 ];
 
 /// The names of all controllers.

@@ -74,6 +74,18 @@ pub struct Scale {
     pub selector: String,
 }
 
+impl Scale {
+    /// Asks for so many replicas, unless the target has changed since.
+    pub fn to(&self, replicas: i32) -> Action {
+        let mut body = json!({"spec": {"replicas": replicas}});
+        if let Some(version) = &self.resource_version {
+            body["metadata"]["resourceVersion"] = json!(version);
+        }
+        let target = self.target.clone();
+        Action::Patch(Box::new(Patch { target, subresource: Some("scale"), body, guard: None }))
+    }
+}
+
 /// What is known when an autoscaler is looked at.
 pub struct Observed<'a> {
     /// The autoscaler.
@@ -262,13 +274,7 @@ impl<'a> Look<'a> {
         memory: &mut Memory,
     ) {
         memory.begin(size - scale.wanted, self.now);
-        let mut body = json!({"spec": {"replicas": size}});
-        if let Some(version) = &scale.resource_version {
-            body["metadata"]["resourceVersion"] = json!(version);
-        }
-        let target = scale.target.clone();
-        let patch = Patch { target, subresource: Some("scale"), body, guard: None };
-        self.actions.push(Action::Patch(Box::new(patch)));
+        self.actions.push(scale.to(size));
         let message = format!("the HPA controller was able to update the target scale to {size}");
         self.conditions.set("AbleToScale", "True", "SucceededRescale", message);
         let message = format!("New size: {size}; reason: {reason}");

@@ -9,22 +9,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_client::{Informer, Object as _};
 use plimsoll_meta::selector::Labels;
-use plimsoll_reconcile::action::{Action, Failure, Resource, Target};
+use plimsoll_reconcile::action::{Action, Failure};
 use plimsoll_reconcile::autoscale::{self, Memory, Observed, Reading, Scale, Settings};
-use serde_json::Value;
 
 use super::metrics::Metrics;
-use crate::kinds::Kinds;
+use super::scale::Scales;
 use crate::unit::{Key, Unit};
 use crate::{Context, Error};
-
-/// Targets that are known without asking the server what it serves.
-const USUAL: [(&str, &str, &str); 4] = [
-    ("apps/v1", "Deployment", "deployments"),
-    ("apps/v1", "ReplicaSet", "replicasets"),
-    ("apps/v1", "StatefulSet", "statefulsets"),
-    ("v1", "ReplicationController", "replicationcontrollers"),
-];
 
 /// What is remembered of an autoscaler.
 #[derive(Clone, Default)]
@@ -36,8 +27,7 @@ struct Known {
 }
 
 struct Autoscaler {
-    client: kube::Client,
-    kinds: Arc<Kinds>,
+    scales: Scales,
     metrics: Metrics,
     hpas: Informer<HorizontalPodAutoscaler>,
     pods: Informer<Pod>,
@@ -50,8 +40,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let pods = context.informers.informer::<Pod>();
     let unit = unit.input(&hpas, |hpa| vec![Key::of(hpa)]).reads(&pods).reads_every_kind();
     let autoscaler = Arc::new(Autoscaler {
-        client: context.client.clone(),
-        kinds: context.kinds(),
+        scales: Scales::new(context),
         metrics: Metrics::new(context.client.clone(), context.kinds()),
         hpas,
         pods,
@@ -134,34 +123,7 @@ impl Autoscaler {
 
     async fn scale(&self, hpa: &HorizontalPodAutoscaler) -> Result<Scale, String> {
         let of = &hpa.spec.scale_target_ref;
-        let version = of.api_version.as_deref().unwrap_or("v1");
-        let resource = self.resource(version, &of.kind).ok_or_else(|| {
-            let group = version.split_once('/').map(|(group, _)| group).unwrap_or_default();
-            format!("no matches for kind {:?} in group {group:?}", of.kind)
-        })?;
-        let target = Target { resource, namespace: hpa.namespace().to_owned(), name: of.name.clone() };
-        let found = get(&self.client, &format!("{}/scale", target.path())).await?;
-        let number =
-            |value: &Value| value.as_i64().and_then(|value| i32::try_from(value).ok()).unwrap_or_default();
-        Ok(Scale {
-            target,
-            resource_version: found["metadata"]["resourceVersion"].as_str().map(str::to_owned),
-            wanted: number(&found["spec"]["replicas"]),
-            present: number(&found["status"]["replicas"]),
-            selector: found["status"]["selector"].as_str().unwrap_or_default().to_owned(),
-        })
-    }
-
-    fn resource(&self, version: &str, kind: &str) -> Option<Resource> {
-        let usual = USUAL.iter().find(|usual| usual.0 == version && usual.1 == kind);
-        if let Some((version, kind, plural)) = usual {
-            return Some(Resource {
-                api_version: (*version).into(),
-                kind: (*kind).into(),
-                plural: (*plural).into(),
-            });
-        }
-        self.kinds.find(version, kind).map(|kind| kind.resource)
+        self.scales.of(hpa.namespace(), of.api_version.as_deref().unwrap_or("v1"), &of.kind, &of.name).await
     }
 
     fn selected(&self, namespace: &str, selector: &str) -> Vec<Arc<Pod>> {
@@ -198,13 +160,4 @@ impl Autoscaler {
         }
         readings
     }
-}
-
-/// The document at a path; the error is the server's sentence.
-pub(super) async fn get(client: &kube::Client, path: &str) -> Result<Value, String> {
-    let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
-    client.request::<Value>(request).await.map_err(|error| match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    })
 }

@@ -11,7 +11,7 @@ use plimsoll_meta::quantity::Quantity;
 use plimsoll_reconcile::autoscale::{Reading, Sample, Samples};
 use serde_json::Value;
 
-use super::autoscale::get;
+use super::scale::get;
 use crate::kinds::Kinds;
 
 /// Over how long a custom metric was taken that does not say.
