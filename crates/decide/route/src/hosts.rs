@@ -1,0 +1,105 @@
+//! What is known by host name: exact names, then wildcards for one label, then everything.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Values by host name.
+#[derive(Clone, Debug)]
+pub struct Hosts<T> {
+    exact: HashMap<Box<str>, T>,
+    /// By what follows `*.`.
+    wildcards: HashMap<Box<str>, T>,
+    any: Option<T>,
+}
+
+impl<T> Default for Hosts<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), wildcards: HashMap::new(), any: None }
+    }
+}
+
+impl<T> Hosts<T> {
+    /// The value kept for a host as a rule names it ("" for any host), if there is one.
+    pub fn get(&self, rule: &str) -> Option<&T> {
+        match rule.strip_prefix("*.") {
+            _ if rule.is_empty() => self.any.as_ref(),
+            Some(suffix) => self.wildcards.get(suffix),
+            None => self.exact.get(rule),
+        }
+    }
+
+    /// As [`Self::get`], and makes it where there is none.
+    pub fn entry(&mut self, rule: &str, new: impl FnOnce() -> T) -> &mut T {
+        match rule.strip_prefix("*.") {
+            _ if rule.is_empty() => self.any.get_or_insert_with(new),
+            Some(suffix) => self.wildcards.entry(suffix.into()).or_insert_with(new),
+            None => self.exact.entry(rule.into()).or_insert_with(new),
+        }
+    }
+
+    /// The value of the most exact rule for the host of a request, which is in lower case (see [`host_of`]).
+    pub fn find(&self, host: &str) -> Option<&T> {
+        let wildcard = || self.wildcards.get(host.split_once('.')?.1);
+        self.exact.get(host).or_else(wildcard).or(self.any.as_ref())
+    }
+
+    /// All values.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.wildcards.values()).chain(&self.any)
+    }
+}
+
+/// The host of a `Host` header or authority, without port, in lower case.
+pub fn host_of(authority: &str) -> Cow<'_, str> {
+    let end = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']').map_or(authority.len(), |at| at + 2),
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let host = authority[..end].strip_suffix('.').unwrap_or(&authority[..end]);
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_exact_rule_counts() {
+        let mut hosts = Hosts::default();
+        for rule in ["", "*.foo.com", "bar.foo.com", "*.bar.foo.com"] {
+            hosts.entry(rule, || rule.to_owned());
+        }
+        let table = [
+            ("bar.foo.com", "bar.foo.com"),
+            ("baz.foo.com", "*.foo.com"),
+            ("a.bar.foo.com", "*.bar.foo.com"),
+            ("a.baz.foo.com", ""),
+            ("foo.com", ""),
+            ("", ""),
+        ];
+        for (host, rule) in table {
+            assert_eq!(hosts.find(host).map(String::as_str), Some(rule), "{host}");
+        }
+        assert_eq!(hosts.get("*.foo.com").map(String::as_str), Some("*.foo.com"));
+        assert_eq!(hosts.get("x.foo.com"), None);
+        assert_eq!(hosts.values().count(), 4);
+    }
+
+    #[test]
+    fn authorities_have_ports_cases_and_dots() {
+        let table = [
+            ("Foo.com:8080", "foo.com"),
+            ("foo.com.", "foo.com"),
+            ("foo.com.:80", "foo.com"),
+            ("[::1]:80", "[::1]"),
+            ("[::1", "[::1"),
+            ("", ""),
+        ];
+        for (authority, host) in table {
+            assert_eq!(host_of(authority), host);
+        }
+    }
+}

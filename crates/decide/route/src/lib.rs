@@ -1,0 +1,33 @@
+//! Which request goes to which backend, and under which rules.
+//!
+//! What enters: Ingresses and IngressClasses as users wrote them, and of each request what the rules ask for. What
+//! leaves: for each Ingress a [`Draft`] (its rules with everything checked, and what to tell its owner), of all drafts
+//! one immutable [`Table`], and for a request its route ([`Table::find`]), whether it may pass ([`enter`], [`limits`]),
+//! who sent it ([`client`], [`proxy_protocol`]) and where it is to go ([`canary`], [`affinity`], [`balance`]).
+//!
+//! A table knows names of backends and Secrets only: whoever builds it links those to what it sends to, so that a
+//! change of endpoints or certificates needs no new table. Nothing here reads a clock, a socket or a file.
+
+pub mod affinity;
+pub mod balance;
+pub mod canary;
+pub mod client;
+mod draft;
+pub mod enter;
+mod hosts;
+pub mod limits;
+mod paths;
+pub mod proxy_protocol;
+mod read;
+pub mod rewrite;
+pub mod settings;
+mod table;
+mod target;
+
+mod class;
+
+pub use class::{CONTROLLER, is_ours};
+pub use draft::{BackendKey, Draft, Notice, Owner, PathKind, Port, SecretKey};
+pub use hosts::{Hosts, host_of};
+pub use table::{Assembly, Links, Route, Table, assemble};
+pub use target::normal;

@@ -1,0 +1,192 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Backends are their names, limiters the names of their Ingresses.
+#[derive(Debug)]
+struct Names;
+
+impl Links for Names {
+    type Backend = String;
+    type Limiter = String;
+
+    fn backend(&mut self, key: &BackendKey) -> String {
+        format!("{}:{:?}", key.service, key.port)
+    }
+
+    fn limiter(&mut self, owner: &Owner, _: &Limits) -> String {
+        owner.name.clone()
+    }
+}
+
+fn backend(service: &str) -> Value {
+    json!({"service": {"name": service, "port": {"number": 80}}})
+}
+
+fn rule(host: &str, paths: &[(&str, &str, &str)]) -> Value {
+    let path = |(kind, path, service): &(&str, &str, &str)| json!({"path": path, "pathType": kind, "backend": backend(service)});
+    let paths: Vec<Value> = paths.iter().map(path).collect();
+    match host {
+        "" => json!({"http": {"paths": paths}}),
+        host => json!({"host": host, "http": {"paths": paths}}),
+    }
+}
+
+/// An Ingress that was made in that second.
+fn ingress(name: &str, second: u8, annotations: &[(&str, &str)], spec: Value) -> Arc<Draft> {
+    let annotations: serde_json::Map<String, Value> = annotations
+        .iter()
+        .map(|(name, value)| (format!("nginx.ingress.kubernetes.io/{name}"), json!(value)))
+        .collect();
+    let object = json!({
+        "metadata": {
+            "namespace": "ns", "name": name, "uid": name, "annotations": annotations,
+            "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
+        },
+        "spec": spec,
+    });
+    Arc::new(Draft::of(&serde_json::from_value(object).unwrap()))
+}
+
+fn found(assembly: &Assembly<Names>, host: &str, path: &str) -> String {
+    let route = assembly.table.find(host, path);
+    route.map_or("none".to_owned(), |route| format!("{}>{}", route.owner.name, route.service))
+}
+
+#[test]
+fn hosts_paths_and_defaults() {
+    let drafts = [
+        ingress(
+            "exact",
+            1,
+            &[],
+            json!({"rules": [
+                rule("foo.com", &[("Prefix", "/", "root"), ("Exact", "/foo", "exact"), ("Prefix", "/foo", "prefix")]),
+            ]}),
+        ),
+        ingress(
+            "wild",
+            2,
+            &[],
+            json!({"rules": [rule("*.foo.com", &[("ImplementationSpecific", "/im", "start")])],
+            "defaultBackend": backend("rest")}),
+        ),
+        ingress("any", 3, &[], json!({"rules": [rule("", &[("Prefix", "/any", "any")])]})),
+        ingress("default", 4, &[], json!({"defaultBackend": backend("default")})),
+    ];
+    let assembly = assemble(&drafts, &mut Names);
+    let table = [
+        ("foo.com", "/foo", "exact>exact"),
+        ("foo.com", "/foo/x", "exact>prefix"),
+        ("foo.com", "/any", "exact>root"),
+        ("a.foo.com", "/image", "wild>start"),
+        ("a.foo.com", "/x", "wild>rest"),
+        ("a.b.foo.com", "/image", "default>default"),
+        ("bar.com", "/any", "any>any"),
+        ("bar.com", "/x", "default>default"),
+    ];
+    for (host, path, expected) in table {
+        assert_eq!(found(&assembly, host, path), expected, "{host}{path}");
+    }
+    assert!(assembly.notices.is_empty(), "{:?}", assembly.notices);
+    assert_eq!(found(&assemble(&drafts[..3], &mut Names), "bar.com", "/x"), "none");
+}
+
+#[test]
+fn the_oldest_wins_and_the_other_is_told() {
+    let same = |service| {
+        json!({"rules": [rule("foo.com", &[("Prefix", "/a/", service)])],
+        "tls": [{"hosts": ["foo.com"], "secretName": service}]})
+    };
+    let drafts = [ingress("young", 9, &[], same("young")), ingress("old", 1, &[], same("old"))];
+    let assembly = assemble(&drafts, &mut Names);
+    assert_eq!(found(&assembly, "foo.com", "/a"), "old>old");
+    assert_eq!(assembly.table.certificate("foo.com").unwrap().name, "old");
+    let told: Vec<_> = assembly.notices.iter().map(|notice| (&*notice.owner.name, notice.reason)).collect();
+    assert_eq!(told, [("young", "CertificateConflict"), ("young", "PathConflict")]);
+    assert_eq!(
+        assembly.notices[1].message,
+        r#"path "/a/" of host "foo.com" is served by Ingress ns/old, which is older"#
+    );
+}
+
+#[test]
+fn certificates_by_name() {
+    let drafts = [
+        ingress(
+            "a",
+            1,
+            &[],
+            json!({"tls": [{"hosts": ["*.foo.com"], "secretName": "wild"}, {"hosts": ["plain.com"]}],
+            "rules": [rule("a.foo.com", &[("Prefix", "/", "s")]), rule("plain.com", &[("Prefix", "/", "s")]),
+                rule("bar.com", &[("Prefix", "/", "s")])]}),
+        ),
+        ingress(
+            "b",
+            2,
+            &[],
+            json!({"tls": [{"hosts": ["x.foo.com"], "secretName": "exact"}],
+            "rules": [rule("x.foo.com", &[("Prefix", "/", "s")])]}),
+        ),
+    ];
+    let assembly = assemble(&drafts, &mut Names);
+    let name = |host| assembly.table.certificate(host).map(|secret| secret.name.as_str());
+    let names = ["a.foo.com", "x.foo.com", "plain.com", "bar.com"].map(name);
+    assert_eq!(names, [Some("wild"), Some("exact"), None, None]);
+    let certified = |host| assembly.table.find(host, "/").unwrap().certified;
+    assert_eq!(["a.foo.com", "plain.com", "bar.com"].map(certified), [true, true, false]);
+    assert_eq!(drafts[0].secrets().count(), 1);
+}
+
+#[test]
+fn canaries_join_the_path_of_others() {
+    let spec = |path, service| json!({"rules": [rule("foo.com", &[("Prefix", path, service)])]});
+    let canary = [("canary", "true"), ("canary-weight", "10")];
+    let drafts = [
+        ingress("first", 1, &canary, spec("/", "new")),
+        ingress("main", 2, &[("limit-rps", "5")], spec("/", "old")),
+        ingress("second", 3, &canary, spec("/", "newer")),
+        ingress("lost", 4, &canary, spec("/x", "new")),
+    ];
+    let assembly = assemble(&drafts, &mut Names);
+    let route = assembly.table.find("foo.com", "/x").unwrap();
+    assert_eq!(
+        (&*route.owner.name, &*route.backend, route.limiter.as_deref()),
+        ("main", "old:Number(80)", Some("main"))
+    );
+    assert_eq!(route.canary.as_ref().unwrap().1, "new:Number(80)");
+    let told: Vec<_> = assembly.notices.iter().map(|notice| (&*notice.owner.name, notice.reason)).collect();
+    assert_eq!(told, [("second", "PathConflict"), ("lost", "CanaryWithoutMain")]);
+}
+
+#[test]
+fn rewriting_makes_patterns_of_paths() {
+    let drafts = [
+        ingress(
+            "r",
+            1,
+            &[("rewrite-target", "/$2")],
+            json!({"rules": [
+                rule("foo.com", &[("ImplementationSpecific", "/app(/|$)(.*)", "app"), ("Prefix", "/(broken", "broken")]),
+            ]}),
+        ),
+        ingress(
+            "p",
+            2,
+            &[("use-regex", "true")],
+            json!({"rules": [
+                rule("foo.com", &[("Prefix", "/[0-9]+", "number"), ("Exact", "/1", "one")]),
+            ]}),
+        ),
+    ];
+    let assembly = assemble(&drafts, &mut Names);
+    let route = assembly.table.find("foo.com", "/app/x").unwrap();
+    assert_eq!(route.rewrite.as_ref().unwrap().apply("/app/x", None).as_deref(), Some("/x"));
+    assert_eq!(found(&assembly, "foo.com", "/12/x"), "p>number");
+    assert_eq!(found(&assembly, "foo.com", "/1"), "p>one");
+    assert!(assembly.table.find("foo.com", "/12").unwrap().rewrite.is_none());
+    let told: Vec<_> = drafts[0].notices.iter().map(|notice| notice.reason).collect();
+    assert_eq!(told, ["InvalidPath"]);
+}
