@@ -1,7 +1,10 @@
 //! Service addresses and node ports: given once, never twice.
+//!
+//! An address is given when its IPAddress is committed ([`crate::claims`]); what is remembered here are those of
+//! writes that are on their way. Of ports all that are given are remembered.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,11 +16,13 @@ use plimsoll_store::Store;
 use serde_json::{Value, json};
 
 use crate::object::meta;
-use crate::{registry, service_change};
+use crate::{claims, registry, service_change};
 
 /// What is given out. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Addresses {
+    store: Store,
+    /// Of the family that Services have here.
     range: IpNet,
     ports: RangeInclusive<u16>,
     taken: Arc<Mutex<Taken>>,
@@ -25,6 +30,7 @@ pub(crate) struct Addresses {
 
 #[derive(Debug, Default)]
 struct Taken {
+    /// Of writes that are not committed yet.
     addresses: HashSet<IpAddr>,
     ports: HashSet<(String, u16)>,
 }
@@ -34,17 +40,15 @@ struct Taken {
 pub(crate) struct Reservation {
     addresses: Vec<IpAddr>,
     ports: Vec<(String, u16)>,
-    given_up: Held,
+    given_up: Vec<(String, u16)>,
     owner: Addresses,
 }
-
-type Held = (Vec<IpAddr>, Vec<(String, u16)>);
 
 impl Reservation {
     /// The write is committed.
     pub(crate) fn keep(mut self) {
         // What the drop below takes back is what the Service no longer holds.
-        (self.addresses, self.ports) = std::mem::take(&mut self.given_up);
+        self.ports = std::mem::take(&mut self.given_up);
     }
 }
 
@@ -65,18 +69,16 @@ fn is_service(kind: &Kind) -> bool {
 }
 
 impl Addresses {
-    /// Learns what stored Services hold; `reserved` is never given unless asked for by name.
+    /// Learns which ports stored Services hold.
     pub(crate) fn read(store: &Store, range: IpNet, ports: RangeInclusive<u16>) -> Self {
-        let addresses = Self { range, ports, taken: Arc::default() };
+        let addresses = Self { store: store.clone(), range, ports, taken: Arc::default() };
         let kind = plimsoll_catalogue::find("", "v1", "services").expect("services are in the catalogue");
         let page = registry::prefix(kind, "")
             .ok()
             .and_then(|prefix| store.range(&prefix, None, usize::MAX, None).ok());
         for entry in page.into_iter().flat_map(|page| page.entries) {
             if let Ok(service) = registry::served(kind, &entry) {
-                let mut taken = addresses.taken();
-                taken.addresses.extend(held_addresses(&service));
-                taken.ports.extend(held_ports(&service));
+                addresses.taken().ports.extend(held_ports(&service));
             }
         }
         addresses
@@ -96,7 +98,7 @@ impl Addresses {
         let mut reservation = Reservation {
             addresses: Vec::new(),
             ports: Vec::new(),
-            given_up: Held::default(),
+            given_up: Vec::new(),
             owner: self.clone(),
         };
         if !is_service(kind) {
@@ -106,14 +108,12 @@ impl Addresses {
         let refuse = |errors: Vec<FieldError>| Status::invalid("", "Service", &name, &errors);
         service_change::settle(service, old);
         self.settle_families(service, old).map_err(refuse)?;
-        self.reserve_address(service, old, &mut reservation).map_err(|error| refuse(vec![error]))?;
+        self.reserve_address(service, old, &mut reservation)?;
         self.reserve_ports(service, old, &mut reservation).map_err(|error| refuse(vec![error]))?;
         self.reserve_health_port(service, old, &mut reservation)?;
         if let Some(old) = old {
-            let (addresses, ports) = (held_addresses(service), held_ports(service));
-            reservation.given_up.0 =
-                held_addresses(old).into_iter().filter(|one| !addresses.contains(one)).collect();
-            reservation.given_up.1 = held_ports(old).into_iter().filter(|one| !ports.contains(one)).collect();
+            let ports = held_ports(service);
+            reservation.given_up = held_ports(old).into_iter().filter(|one| !ports.contains(one)).collect();
         }
         Ok(reservation)
     }
@@ -123,7 +123,7 @@ impl Addresses {
         service: &mut Value,
         old: Option<&Value>,
         reservation: &mut Reservation,
-    ) -> Result<(), FieldError> {
+    ) -> Result<(), Status> {
         if service["spec"]["type"] == "ExternalName" {
             if let Some(spec) = service["spec"].as_object_mut() {
                 spec.remove("clusterIP");
@@ -131,7 +131,6 @@ impl Addresses {
             }
             return Ok(());
         }
-        let path = Path::root("spec").child("clusterIPs");
         let wanted = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
         if wanted == "None" {
             service["spec"]["clusterIPs"] = json!(["None"]);
@@ -140,10 +139,8 @@ impl Addresses {
         let before = old.map(held_addresses).unwrap_or_default();
         let address = match wanted.parse::<IpAddr>() {
             Err(_) => {
-                let free = self.free_address().ok_or_else(|| FieldError {
-                    kind: plimsoll_meta::field::ErrorKind::Internal,
-                    ..FieldError::required(&path, "failed to allocate a serviceIP: range is full")
-                })?;
+                let full = || Status::internal("failed to allocate a serviceIP: range is full");
+                let free = self.free_address().ok_or_else(full)?;
                 reservation.addresses.push(free);
                 free
             }
@@ -152,8 +149,10 @@ impl Addresses {
             Ok(address) if before.contains(&address) => address,
             Ok(address) => {
                 self.take_address(address).map_err(|cause| {
+                    let path = Path::root("spec").child("clusterIPs");
                     let detail = format!("failed to allocate IP {wanted}: {cause}");
-                    FieldError::invalid(&path, &json!([wanted]), detail)
+                    let error = FieldError::invalid(&path, &json!([wanted]), detail);
+                    Status::invalid("", "Service", meta(service, "name"), &[error])
                 })?;
                 reservation.addresses.push(address);
                 address
@@ -173,40 +172,47 @@ impl Addresses {
         service_change::settle_families(service, old, own)
     }
 
-    fn take_address(&self, address: IpAddr) -> Result<(), String> {
-        if !self.range.contains(&address) {
-            return Err(format!(
-                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                self.range
-            ));
+    /// What can be given now, of the family that Services have here.
+    fn ranges(&self) -> impl Iterator<Item = Range> {
+        let is_v4 = self.range.addr().is_ipv4();
+        claims::ranges(&self.store)
+            .into_iter()
+            .filter(move |range| range.addr().is_ipv4() == is_v4)
+            .filter_map(Range::new)
+    }
+
+    fn take_address(&self, address: IpAddr) -> Result<(), &'static str> {
+        if !self.ranges().any(|range| range.contains(address)) {
+            return Err("the provided network does not match the current range");
         }
-        match self.taken().addresses.insert(address) {
+        match self.take_if_free(address) {
             true => Ok(()),
-            false => Err("provided IP is already allocated".to_owned()),
+            false => Err("provided IP is already allocated"),
         }
     }
 
-    /// A random free address of the upper part of the range; the lower part is left to those who choose.
+    fn take_if_free(&self, address: IpAddr) -> bool {
+        let is_new = self.taken().addresses.insert(address);
+        // Looked up after it is taken here: between the two nobody of this server can have committed it.
+        if is_new && claims::is_claimed(&self.store, address) {
+            self.taken().addresses.remove(&address);
+            return false;
+        }
+        is_new
+    }
+
+    /// A random free address of the upper part of a range; the lower part is left to those who choose.
     fn free_address(&self) -> Option<IpAddr> {
-        let (first, size) = match self.range {
-            IpNet::V4(net) => (u128::from(u32::from(net.network())), 1u128 << (32 - net.prefix_len())),
-            IpNet::V6(net) => {
-                (u128::from(net.network()), 1u128 << (128 - u32::from(net.prefix_len())).min(64))
-            }
+        let random = |numbers: RangeInclusive<u128>| {
+            let (first, count) = (*numbers.start(), (numbers.end() + 1).saturating_sub(*numbers.start()));
+            let start = if count == 0 { 0 } else { rand::random_range(0..count) };
+            (0..count).map(move |step| first + (start + step) % count)
         };
-        let at = |offset: u128| match self.range {
-            IpNet::V4(_) => {
-                IpAddr::from(std::net::Ipv4Addr::from(u32::try_from(first + offset).unwrap_or(u32::MAX)))
-            }
-            IpNet::V6(_) => IpAddr::from(std::net::Ipv6Addr::from(first + offset)),
-        };
-        // Upstream: min(max(16, size/16), 256) addresses at the beginning are for explicit choice.
-        let low = (size / 16).clamp(16, 256).min(size / 2);
-        let upper = size.saturating_sub(1).saturating_sub(low).max(1);
-        let start = rand::random_range(0..upper);
-        let mut taken = self.taken();
-        let offsets = (0..upper).map(|step| low + (start + step) % upper).chain(1..low);
-        offsets.map(at).find(|address| taken.addresses.insert(*address))
+        self.ranges().find_map(|range| {
+            let upper = random(range.reserved + 1..=range.last);
+            let numbers = upper.chain(random(1..=range.reserved));
+            numbers.map(|number| range.at(number)).find(|address| self.take_if_free(*address))
+        })
     }
 
     fn reserve_ports(
@@ -309,22 +315,58 @@ impl Addresses {
             .find(|port| taken.ports.insert((protocol.to_owned(), *port)))
     }
 
-    /// Takes back what a deleted Service held.
+    /// Takes back the ports that a deleted Service held.
     pub(crate) fn release(&self, kind: &Kind, service: &Value) {
         if !is_service(kind) {
             return;
         }
         let mut taken = self.taken();
-        for address in held_addresses(service) {
-            taken.addresses.remove(&address);
-        }
         for port in held_ports(service) {
             taken.ports.remove(&port);
         }
     }
 }
 
-fn held_addresses(service: &Value) -> Vec<IpAddr> {
+/// A range by numbers: its network is 0, which no Service gets.
+#[derive(Clone, Copy)]
+struct Range {
+    net: IpNet,
+    last: u128,
+    /// So many at the beginning are left to those who choose.
+    reserved: u128,
+}
+
+impl Range {
+    fn new(net: IpNet) -> Option<Self> {
+        let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+        // As upstream: not more than a /64 of IPv6, and not the broadcast address of IPv4.
+        if bits > 64 {
+            return None;
+        }
+        let size = 1u128 << bits;
+        let last = (size - 1).saturating_sub(u128::from(net.addr().is_ipv4()));
+        let reserved = if size <= 16 { 0 } else { (size / 16).clamp(16, 256) };
+        Some(Self { net: net.trunc(), last, reserved })
+    }
+
+    fn at(&self, number: u128) -> IpAddr {
+        match self.net {
+            IpNet::V4(net) => {
+                let number = u32::try_from(number).unwrap_or_default();
+                Ipv4Addr::from(u32::from(net.network()).wrapping_add(number)).into()
+            }
+            IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()).wrapping_add(number)).into(),
+        }
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        let is_edge = self.last == 0 || address < self.at(1) || address > self.at(self.last);
+        self.net.contains(&address) && !is_edge
+    }
+}
+
+/// The addresses of a Service; one may be named twice.
+pub(crate) fn held_addresses(service: &Value) -> Vec<IpAddr> {
     let listed = service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
     listed.chain(service["spec"]["clusterIP"].as_str()).filter_map(|text| text.parse().ok()).collect()
 }
@@ -337,4 +379,32 @@ fn held_ports(service: &Value) -> Vec<(String, u16)> {
         Some((port["protocol"].as_str().unwrap_or("TCP").to_owned(), number(&port["nodePort"])?))
     });
     held.chain(number(&service["spec"]["healthCheckNodePort"]).map(|port| ("TCP".to_owned(), port))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_leave_out_their_edges() {
+        let cases = [
+            ("10.0.0.0/16", "10.0.0.1", "10.0.255.254", 256),
+            ("10.0.0.0/24", "10.0.0.1", "10.0.0.254", 16),
+            ("10.0.0.0/28", "10.0.0.1", "10.0.0.14", 0),
+            ("fd00::/112", "fd00::1", "fd00::ffff", 256),
+        ];
+        for (text, first, last, reserved) in cases {
+            let range = Range::new(text.parse().expect("a range")).expect("not too wide");
+            assert_eq!(
+                (range.at(1).to_string(), range.at(range.last).to_string()),
+                (first.into(), last.into())
+            );
+            assert_eq!(range.reserved, reserved, "{text}");
+            assert!(range.contains(range.at(1)) && range.contains(range.at(range.last)), "{text}");
+            assert!(!range.contains(range.at(0)) && !range.contains(range.at(range.last + 1)), "{text}");
+        }
+        assert!(Range::new("fd00::/48".parse().expect("a range")).is_none());
+        let single = Range::new("10.0.0.7/32".parse().expect("a range")).expect("not too wide");
+        assert!(!single.contains(single.at(0)));
+    }
 }

@@ -8,6 +8,7 @@ use plimsoll_meta::status::Status;
 use serde_json::{Value, json};
 
 use crate::aggregate::local;
+use crate::claims;
 use crate::config::Config;
 use crate::delete::Options;
 use crate::legacy_tokens;
@@ -22,6 +23,7 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     }
+    objects.push(claims::default_range(config));
     objects.extend(roles::objects());
     objects.extend(plimsoll_flow::levels());
     objects.extend(plimsoll_flow::schemas());
@@ -51,14 +53,15 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
     }
     let user = User::server();
     // Independent objects are committed as one group, so a first start does not wait for each sync.
-    let (namespaces, rest) = objects.split_at(4);
-    for group in [namespaces, rest] {
+    let (first, rest) = objects.split_at(5);
+    for group in [first, rest] {
         let mut writes: Vec<BoxFuture<'_, Result<(), Status>>> = Vec::with_capacity(group.len());
         for object in group {
             writes.push(Box::pin(put(api, &user, object)));
         }
         futures::future::try_join_all(writes).await?;
     }
+    claims::adopt(api).await?;
     legacy_tokens::ensure(api).await?;
     for object in [endpoints(config), slice(config)] {
         put(api, &user, &object).await?;

@@ -220,7 +220,7 @@ impl Write<'_> {
         if !stays {
             return match self.commit_deletion((key, expect), old, &new).await {
                 Ok(entry) => Ok(Some(Deleted::Gone(present::object(self.api, self.kind, &entry).await?))),
-                Err(Refused::Taken) => Ok(None),
+                Err(Refused::Taken | Refused::Claimed) => Ok(None),
                 Err(Refused::Other(status)) => Err(status),
             };
         }

@@ -18,6 +18,7 @@ mod authorizers;
 mod binding;
 mod body;
 mod bootstrap;
+mod claims;
 mod collection;
 mod components;
 mod compress;

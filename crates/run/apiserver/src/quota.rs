@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::claims::Claims;
 use crate::follow::{Follower, follow};
 use crate::object::{self, meta};
 use crate::server::Api;
@@ -36,7 +37,7 @@ pub(crate) struct Written<'w> {
     pub(crate) new: Option<&'w Value>,
 }
 
-/// Commits one change with what it costs the quotas of its namespace.
+/// Commits one change with the addresses it claims and what it costs the quotas of its namespace.
 pub(crate) async fn commit(
     write: &Write<'_>,
     (key, expect): (&str, Expect),
@@ -45,15 +46,20 @@ pub(crate) async fn commit(
 ) -> Result<Arc<Entry>, Refused> {
     let store = &write.api.store;
     loop {
+        let mut claims = Claims::of(write, written)?;
         let mut charged = charged(write, written)?;
-        if charged.is_empty() {
+        if claims.steps.is_empty() && charged.is_empty() {
             return Ok(store.commit(key, expect, change).await?);
         }
         let mut steps = vec![(key.to_owned(), expect, change.clone())];
+        steps.append(&mut claims.steps);
         steps.append(&mut charged);
         match store.commit_many(steps).await {
             Ok(entries) => return entries.into_iter().next().ok_or_else(|| StoreError::Closed.into()),
             Err(StoreError::PreconditionAt { step: 0, .. }) => return Err(Refused::Taken),
+            Err(StoreError::PreconditionAt { step, .. }) if step <= claims.made => {
+                return Err(Refused::Claimed);
+            }
             // Another write was charged meanwhile: what is left now decides.
             Err(StoreError::PreconditionAt { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -61,7 +67,8 @@ pub(crate) async fn commit(
     }
 }
 
-type Step = (String, Expect, Change);
+/// One change of a commit.
+pub(crate) type Step = (String, Expect, Change);
 
 /// The quotas that a write changes, ready to be committed with it.
 fn charged(write: &Write<'_>, written: &Written<'_>) -> Result<Vec<Step>, Status> {

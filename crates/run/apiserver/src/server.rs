@@ -42,7 +42,7 @@ use crate::peer::{Peer, Verifiers};
 use crate::tunnel::Agents;
 use crate::usage::Sampler;
 use crate::user::User;
-use crate::{bootstrap, listen, quota, reload, stages, usage};
+use crate::{bootstrap, claims, listen, quota, reload, stages, usage};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -196,6 +196,8 @@ impl Server {
         tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(usage::sampler::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
+        let range = claims::default_range(&config);
+        tokio::spawn(claims::run(Arc::clone(&server.api), range, shutdown.clone()));
         for address in &config.listen {
             listen::serve(Arc::clone(&server.api), *address, Arc::clone(&server_tls), shutdown.clone())
                 .await?;

@@ -152,17 +152,28 @@ impl Write<'_> {
         }
         for attempt in 1.. {
             match self.create_once(object.clone(), ownership).await {
-                Err(status)
+                Err(Refused::Other(status))
                     if status.reason == "AlreadyExists"
                         && meta(&object, "name").is_empty()
                         && attempt < NAME_ATTEMPTS => {}
-                outcome => return outcome,
+                Err(Refused::Claimed) if attempt < NAME_ATTEMPTS => {}
+                outcome => return outcome.map_err(|refused| self.refusal(refused)),
             }
         }
         unreachable!("the loop returns")
     }
 
-    async fn create_once(&mut self, mut object: Value, ownership: Ownership) -> Result<Written, Status> {
+    /// What a client is told when somebody else was quicker, again and again.
+    fn refusal(&self, refused: Refused) -> Status {
+        match refused {
+            Refused::Other(status) => status,
+            Refused::Taken | Refused::Claimed => {
+                Status::modified(self.kind.group, self.kind.plural, self.name)
+            }
+        }
+    }
+
+    async fn create_once(&mut self, mut object: Value, ownership: Ownership) -> Result<Written, Refused> {
         if let Shape::Custom(definition) = &self.shape {
             definition.accepts(self.kind)?;
         }
@@ -181,24 +192,25 @@ impl Write<'_> {
         let mut errors = self.validate(&object);
         errors.extend(self.misexpressed(&object, None));
         if !errors.is_empty() {
-            return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors));
+            return Err(Status::invalid(self.kind.group, self.kind.kind, &name, &errors).into());
         }
         self.warnings.extend(self.kind.warnings(&object, None));
         chain::validate(self, Operation::Create, &object, None).await?;
         if !self.kind.is_stored() {
-            return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, Verb::Create.name()));
+            let verb = Verb::Create.name();
+            return Err(Status::method_not_allowed(self.kind.group, self.kind.plural, verb).into());
         }
         let key = self.kind.key(meta(&object, "namespace"), &name).unwrap_or_default();
         let exists = || Status::already_exists(self.kind.group, self.kind.plural, &name);
         if self.dry_run {
             return match self.api.store.get(&key) {
-                Some(_) => Err(exists()),
+                Some(_) => Err(exists().into()),
                 None => Ok(Written { bytes: encode::object(&object), created: true }),
             };
         }
         let entry = match self.commit((&key, Expect::Absent), None, &object).await {
-            Err(Refused::Taken) => return Err(exists()),
-            Err(Refused::Other(status)) => return Err(status),
+            Err(Refused::Taken) => return Err(exists().into()),
+            Err(refused) => return Err(refused),
             Ok(entry) => entry,
         };
         reserved.keep();
@@ -229,7 +241,7 @@ impl Write<'_> {
     }
 
     /// Name, uid and time of a new object.
-    fn settle_identity(&self, object: &mut Value) {
+    pub(crate) fn settle_identity(&self, object: &mut Value) {
         let metadata = metadata_mut(object);
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
         metadata.insert("creationTimestamp".to_owned(), object::time(self.now));
@@ -327,7 +339,7 @@ impl Write<'_> {
             Err(Refused::Taken) if insists => {
                 Err(Status::modified(self.kind.group, self.kind.plural, self.name))
             }
-            Err(Refused::Taken) => Ok(None),
+            Err(Refused::Taken | Refused::Claimed) => Ok(None),
             Err(Refused::Other(status)) => Err(status),
         }
     }
@@ -469,7 +481,7 @@ impl Write<'_> {
     }
 
     /// Brings `metadata.managedFields` up to date.
-    fn own(&self, old: Option<&Value>, new: &mut Value) {
+    pub(crate) fn own(&self, old: Option<&Value>, new: &mut Value) {
         let (api_version, now) = (self.kind.api_version(), self.time());
         let writer = self.writer(&api_version, &now);
         plimsoll_merge::managed::track(old, new, &writer, self.shape.typed(), &self.ignored());
@@ -560,6 +572,8 @@ pub(crate) fn random_suffix() -> String {
 pub(crate) enum Refused {
     /// The key was not as expected: somebody else was quicker.
     Taken,
+    /// Somebody else was quicker to claim an address.
+    Claimed,
     /// What the client is told.
     Other(Status),
 }

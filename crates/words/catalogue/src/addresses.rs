@@ -58,6 +58,35 @@ pub(crate) fn check_ranges(texts: &[&str], path: &Path, report: &mut Report) {
     }
 }
 
+/// One or two ranges, the second of the other family, each written in the one way there is for it.
+pub(crate) fn check_strict_ranges(texts: &[&str], path: &Path, report: &mut Report) {
+    let ranges: Vec<Option<IpNet>> = texts.iter().map(|text| text.parse().ok()).collect();
+    for (at, (range, text)) in ranges.iter().zip(texts).enumerate() {
+        let path = path.index(at);
+        let Some(range) = range else {
+            report.invalid(&path, *text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+            continue;
+        };
+        if matches!(range.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+            report.invalid(&path, *text, "must not have an IPv4-mapped IPv6 address");
+            continue;
+        }
+        if range.to_string() != *text {
+            report.invalid(&path, *text, format!("must be in canonical form ({:?})", range.to_string()));
+        }
+        if range.addr() != range.network() {
+            report.invalid(&path, *text, "must not have bits set beyond the prefix length");
+        }
+    }
+    if let [Some(one), Some(two)] = ranges[..]
+        && one.addr().is_ipv4() == two.addr().is_ipv4()
+    {
+        let detail =
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        report.invalid(path, serde_json::json!({ "cidrs": texts }), detail);
+    }
+}
+
 fn shown(texts: &[&str]) -> Value {
     texts.iter().map(|text| Value::from(*text)).collect()
 }

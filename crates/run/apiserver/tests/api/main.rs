@@ -4,6 +4,7 @@ mod support;
 mod webhook_server;
 
 mod access;
+mod addresses;
 mod audit;
 mod connections;
 mod conversions;

@@ -6,13 +6,14 @@ mod policy_rules;
 use serde_json::{Value, json};
 
 use plimsoll_meta::field::{FieldError, Path};
+use plimsoll_meta::name;
 
 use crate::access::{Access, Fill};
 use crate::addresses;
 use crate::column::{self, Column};
 use crate::core::{check_load_balancer_status, load_balancer};
 use crate::kind::{Generation, Kind, Storage, Subresource};
-use crate::report::Report;
+use crate::report::{IMMUTABLE, Report};
 use crate::strategy::Strategy;
 
 /// The rows in the order of discovery.
@@ -89,7 +90,6 @@ const IP_ADDRESS: Kind = Kind {
         column::AGE,
     ],
     name_rule: canonical_address,
-    generation: Generation::Spec,
     strategy: &IpAddress,
     ..BASE
 };
@@ -213,11 +213,21 @@ impl Strategy for IpAddress {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         let path = Path::root("spec").child("parentRef");
-        match object.at("spec.parentRef") {
-            None => report.required(&path, ""),
-            Some(parent) => {
-                report.need(parent, "resource", &path);
-                report.need(parent, "name", &path);
+        let Some(parent) = object.at("spec.parentRef") else {
+            report.required(&path, "");
+            return report.into_errors();
+        };
+        // The group of Services is "", so it is never missing.
+        if !parent.text("group").is_empty() {
+            let group = parent.text("group");
+            report.rule(&path.child("group"), group, name::is_dns1123_subdomain(group));
+        }
+        for field in ["resource", "name", "namespace"] {
+            let text = parent.text(field);
+            match text.is_empty() {
+                true if field != "namespace" => report.required(&path.child(field), ""),
+                true => {}
+                false => report.rule(&path.child(field), text, name::is_path_segment(text)),
             }
         }
         report.into_errors()
@@ -225,6 +235,7 @@ impl Strategy for IpAddress {
 
     fn validate_update(&self, new: &Value, old: &Value, _subresource: Option<&str>) -> Vec<FieldError> {
         let mut report = Report::new();
+        report.extend(self.validate(new));
         report.immutable(new, old, "spec.parentRef");
         report.into_errors()
     }
@@ -233,20 +244,39 @@ impl Strategy for IpAddress {
 struct ServiceCidr;
 
 impl Strategy for ServiceCidr {
+    fn keeps_status_on_create(&self) -> bool {
+        true
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
         let (ranges, path) = (object.texts("spec.cidrs"), Path::root("spec").child("cidrs"));
-        if ranges.is_empty() {
-            report.required(&path, "at least one CIDR required");
+        match ranges.len() {
+            0 => report.required(&path, "at least one CIDR required"),
+            1 | 2 => addresses::check_strict_ranges(&ranges, &path, &mut report),
+            _ => report.invalid(&path, json!({ "cidrs": ranges }), "may only hold up to 2 values"),
         }
-        addresses::check_ranges(&ranges, &path, &mut report);
         report.into_errors()
     }
 
     fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         let mut report = Report::new();
-        if subresource.is_none() {
-            report.immutable(new, old, "spec.cidrs");
+        if subresource.is_some() {
+            return report.into_errors();
+        }
+        let (now, then, path) =
+            (new.texts("spec.cidrs"), old.texts("spec.cidrs"), Path::root("spec").child("cidrs"));
+        // A range of a second family may come; nothing else may.
+        let is_extended = then.len() == 1 && now.len() == 2;
+        if now.len() != then.len() && !is_extended {
+            report.invalid(&path, json!(now), IMMUTABLE);
+            return report.into_errors();
+        }
+        for (at, _) in then.iter().enumerate().filter(|(at, range)| now[*at] != **range) {
+            report.invalid(&path.index(at), now[at], IMMUTABLE);
+        }
+        if is_extended {
+            report.extend(self.validate(new));
         }
         report.into_errors()
     }
@@ -292,4 +322,84 @@ fn parent_ref(parent: &Value) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(errors: Vec<FieldError>) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn service_ranges_are_strict_and_only_grow_by_a_family() {
+        let range = |cidrs: &[&str]| json!({"spec": {"cidrs": cidrs}});
+        let valid = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        let many = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        let cases: [(&[&str], String); 7] = [
+            (&["10.0.0.0/16", "fd00::/112"], String::new()),
+            (&[], "spec.cidrs: Required value: at least one CIDR required".to_owned()),
+            (&["x"], format!("spec.cidrs[0]: Invalid value: \"x\": {valid}")),
+            (
+                &["10.0.0.1/16"],
+                "spec.cidrs[0]: Invalid value: \"10.0.0.1/16\": must not have bits set beyond the prefix length"
+                    .to_owned(),
+            ),
+            (
+                &["FD00::/112"],
+                "spec.cidrs[0]: Invalid value: \"FD00::/112\": must be in canonical form (\"fd00::/112\")".to_owned(),
+            ),
+            (
+                &["::ffff:10.0.0.0/112"],
+                "spec.cidrs[0]: Invalid value: \"::ffff:10.0.0.0/112\": must not have an IPv4-mapped IPv6 address"
+                    .to_owned(),
+            ),
+            (
+                &["10.0.0.0/16", "10.1.0.0/16"],
+                format!("spec.cidrs: Invalid value: {{\"cidrs\":[\"10.0.0.0/16\",\"10.1.0.0/16\"]}}: {many}"),
+            ),
+        ];
+        for (cidrs, expected) in cases {
+            assert_eq!(texts(ServiceCidr.validate(&range(cidrs))).join("; "), expected, "{cidrs:?}");
+        }
+        let four = "10.0.0.0/16";
+        let changes: [(&[&str], &[&str], &str); 5] = [
+            (&[four], &[four], ""),
+            (&[four], &[four, "fd00::/112"], ""),
+            (&[four], &["10.1.0.0/16"], "spec.cidrs[0]: Invalid value: \"10.1.0.0/16\": field is immutable"),
+            (
+                &[four, "fd00::/112"],
+                &[four],
+                "spec.cidrs: Invalid value: [\"10.0.0.0/16\"]: field is immutable",
+            ),
+            (&[four], &[four, "x"], "spec.cidrs[1]: Invalid value: \"x\": must be a valid CIDR value"),
+        ];
+        for (old, new, expected) in changes {
+            let found = texts(ServiceCidr.validate_update(&range(new), &range(old), None)).join("; ");
+            assert!(
+                found.starts_with(expected) && found.is_empty() == expected.is_empty(),
+                "{new:?}: {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_name_who_holds_them() {
+        let path = "spec.parentRef";
+        for (parent, expected) in [
+            (json!(null), vec![format!("{path}: Required value")]),
+            (
+                json!({}),
+                vec![format!("{path}.resource: Required value"), format!("{path}.name: Required value")],
+            ),
+            (json!({"resource": "services", "name": "a", "namespace": "b"}), vec![]),
+            (
+                json!({"resource": "services", "name": "a/b"}),
+                vec![format!("{path}.name: Invalid value: \"a/b\": may not contain '/'")],
+            ),
+        ] {
+            assert_eq!(texts(IpAddress.validate(&json!({"spec": {"parentRef": parent}}))), expected);
+        }
+    }
 }
