@@ -10,7 +10,7 @@ use plimsoll_client::{Delta, Filter, Informer};
 use plimsoll_cri::v1;
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Verdict;
-use plimsoll_podlife::cgroup::class::Levels;
+use plimsoll_podlife::cgroup::class::{Levels, Sum};
 use plimsoll_podlife::preemption;
 use plimsoll_podlife::resize::{Book, Fixed, Outcome, Pending, Room};
 use plimsoll_podlife::spec::is_over;
@@ -59,6 +59,8 @@ struct Pods {
     levels: Option<Levels>,
     /// What all pods were given.
     book: Book,
+    /// What that is together.
+    sum: Sum,
     /// The pods that were taken.
     acceptance: Acceptance,
     /// What pods' tasks know about their wishes.
@@ -89,6 +91,7 @@ pub(crate) async fn run(
         synced: false,
         levels: None,
         book: book(&agent),
+        sum: Sum::default(),
         acceptance: Acceptance::new(agent.clone()),
         pending: HashMap::new(),
         swept: false,
@@ -157,7 +160,13 @@ impl Pods {
         let uid = uid(old);
         let allocated = self.book.allocation(&uid).map_or_else(|| old.clone(), |it| it.apply(old));
         self.send(&uid, Message::Gone(allocated));
-        let outcomes = self.book.gone(&uid, Timestamp::now());
+        self.free(&uid);
+    }
+
+    /// Gives what a pod had to those that wait.
+    fn free(&mut self, uid: &str) {
+        self.sum.set(uid, None);
+        let outcomes = self.book.gone(uid, Timestamp::now());
         outcomes.into_iter().for_each(|outcome| self.resized(outcome));
     }
 
@@ -242,6 +251,7 @@ impl Pods {
     /// Keeps what was granted before anything goes by it, and tells why a wish waits.
     fn note(&mut self, outcome: &Outcome) {
         let uid = &outcome.uid;
+        self.sum.set(uid, outcome.pod.spec.as_ref().filter(|_| !is_over(&outcome.pod)));
         let is_news = self.pending.get(uid) != outcome.pending.as_ref();
         if (outcome.granted || is_news)
             && let Some(allocation) = self.book.allocation(uid)
@@ -359,8 +369,7 @@ impl Pods {
         self.orphans.remove(uid);
         self.acceptance.remove(uid);
         if self.names.remove(uid).is_some() {
-            let outcomes = self.book.gone(uid, Timestamp::now());
-            outcomes.into_iter().for_each(|outcome| self.resized(outcome));
+            self.free(uid);
             self.start_statics();
         }
     }
@@ -451,9 +460,7 @@ impl Pods {
         if !self.is_complete() {
             return;
         }
-        let pods = self.book.pods();
-        let specs = pods.iter().filter_map(|pod| pod.spec.as_ref());
-        if let Err(error) = self.agent.cgroups.weigh(specs, &mut self.levels) {
+        if let Err(error) = self.agent.cgroups.weigh(&self.sum, &mut self.levels) {
             tracing::warn!(%error, "classes of pods keep their weights");
         }
     }

@@ -1,7 +1,7 @@
 //! Golden values: pods, and what the kernel is told of them.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::class::levels;
+use super::class::Sum;
 use super::name::{Driver, of_pod};
 use super::reserved::{Enforced, Owner};
 use super::*;
@@ -83,7 +83,7 @@ fn pods_take_the_largest_moment_and_are_limited_only_when_all_are() {
     assert_eq!(values.quota, Some(301_000));
     assert_eq!(values.memory, None);
     assert_eq!(of_pod(&spec, "u"), ["burstable", "podu"]);
-    assert_eq!(levels([&spec, &spec].into_iter(), &v1()).burstable.shares, Some(4420 * 1024 / 1000));
+    assert_eq!(sum(&[&spec, &spec]).levels(&v1()).burstable.shares, Some(4420 * 1024 / 1000));
 }
 
 #[test]
@@ -165,7 +165,8 @@ fn levels_protect_what_the_pods_below_them_ask_for() {
         spec(json!({"containers": [{"name": "c", "resources": resources(["1", "128Mi"], ["2", ""])}]}));
     let idle = spec(json!({"containers": [{"name": "c"}]}));
     let tiered = Machine { reservation: Reservation::Tiered, ..v2() };
-    let of = |machine: &Machine| levels([&firm, &elastic, &idle].into_iter(), machine);
+    let mut sum = sum(&[&firm, &elastic, &idle]);
+    let of = |machine: &Machine| sum.levels(machine);
     let found = of(&tiered);
     assert_eq!(files(&found.pods), [("memory.min", "268435456")]);
     assert_eq!(
@@ -178,7 +179,18 @@ fn levels_protect_what_the_pods_below_them_ask_for() {
         (vec![("memory.min", "0")], vec![("memory.low", "0")])
     );
     assert_eq!(files(&of(&v1()).pods), []);
-    assert_eq!(levels(std::iter::empty(), &v1()).burstable.shares, Some(2));
+    // Pods change, and end.
+    sum.set("1", Some(&idle));
+    assert_eq!(files(&sum.levels(&tiered).pods), [("memory.min", "134217728")]);
+    ["0", "1", "2", "2"].into_iter().for_each(|uid| sum.set(uid, None));
+    assert_eq!(sum.levels(&v1()).burstable.shares, Some(2));
+    assert_eq!(files(&sum.levels(&tiered).pods), [("memory.min", "0")]);
+}
+
+fn sum(pods: &[&PodSpec]) -> Sum {
+    let mut sum = Sum::default();
+    pods.iter().enumerate().for_each(|(uid, spec)| sum.set(&uid.to_string(), Some(spec)));
+    sum
 }
 
 #[test]

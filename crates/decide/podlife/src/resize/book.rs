@@ -106,13 +106,6 @@ impl Book {
         }
     }
 
-    /// The pods that have not ended, as if they asked for what they were given.
-    #[must_use]
-    pub fn pods(&self) -> Vec<Arc<Pod>> {
-        let live = self.entries.values().filter(|entry| !is_over(&entry.desired));
-        live.map(|entry| entry.allocation.apply(&entry.desired)).collect()
-    }
-
     /// What a pod was given.
     #[must_use]
     pub fn allocation(&self, uid: &str) -> Option<&Allocation> {

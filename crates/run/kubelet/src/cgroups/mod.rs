@@ -4,7 +4,7 @@
 //! Names and values are decided in `plimsoll_podlife::cgroup`; here they are written.
 
 use plimsoll_kernel::cgroup::{Cgroup, Error as Refused, Hierarchy, Limits};
-use plimsoll_podlife::cgroup::class::{levels, made};
+use plimsoll_podlife::cgroup::class::{Levels, Sum, made};
 use plimsoll_podlife::cgroup::name::{Driver, PODS, of_class, of_pod};
 use plimsoll_podlife::cgroup::reserved::{List, Owner, Settings};
 use plimsoll_podlife::cgroup::{Machine, Values, Version, pod};
@@ -134,14 +134,10 @@ impl Cgroups {
         self.hierarchy.group(&self.driver.path(&names))
     }
 
-    /// Shares out anew among the classes what these pods ask for. Values that were written before
-    /// (`known`) are not written again.
-    pub(crate) fn weigh<'a>(
-        &self,
-        pods: impl Iterator<Item = &'a PodSpec>,
-        known: &mut Option<plimsoll_podlife::cgroup::class::Levels>,
-    ) -> Result<(), Refused> {
-        let levels = levels(pods, &self.rules);
+    /// Shares out anew among the classes what pods ask for. Values that were written before (`known`) are not
+    /// written again.
+    pub(crate) fn weigh(&self, pods: &Sum, known: &mut Option<Levels>) -> Result<(), Refused> {
+        let levels = pods.levels(&self.rules);
         if known.as_ref() == Some(&levels) {
             return Ok(());
         }

@@ -110,7 +110,9 @@ fn written(root: &Path, version: Version, driver: Driver) -> Cgroups {
     for (uid, spec) in &pods {
         cgroups.make(spec, uid, cgroups.rules()).unwrap();
     }
-    cgroups.weigh(pods.iter().map(|(_, spec)| spec), &mut None).unwrap();
+    let mut sum = Sum::default();
+    pods.iter().for_each(|(uid, spec)| sum.set(uid, Some(spec)));
+    cgroups.weigh(&sum, &mut None).unwrap();
     cgroups
 }
 
