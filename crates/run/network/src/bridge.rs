@@ -228,7 +228,12 @@ impl Inner {
         let gateways = self.sandboxes().gateways();
         self.make_veth(&mut links, &name, &netns)?;
         let device = index_of(&name)?;
-        set_link_parameters(&name, &sandbox.addresses)?;
+        // Packets from the node's loopback may leave by the link: the node may ask one of its own ports for a pod.
+        sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+        if sandbox.addresses.iter().all(IpAddr::is_ipv4) {
+            // Without IPv6 nobody has to listen to what links say about it.
+            links.keep_from_ipv6(device)?;
+        }
         let pairs: Vec<_> =
             sandbox.addresses.iter().filter_map(|address| pair(&gateways, *address)).collect();
         let addresses: Vec<_> = pairs.iter().map(|(_, gateway)| (device, IpNet::from(*gateway))).collect();
@@ -353,20 +358,6 @@ fn set_up_inside(pairs: &[(IpAddr, IpAddr)]) -> io::Result<()> {
         routes.push(Route { destination: everywhere, device, gateway: Some(*gateway), source: None });
     }
     Links::open()?.ensure(&[LOOPBACK, device], &addresses, &routes)
-}
-
-/// Packets from the node's loopback may leave by the link, because the node may ask one of its own
-/// ports for a pod.
-fn set_link_parameters(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
-    sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
-    if addresses.iter().all(IpAddr::is_ipv4) {
-        // Without IPv6 nobody has to listen to what links say about it. Some kernels have none at all.
-        match sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn to_link(address: IpAddr, device: u32, source: Option<IpAddr>) -> Route {
