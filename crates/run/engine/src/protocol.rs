@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use plimsoll_kernel::cgroup::Hierarchy;
 use plimsoll_kernel::pause::Users;
 use plimsoll_kernel::process::Identity;
 use serde::{Deserialize, Serialize};
 
 /// What a shim does before it listens to anybody.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// Name of the machine inside.
     pub(crate) hostname: String,
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     /// The pod's own users outside; the machine's when there are none.
     #[serde(default)]
     pub(crate) users: Option<Users>,
+    /// Where control groups are. Finding out costs more the more pods there are.
+    pub(crate) cgroups: Hierarchy,
 }
 
 /// How a container is started, beside its OCI document.

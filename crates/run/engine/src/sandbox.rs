@@ -296,6 +296,7 @@ fn plan(sandbox: &Sandbox, engine: &Engine, users: Option<Users>) -> Plan {
         empty: engine.shared.layout.empty(),
         oom_score: PAUSE_OOM_SCORE,
         users,
+        cgroups: engine.shared.cgroups.clone(),
     }
 }
 

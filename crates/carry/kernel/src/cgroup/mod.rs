@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::mountinfo;
 
@@ -81,7 +82,7 @@ pub enum Error {
 type Result<T> = std::result::Result<T, Error>;
 
 /// Which interface the kernel offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// One tree for each controller.
     V1,
@@ -90,7 +91,7 @@ pub enum Version {
 }
 
 /// Where the controllers are mounted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hierarchy {
     version: Version,
     /// Version 1: controller to mount point. Version 2: one entry under the empty name.

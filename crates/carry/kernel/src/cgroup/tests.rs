@@ -88,7 +88,7 @@ fn version_1_writes_a_file_of_each_controller() {
     );
     expect("memory", &["cgroup.procs=42", "memory.limit_in_bytes=67108864"]);
     expect("pids", &["cgroup.procs=42", "pids.max=100"]);
-    expect("cpuset", &["cgroup.procs=42", "cpuset.cpus=0-1", "cpuset.mems=0"]);
+    expect("cpuset", &["cgroup.clone_children=1", "cgroup.procs=42", "cpuset.cpus=0-1", "cpuset.mems=0"]);
     // The last rule written stands in the file: the kernel's file would take both.
     expect("devices", &["cgroup.procs=42", "devices.allow=c 1:3 rwm", "devices.deny=a"]);
     assert_eq!(group.pids().unwrap(), [42]);

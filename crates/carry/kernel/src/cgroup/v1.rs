@@ -17,13 +17,15 @@ pub(super) fn create(group: &Cgroup) -> Result<()> {
     }
 }
 
-/// A new cpuset is empty and takes no process: it gets what its parent has.
+/// A new cpuset is empty and takes no process: it gets what its parent has. Those made below it get that from the
+/// kernel: each that is written to has the kernel look at all of them.
 fn inherit_cpuset(dir: &Path, mount: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = read(dir, file).unwrap_or_default();
         let Some(parent) = dir.parent().filter(|_| dir != mount && own.trim().is_empty()) else { continue };
         inherit_cpuset(parent, mount)?;
         write(dir, file, read(parent, file)?.trim())?;
+        write(dir, "cgroup.clone_children", "1")?;
     }
     Ok(())
 }

@@ -68,7 +68,8 @@ fn run() -> io::Result<()> {
         ..State::default()
     };
     files::replace_json(&dir.shim_state(), &state)?;
-    let mut server = server::Server::new(dir, listener, state, pause.err().map(|error| error.to_string()))?;
+    let failure = pause.err().map(|error| error.to_string());
+    let mut server = server::Server::new(dir, plan.cgroups, listener, state, failure)?;
     server.run()
 }
 

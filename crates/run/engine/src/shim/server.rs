@@ -83,6 +83,7 @@ type Outcome = Result<(Answer, Option<OwnedFd>), String>;
 impl Server {
     pub(crate) fn new(
         dir: SandboxDir,
+        cgroups: Hierarchy,
         listener: OwnedFd,
         state: State,
         failure: Option<String>,
@@ -94,7 +95,6 @@ impl Server {
         }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let cgroups = Hierarchy::detect().map_err(io::Error::other)?;
         Ok(Self {
             dir,
             cgroups,
