@@ -3,6 +3,7 @@
 //! What enters is the action of a probe or hook and a time limit; what leaves is one outcome in the words that
 //! users know (kubelet: pkg/probe, v1.37).
 
+mod answer;
 mod dial;
 mod grpc;
 mod http;
@@ -18,7 +19,8 @@ use plimsoll_podlife::env::expand;
 use plimsoll_podlife::probe::Outcome;
 
 use crate::engine::{Engine, Executed, text};
-pub(crate) use http::{Answer, PLAIN_ANSWER};
+pub(crate) use answer::Answer;
+pub(crate) use http::PLAIN_ANSWER;
 
 /// How much of an answer is read, in bytes.
 const ANSWER: usize = 10 * 1024;
@@ -56,8 +58,8 @@ impl Place {
             Ok(port) => port,
             Err(why) => return Outcome::Error(why),
         };
-        match dial::dial(&dial::join(self.host(action.host.as_deref()), port), timeout).await {
-            Ok(_) => Outcome::Success,
+        match dial::open(&dial::join(self.host(action.host.as_deref()), port), timeout).await {
+            Ok(()) => Outcome::Success,
             Err(why) => Outcome::Failure(why),
         }
     }

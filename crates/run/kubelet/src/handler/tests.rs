@@ -61,6 +61,10 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
+fn chunks(body: &str) -> String {
+    format!("HTTP/1.1 302 Found\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+}
+
 fn failure(text: impl Into<String>) -> Outcome {
     Outcome::Failure(text.into())
 }
@@ -77,6 +81,15 @@ async fn statuses_and_what_they_mean() {
         (answer("400 Bad Request", "", "secret"), failure("HTTP probe failed with statuscode: 400")),
         (answer("500 Internal Server Error", "", ""), failure("HTTP probe failed with statuscode: 500")),
         (answer("200 OK", "", &"x".repeat(1 << 20)), Outcome::Success),
+        ("HTTP/1.0 307 Temporary Redirect\r\n\r\nto the end".into(), warning("to the end")),
+        (chunks("3\r\none\r\n4;x=y\r\n two\r\n0\r\n\r\n"), warning("one two")),
+        (chunks("3\r\none\r\n"), Outcome::Error("unexpected EOF".into())),
+        (chunks("three\r\n"), Outcome::Error("malformed chunked encoding".into())),
+        (
+            answer("103 Early Hints", "", "").replace("Content-Length: 0\r\n", "")
+                + &answer("200 OK", "", ""),
+            Outcome::Success,
+        ),
     ];
     for (answer, expected) in cases {
         let shown = answer.lines().next().unwrap().to_owned();
@@ -99,7 +112,7 @@ async fn redirections_stay_on_the_host() {
     for path in paths {
         let request = server.requests.recv().await.unwrap();
         assert_eq!(request.lines().next(), Some(path));
-        assert!(request.contains("x-own: 1"), "{request}");
+        assert!(request.contains("X-Own: 1"), "{request}");
     }
     let server = Server::new(vec![to("/again"); 11]).await;
     let outcome = server.get(json!({"path": "/"})).await;
@@ -114,9 +127,9 @@ async fn headers_are_the_users_before_ours() {
     server.get(json!({"path": "/x y?z=1"})).await;
     let request = server.requests.recv().await.unwrap();
     let lines: Vec<_> = request.trim_end().lines().collect();
-    let host = format!("host: {}", server.address);
+    let host = format!("Host: {}", server.address);
     let expected =
-        ["GET /x%20y?z=1 HTTP/1.1", &host, "user-agent: kube-probe/1.37", "accept: */*", "connection: close"];
+        ["GET /x%20y?z=1 HTTP/1.1", &host, "User-Agent: kube-probe/1.37", "Accept: */*", "Connection: close"];
     assert_eq!(lines, expected);
     let mut server = Server::new(ok()).await;
     let headers = json!([{"name": "Host", "value": "web"}, {"name": "User-Agent", "value": "mine"},
@@ -125,7 +138,7 @@ async fn headers_are_the_users_before_ours() {
     let request = server.requests.recv().await.unwrap();
     let mut lines: Vec<_> = request.trim_end().lines().skip(1).collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["a: 1", "a: 2", "connection: close", "host: web", "user-agent: mine"]);
+    assert_eq!(lines, ["A: 1", "A: 2", "Connection: close", "Host: web", "User-Agent: mine"]);
 }
 
 #[tokio::test]
@@ -150,11 +163,22 @@ async fn failures_are_worded_as_users_know_them() {
         "{outcome:?}"
     );
 
+    for (answer, why) in [
+        ("HTTP/1.1 200", "unexpected EOF"),
+        ("ok\r\n\r\n", "net/http: HTTP/1.x transport connection broken: malformed HTTP response"),
+    ] {
+        let server = Server::new(vec![answer.into()]).await;
+        let outcome = server.get(json!({"path": "/"})).await;
+        assert_eq!(outcome, failure(format!("Get \"http://{}/\": {why}", server.address)));
+    }
+
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = listener.local_addr().unwrap().to_string();
+    assert_eq!(dial::open(&closed, SECOND).await, Ok(()));
     drop(listener);
     let refused = format!("dial tcp {closed}: connect: connection refused");
     assert_eq!(dial::dial(&closed, SECOND).await.unwrap_err(), refused);
+    assert_eq!(dial::open(&closed, SECOND).await.unwrap_err(), refused);
     let action = HTTPGetAction { path: Some("/".into()), ..HTTPGetAction::default() };
     let outcome = http::get(&action, &closed, "x", SECOND).await.unwrap_err();
     assert_eq!(outcome, failure(format!("Get \"http://{closed}/\": {refused}")));
