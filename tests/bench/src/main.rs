@@ -6,6 +6,8 @@
 //! cargo build --release -p plimsoll -p plimsoll-bench
 //! target/*/release/plimsoll-bench cluster          # a whole cluster; as root
 //! target/*/release/plimsoll-bench node             # a node with many pods; as root
+//! target/*/release/plimsoll-bench node --kubeconfig FILE [IMAGE]  # how pods come and go on another cluster
+//! target/*/release/plimsoll-bench agent            # the node agent's own memory; as root, with containerd
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
@@ -38,10 +40,14 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["node"] => node::run(),
+        ["agent"] => node::run_apart(),
+        ["node", "--kubeconfig", path, image @ ..] if image.len() < 2 => {
+            node::run_on(path, image.first().unwrap_or(&node::IMAGE))
+        }
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | node | probes | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | api [{}]…]",
             api::names().join(" | ")
         )),
     };

@@ -1,11 +1,14 @@
 //! A node: how quickly pods come and go, what they cost while they are there, and what it costs to look at them.
+//!
+//! With `--kubeconfig` how quickly pods come and go on whatever cluster that leads to, so that several can be
+//! compared on one machine. Its image has to be there before.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use plimsoll_e2e::Cluster;
+use plimsoll_e2e::{Agent, Cluster, Containerd};
 use serde_json::{Value, json};
 
 use crate::api::connection::{Call, Endpoint};
@@ -24,6 +27,20 @@ const REST: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(300);
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
+/// The demo server ends promptly when it is told to.
+pub(crate) const IMAGE: &str = "plimsoll.io/demo";
+
+/// Takes and prints the figures of a node that is there, whoever runs it.
+pub(crate) fn run_on(kubeconfig: &str, image: &str) -> anyhow::Result<()> {
+    let endpoint = Endpoint::of_kubeconfig(kubeconfig)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let node = Node::open(endpoint, image).await?;
+        ready_for_pods(&node).await?;
+        come_and_go(&node).await
+    })
+}
+
 /// Takes and prints every figure of a node.
 pub(crate) fn run() -> anyhow::Result<()> {
     let settings = tempfile::NamedTempFile::new()?;
@@ -36,11 +53,43 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 async fn all(cluster: &Cluster) -> anyhow::Result<()> {
-    let node = Node::open(cluster).await?;
+    let endpoint = Endpoint::new(cluster.listen(), cluster.data().join("pki"), "admin")?;
+    let node = Node::open(endpoint, IMAGE).await?;
     ready_for_pods(&node).await?;
     // First, while the program holds no memory of pods that are gone.
     at_rest(cluster, &node).await?;
-    one_by_one(&node).await?;
+    come_and_go(&node).await
+}
+
+/// Takes and prints what the agent and the rest of the program hold of memory for each pod, each in a process of
+/// its own; containers are containerd's.
+pub(crate) fn run_apart() -> anyhow::Result<()> {
+    const PODS: usize = 100;
+    let cluster = Cluster::prepare(&["--no-node"]);
+    cluster.up();
+    let engine = Containerd::start(&cluster);
+    engine.import(&cluster, &[IMAGE]);
+    let agent = Agent::prepare(&cluster, &engine, "");
+    agent.join(&cluster);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let endpoint = Endpoint::new(cluster.listen(), cluster.data().join("pki"), "admin")?;
+        let node = Node::open(endpoint, IMAGE).await?;
+        ready_for_pods(&node).await?;
+        let parts = [("agent", agent.process_id(), "under 100 kB"), ("rest", cluster.process_id(), "none")];
+        let empty = parts.map(|(_, id, _)| resident(id));
+        node.create(PODS).await?;
+        tokio::time::sleep(REST).await;
+        for ((name, id, aim), empty) in parts.into_iter().zip(empty) {
+            let each = (resident(id) - empty) / PODS as f64;
+            report(&format!("memory of the {name} for each pod"), &format!("{:.0} kB", each / 1e3), aim);
+        }
+        node.delete_all(PODS).await.map(drop)
+    })
+}
+
+async fn come_and_go(node: &Node) -> anyhow::Result<()> {
+    one_by_one(node).await?;
     for (count, aim) in [(30, "under 1000 ms"), (100, "under 4000 ms")] {
         let created = node.create(count).await?;
         let what = format!("{count} pods at once, created to all Running");
@@ -95,11 +144,7 @@ async fn at_rest(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
         "under 3 % of a core",
     );
     let each = (resident(id) - empty) / MANY as f64;
-    report(
-        "memory of the whole program for each pod",
-        &format!("{:.0} kB", each / 1e3),
-        "under 100 kB of the agent's",
-    );
+    report("memory of the whole program for each pod", &format!("{:.0} kB", each / 1e3), "none");
     let (processes, bytes) = helpers(id)?;
     let each = bytes / MANY as f64;
     report("shim and pause for each pod", &format!("{:.2} MB", each / 1e6), "under 3 MB");
@@ -110,7 +155,7 @@ async fn at_rest(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
         let begun = Instant::now();
         let mut bytes = 0;
         for _ in 0..5 {
-            let path = format!("/api/v1/nodes/{}/proxy/{path}", node.name);
+            let path = format!("/api/v1/nodes/{}/proxy/{path}", cluster.node());
             bytes = calls.call(&Call::get(path)).await?.len();
         }
         let (took, used) = (begun.elapsed() / 5, (processor_time(id) - before) / 5.0);
@@ -145,17 +190,16 @@ fn helpers(main: u32) -> anyhow::Result<(usize, f64)> {
 /// The API of the cluster, and a watch of pods.
 struct Node {
     endpoint: Endpoint,
-    name: String,
+    image: String,
     watch: tokio::sync::Mutex<Lines>,
 }
 
 impl Node {
-    async fn open(cluster: &Cluster) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::new(cluster.listen(), cluster.data().join("pki"), "admin")?;
+    async fn open(endpoint: Endpoint, image: &str) -> anyhow::Result<Self> {
         let mut watching = endpoint.connect().await?;
         let watch = watching.watch(&format!("{PODS}?watch=true")).await?;
-        let name = cluster.node().to_owned();
-        Ok(Self { watch: tokio::sync::Mutex::new(Lines::new(watch, watching)), name, endpoint })
+        let watch = tokio::sync::Mutex::new(Lines::new(watch, watching));
+        Ok(Self { watch, image: image.to_owned(), endpoint })
     }
 
     /// Creates pods, and waits until all of them run; from the first request on.
@@ -167,7 +211,7 @@ impl Node {
         let creating = parts.chunks(each).map(|part| async move {
             let mut connection = self.endpoint.connect().await?;
             for number in part {
-                let body = pod(&format!("bench-{number}")).to_string();
+                let body = pod(&format!("bench-{number}"), &self.image).to_string();
                 connection.call(&Call::post(PODS, body)).await?;
             }
             anyhow::Ok(())
@@ -208,8 +252,7 @@ impl Node {
     }
 }
 
-/// The demo server ends promptly when it is told to.
-fn pod(name: &str) -> Value {
+fn pod(name: &str, image: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -217,7 +260,7 @@ fn pod(name: &str) -> Value {
         "spec": {
             "terminationGracePeriodSeconds": 5,
             "automountServiceAccountToken": false,
-            "containers": [{"name": "main", "image": "plimsoll.io/demo", "imagePullPolicy": "IfNotPresent"}],
+            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent"}],
         },
     })
 }

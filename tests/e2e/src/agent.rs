@@ -65,6 +65,12 @@ impl Agent {
         self.listen
     }
 
+    /// Its process.
+    #[track_caller]
+    pub fn process_id(&self) -> u32 {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().expect("the agent runs").id()
+    }
+
     /// What it wrote to standard error.
     pub fn log(&self) -> String {
         fs::read_to_string(self.root.join("log")).unwrap_or_default()

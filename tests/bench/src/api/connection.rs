@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -27,11 +28,37 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// `user` names the certificate in `pki`.
     pub(crate) fn new(address: SocketAddr, pki: PathBuf, user: &str) -> anyhow::Result<Self> {
+        let read = |name: String| std::fs::read(pki.join(&name)).context(name);
+        Self::of(
+            address,
+            &read("ca.crt".to_owned())?,
+            &read(format!("{user}.crt"))?,
+            &read(format!("{user}.key"))?,
+        )
+    }
+
+    /// The server and the user of a kubeconfig that holds its certificates itself.
+    pub(crate) fn of_kubeconfig(path: &str) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
+        let config: serde_json::Value = serde_saphyr::from_str(&text)?;
+        let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+        let decode = |holder: &serde_json::Value, key: &'static str| {
+            base64::prelude::BASE64_STANDARD.decode(holder[key].as_str().context(key)?).context(key)
+        };
+        let server = cluster["server"].as_str().and_then(|server| server.strip_prefix("https://"));
+        Self::of(
+            server.context("a server")?.parse().context("an address and port")?,
+            &decode(cluster, "certificate-authority-data")?,
+            &decode(user, "client-certificate-data")?,
+            &decode(user, "client-key-data")?,
+        )
+    }
+
+    fn of(address: SocketAddr, authority: &[u8], certificate: &[u8], key: &[u8]) -> anyhow::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(pki.join("ca.crt")).context("authority")?)?;
-        let certificate =
-            CertificateDer::from_pem_file(pki.join(format!("{user}.crt"))).context("certificate")?;
-        let key = PrivateKeyDer::from_pem_file(pki.join(format!("{user}.key"))).context("key")?;
+        roots.add(CertificateDer::from_pem_slice(authority).context("authority")?)?;
+        let certificate = CertificateDer::from_pem_slice(certificate).context("certificate")?;
+        let key = PrivateKeyDer::from_pem_slice(key).context("key")?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
