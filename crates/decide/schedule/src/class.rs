@@ -79,6 +79,11 @@ impl Class {
         set(&mut self.preferred, slot, node_affinity::sum(needs, node));
     }
 
+    /// Whether a node fits.
+    pub(crate) fn takes(&self, slot: Slot) -> bool {
+        self.base.get(slot).is_some_and(|base| *base != UNFIT)
+    }
+
     /// The nodes that fit.
     pub(crate) fn feasible(&self) -> Vec<Slot> {
         (0..self.base.len()).filter(|slot| self.base[*slot] != UNFIT).collect()

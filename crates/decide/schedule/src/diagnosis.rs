@@ -79,8 +79,22 @@ pub struct Diagnosis {
     pub reasons: BTreeMap<String, usize>,
     /// Nodes on which the eviction of pods could make room.
     pub resolvable: usize,
-    /// The pod forbids that others are evicted for it.
-    pub never_preempts: bool,
+    /// What became of the attempt to make room.
+    pub attempt: Attempt,
+}
+
+/// What became of the attempt to make room by ending others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attempt {
+    /// Nobody's end helps.
+    #[default]
+    InVain,
+    /// The pod forbids it.
+    Forbidden,
+    /// Those that were chosen before still end.
+    UnderWay,
+    /// Others end now.
+    Made,
 }
 
 impl Diagnosis {
@@ -92,18 +106,26 @@ impl Diagnosis {
         self.resolvable += usize::from(reasons.iter().all(|reason| reason.is_resolvable()));
     }
 
-    /// Nobody is evicted to make room, so the sentence about preemption says where that could not
-    /// help and where no victims were found.
+    /// The sentence about preemption: where that could not help and where no victims were found. When
+    /// others end now there is none.
     fn preemption(&self) -> String {
-        if self.never_preempts {
-            return "not eligible due to preemptionPolicy=Never.".to_owned();
+        match self.attempt {
+            Attempt::InVain => {}
+            Attempt::Made => return String::new(),
+            Attempt::Forbidden => {
+                return " preemption: not eligible due to preemptionPolicy=Never.".to_owned();
+            }
+            Attempt::UnderWay => {
+                return " preemption: not eligible due to a terminating pod on the nominated node."
+                    .to_owned();
+            }
         }
         let counts = [
             (self.nodes - self.resolvable, "Preemption is not helpful for scheduling"),
             (self.resolvable, "No preemption victims found for incoming pod"),
         ];
         format!(
-            "0/{} nodes are available: {}.",
+            " preemption: 0/{} nodes are available: {}.",
             self.nodes,
             histogram(counts.into_iter().filter(|(count, _)| *count > 0))
         )
@@ -120,7 +142,7 @@ impl fmt::Display for Diagnosis {
             Some(why) => why.clone(),
             None => histogram(self.reasons.iter().map(|(reason, count)| (*count, reason.as_str()))),
         };
-        write!(f, "0/{} nodes are available: {reasons}. preemption: {}", self.nodes, self.preemption())
+        write!(f, "0/{} nodes are available: {reasons}.{}", self.nodes, self.preemption())
     }
 }
 

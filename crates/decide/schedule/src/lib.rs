@@ -2,19 +2,21 @@
 //!
 //! What enters: nodes, bound pods, namespaces and storage as they change ([`Snapshot`]), and one pending
 //! pod after the other ([`PodInfo`]). What leaves: a node's name, or a [`Diagnosis`] that says in
-//! upstream's words which nodes failed which check. [`Queue`] says which pod is next. Nothing here
+//! upstream's words which nodes failed which check, and a [`Preemption`] where the end of others makes room. [`Queue`] says which pod is next. Nothing here
 //! does I/O or reads a clock.
 //!
 //! Two ideas make it quick. Pods with equal [`Needs`] form a class whose verdict on each node is
 //! kept, and only nodes that changed since are looked at again. Affinity and spread count pods per
 //! node as they come and go, so that a decision adds numbers instead of looking at pods.
 
+mod budget;
 mod class;
 mod diagnosis;
 mod needs;
 mod node;
 mod plugins;
 mod pod;
+mod preemption;
 mod queue;
 mod requests;
 mod reservation;
@@ -26,9 +28,11 @@ mod terms;
 mod tolerate;
 mod topology;
 
-pub use diagnosis::Diagnosis;
+pub use budget::Budget;
+pub use diagnosis::{Attempt, Diagnosis};
 pub use needs::{HostPort, Needs};
 pub use pod::PodInfo;
+pub use preemption::Preemption;
 pub use queue::Queue;
 pub use requests::Requests;
 pub use reservation::{Progress, Reservation};

@@ -24,6 +24,12 @@ pub struct PodInfo {
     pub priority: i32,
     /// Its deletion has begun.
     pub terminating: bool,
+    /// Its deletion made room for another pod.
+    pub(crate) pre_empted: bool,
+    /// When its node began with it, in seconds since 1970.
+    pub(crate) started: Option<i64>,
+    /// The node that its status promises it.
+    pub nominated: Option<String>,
     /// It never evicts others (`preemptionPolicy: Never`).
     pub never_preempts: bool,
     /// Shared with all pods of equal needs.
@@ -73,7 +79,7 @@ pub(crate) struct Spread {
 impl PodInfo {
     /// Reads a pod; `needs` are [`Needs::of`] it, shared where possible.
     pub fn of(pod: &Pod, needs: Arc<Needs>) -> Self {
-        let (meta, spec) = (&pod.metadata, pod.spec.as_ref());
+        let (meta, spec, status) = (&pod.metadata, pod.spec.as_ref(), pod.status.as_ref());
         let mut info = PodInfo {
             uid: meta.uid.as_deref().unwrap_or_default().into(),
             namespace: meta.namespace.clone().unwrap_or_default(),
@@ -81,6 +87,11 @@ impl PodInfo {
             labels: meta.labels.clone().unwrap_or_default(),
             priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
             terminating: meta.deletion_timestamp.is_some(),
+            pre_empted: is_pre_empted(pod),
+            started: status.and_then(|status| status.start_time.as_ref()).map(|time| time.0.as_second()),
+            nominated: status
+                .and_then(|status| status.nominated_node_name.clone())
+                .filter(|name| !name.is_empty()),
             never_preempts: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
             needs,
             claims: claims(pod),
@@ -143,6 +154,12 @@ impl Links {
             weighted.map(|term| (sign * i64::from(term.weight), PodTerm::of(&term.pod_affinity_term, info))),
         );
     }
+}
+
+fn is_pre_empted(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut disruptions = conditions.filter(|one| one.type_ == "DisruptionTarget" && one.status == "True");
+    disruptions.any(|one| one.reason.as_deref() == Some("PreemptionByScheduler"))
 }
 
 fn claims(pod: &Pod) -> Vec<ClaimUse> {

@@ -113,6 +113,20 @@ impl Queue {
         self.back_off(uid, now, Place::BackingOff);
     }
 
+    /// Whether a pod waits here.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
+    }
+
+    /// A parked pod is tried again at once: what it waited for has come.
+    pub fn hurry(&mut self, uid: &str) {
+        let Some((uid, _)) = self.pods.get_key_value(uid) else { return };
+        let uid = uid.clone();
+        if self.pods.get(&uid).is_some_and(|waiting| waiting.place != Place::Out) {
+            self.put(&uid, Place::Ready);
+        }
+    }
+
     /// Wakes the parked pods that `helps` says yes to, asked once for all pods of equal needs.
     pub fn wake(&mut self, now: Duration, helps: impl Fn(&Needs, bool) -> bool) {
         let woken: Vec<Uid> = self

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::class::Class;
-use crate::diagnosis::{Diagnosis, Reason};
+use crate::diagnosis::{Attempt, Diagnosis, Reason};
 use crate::needs::Needs;
 use crate::plugins::{
     WEIGHT_INTER_POD_AFFINITY, WEIGHT_POD_TOPOLOGY_SPREAD, fits, inter_pod_affinity, pod_topology_spread,
@@ -34,7 +34,7 @@ pub(crate) struct Check<'s> {
 }
 
 impl Check<'_> {
-    fn refuses(&self, slot: Slot) -> Option<Reason<'static>> {
+    pub(crate) fn refuses(&self, slot: Slot) -> Option<Reason<'static>> {
         match self.column.domains.get(slot).copied().unwrap_or(0) {
             0 => self.absent,
             domain => self.refused.get(domain).copied().unwrap_or(false).then_some(self.reason),
@@ -80,7 +80,23 @@ impl Scheduler {
     }
 
     /// Chooses the node of a pending pod. The caller tells the snapshot if it follows.
+    ///
+    /// A node that was promised to the pod is taken if it fits. What is promised to other pods counts as
+    /// taken unless they are less important.
     pub fn decide(&mut self, pod: &PodInfo) -> Decision {
+        let promised = self.snapshot.nominated(&pod.uid);
+        let lesser = self.snapshot.take_lesser_nominations(pod);
+        let decision = self.decide_among(pod, promised);
+        self.snapshot.give_back(lesser);
+        decision
+    }
+
+    /// Where the search among equally good nodes begins.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    fn decide_among(&mut self, pod: &PodInfo, promised: Option<Slot>) -> Decision {
         self.decisions += 1;
         let Scheduler { snapshot, classes, decisions, start, .. } = self;
         make_room(classes);
@@ -96,8 +112,10 @@ impl Scheduler {
             Ok(volumes) => volumes,
             Err(why) => return Decision::Nowhere(nowhere(pod, snapshot, why)),
         };
-        let chosen =
-            if linked { among_linked(pod, &volumes, class, snapshot, *start) } else { class.best(*start) };
+        let chosen = match linked {
+            true => among_linked(pod, &volumes, class, snapshot, *start, promised),
+            false => promised.filter(|slot| class.takes(*slot)).or_else(|| class.best(*start)),
+        };
         match chosen {
             Some(slot) => {
                 *start = slot + 1;
@@ -153,7 +171,7 @@ fn make_room(classes: &mut HashMap<Arc<Needs>, Class>) {
     classes.retain(|_, class| class.used >= middle);
 }
 
-fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
+pub(crate) fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
     let mut checks = pod_topology_spread::checks(pod, snapshot);
     checks.extend(inter_pod_affinity::checks(pod, snapshot));
     checks
@@ -165,6 +183,7 @@ fn among_linked(
     class: &Class,
     snapshot: &Snapshot,
     start: usize,
+    promised: Option<Slot>,
 ) -> Option<Slot> {
     let checks = checks(pod, snapshot);
     let mut feasible = class.feasible();
@@ -173,6 +192,9 @@ fn among_linked(
         feasible.retain(|slot| node(slot).is_some_and(|node| volumes.filter(node).is_empty()));
     }
     feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
+    if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
+        return Some(promised);
+    }
     let mut scores = class.scores(&feasible);
     let weighted = [
         (pod_topology_spread::scores(pod, snapshot, &feasible), WEIGHT_POD_TOPOLOGY_SPREAD),
@@ -193,9 +215,13 @@ fn nowhere(pod: &PodInfo, snapshot: &Snapshot, why: String) -> Diagnosis {
     Diagnosis {
         nodes: snapshot.nodes(),
         everywhere: Some(why),
-        never_preempts: pod.never_preempts,
+        attempt: attempt(pod),
         ..Diagnosis::default()
     }
+}
+
+fn attempt(pod: &PodInfo) -> Attempt {
+    if pod.never_preempts { Attempt::Forbidden } else { Attempt::InVain }
 }
 
 fn diagnose(
@@ -207,7 +233,7 @@ fn diagnose(
 ) -> Diagnosis {
     let mut diagnosis =
         if linked { diagnose_linked(pod, volumes, snapshot) } else { class.diagnosis(snapshot) };
-    diagnosis.never_preempts = pod.never_preempts;
+    diagnosis.attempt = attempt(pod);
     diagnosis
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) scored_cpu: i64,
     pub(crate) scored_memory: i64,
     pub(crate) ports: Vec<HostPort>,
+    /// The pods that are here, or about to be.
+    pods: Vec<Arc<str>>,
 }
 
 /// How much bytes an image has, and how many nodes have it.
@@ -57,6 +59,8 @@ pub struct Snapshot {
     free: Vec<Slot>,
     nodes: usize,
     pods: HashMap<Arc<str>, Placed>,
+    /// Pending pods that a node is promised to: they count as placed there.
+    nominated: HashMap<Arc<str>, String>,
     namespaces: NamespaceLabels,
     images: HashMap<String, Image>,
     /// Moves on when scores for images may have changed on all nodes.
@@ -102,8 +106,12 @@ impl Snapshot {
     /// A pod is on a node, or about to be. Telling it again with the same facts changes nothing.
     pub fn place(&mut self, pod: Arc<PodInfo>, node: &str) -> Change {
         let slot = self.slot(node);
-        let freed = match self.pods.get(&pod.uid) {
-            Some(there) if there.slot == slot && there.pod.same_place(&pod) => return Change::Nothing,
+        self.nominated.remove(&pod.uid);
+        let freed = match self.pods.get_mut(&pod.uid) {
+            Some(there) if there.slot == slot && there.pod.same_place(&pod) => {
+                there.pod = pod;
+                return Change::Nothing;
+            }
             Some(there) => {
                 let shrinks = there.slot == slot && there.pod.needs != pod.needs;
                 self.remove_pod(&pod.uid.clone());
@@ -113,8 +121,8 @@ impl Snapshot {
         };
         // Removing the pod may have freed the slot of a node that is not known.
         let slot = self.slot(node);
-        self.rows[slot].account(&pod.needs, 1);
-        self.topology.count(slot, &pod, &self.namespaces, true);
+        self.lower(slot, &pod, true);
+        self.rows[slot].pods.push(pod.uid.clone());
         self.pods.insert(pod.uid.clone(), Placed { slot, pod });
         self.touch(slot);
         if freed { Change::Node(slot) } else { Change::Pods }
@@ -123,8 +131,9 @@ impl Snapshot {
     /// A pod is gone, or not about to be on its node any more.
     pub fn remove_pod(&mut self, uid: &str) -> Change {
         let Some(Placed { slot, pod }) = self.pods.remove(uid) else { return Change::Nothing };
-        self.rows[slot].account(&pod.needs, -1);
-        self.topology.count(slot, &pod, &self.namespaces, false);
+        self.nominated.remove(uid);
+        self.lift(slot, &pod, true);
+        self.rows[slot].pods.retain(|other| **other != *uid);
         self.touch(slot);
         self.release(slot);
         Change::Node(slot)
@@ -133,6 +142,83 @@ impl Snapshot {
     /// The node that a pod is on.
     pub fn node_of(&self, uid: &str) -> Option<&str> {
         self.pods.get(uid).map(|placed| self.rows[placed.slot].name.as_str())
+    }
+
+    /// A node is promised to a pending pod, which counts as placed there for pods that are not more important.
+    pub fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) -> Change {
+        let uid = pod.uid.clone();
+        let change = self.place(pod, node);
+        self.nominated.insert(uid, node.to_owned());
+        change
+    }
+
+    /// The pending pods that a node is promised to.
+    pub fn nominated_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
+        self.nominated.iter().filter(move |(_, promised)| *promised == node).map(|(uid, _)| uid)
+    }
+
+    /// Those of them whose priority is lower.
+    pub fn lesser_nominated_on(&self, node: &str, priority: i32) -> Vec<Arc<str>> {
+        let lesser =
+            |uid: &&Arc<str>| self.pods.get(*uid).is_some_and(|placed| placed.pod.priority < priority);
+        self.nominated_on(node).filter(lesser).cloned().collect()
+    }
+
+    /// The node that a pending pod is promised, if it is.
+    pub fn promised(&self, uid: &str) -> Option<&str> {
+        self.nominated.get(uid).map(String::as_str)
+    }
+
+    /// The slot of the node that a pending pod is promised.
+    pub(crate) fn nominated(&self, uid: &str) -> Option<Slot> {
+        self.nominated.get(uid).and_then(|node| self.by_name.get(node)).copied()
+    }
+
+    /// Takes away what is promised to this pod and to those of lower priority, which it may take the place of.
+    pub(crate) fn take_lesser_nominations(&mut self, pod: &PodInfo) -> Vec<(Arc<PodInfo>, String)> {
+        let lesser = |uid: &Arc<str>| {
+            let placed = self.pods.get(uid)?;
+            (*placed.pod.uid == *pod.uid || placed.pod.priority < pod.priority).then(|| placed.pod.clone())
+        };
+        let taken: Vec<_> =
+            self.nominated.iter().filter_map(|(uid, node)| Some((lesser(uid)?, node.clone()))).collect();
+        for (other, _) in &taken {
+            self.remove_pod(&other.uid);
+        }
+        taken
+    }
+
+    /// Promises again what was taken.
+    pub(crate) fn give_back(&mut self, taken: Vec<(Arc<PodInfo>, String)>) {
+        for (pod, node) in taken {
+            self.nominate(pod, &node);
+        }
+    }
+
+    /// The pods on a node, with those that are promised it.
+    pub(crate) fn on(&self, slot: Slot) -> impl Iterator<Item = &PodInfo> {
+        self.shared_on(slot).map(Arc::as_ref)
+    }
+
+    /// As [`Snapshot::on`].
+    pub(crate) fn shared_on(&self, slot: Slot) -> impl Iterator<Item = &Arc<PodInfo>> {
+        self.rows[slot].pods.iter().filter_map(|uid| self.pods.get(uid).map(|placed| &placed.pod))
+    }
+
+    /// Counts as if a pod were not on its node. `linked`: also where other pods' rules look.
+    pub(crate) fn lift(&mut self, slot: Slot, pod: &PodInfo, linked: bool) {
+        self.rows[slot].account(&pod.needs, -1);
+        if linked {
+            self.topology.count(slot, pod, &self.namespaces, false);
+        }
+    }
+
+    /// Counts a pod again that was lifted.
+    pub(crate) fn lower(&mut self, slot: Slot, pod: &PodInfo, linked: bool) {
+        self.rows[slot].account(&pod.needs, 1);
+        if linked {
+            self.topology.count(slot, pod, &self.namespaces, true);
+        }
     }
 
     /// The labels of a namespace.

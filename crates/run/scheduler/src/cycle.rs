@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use plimsoll_client::{Delta, EventType};
-use plimsoll_schedule::{Change, Decision, PodInfo, Queue, Scheduler};
+use plimsoll_schedule::{Attempt, Budget, Change, Decision, Diagnosis, PodInfo, Queue, Scheduler};
 
 use crate::Config;
 use crate::effects::{Effects, Outcome};
@@ -33,6 +34,7 @@ pub(crate) struct Cycle {
     reported: HashMap<Uid, String>,
     /// Changes that parked pods have not been told of.
     changes: Vec<Change>,
+    budgets: HashMap<Uid, Budget>,
     /// Informers whose first content is not complete yet.
     unsynced: u8,
 }
@@ -50,7 +52,8 @@ impl Cycle {
             binding: 0,
             reported: HashMap::new(),
             changes: Vec::new(),
-            unsynced: 3 + storage::KINDS,
+            budgets: HashMap::new(),
+            unsynced: 4 + storage::KINDS,
         }
     }
 
@@ -81,6 +84,18 @@ impl Cycle {
                     .snapshot
                     .remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
             }
+            Delta::Synced => self.unsynced -= 1,
+        }
+    }
+
+    pub(crate) fn budget(&mut self, delta: Delta<PodDisruptionBudget>) {
+        let uid = |budget: &PodDisruptionBudget| budget.metadata.uid.as_deref().unwrap_or_default().into();
+        match delta {
+            Delta::Applied { new, .. } => match Budget::of(&new) {
+                Some(budget) => drop(self.budgets.insert(uid(&new), budget)),
+                None => drop(self.budgets.remove(&uid(&new))),
+            },
+            Delta::Deleted(budget) => drop(self.budgets.remove(&uid(&budget))),
             Delta::Synced => self.unsynced -= 1,
         }
     }
@@ -130,6 +145,12 @@ impl Cycle {
                     self.prepared(ended, now);
                 }
             }
+            Outcome::NotPreempted(pod, why) => {
+                tracing::info!(pod = %pod.name, namespace = %pod.namespace, why, "no room made");
+                let change = self.scheduler.snapshot.remove_pod(&pod.uid);
+                self.changed(change);
+                self.queue.hurry(&pod.uid);
+            }
             Outcome::NotReported(uid) => {
                 self.reported.remove(&uid);
             }
@@ -164,11 +185,45 @@ impl Cycle {
             let Some(pod) = self.queue.pop(now) else { return };
             match self.scheduler.decide(&pod) {
                 Decision::Node(node) => self.assume(pod, node, now),
-                Decision::Nowhere(diagnosis) => {
-                    self.queue.park(&pod.uid, now);
-                    self.report(&pod, diagnosis.to_string());
-                }
+                Decision::Nowhere(diagnosis) => self.nowhere(&pod, diagnosis, now),
             }
+        }
+    }
+
+    /// The pod waits, maybe for room that is made for it.
+    fn nowhere(&mut self, pod: &Arc<PodInfo>, mut diagnosis: Diagnosis, now: Duration) {
+        self.queue.park(&pod.uid, now);
+        if diagnosis.attempt == Attempt::InVain {
+            diagnosis.attempt = self.make_room(pod, &diagnosis);
+        }
+        self.report(pod, diagnosis.to_string());
+    }
+
+    fn make_room(&mut self, pod: &Arc<PodInfo>, diagnosis: &Diagnosis) -> Attempt {
+        if self.scheduler.awaits_victims(pod) {
+            return Attempt::UnderWay;
+        }
+        if diagnosis.resolvable == 0 {
+            return Attempt::InVain;
+        }
+        let budgets: Vec<Budget> = self.budgets.values().cloned().collect();
+        let Some(found) = self.scheduler.preempt(pod, &budgets) else { return Attempt::InVain };
+        self.break_promises(pod, &found.node);
+        self.scheduler.snapshot.nominate(pod.clone(), &found.node);
+        for victim in found.victims.iter().filter(|victim| !victim.terminating) {
+            let message = format!("Preempted by pod {} on node {}", pod.uid, found.node);
+            self.effects.event(victim, EventType::Normal, "Preempted", message);
+        }
+        self.effects.preempt(pod, found, &self.config.scheduler_name);
+        Attempt::Made
+    }
+
+    /// Pods of lower priority look for another node.
+    fn break_promises(&mut self, pod: &PodInfo, node: &str) {
+        for uid in self.scheduler.snapshot.lesser_nominated_on(node, pod.priority) {
+            let change = self.scheduler.snapshot.remove_pod(&uid);
+            self.changed(change);
+            self.queue.hurry(&uid);
         }
     }
 
@@ -238,6 +293,13 @@ impl Cycle {
         if self.assumed.contains(&info.uid) {
             return;
         }
+        // Promised by a scheduler before this one, or by somebody who knows where there will be room.
+        if let Some(node) = info.nominated.clone()
+            && self.scheduler.snapshot.promised(&info.uid).is_none()
+            && !self.queue.knows(&info.uid)
+        {
+            self.scheduler.snapshot.nominate(info.clone(), &node);
+        }
         if let Some(message) = condition_message(pod) {
             self.reported.entry(info.uid.clone()).or_insert(message);
         }
@@ -269,8 +331,14 @@ impl Cycle {
         }
         self.assumed.remove(uid);
         self.reported.remove(uid);
+        let node = self.scheduler.snapshot.node_of(uid).map(str::to_owned);
         let change = self.scheduler.snapshot.remove_pod(uid);
         self.changed(change);
+        // Whom the node is promised to has waited for this.
+        let promised = |node: String| self.scheduler.snapshot.nominated_on(&node).cloned().collect();
+        for uid in node.map_or_else(Vec::new, promised) {
+            self.queue.hurry(&uid);
+        }
     }
 
     /// Remembers a change for the pods that are parked; those that come later see it anyway.

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVo
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plimsoll_client::{EventRecorder, EventType};
-use plimsoll_schedule::{PodInfo, Reservation};
+use plimsoll_schedule::{PodInfo, Preemption, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub(crate) enum Outcome {
     Prepared(Arc<str>, Vec<u64>),
     /// They are not, because of this.
     NotPrepared(Arc<str>, String),
+    /// Room for that pod could not be made, because of this.
+    NotPreempted(Arc<PodInfo>, String),
     /// The condition of that pod could not be written.
     NotReported(Arc<str>),
 }
@@ -87,6 +89,26 @@ impl Effects {
         });
     }
 
+    /// Ends the victims, and promises the node to the pod.
+    pub(crate) fn preempt(&self, pod: &Arc<PodInfo>, found: Preemption, scheduler: &str) {
+        let (client, outcomes, pod) = (self.client.clone(), self.outcomes.clone(), pod.clone());
+        let message = format!("{scheduler}: preempting to accommodate a higher priority pod");
+        tokio::spawn(async move {
+            let promise = Patch::Strategic(json!({"status": {"nominatedNodeName": found.node}}));
+            let own = Api::<Pod>::namespaced(client.clone(), &pod.namespace);
+            if let Err(error) = own.patch_status(&pod.name, &PatchParams::default(), &promise).await {
+                drop(outcomes.send(Outcome::NotPreempted(pod, text(&error))));
+                return;
+            }
+            for victim in found.victims.iter().filter(|victim| !victim.terminating) {
+                if let Err(error) = end(&client, victim, &message).await {
+                    drop(outcomes.send(Outcome::NotPreempted(pod, text(&error))));
+                    return;
+                }
+            }
+        });
+    }
+
     /// Writes why the pod found no node into its condition.
     pub(crate) fn report(&self, pod: &Arc<PodInfo>, message: &str) {
         let (api, outcomes, pod) = (self.pods(pod), self.outcomes.clone(), pod.clone());
@@ -122,6 +144,31 @@ impl Effects {
 
     fn pods(&self, pod: &PodInfo) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace)
+    }
+}
+
+/// Marks a pod as ended for another, and deletes it. One that is gone already is no failure.
+async fn end(client: &kube::Client, victim: &PodInfo, message: &str) -> Result<(), kube::Error> {
+    let api = Api::<Pod>::namespaced(client.clone(), &victim.namespace);
+    let uid = victim.uid.to_string();
+    let mark = json!({"metadata": {"uid": uid}, "status": {"conditions": [{
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": message,
+        "lastTransitionTime": Time(Timestamp::now()),
+    }]}});
+    let marked = api.patch_status(&victim.name, &PatchParams::default(), &Patch::Strategic(mark)).await;
+    let params =
+        DeleteParams::default().preconditions(Preconditions { uid: Some(uid), resource_version: None });
+    let ended = match marked {
+        Ok(_) => api.delete(&victim.name, &params).await.map(drop),
+        Err(error) => Err(error),
+    };
+    match ended {
+        // Gone, or another one by that name.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        other => other,
     }
 }
 

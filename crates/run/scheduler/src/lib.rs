@@ -1,7 +1,7 @@
 //! Joins scheduling decisions to the API.
 //!
 //! What enters are nodes, pods, namespaces and storage through shared informers; what leaves are bindings of pods and
-//! volumes, `PodScheduled` conditions and Events. One task owns the state ([`cycle`]) and never waits for a
+//! volumes, the end of pods that make room for others, `PodScheduled` conditions and Events. One task owns the state ([`cycle`]) and never waits for a
 //! write: a decided pod counts as placed at once and is bound in the background ([`effects`]).
 //! Nothing here decides where a pod goes.
 
@@ -12,6 +12,7 @@ mod waiting;
 
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use plimsoll_client::{EventRecorder, Informers};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,7 @@ pub async fn run(
     let (effects, mut outcomes) = Effects::new(client, recorder);
     let mut nodes = informers.informer::<Node>().subscribe();
     let mut namespaces = informers.informer::<Namespace>().subscribe();
+    let mut budgets = informers.informer::<PodDisruptionBudget>().subscribe();
     let mut storage = storage::follow(&informers);
     let mut pods = informers.informer::<Pod>().subscribe();
     let mut cycle = Cycle::new(config, effects);
@@ -73,6 +75,7 @@ pub async fn run(
             () = shutdown.cancelled() => return Ok(()),
             delta = nodes.recv() => cycle.node(delta.ok_or(Error::InformerEnded("nodes"))?),
             delta = namespaces.recv() => cycle.namespace(delta.ok_or(Error::InformerEnded("namespaces"))?),
+            delta = budgets.recv() => cycle.budget(delta.ok_or(Error::InformerEnded("budgets"))?),
             change = storage.next() => cycle.storage(change.ok_or(Error::InformerEnded("storage"))?),
             delta = pods.recv() => cycle.pod(delta.ok_or(Error::InformerEnded("pods"))?),
             Some(outcome) = outcomes.recv() => cycle.outcome(outcome, start.elapsed()),
@@ -85,6 +88,9 @@ pub async fn run(
             }
             if let Ok(delta) = namespaces.try_recv() {
                 (idle, ()) = (false, cycle.namespace(delta));
+            }
+            if let Ok(delta) = budgets.try_recv() {
+                (idle, ()) = (false, cycle.budget(delta));
             }
             if let Some(Some(change)) = storage.next().now_or_never() {
                 (idle, ()) = (false, cycle.storage(change));

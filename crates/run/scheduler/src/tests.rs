@@ -34,7 +34,8 @@ struct State {
     writes: Vec<(String, Value)>,
 }
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
+    "poddisruptionbudgets",
     "pods",
     "nodes",
     "namespaces",
@@ -239,6 +240,44 @@ async fn binds_what_fits_and_says_why_not() {
     api.put("pods", over);
     eventually("c bound", || api.node_of("c") == freed).await;
     assert_eq!(api.writes("/pods/c/status").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_made_for_what_matters_more() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "2"));
+    api.put("pods", pod("low", "2"));
+    let _shutdown = start(&api);
+    eventually("low bound", || api.node_of("low").is_some()).await;
+    let mut high = pod("high", "2");
+    high["spec"]["priority"] = json!(1000);
+    api.put("pods", high);
+    let ended = "DELETE /api/v1/namespaces/ns/pods/low";
+    eventually("low ends", || !api.writes(ended).is_empty()).await;
+    assert_eq!(api.writes(ended)[0]["preconditions"]["uid"], "low");
+    let mark = &api.writes("/pods/low/status")[0]["status"]["conditions"][0];
+    assert_eq!(
+        (&mark["type"], &mark["reason"], &mark["message"]),
+        (
+            &json!("DisruptionTarget"),
+            &json!("PreemptionByScheduler"),
+            &json!("default-scheduler: preempting to accommodate a higher priority pod"),
+        )
+    );
+    let statuses = api.writes("/pods/high/status");
+    assert!(statuses.iter().any(|body| body["status"]["nominatedNodeName"] == "n0"), "{statuses:?}");
+    let told = |text: &str| api.writes("/events").iter().any(|event| event["message"] == text);
+    eventually("events", || {
+        told("Preempted by pod high on node n0") && told("0/1 nodes are available: 1 Insufficient cpu.")
+    })
+    .await;
+    // A pod that came later and is less important does not take the place.
+    api.put("pods", pod("late", "2"));
+    eventually("late waits", || !api.writes("/pods/late/status").is_empty()).await;
+    api.remove("pods", "low");
+    eventually("high bound", || api.node_of("high").is_some()).await;
+    assert!(api.node_of("late").is_none());
+    assert_eq!(api.writes("DELETE").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,161 @@
+//! DefaultPreemption: whom to end so that a pod finds a node
+//! (pkg/scheduler/framework/preemption, v1.37).
+//!
+//! On each node where the end of others can help, all pods of lower priority are
+//! taken away; if the pod fits then, as many as possible are given back, the most
+//! important first and those whose end breaks a budget before the others. Among the
+//! nodes the one is taken whose victims matter least.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::budget::{Budget, violations};
+use crate::plugins::{fits, inter_pod_affinity, refusal, volume_binding};
+use crate::pod::PodInfo;
+use crate::scheduler::{Scheduler, checks};
+use crate::snapshot::Snapshot;
+use crate::topology::Slot;
+
+/// At least this many nodes are looked at, and a tenth of all.
+const FEWEST_CANDIDATES: usize = 100;
+
+/// Room that is made for a pod.
+#[derive(Clone, Debug)]
+pub struct Preemption {
+    /// The node.
+    pub node: String,
+    /// The pods that have to go.
+    pub victims: Vec<Arc<PodInfo>>,
+}
+
+struct Candidate {
+    slot: Slot,
+    victims: Vec<Arc<PodInfo>>,
+    broken_budgets: usize,
+}
+
+impl Scheduler {
+    /// Whether victims of this pod are still ending on the node that was promised to it.
+    pub fn awaits_victims(&self, pod: &PodInfo) -> bool {
+        let promised = self.snapshot.nominated(&pod.uid);
+        let ends = |other: &PodInfo| other.priority < pod.priority && other.terminating && other.pre_empted;
+        promised.is_some_and(|slot| self.snapshot.on(slot).any(ends))
+    }
+
+    /// Chooses a node and the pods that have to go there. Nothing when that would not help anywhere.
+    pub fn preempt(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Preemption> {
+        let lesser = self.snapshot.take_lesser_nominations(pod);
+        let found = self.cheapest(pod, budgets);
+        self.snapshot.give_back(lesser);
+        let Candidate { slot, victims, .. } = found?;
+        Some(Preemption { node: self.snapshot.rows()[slot].name.clone(), victims })
+    }
+
+    fn cheapest(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Candidate> {
+        let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, &self.snapshot);
+        if linked {
+            self.snapshot.prepare(&pod.links);
+        }
+        let candidates = self.helpable(pod, linked);
+        let most = FEWEST_CANDIDATES.max(self.snapshot.nodes() / 10);
+        let mut best: Option<(Cost, Candidate)> = None;
+        let mut seen = 0;
+        for slot in candidates {
+            let Some(candidate) = self.snapshot.try_node(pod, slot, linked, budgets) else { continue };
+            let cost = candidate.cost();
+            if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                best = Some((cost, candidate));
+            }
+            seen += 1;
+            if seen >= most {
+                break;
+            }
+        }
+        best.map(|(_, candidate)| candidate)
+    }
+
+    /// The nodes that refuse the pod for what other pods hold, beginning where the last search ended.
+    fn helpable(&self, pod: &PodInfo, linked: bool) -> Vec<Slot> {
+        let snapshot = &self.snapshot;
+        let volumes = volume_binding::Plan::of(pod, &snapshot.storage).ok();
+        let checks = if linked { checks(pod, snapshot) } else { Vec::new() };
+        let helps = |slot: &Slot| {
+            let row = &snapshot.rows()[*slot];
+            let Some(node) = &row.node else { return false };
+            let reasons = refusal(&pod.needs, row, node);
+            if !reasons.is_empty() {
+                return reasons.iter().all(|reason| reason.is_resolvable());
+            }
+            let Some(volumes) = &volumes else { return false };
+            volumes.filter(node).iter().all(|reason| reason.is_resolvable())
+                && checks
+                    .iter()
+                    .find_map(|check| check.refuses(*slot))
+                    .is_none_or(|reason| reason.is_resolvable())
+        };
+        let lesser = |slot: &Slot| snapshot.on(*slot).any(|other| other.priority < pod.priority);
+        let (start, count) = (self.start(), snapshot.rows().len());
+        (0..count).map(|at| (start + at) % count.max(1)).filter(lesser).filter(helps).collect()
+    }
+}
+
+impl Snapshot {
+    /// The least that has to go from a node; nothing if even the end of all lesser pods does not help.
+    fn try_node(&mut self, pod: &PodInfo, slot: Slot, linked: bool, budgets: &[Budget]) -> Option<Candidate> {
+        let mut lesser: Vec<Arc<PodInfo>> =
+            self.shared_on(slot).filter(|other| other.priority < pod.priority).cloned().collect();
+        // The most important first: of higher priority, then those that run for longer.
+        lesser.sort_by_key(|other| {
+            (Reverse(other.priority), other.started.unwrap_or(i64::MAX), other.uid.clone())
+        });
+        for other in &lesser {
+            self.lift(slot, other, linked);
+        }
+        if !self.takes(pod, slot, linked) {
+            lesser.iter().for_each(|other| self.lower(slot, other, linked));
+            return None;
+        }
+        let broken = violations(lesser.iter().map(Arc::as_ref), budgets);
+        let (mut victims, mut broken_budgets) = (Vec::new(), 0);
+        let order = |wanted: bool| lesser.iter().zip(&broken).filter(move |(_, broken)| **broken == wanted);
+        for (other, breaks) in order(true).chain(order(false)) {
+            self.lower(slot, other, linked);
+            if !self.takes(pod, slot, linked) {
+                self.lift(slot, other, linked);
+                broken_budgets += usize::from(*breaks);
+                victims.push(other.clone());
+            }
+        }
+        victims.iter().for_each(|other| self.lower(slot, other, linked));
+        Some(Candidate { slot, victims, broken_budgets })
+    }
+
+    fn takes(&self, pod: &PodInfo, slot: Slot, linked: bool) -> bool {
+        let row = &self.rows()[slot];
+        let Some(node) = row.node.as_ref().filter(|node| fits(&pod.needs, row, node)) else { return false };
+        if !linked {
+            return true;
+        }
+        let volumes = volume_binding::Plan::of(pod, &self.storage);
+        volumes.is_ok_and(|volumes| volumes.filter(node).is_empty())
+            && checks(pod, self).iter().all(|check| check.refuses(slot).is_none())
+    }
+}
+
+/// How much a choice hurts; compared from the first part on.
+type Cost = (usize, i32, i64, usize, Reverse<i64>);
+
+impl Candidate {
+    fn cost(&self) -> Cost {
+        let highest = self.victims.iter().map(|victim| victim.priority).max().unwrap_or(i32::MIN);
+        // Shifted so that many victims of negative priority do not look cheap.
+        let sum =
+            self.victims.iter().map(|victim| i64::from(victim.priority) + i64::from(i32::MAX) + 1).sum();
+        let important = self.victims.iter().filter(|victim| victim.priority == highest);
+        let earliest = important.map(|victim| victim.started.unwrap_or(i64::MAX)).min().unwrap_or(i64::MAX);
+        (self.broken_budgets, highest, sum, self.victims.len(), Reverse(earliest))
+    }
+}
+
+#[cfg(test)]
+mod tests;
