@@ -9,6 +9,7 @@
 //! target/*/release/plimsoll-bench node --kubeconfig FILE [IMAGE]  # how pods come and go on another cluster
 //! target/*/release/plimsoll-bench agent            # the node agent's own memory; as root, with containerd
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
+//! target/*/release/plimsoll-bench dns              # the resolver beside dnsmasq and unbound
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
 //! ```
@@ -17,6 +18,7 @@
 
 mod api;
 mod cluster;
+mod dns;
 mod node;
 mod probes;
 mod process;
@@ -44,10 +46,12 @@ fn main() -> ExitCode {
         ["node", "--kubeconfig", path, image @ ..] if image.len() < 2 => {
             node::run_on(path, image.first().unwrap_or(&node::IMAGE))
         }
+        ["dns"] => dns::run(),
+        [dns::COMMAND, address] => dns::serve(address),
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | api [{}]…]",
             api::names().join(" | ")
         )),
     };

@@ -11,6 +11,7 @@ mod definitions;
 mod encodings;
 mod expressions;
 mod mutate;
+mod names;
 mod objects;
 mod patches;
 mod streams;
@@ -38,6 +39,7 @@ pub fn decoders() -> Vec<Decoder> {
         expressions::DECODERS,
         credentials::DECODERS,
         configurations::DECODERS,
+        names::DECODERS,
         streams::DECODERS,
     ]
     .concat()

@@ -4,14 +4,19 @@
 //! cluster's zone is answered here, bytes to bytes; any other is told to be
 //! somebody else's. No input can make this panic.
 
+pub mod corefile;
+mod local;
 mod message;
 mod records;
 mod reply;
+mod search;
 mod zone;
 
+pub use local::answer_from_hosts;
 pub use message::{Kind, Malformed, Query, QuestionName, Rcode, record_lifetimes};
 pub use records::{Records, ServiceRecords};
 pub use reply::Reply;
+pub use search::Searching;
 
 use message::Opcode;
 use zone::Outcome;
@@ -53,16 +58,33 @@ pub fn answer(
     spread: u32,
     reply: &mut Vec<u8>,
 ) -> Answer {
+    match Query::parse(query) {
+        Ok(query) => answer_query(&query, transport, records, spread, reply),
+        Err(fault) => refuse(fault, reply),
+    }
+}
+
+/// Answers a message that is no query.
+pub fn refuse(fault: Malformed, reply: &mut Vec<u8>) -> Answer {
     reply.clear();
-    let query = match Query::parse(query) {
-        Ok(query) => query,
-        Err(Malformed::Unanswerable) => return Answer::Ignore,
-        Err(Malformed::Refusable(header)) => {
+    match fault {
+        Malformed::Unanswerable => Answer::Ignore,
+        Malformed::Refusable(header) => {
             reply.extend_from_slice(&header.refusal(Rcode::FormatError));
-            return Answer::Complete;
+            Answer::Complete
         }
-    };
-    let mut reply = Reply::begin(&query, transport, reply);
+    }
+}
+
+/// As [`answer`], for a message that was read.
+pub fn answer_query(
+    query: &Query<'_>,
+    transport: Transport,
+    records: &Records,
+    spread: u32,
+    reply: &mut Vec<u8>,
+) -> Answer {
+    let mut reply = Reply::begin(query, transport, records.lifetime(), reply);
     if query.opcode != Opcode::Query {
         return reply.finish(Rcode::NotImplemented);
     }
@@ -72,7 +94,7 @@ pub fn answer(
     if !query.is_internet() {
         return reply.finish(Rcode::Refused);
     }
-    match zone::look_up(records, &query, spread, &mut reply) {
+    match zone::look_up(records, query, spread, &mut reply) {
         Outcome::Found => reply.finish(Rcode::NoError),
         Outcome::NoData => reply.finish_negative(Rcode::NoError, records),
         Outcome::NoName => reply.finish_negative(Rcode::NameError, records),
@@ -89,7 +111,7 @@ pub fn answer(
 pub fn fail(query: &[u8], rcode: Rcode, reply: &mut Vec<u8>) -> Answer {
     reply.clear();
     match Query::parse(query) {
-        Ok(query) => Reply::begin(&query, Transport::Udp, reply).finish_foreign(rcode),
+        Ok(query) => Reply::begin(&query, Transport::Udp, 0, reply).finish_foreign(rcode),
         Err(_) => Answer::Ignore,
     }
 }

@@ -66,7 +66,7 @@ impl ControlPlane {
             authentication: options.access.authentication(folder.join("front-proxy-ca.crt"))?,
             authorization: options.access.authorization()?,
             authorization_file: options.access.authorization_file(),
-            first_objects: if options.no_node { Vec::new() } else { vec![storage_class()] },
+            first_objects: if options.no_node { Vec::new() } else { vec![storage_class(), corefile()] },
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         server.describe(crate::cli::flags());
@@ -203,6 +203,15 @@ fn admin(authority: &Authority, options: &Up, instance: &Instance) -> anyhow::Re
     );
     plimsoll_pki::write_private(&path, text.as_bytes()).context("kubeconfig")?;
     Ok(path)
+}
+
+/// The configuration of the nodes' resolvers, where users look for it.
+fn corefile() -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "coredns", "namespace": "kube-system"},
+        "data": {"Corefile": plimsoll_dns::DEFAULT_COREFILE},
+    })
 }
 
 /// The class of claims that name none: folders of the nodes.

@@ -128,8 +128,10 @@ pub(crate) async fn start(
     });
     let resolver = plimsoll_dns::Config {
         listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
+        metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],
         zone: "cluster.local".to_owned(),
         addresses: vec![instance.cluster_dns()],
+        node_name: name.to_owned(),
         resolv_conf: "/etc/resolv.conf".into(),
     };
     let (informers, stop) = (plane.informers.clone(), shutdown.clone());

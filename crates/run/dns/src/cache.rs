@@ -4,17 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_netplan::dns::corefile::Caching;
 use plimsoll_netplan::dns::record_lifetimes;
 use tokio::time::Instant;
 
 /// Replies in each of the two generations.
 const GENERATION: usize = 5_000;
-
-/// No reply is taken for fresh longer than this, whatever it says.
-const LONGEST: Duration = Duration::from_secs(300);
-
-/// How long a reply may be told after its time when nobody can be asked (RFC 8767).
-const STALE: Duration = Duration::from_secs(3600);
 
 /// The lifetime that stale records are told to have, in seconds.
 const STALE_LIFETIME: u32 = 30;
@@ -39,32 +34,55 @@ struct Entry {
     lifetimes: Vec<usize>,
     stored: Instant,
     fresh: Duration,
+    /// How long it may be told after its time when nobody can be asked (RFC 8767).
+    stale: Duration,
+}
+
+/// A remembered reply.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// The message, its lifetimes counted down.
+    pub(crate) reply: Vec<u8>,
+    /// Whether it says that there is nothing.
+    pub(crate) denial: bool,
 }
 
 impl Cache {
     /// The reply, its lifetimes counted down; nothing when there is none or its time is over.
-    pub(crate) fn get(&mut self, key: &[u8], now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn get(&mut self, key: &[u8], now: Instant) -> Option<Remembered> {
         let entry = self.find(key)?;
         let age = now.saturating_duration_since(entry.stored);
-        (age < entry.fresh).then(|| entry.aged(|lifetime| lifetime.saturating_sub(age.as_secs() as u32)))
+        let reply = || entry.aged(|lifetime| lifetime.saturating_sub(age.as_secs() as u32));
+        (age < entry.fresh).then(|| Remembered { reply: reply(), denial: is_denial(&entry.reply) })
     }
 
     /// The reply although its time is over, unless that was too long ago.
     pub(crate) fn get_stale(&mut self, key: &[u8], now: Instant) -> Option<Vec<u8>> {
         let entry = self.find(key)?;
         let age = now.saturating_duration_since(entry.stored);
-        (age < entry.fresh + STALE).then(|| entry.aged(|_| STALE_LIFETIME))
+        (age < entry.fresh + entry.stale).then(|| entry.aged(|_| STALE_LIFETIME))
     }
 
-    /// Keeps a reply, if it may be kept.
-    pub(crate) fn put(&mut self, key: Key, reply: &[u8], now: Instant) {
+    /// Keeps a reply, if it may be kept, within the limits.
+    pub(crate) fn put(&mut self, key: Key, reply: &[u8], limits: Caching, now: Instant) {
         let kept = reply.len() <= LARGEST && is_lasting(reply);
         let Some((lifetimes, seconds)) = record_lifetimes(reply).filter(|(_, seconds)| kept && *seconds > 0)
         else {
             return;
         };
-        let fresh = Duration::from_secs(seconds.into()).min(LONGEST);
-        self.insert(key, Arc::new(Entry { reply: reply.to_vec(), lifetimes, stored: now, fresh }));
+        let longest = if is_denial(reply) { limits.denial } else { limits.success };
+        let fresh = Duration::from_secs(seconds.into()).min(longest);
+        if !fresh.is_zero() {
+            let stale = limits.stale;
+            self.insert(key, Arc::new(Entry { reply: reply.to_vec(), lifetimes, stored: now, fresh, stale }));
+        }
+    }
+
+    /// How many replies that name records are kept, and how many that say there are none.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let all = || self.young.values().chain(self.old.values());
+        let denials = all().filter(|entry| is_denial(&entry.reply)).count();
+        (all().count() - denials, denials)
     }
 
     fn find(&mut self, key: &[u8]) -> Option<Arc<Entry>> {
@@ -96,6 +114,12 @@ impl Entry {
     }
 }
 
+/// Whether a reply says that there is no such name, or no such record.
+fn is_denial(reply: &[u8]) -> bool {
+    let without = reply.get(6..8) == Some(&[0, 0]);
+    without || reply.get(3).is_some_and(|byte| byte & 0x0f == 3)
+}
+
 /// Whether a reply is whole and says something that will be true a moment later.
 fn is_lasting(reply: &[u8]) -> bool {
     let (Some(flags), Some(rcode)) = (reply.get(2), reply.get(3).map(|byte| byte & 0x0f)) else {
@@ -107,6 +131,16 @@ fn is_lasting(reply: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: Caching = Caching {
+        success: Duration::from_secs(300),
+        denial: Duration::from_secs(30),
+        stale: Duration::from_secs(3600),
+    };
+
+    fn found(cache: &mut Cache, key: &[u8], now: Instant) -> Option<Vec<u8>> {
+        cache.get(key, now).map(|remembered| remembered.reply)
+    }
 
     /// A reply without a question and with one address record.
     fn reply(lifetime: u32) -> Vec<u8> {
@@ -120,15 +154,15 @@ mod tests {
     fn lifetimes_count_down_and_end() {
         let (mut cache, start) = (Cache::default(), Instant::now());
         let key: Key = b"a".to_vec().into();
-        cache.put(key.clone(), &reply(60), start);
+        cache.put(key.clone(), &reply(60), LIMITS, start);
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(cache.get(&key, after(10)), Some(reply(50)));
-        assert_eq!(cache.get(&key, after(60)), None);
+        assert_eq!(found(&mut cache, &key, after(10)), Some(reply(50)));
+        assert_eq!(found(&mut cache, &key, after(60)), None);
         assert_eq!(cache.get_stale(&key, after(600)), Some(reply(30)));
         assert_eq!(cache.get_stale(&key, after(3660)), None);
-        assert_eq!(cache.get(b"b", start), None);
-        cache.put(key.clone(), &reply(0), after(4000));
-        assert_eq!(cache.get(&key, after(4000)), None, "not to be kept");
+        assert_eq!(found(&mut cache, b"b", start), None);
+        cache.put(key.clone(), &reply(0), LIMITS, after(4000));
+        assert_eq!(found(&mut cache, &key, after(4000)), None, "not to be kept");
     }
 
     #[test]
@@ -137,22 +171,22 @@ mod tests {
         for (index, byte) in [(2, 0x82), (3, 0x82), (3, 0x85)] {
             let mut bytes = reply(60);
             bytes[index] = byte;
-            cache.put(b"a".to_vec().into(), &bytes, now);
-            assert_eq!(cache.get(b"a", now), None, "{index} {byte:x}");
+            cache.put(b"a".to_vec().into(), &bytes, LIMITS, now);
+            assert_eq!(found(&mut cache, b"a", now), None, "{index} {byte:x}");
         }
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_asked_for_stays() {
         let (mut cache, now) = (Cache::default(), Instant::now());
-        cache.put(b"wanted".to_vec().into(), &reply(300), now);
+        cache.put(b"wanted".to_vec().into(), &reply(300), LIMITS, now);
         for number in 0..3 * GENERATION {
-            cache.put(number.to_string().into_bytes().into(), &reply(300), now);
+            cache.put(number.to_string().into_bytes().into(), &reply(300), LIMITS, now);
             if number % 1000 == 0 {
                 assert!(cache.get(b"wanted", now).is_some());
             }
         }
         assert!(cache.young.len() + cache.old.len() <= 2 * GENERATION);
-        assert_eq!(cache.get(b"0", now), None);
+        assert_eq!(found(&mut cache, b"0", now), None);
     }
 }

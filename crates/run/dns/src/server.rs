@@ -1,9 +1,9 @@
 //! Queries over UDP and TCP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use plimsoll_netplan::dns::Transport;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::resolver::{Next, Resolver};
+use crate::resolver::{Asked, Next, Resolver};
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -75,16 +75,24 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, resolver: Arc<Resolver>, waitin
         // Clients that are gone are told to us as errors of the next call.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         while elsewhere.try_join_next().is_some() {}
-        let query = &buffer[..length];
-        match resolver.answer(query, Transport::Udp, &mut reply) {
+        let message = &buffer[..length];
+        let asked = Asked {
+            message,
+            client: client.ip().to_canonical(),
+            transport: Transport::Udp,
+            since: Instant::now(),
+        };
+        match resolver.answer(&asked, &mut reply) {
             Next::Nothing => {}
             Next::Send => send(&socket, &reply, client).await,
             Next::Ask(question) => {
                 let Ok(permit) = waiting.clone().try_acquire_owned() else { continue };
-                let (socket, resolver, query) = (socket.clone(), resolver.clone(), query.to_vec());
-                let mut reply = std::mem::take(&mut reply);
+                let (socket, resolver, query) = (socket.clone(), resolver.clone(), message.to_vec());
+                let (since, mut reply) = (asked.since, std::mem::take(&mut reply));
                 elsewhere.spawn(async move {
-                    resolver.ask_elsewhere(&query, question, Transport::Udp, &mut reply).await;
+                    let (message, client_ip) = (&query[..], client.ip().to_canonical());
+                    let asked = Asked { message, client: client_ip, transport: Transport::Udp, since };
+                    resolver.ask_elsewhere(&asked, question, &mut reply).await;
                     send(&socket, &reply, client).await;
                     drop(permit);
                 });
@@ -106,11 +114,11 @@ async fn serve_streams(listener: TcpListener, resolver: Arc<Resolver>) {
         let permit = connections.clone().acquire_owned().await.expect("it is never closed");
         while tasks.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 let resolver = resolver.clone();
                 tasks.spawn(async move {
                     // Whatever ends a conversation, the client sees it end.
-                    let _ = converse(stream, &resolver).await;
+                    let _ = converse(stream, client.ip().to_canonical(), &resolver).await;
                     drop(permit);
                 });
             }
@@ -123,17 +131,18 @@ async fn serve_streams(listener: TcpListener, resolver: Arc<Resolver>) {
     }
 }
 
-async fn converse(mut stream: TcpStream, resolver: &Resolver) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, client: IpAddr, resolver: &Resolver) -> io::Result<()> {
     let (mut query, mut reply) = (Vec::new(), Vec::new());
     loop {
         let length = timeout(SILENCE, stream.read_u16()).await??;
         query.resize(length.into(), 0);
         timeout(SILENCE, stream.read_exact(&mut query)).await??;
-        match resolver.answer(&query, Transport::Tcp, &mut reply) {
+        let asked = Asked { message: &query, client, transport: Transport::Tcp, since: Instant::now() };
+        match resolver.answer(&asked, &mut reply) {
             Next::Nothing => return Ok(()),
             Next::Send => {}
             Next::Ask(question) => {
-                resolver.ask_elsewhere(&query, question, Transport::Tcp, &mut reply).await;
+                resolver.ask_elsewhere(&asked, question, &mut reply).await;
             }
         }
         let length = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;

@@ -23,6 +23,9 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 const OURS: &str = "127.0.0.10:53";
+/// Where the pod of the API server asks from.
+const POD: &str = "127.0.0.31";
+const METRICS: &str = "127.0.0.10:9153";
 const UPSTREAM: &str = "127.0.0.20:53";
 
 fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
@@ -40,10 +43,11 @@ fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     .unwrap();
 }
 
-/// An API server with two Services that never change; silent until told to answer.
+/// An API server with two Services, a pod and a configuration that never change; silent until told to answer.
 #[derive(Clone)]
 struct Api {
     answers: bool,
+    corefile: Option<&'static str>,
 }
 
 impl tower::Service<http::Request<kube::client::Body>> for Api {
@@ -57,7 +61,23 @@ impl tower::Service<http::Request<kube::client::Body>> for Api {
 
     fn call(&mut self, request: http::Request<kube::client::Body>) -> Self::Future {
         let watch = request.uri().query().unwrap_or_default().contains("watch=");
-        let items = if request.uri().path().ends_with("/services") {
+        let path = request.uri().path();
+        let main = request.uri().query().unwrap_or_default().contains("coredns&");
+        let items = if path.ends_with("/configmaps") && main {
+            json!(
+                self.corefile
+                    .iter()
+                    .map(|text| json!({
+                        "metadata": {"name": "coredns", "namespace": "kube-system", "resourceVersion": "3"},
+                        "data": {"Corefile": text},
+                    }))
+                    .collect::<Vec<_>>()
+            )
+        } else if path.ends_with("/pods") {
+            json!([{"metadata": {"name": "client", "namespace": "default", "uid": "u", "resourceVersion": "4"},
+                "spec": {"nodeName": "node", "containers": []},
+                "status": {"phase": "Running", "podIPs": [{"ip": POD}]}}])
+        } else if path.ends_with("/services") {
             json!([
                 {"metadata": {"name": "web", "namespace": "default", "resourceVersion": "1"},
                     "spec": {"clusterIP": "10.43.0.1", "ports": [{"port": 80}]}},
@@ -80,10 +100,14 @@ impl tower::Service<http::Request<kube::client::Body>> for Api {
 
 /// A resolver that knows `*.example.org`, and counts what it is asked.
 async fn upstream(asked: Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind(UPSTREAM).await.unwrap();
+    upstream_at(UPSTREAM, asked).await;
+}
+
+async fn upstream_at(address: &str, asked: Arc<AtomicUsize>) -> tokio::task::AbortHandle {
+    let socket = UdpSocket::bind(address).await.unwrap();
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(4 << 20)).unwrap();
-    let listener = TcpListener::bind(UPSTREAM).await.unwrap();
-    tokio::spawn(async move {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let streams = async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut query = vec![0; stream.read_u16().await.unwrap().into()];
             stream.read_exact(&mut query).await.unwrap();
@@ -91,8 +115,8 @@ async fn upstream(asked: Arc<AtomicUsize>) {
             stream.write_u16(reply.len() as u16).await.unwrap();
             stream.write_all(&reply).await.unwrap();
         }
-    });
-    tokio::spawn(async move {
+    };
+    let datagrams = async move {
         let mut buffer = [0; 4096];
         while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
             asked.fetch_add(1, Ordering::SeqCst);
@@ -101,7 +125,8 @@ async fn upstream(asked: Arc<AtomicUsize>) {
             socket.send_to(&forged, client).await.unwrap();
             socket.send_to(&upstream_reply(&buffer[..length], false), client).await.unwrap();
         }
-    });
+    };
+    tokio::spawn(async { tokio::join!(streams, datagrams) }).abort_handle()
 }
 
 fn upstream_reply(query: &[u8], tcp: bool) -> Vec<u8> {
@@ -148,7 +173,11 @@ fn describe(reply: &[u8], id: u16) -> String {
 }
 
 async fn ask(name: &str) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    ask_from("127.0.0.1", name).await
+}
+
+async fn ask_from(client: &str, name: &str) -> String {
+    let socket = UdpSocket::bind((client, 0)).await.unwrap();
     socket.connect(OURS).await.unwrap();
     let id: u16 = rand::random();
     socket.send(&query(name, id)).await.unwrap();
@@ -174,20 +203,26 @@ struct Machine {
 
 /// Starts the resolver; its upstreams are `resolv_conf`'s.
 async fn start(resolv_conf: &str, api: bool) -> Machine {
+    start_with(resolv_conf, Api { answers: api, corefile: None }).await
+}
+
+async fn start_with(resolv_conf: &str, api: Api) -> Machine {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resolv.conf");
     std::fs::write(&path, resolv_conf).unwrap();
     let ours: SocketAddr = OURS.parse().unwrap();
     let config = Config {
         listen: vec![ours],
+        metrics: vec![METRICS.parse().unwrap()],
         zone: "cluster.local".to_owned(),
+        node_name: "node".to_owned(),
         addresses: vec![ours.ip()],
         resolv_conf: path,
     };
-    let informers = Informers::new(plimsoll_client::from_service(Api { answers: api }));
+    let informers = Informers::new(plimsoll_client::from_service(api.clone()));
     let stop = CancellationToken::new();
     tokio::spawn(run(config, informers, stop.clone()));
-    let ready = |answer: &str| !api || !answer.starts_with("ServFail");
+    let ready = |answer: &str| !api.answers || !answer.starts_with("ServFail");
     for _ in 0..200 {
         tokio::time::sleep(Duration::from_millis(5)).await;
         let bound = UdpSocket::bind(OURS).await.is_err();
@@ -263,6 +298,188 @@ fn nothing_is_denied_before_the_cluster_is_known() {
         let machine = start("", false).await;
         assert_eq!(ask("web.default.svc.cluster.local.").await, "ServFail");
         assert_eq!(ask("none.default.svc.cluster.local.").await, "ServFail");
+        machine.stop.cancel();
+    });
+}
+
+/// Waits until a question is answered as expected: informers bring what changes answers in their own order.
+async fn eventually(client: &str, name: &str, expected: &str) {
+    let mut answer = String::new();
+    for _ in 0..400 {
+        answer = ask_from(client, name).await;
+        if answer == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{name}: {answer} instead of {expected}");
+}
+
+#[test]
+fn a_pods_search_is_answered_with_its_first_question() {
+    on_a_machine(|| async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        upstream(asked.clone()).await;
+        let machine = start("nameserver 127.0.0.20\nsearch corp.example\n", true).await;
+        eventually(POD, "www.example.org.default.svc.cluster.local.", "NoError 192.0.2.7").await;
+        // The host's domain, then the name itself.
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        for (client, name, expected) in [
+            (POD, "web.default.default.svc.cluster.local.", "NoError 10.43.0.1"),
+            (POD, "nowhere.example.net.default.svc.cluster.local.", "NXDomain"),
+            (POD, "broken.example.com.default.svc.cluster.local.", "NXDomain"),
+            (POD, "example.default.svc.cluster.local.", "NXDomain"),
+            ("127.0.0.1", "www.example.org.default.svc.cluster.local.", "NXDomain"),
+        ] {
+            assert_eq!(ask_from(client, name).await, expected, "{client} {name}");
+        }
+        machine.stop.cancel();
+    });
+}
+
+#[test]
+fn the_corefile_counts() {
+    const COREFILE: &str = ".:53 {
+        rewrite name old.example.net www.example.org
+        rewrite name suffix .inside.example .default.svc.cluster.local
+        hosts {
+            192.0.2.77 mirror.example.net
+            fallthrough
+        }
+        kubernetes cluster.local {
+            pods disabled
+        }
+        forward . 127.0.0.20 {
+            except nobody.example
+        }
+        cache 30
+    }
+    stub.example.org {
+        forward . 127.0.0.21
+    }
+";
+    on_a_machine(|| async {
+        let (asked, stub) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        upstream(asked.clone()).await;
+        upstream_at("127.0.0.21:53", stub.clone()).await;
+        let machine = start_with("", Api { answers: true, corefile: Some(COREFILE) }).await;
+        eventually("127.0.0.1", "mirror.example.net.", "NoError 192.0.2.77").await;
+        for (name, expected) in [
+            ("old.example.net.", "NoError 192.0.2.7"),
+            ("web.inside.example.", "NoError 10.43.0.1"),
+            ("10-0-0-1.default.pod.cluster.local.", "NXDomain"),
+            ("a.nobody.example.", "ServFail"),
+        ] {
+            assert_eq!(ask(name).await, expected, "{name}");
+        }
+        assert_eq!((asked.load(Ordering::SeqCst), stub.load(Ordering::SeqCst)), (1, 0));
+        assert_eq!(ask("a.stub.example.org.").await, "NoError 192.0.2.7");
+        assert_eq!((asked.load(Ordering::SeqCst), stub.load(Ordering::SeqCst)), (1, 1));
+        machine.stop.cancel();
+    });
+}
+
+#[test]
+fn a_server_that_fails_is_asked_last() {
+    on_a_machine(|| async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        // Nobody reads at the first.
+        let _silent = std::net::UdpSocket::bind("127.0.0.22:53").unwrap();
+        upstream(asked.clone()).await;
+        let corefile = ". {\n forward . 127.0.0.22 127.0.0.20 {\n policy sequential\n max_fails 1\n }\n}\n";
+        let machine = start_with("", Api { answers: true, corefile: Some(corefile) }).await;
+        eventually("127.0.0.1", "a.example.org.", "NoError 192.0.2.7").await;
+        let start = Instant::now();
+        assert_eq!(ask("b.example.org.").await, "NoError 192.0.2.7");
+        assert!(start.elapsed() < Duration::from_millis(900), "the silent server is not waited for again");
+        machine.stop.cancel();
+    });
+}
+
+#[test]
+fn what_was_known_is_told_when_nobody_answers() {
+    on_a_machine(|| async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let upstream = upstream_at(UPSTREAM, asked.clone()).await;
+        let corefile = ". {\n forward . 127.0.0.20 {\n max_fails 1\n }\n cache 1 {\n serve_stale\n }\n}\n";
+        let machine = start_with("", Api { answers: true, corefile: Some(corefile) }).await;
+        eventually("127.0.0.1", "a.example.org.", "NoError 192.0.2.7").await;
+        // The second for which it counts as fresh goes by while the server is away.
+        upstream.abort();
+        eventually("127.0.0.1", "b.example.org.", "ServFail").await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(ask("a.example.org.").await, "NoError 192.0.2.7");
+        upstream_at("127.0.0.20:53", asked.clone()).await;
+        eventually("127.0.0.1", "b.example.org.", "NoError 192.0.2.7").await;
+        machine.stop.cancel();
+    });
+}
+
+#[test]
+fn a_storm_of_many_pods_loses_nothing() {
+    on_a_machine(|| async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        upstream(asked.clone()).await;
+        let machine = start("nameserver 127.0.0.20\n", true).await;
+        // 150 pods that ask 100 questions each before they read an answer.
+        let pods = (0..150).map(|pod| async move {
+            let socket = UdpSocket::bind((format!("127.0.1.{pod}"), 0)).await.unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(1 << 20))
+                .unwrap();
+            socket.connect(OURS).await.unwrap();
+            for number in 0..100 {
+                socket.send(&query(&format!("n{number}-{}.example.org.", pod % 10), number)).await.unwrap();
+            }
+            let (mut answers, mut buffer) = (std::collections::HashSet::new(), [0; 512]);
+            while answers.len() < 100 {
+                let length = tokio::time::timeout(Duration::from_secs(20), socket.recv(&mut buffer)).await;
+                let length = length.unwrap_or_else(|_| panic!("pod {pod} got {} answers", answers.len()));
+                let reply = Message::from_vec(&buffer[..length.unwrap()]).unwrap();
+                assert_eq!(reply.answers.len(), 1);
+                answers.insert(reply.metadata.id);
+            }
+        });
+        futures::future::join_all(pods).await;
+        assert_eq!(asked.load(Ordering::SeqCst), 1000, "each name is asked for once");
+        machine.stop.cancel();
+    });
+}
+
+#[test]
+fn figures_are_told() {
+    on_a_machine(|| async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        upstream(asked.clone()).await;
+        let machine = start("nameserver 127.0.0.20\n", true).await;
+        for name in ["www.example.org.", "www.example.org.", "none.default.svc.cluster.local."] {
+            ask(name).await;
+        }
+        let get = async |path: &str| {
+            let mut stream = TcpStream::connect(METRICS).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        assert!(get("/ready").await.ends_with("OK") && get("/health").await.ends_with("OK"));
+        let text = get("/metrics").await;
+        for line in [
+            "coredns_dns_responses_total{rcode=\"NXDOMAIN\",plugin=\"kubernetes\",server=\"dns://:53\",zone=\".\",view=\"\"} 1",
+            "coredns_dns_responses_total{rcode=\"NOERROR\",plugin=\"forward\",server=\"dns://:53\",zone=\".\",view=\"\"} 2",
+            "coredns_cache_hits_total{type=\"success\",server=\"dns://:53\",zones=\".\",view=\"\"} 1",
+            "coredns_cache_misses_total{server=\"dns://:53\",zones=\".\",view=\"\"} 1",
+            "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\",to=\"127.0.0.20:53\"} 1",
+        ] {
+            let mut wanted: Vec<&str> = line.split(['{', '}', ',']).collect();
+            wanted.sort_unstable();
+            let found = text.lines().any(|told| {
+                let mut told: Vec<&str> = told.split(['{', '}', ',']).collect();
+                told.sort_unstable();
+                told == wanted
+            });
+            assert!(found, "{line} is not in\n{text}");
+        }
         machine.stop.cancel();
     });
 }

@@ -222,6 +222,34 @@ impl<'a> Query<'a> {
         Some(Self { message, name, kind, class, opcode, question_end, edns })
     }
 
+    /// The whole message.
+    pub fn message(&self) -> &'a [u8] {
+        self.message
+    }
+
+    /// The same question about another name, with the extension that lets long replies come without a second
+    /// try. Nothing for what is no name.
+    pub fn about(&self, name: &str) -> Option<Vec<u8>> {
+        let flags = [self.message[2] & 0x79, self.message[3] & 0x10];
+        let mut query = self.message[..2].to_vec();
+        query.extend_from_slice(&[flags[0], flags[1], 0, 1, 0, 0, 0, 0, 0, 1]);
+        let start = query.len();
+        for label in name.split('.').filter(|_| !name.is_empty()) {
+            let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
+            query.push(length);
+            query.extend_from_slice(label.as_bytes());
+        }
+        query.push(0);
+        if query.len() - start > LONGEST_NAME {
+            return None;
+        }
+        query.extend_from_slice(&self.kind.number().to_be_bytes());
+        query.extend_from_slice(&self.class.to_be_bytes());
+        let signatures = if self.wants_signatures() { 0x80 } else { 0 };
+        query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, signatures, 0, 0, 0]);
+        Some(query)
+    }
+
     /// The identifier that the reply repeats.
     pub fn id(&self) -> u16 {
         u16::from_be_bytes([self.message[0], self.message[1]])

@@ -6,7 +6,11 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 
+use super::corefile::Pods;
 use crate::endpoints::{Protocol, is_ready};
+
+/// Lifetime of the cluster's records, in seconds: long enough for a burst, short enough for a rollout.
+const LIFETIME: u32 = 5;
 
 /// The names of one Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +94,8 @@ pub struct Records {
     zone: Box<str>,
     resolver: Vec<IpAddr>,
     serial: u32,
+    lifetime: u32,
+    pods: Pods,
     /// By `NAME.NAMESPACE`, which is how it stands in queries.
     services: HashMap<Box<str>, ServiceRecords>,
     /// How many Services each namespace has.
@@ -105,10 +111,17 @@ impl Records {
             zone: zone.trim_matches('.').to_ascii_lowercase().into(),
             resolver,
             serial: 1,
+            lifetime: LIFETIME,
+            pods: Pods::Insecure,
             services: HashMap::new(),
             namespaces: HashMap::new(),
             owners: HashMap::new(),
         }
+    }
+
+    /// Follows a configuration: the lifetime of records in seconds, and whether pods have names.
+    pub fn configure(&mut self, lifetime: u32, pods: Pods) {
+        (self.lifetime, self.pods) = (lifetime, pods);
     }
 
     /// Sets or, with `None`, removes the names of a Service.
@@ -155,6 +168,14 @@ impl Records {
     /// A number that grows with each change.
     pub fn serial(&self) -> u32 {
         self.serial
+    }
+
+    pub(super) fn lifetime(&self) -> u32 {
+        self.lifetime
+    }
+
+    pub(super) fn pods(&self) -> Pods {
+        self.pods
     }
 
     pub(super) fn resolver(&self) -> &[IpAddr] {

@@ -9,9 +9,6 @@ use super::{Answer, Transport};
 const HEADER: usize = 12;
 const OPT_LENGTH: usize = 11;
 
-/// Lifetime of the cluster's records, in seconds: long enough for a burst, short enough for a rollout.
-pub(super) const LIFETIME: u32 = 5;
-
 /// The largest datagram we ask clients to send, in bytes: it crosses every network unfragmented.
 const OWN_PAYLOAD: u16 = 1232;
 
@@ -37,13 +34,19 @@ pub struct Reply<'a> {
     buffer: &'a mut Vec<u8>,
     limit: usize,
     edns: bool,
+    lifetime: u32,
     truncated: bool,
     counts: [u16; 3],
 }
 
 impl<'a> Reply<'a> {
-    /// A reply to `query`, so far without records.
-    pub(super) fn begin(query: &Query<'_>, transport: Transport, buffer: &'a mut Vec<u8>) -> Self {
+    /// A reply to `query`, so far without records, which get this lifetime in seconds.
+    pub(super) fn begin(
+        query: &Query<'_>,
+        transport: Transport,
+        lifetime: u32,
+        buffer: &'a mut Vec<u8>,
+    ) -> Self {
         let longest = match transport {
             Transport::Udp => query.payload_limit(),
             Transport::Tcp => usize::from(u16::MAX),
@@ -54,7 +57,7 @@ impl<'a> Reply<'a> {
         buffer.extend_from_slice(query.question());
         let edns = query.has_edns();
         let limit = longest - if edns { OPT_LENGTH } else { 0 };
-        Self { buffer, limit, edns, truncated: false, counts: [0; 3] }
+        Self { buffer, limit, edns, lifetime, truncated: false, counts: [0; 3] }
     }
 
     /// Ends a reply about our own names.
@@ -116,7 +119,7 @@ impl<'a> Reply<'a> {
         self.record(section, Owner::Name(zone), Kind::Soa, |buffer| {
             write_name(buffer, &format!("ns.dns.{zone}"));
             write_name(buffer, &format!("hostmaster.{zone}"));
-            for number in [records.serial(), 7200, 1800, 86400, LIFETIME] {
+            for number in [records.serial(), 7200, 1800, 86400, records.lifetime()] {
                 buffer.extend_from_slice(&number.to_be_bytes());
             }
         });
@@ -133,7 +136,7 @@ impl<'a> Reply<'a> {
         }
         self.buffer.extend_from_slice(&kind.number().to_be_bytes());
         self.buffer.extend_from_slice(&[0, 1]);
-        self.buffer.extend_from_slice(&LIFETIME.to_be_bytes());
+        self.buffer.extend_from_slice(&self.lifetime.to_be_bytes());
         let length_at = self.buffer.len();
         self.buffer.extend_from_slice(&[0, 0]);
         data(self.buffer);

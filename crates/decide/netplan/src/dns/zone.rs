@@ -11,6 +11,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::corefile::Pods;
 use super::message::{Kind, Query};
 use super::records::{EndpointRecord, Place, PortRecord, Records, ServiceRecords};
 use super::reply::{Owner, Reply, Section};
@@ -86,8 +87,8 @@ impl Search<'_, '_> {
             return self.service_name(rest);
         }
         match relative.strip_suffix(".pod") {
-            Some(rest) => self.pod(rest),
-            None => Outcome::NoName,
+            Some(rest) if self.records.pods() == Pods::Insecure => self.pod(rest),
+            _ => Outcome::NoName,
         }
     }
 
@@ -298,7 +299,7 @@ fn parse_dashed(label: &str) -> Option<IpAddr> {
 }
 
 /// The address of `1.0.0.10.in-addr.arpa` or of 32 digits below `ip6.arpa`.
-fn reverse_address(name: &str) -> Option<IpAddr> {
+pub(super) fn reverse_address(name: &str) -> Option<IpAddr> {
     if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
         let mut octets = [0; 4];
         let mut labels = labels.split('.');

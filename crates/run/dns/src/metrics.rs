@@ -1,0 +1,321 @@
+//! What Prometheus is told, under the names that dashboards of CoreDNS read.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use plimsoll_metrics::Histogram;
+use plimsoll_netplan::dns::{Kind, Query, Transport};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+/// Upper bounds of durations, in seconds.
+const SECONDS: &[f64] = &[
+    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048,
+    4.096, 8.192,
+];
+
+/// Upper bounds of messages, in bytes.
+const BYTES: &[f64] =
+    &[0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0, 16e3, 32e3, 48e3, 64e3];
+
+/// Types of records that are told apart.
+const TYPES: [&str; 9] = ["A", "AAAA", "SRV", "PTR", "TXT", "NS", "SOA", "CNAME", "other"];
+
+/// Response codes by number; more are told as the last.
+const RCODES: [&str; 7] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other"];
+
+/// Who made a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plugin {
+    /// The cluster's records.
+    Kubernetes,
+    /// Names of the configuration.
+    Hosts,
+    /// Other resolvers, or what is remembered of them.
+    Forward,
+}
+
+const PLUGINS: [&str; 3] = ["kubernetes", "hosts", "forward"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    proto: &'static str,
+    family: &'static str,
+    r#type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResponseLabels {
+    rcode: &'static str,
+    plugin: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    r#type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    proxy_name: &'static str,
+    to: String,
+}
+
+/// All counts. What each query moves was looked up beforehand.
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// By protocol, family and type.
+    requests: Vec<Counter>,
+    /// By response code and plugin.
+    responses: Vec<Counter>,
+    durations: Histogram,
+    request_sizes: [Histogram; 2],
+    response_sizes: [Histogram; 2],
+    /// Replies that name records, and those that say there are none.
+    hits: [Counter; 2],
+    pub(crate) misses: Counter,
+    pub(crate) stale: Counter,
+    /// Entries of each kind.
+    entries: [Gauge; 2],
+    pub(crate) searches: Counter,
+    pub(crate) hosts: Gauge,
+    pub(crate) reloads_failed: Counter,
+    upstream_durations: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+    upstream_failures: Family<UpstreamLabels, Counter>,
+    pub(crate) all_broken: Counter,
+}
+
+fn place(kind: Kind) -> usize {
+    match kind {
+        Kind::A => 0,
+        Kind::Aaaa => 1,
+        Kind::Srv => 2,
+        Kind::Ptr => 3,
+        Kind::Txt => 4,
+        Kind::Ns => 5,
+        Kind::Soa => 6,
+        Kind::Cname => 7,
+        Kind::Any | Kind::Other(_) => 8,
+    }
+}
+
+/// One answered query.
+pub(crate) struct Answered<'a> {
+    pub(crate) query: &'a Query<'a>,
+    pub(crate) length: usize,
+    pub(crate) client: IpAddr,
+    pub(crate) transport: Transport,
+    pub(crate) reply: &'a [u8],
+    pub(crate) plugin: Plugin,
+    pub(crate) took: Duration,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let label = |name: &'static str, value: &'static str| (name.into(), value.into());
+        let server = registry.sub_registry_with_labels(
+            [label("server", "dns://:53"), label("zone", "."), label("view", "")].into_iter(),
+        );
+        let requests = Family::<RequestLabels, Counter>::default();
+        let responses = Family::<ResponseLabels, Counter>::default();
+        server.register(
+            "coredns_dns_requests",
+            "Counter of DNS requests made per zone, protocol and family",
+            requests.clone(),
+        );
+        server.register("coredns_dns_responses", "Counter of response status codes", responses.clone());
+        let durations = Histogram::new(SECONDS);
+        server.register(
+            "coredns_dns_request_duration_seconds",
+            "Histogram of the time (in seconds) each request took per zone",
+            durations.clone(),
+        );
+        let mut sizes = |name: &'static str, help: &'static str| {
+            ["udp", "tcp"].map(|proto| {
+                let sizes = Histogram::new(BYTES);
+                server.sub_registry_with_label(label("proto", proto)).register(name, help, sizes.clone());
+                sizes
+            })
+        };
+        let request_sizes =
+            sizes("coredns_dns_request_size_bytes", "Size of the EDNS0 UDP buffer in bytes (64K for TCP)");
+        let response_sizes =
+            sizes("coredns_dns_response_size_bytes", "Size of the returned response in bytes");
+        let cache = registry.sub_registry_with_labels(
+            [label("server", "dns://:53"), label("zones", "."), label("view", "")].into_iter(),
+        );
+        let hits = Family::<CacheLabels, Counter>::default();
+        let entries = Family::<CacheLabels, Gauge>::default();
+        let (misses, stale) = (Counter::default(), Counter::default());
+        cache.register("coredns_cache_hits", "The count of cache hits", hits.clone());
+        cache.register("coredns_cache_misses", "The count of cache misses", misses.clone());
+        cache.register(
+            "coredns_cache_served_stale",
+            "The number of requests served from stale cache entries",
+            stale.clone(),
+        );
+        cache.register("coredns_cache_entries", "The number of elements in the cache", entries.clone());
+        let kinds = ["success", "denial"].map(|r#type| CacheLabels { r#type });
+        let mut metrics = Self {
+            requests: request_counters(&requests),
+            responses: response_counters(&responses),
+            durations,
+            request_sizes,
+            response_sizes,
+            hits: kinds.clone().map(|labels| hits.get_or_create_owned(&labels)),
+            misses,
+            stale,
+            entries: kinds.map(|labels| entries.get_or_create_owned(&labels)),
+            searches: Counter::default(),
+            hosts: Gauge::default(),
+            reloads_failed: Counter::default(),
+            upstream_durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            upstream_failures: Family::default(),
+            all_broken: Counter::default(),
+            registry,
+        };
+        metrics.register_rest();
+        metrics
+    }
+
+    fn register_rest(&mut self) {
+        let registry = &mut self.registry;
+        let counters = [
+            ("coredns_autopath_success", "Counter of requests that did autopath", &self.searches),
+            (
+                "coredns_reload_failed",
+                "Counter of the number of failed reload attempts",
+                &self.reloads_failed,
+            ),
+            (
+                "coredns_forward_healthcheck_broken",
+                "Counter of the number of complete failures of the healthchecks",
+                &self.all_broken,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "coredns_hosts_entries",
+            "The combined number of entries in hosts and Corefile",
+            self.hosts.clone(),
+        );
+        registry.register(
+            "coredns_proxy_request_duration_seconds",
+            "Histogram of the time each request took",
+            self.upstream_durations.clone(),
+        );
+        registry.register(
+            "coredns_proxy_healthcheck_failures",
+            "Counter of the number of failed healthchecks",
+            self.upstream_failures.clone(),
+        );
+        plimsoll_metrics::register_process(registry);
+    }
+
+    pub(crate) fn answered(&self, answered: &Answered<'_>) {
+        let tcp = usize::from(answered.transport == Transport::Tcp);
+        let family = usize::from(matches!(answered.client, IpAddr::V6(_)));
+        self.requests[(tcp * 2 + family) * TYPES.len() + place(answered.query.kind)].inc();
+        let rcode = answered.reply.get(3).map_or(0, |byte| usize::from(byte & 0x0f)).min(RCODES.len() - 1);
+        self.responses[rcode * PLUGINS.len() + answered.plugin as usize].inc();
+        self.durations.observe(answered.took.as_secs_f64());
+        self.request_sizes[tcp].observe(answered.length as f64);
+        self.response_sizes[tcp].observe(answered.reply.len() as f64);
+    }
+
+    pub(crate) fn hit(&self, denial: bool) {
+        self.hits[usize::from(denial)].inc();
+    }
+
+    pub(crate) fn entries(&self, success: usize, denial: usize) {
+        for (gauge, count) in self.entries.iter().zip([success, denial]) {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn exchanged(&self, server: &str, took: Duration) {
+        self.upstream_durations.get_or_create(&upstream(server)).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn check_failed(&self, server: &str) {
+        self.upstream_failures.get_or_create(&upstream(server)).inc();
+    }
+}
+
+fn upstream(server: &str) -> UpstreamLabels {
+    UpstreamLabels { proxy_name: "forward", to: server.to_owned() }
+}
+
+fn request_counters(family: &Family<RequestLabels, Counter>) -> Vec<Counter> {
+    let mut counters = Vec::new();
+    for proto in ["udp", "tcp"] {
+        for address in ["1", "2"] {
+            let labels = TYPES.map(|r#type| RequestLabels { proto, family: address, r#type });
+            counters.extend(labels.iter().map(|labels| family.get_or_create_owned(labels)));
+        }
+    }
+    counters
+}
+
+fn response_counters(family: &Family<ResponseLabels, Counter>) -> Vec<Counter> {
+    let labels = RCODES.iter().flat_map(|rcode| PLUGINS.map(|plugin| ResponseLabels { rcode, plugin }));
+    labels.map(|labels| family.get_or_create_owned(&labels)).collect()
+}
+
+/// Answers `GET /metrics`, `/health` and `/ready`, as CoreDNS does on ports of their own.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    ready: impl Fn() -> bool + Clone + Send + 'static,
+) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (metrics, ready) = (metrics.clone(), ready.clone());
+        let service = service_fn(move |request| {
+            let response = respond(&request, &metrics, ready());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let serving =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+        // Clients that go away, or do not say what they want in time, are no news.
+        tokio::spawn(tokio::time::timeout(Duration::from_secs(60), serving));
+    }
+}
+
+fn respond(request: &Request<Incoming>, metrics: &Metrics, ready: bool) -> Response<Full<Bytes>> {
+    let accept =
+        request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let plain = "text/plain; charset=utf-8";
+    let (status, media, text) = match request.uri().path() {
+        "/metrics" => {
+            let (media, text) = plimsoll_metrics::write(&[&metrics.registry], accept);
+            (StatusCode::OK, media, text)
+        }
+        "/health" => (StatusCode::OK, plain, "OK".to_owned()),
+        "/ready" if ready => (StatusCode::OK, plain, "OK".to_owned()),
+        "/ready" => (StatusCode::SERVICE_UNAVAILABLE, plain, "kubernetes".to_owned()),
+        _ => (StatusCode::NOT_FOUND, plain, "404 page not found\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
+    response
+}
