@@ -10,6 +10,9 @@
 //! target/*/release/plimsoll-bench agent            # the node agent's own memory; as root, with containerd
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench dns              # the resolver beside dnsmasq and unbound
+//! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
+//! target/*/release/plimsoll-bench schedule         # 5,000 pods for 1,000 nodes; as root
+//! target/*/release/plimsoll-bench schedule 5000 10000
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
 //! ```
@@ -22,6 +25,9 @@ mod dns;
 mod node;
 mod probes;
 mod process;
+mod schedule;
+mod simulated;
+mod workloads;
 
 use std::process::ExitCode;
 
@@ -48,10 +54,15 @@ fn main() -> ExitCode {
         }
         ["dns"] => dns::run(),
         [dns::COMMAND, address] => dns::serve(address),
+        ["workloads", cases @ ..] => workloads::run(cases),
+        ["schedule"] => schedule::run(1_000, 5_000),
+        ["schedule", nodes, pods] => {
+            numbers(nodes, pods).and_then(|(nodes, pods)| schedule::run(nodes, pods))
+        }
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | workloads | schedule [NODES PODS] | api [{}]…]",
             api::names().join(" | ")
         )),
     };
@@ -62,6 +73,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn numbers(nodes: &str, pods: &str) -> anyhow::Result<(usize, usize)> {
+    Ok((nodes.parse()?, pods.parse()?))
 }
 
 /// One figure with its aim.

@@ -10,7 +10,7 @@
 //! security ([`security`]), what a node takes at all ([`acceptance`]), user ids ([`user_range`]), resources that
 //! change ([`resize`]), processors of one's own ([`placement`]), restarts ([`restart`]), traffic at the end
 //! ([`traffic`]), rotation of logs ([`rotation`]), static pods ([`static_pod`]), the end of a node ([`shutdown`]),
-//! and the settings of the agent ([`configuration`]).
+//! the settings of the agent ([`configuration`]), and nodes and pods that are only told of ([`simulated`]).
 //!
 //! Nothing here reads a clock, a file or a socket: time is an argument.
 
@@ -50,6 +50,7 @@ pub mod rotation;
 pub mod security;
 mod service_links;
 pub mod shutdown;
+pub mod simulated;
 pub mod spec;
 pub mod static_pod;
 mod status;

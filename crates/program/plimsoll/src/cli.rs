@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::access::AccessArgs;
@@ -16,7 +16,8 @@ use crate::kubelet::Kubelet;
 use crate::kubelet::settings::Pretended;
 use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
-use crate::{controllers, demo, doctor, down, image, kubelet, up};
+use crate::simulate::{Simulate, SimulatedArgs};
+use crate::{controllers, demo, doctor, down, image, kubelet, simulate, up};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ enum Action {
     Kubelet(Box<Kubelet>),
     /// Run the controllers alone, for any API server
     Controllers(Box<Controllers>),
+    /// Play nodes that run pods without processes, for any API server
+    Simulate(Simulate),
     /// Tell of any cluster what will hurt later
     Doctor(Doctor),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
@@ -121,6 +124,12 @@ pub(crate) struct Up {
     #[arg(long, value_name = "NAME,…", default_value = "*", value_parser = controllers::selection,
         allow_hyphen_values = true, help_heading = "Controllers")]
     pub(crate) controllers: plimsoll_controllers::Selection,
+    /// How long a node may be silent before it is not ready
+    #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = plimsoll_meta::duration::parse,
+        help_heading = "Controllers")]
+    pub(crate) node_monitor_grace_period: Duration,
+    #[command(flatten)]
+    pub(crate) simulated: SimulatedArgs,
 }
 
 /// Settings of the node agent of an instance
@@ -151,12 +160,24 @@ pub(crate) struct Down {
     pub(crate) keep_data: bool,
 }
 
+/// Reads this process's command line; ends the process when it is wrong.
+pub(crate) fn parse() -> Command {
+    let matches = command().get_matches();
+    Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// All commands. `simulate` has the flags of `up` about simulated nodes, under shorter names.
+fn command() -> clap::Command {
+    Command::command().mut_subcommand("simulate", |command| command.mut_args(simulate::shorten))
+}
+
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command.action {
         Action::Up(options) => up::run(&options),
         Action::Down(options) => down::run(&options),
         Action::Kubelet(options) => kubelet::run(&options),
         Action::Controllers(options) => controllers::run(&options),
+        Action::Simulate(options) => simulate::run(&options),
         Action::Doctor(options) => doctor::run(&options),
         Action::Image(command) => image::run(command),
         Action::Demo(options) => demo::run(options),
@@ -169,10 +190,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 
 /// The flags of `up` and their values in this process.
 pub(crate) fn flags() -> Vec<(String, String)> {
-    let command = Command::command();
-    let (Some(up), Ok(matches)) =
-        (command.find_subcommand("up"), Command::command().try_get_matches_from(std::env::args_os()))
-    else {
+    let (all, matches) = (command(), command().try_get_matches_from(std::env::args_os()));
+    let (Some(up), Ok(matches)) = (all.find_subcommand("up"), matches) else {
         return Vec::new();
     };
     let Some(matches) = matches.subcommand_matches("up") else { return Vec::new() };

@@ -31,6 +31,7 @@ pub(crate) struct ControlPlane {
     service_cidr: String,
     node_masks: plimsoll_controllers::Masks,
     signing_duration: Duration,
+    node_monitor_grace: Duration,
     chosen: plimsoll_controllers::Selection,
 }
 
@@ -83,6 +84,7 @@ impl ControlPlane {
             service_cidr: instance.service_cidr.to_string(),
             node_masks: masks(options.node_cidr_mask_size),
             signing_duration: options.cluster_signing_duration,
+            node_monitor_grace: options.node_monitor_grace_period,
             chosen: options.controllers.clone(),
         })
     }
@@ -113,6 +115,7 @@ impl ControlPlane {
             authority: Some(self.authority.clone()),
             signing_duration: Some(self.signing_duration),
             token_key: Some(self.token_key.clone()),
+            node_monitor_grace: Some(self.node_monitor_grace),
             controllers: self.chosen.clone(),
             ..plimsoll_controllers::Config::default()
         };

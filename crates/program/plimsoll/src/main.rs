@@ -20,11 +20,10 @@ mod preflight;
 mod progress;
 mod safeguards;
 mod serving;
+mod simulate;
 mod up;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
         _ => {}
     }
 
-    let outcome = cli::run(cli::Command::parse());
+    let outcome = cli::run(cli::parse());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

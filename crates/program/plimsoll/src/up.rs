@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
 use anyhow::Context;
+use plimsoll_simulate::Simulation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +116,18 @@ async fn cluster(
     progress.step(&format!("API server on https://{}", options.listen));
     let mut tasks = plane.controllers(shutdown);
     progress.step("scheduler and controllers");
+    if let Some(config) = options.simulated.config() {
+        let client = plane.client("plimsoll-simulate", "plimsoll:simulate", &["system:masters"]);
+        let simulation = Simulation::register(config, plane.informers.clone(), client).await;
+        progress.step(&format!("{} simulated nodes", options.simulated.simulated_nodes));
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            ("simulated nodes", {
+                simulation.run(stop).await;
+                Ok(())
+            })
+        });
+    }
     if !options.no_node {
         let name = node::name(options.node_name.as_deref(), "--node-name")?;
         node::start(&plane, options, instance, &name, &mut tasks, shutdown).await?;

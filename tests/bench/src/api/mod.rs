@@ -7,7 +7,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod lines;
-mod load;
+pub(crate) mod load;
 mod memory;
 mod objects;
 mod reads;

@@ -22,6 +22,7 @@ mod pods;
 mod refusals;
 mod restart;
 mod rollouts;
+mod simulated;
 mod standby;
 mod versions;
 mod volumes;
@@ -113,6 +114,7 @@ const CASES: &[Case<Shared>] = table! {
     extensions: an_extension_server_serves_its_group;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
+    simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
     standby: a_second_process_takes_over_when_the_first_one_ends;
     charts: a_release_lives_from_install_to_uninstall;
     nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
