@@ -1,7 +1,7 @@
 //! Which pods go first when there are too many
 //! (kube-controller-manager: ActivePodsWithRanks in pkg/controller/controller_utils.go, v1.37).
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,32 +23,74 @@ pub(crate) fn first_to_go(
     if count == 0 {
         return Vec::new();
     }
-    let mut per_node = HashMap::<&str, usize>::new();
-    for pod in related.iter().filter(|pod| pod::active(pod)) {
-        *per_node.entry(pod::node(pod)).or_default() += 1;
-    }
     let mut ranked: Vec<_> = active.iter().collect();
     if count < active.len() {
-        ranked.sort_by(|one, two| compare(one, two, &per_node, now));
+        let ranks = Ranks::new(active, related, now);
+        ranked.sort_by_cached_key(|pod| ranks.of(pod));
     }
     ranked.into_iter().take(count).cloned().collect()
 }
 
-fn compare(one: &Pod, two: &Pod, per_node: &HashMap<&str, usize>, now: Timestamp) -> Ordering {
-    let companions = |pod| per_node.get(pod::node(pod)).copied().unwrap_or_default();
-    let bound = |pod| !pod::node(pod).is_empty();
-    (bound(one).cmp(&bound(two)))
-        .then_with(|| phase_order(one).cmp(&phase_order(two)))
-        .then_with(|| pod::ready(one).cmp(&pod::ready(two)))
-        .then_with(|| cost(one).cmp(&cost(two)))
-        .then_with(|| companions(two).cmp(&companions(one)))
-        .then_with(|| match pod::ready(one) && pod::ready(two) {
-            true => younger_first(pod::ready_since(one), pod::ready_since(two), one, two, now),
-            false => Ordering::Equal,
-        })
-        .then_with(|| pod::restarts(two).cmp(&pod::restarts(one)))
-        .then_with(|| pod::sidecar_restarts(two).cmp(&pod::sidecar_restarts(one)))
-        .then_with(|| younger_first(pod::created(one), pod::created(two), one, two, now))
+/// What the ranks of pods depend on beside themselves.
+struct Ranks<'a> {
+    per_node: HashMap<&'a str, usize>,
+    ready: Ages<'a>,
+    created: Ages<'a>,
+}
+
+/// Those that come first go first.
+type Rank<'a> =
+    (bool, u8, bool, i32, Reverse<usize>, Option<Age<'a>>, Reverse<i32>, Reverse<i32>, Option<Age<'a>>);
+
+impl<'a> Ranks<'a> {
+    fn new(active: &'a [Arc<Pod>], related: &'a [Arc<Pod>], now: Timestamp) -> Self {
+        let mut per_node = HashMap::new();
+        for pod in related.iter().filter(|pod| pod::active(pod)) {
+            *per_node.entry(pod::node(pod)).or_default() += 1;
+        }
+        let ages = |time: fn(&Pod) -> Option<Timestamp>| Ages::new(active, time, now);
+        Self { per_node, ready: ages(pod::ready_since), created: ages(pod::created) }
+    }
+
+    fn of(&self, pod: &Pod) -> Rank<'a> {
+        let ready = pod::ready(pod);
+        (
+            !pod::node(pod).is_empty(),
+            phase_order(pod),
+            ready,
+            cost(pod),
+            Reverse(self.per_node.get(pod::node(pod)).copied().unwrap_or_default()),
+            if ready { self.ready.of(pod::ready_since(pod)) } else { None },
+            Reverse(pod::restarts(pod)),
+            Reverse(pod::sidecar_restarts(pod)),
+            self.created.of(pod::created(pod)),
+        )
+    }
+}
+
+/// The logarithm of an age, and what chooses among those of one: an id, so that age alone is no target.
+type Age<'a> = (i64, &'a str);
+
+/// Ages by the time of their beginning. Pods of one time have one age, so that what comes after it decides;
+/// it goes by the first id among them, so that all pods have an order.
+struct Ages<'a>(HashMap<Timestamp, Age<'a>>);
+
+impl<'a> Ages<'a> {
+    fn new(pods: &'a [Arc<Pod>], time: fn(&Pod) -> Option<Timestamp>, now: Timestamp) -> Self {
+        let mut ages = HashMap::<Timestamp, Age<'a>>::new();
+        for pod in pods {
+            let (Some(since), id) = (time(pod), pod.metadata.uid.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            let age = ages.entry(since).or_insert_with(|| (magnitude(since, now), id));
+            age.1 = age.1.min(id);
+        }
+        Self(ages)
+    }
+
+    fn of(&self, since: Option<Timestamp>) -> Option<Age<'a>> {
+        self.0.get(&since?).copied()
+    }
 }
 
 fn phase_order(pod: &Pod) -> u8 {
@@ -65,22 +107,6 @@ fn cost(pod: &Pod) -> i32 {
     let number =
         |text: &&String| *text == "0" || text.starts_with(|first: char| matches!(first, '-' | '1'..='9'));
     text.filter(number).and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-/// By the logarithm of the age, those of no known age first; within one power of two by id, so that age alone
-/// is no target.
-fn younger_first(
-    one: Option<Timestamp>,
-    two: Option<Timestamp>,
-    first: &Pod,
-    second: &Pod,
-    now: Timestamp,
-) -> Ordering {
-    let (Some(one), Some(two)) = (one, two) else { return one.is_some().cmp(&two.is_some()) };
-    if one == two {
-        return Ordering::Equal;
-    }
-    magnitude(one, now).cmp(&magnitude(two, now)).then_with(|| first.metadata.uid.cmp(&second.metadata.uid))
 }
 
 fn magnitude(since: Timestamp, now: Timestamp) -> i64 {

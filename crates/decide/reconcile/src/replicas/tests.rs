@@ -110,6 +110,22 @@ fn the_least_useful_pods_go_first() {
 }
 
 #[test]
+fn many_pods_have_one_order() {
+    // Two by two, id, restarts and time would turn in circles.
+    let pods: Vec<_> = (0..300)
+        .map(|number: usize| {
+            let (id, since, restarts) = (number * 7 % 300, 70 + number % 3 * 15, number * 11 % 5);
+            pod(
+                &format!("p{number}"),
+                &format!("running ready node=n1 ready-for={since} restarts={restarts} uid={id:03}"),
+            )
+        })
+        .collect();
+    let got = run(&set(100, json!({"replicas": 0})), &pods);
+    assert_eq!(got.iter().filter(|line| line.starts_with("delete")).count(), 200);
+}
+
+#[test]
 fn availability_waits_for_min_ready_seconds() {
     let mut owner = set(
         1,
