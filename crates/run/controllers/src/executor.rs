@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::output::{self, Output};
 
 /// Requests of one decision that may be under way at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 
 /// Who writes, in `metadata.managedFields`.
 const MANAGER: &str = "fieldManager=kube-controller-manager";

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::ready;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,11 @@ use crate::output;
 /// When to look again, should the event that is waited for never lead to the key.
 const RECHECK: Duration = Duration::from_millis(200);
 
+/// Decisions that take less are made as often as something changes.
+const DEAR: Duration = Duration::from_millis(1);
+/// The longest rest between two decisions about a key.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
 /// Which decision: usually the namespace and name of the object that is controlled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -47,7 +53,8 @@ impl Key {
     }
 }
 
-type Decide = Arc<dyn Fn(Key, Timestamp) -> BoxFuture<'static, Vec<Action>> + Send + Sync>;
+/// Gives also the processor time that the decision took, if that counts.
+type Decide = Arc<dyn Fn(Key, Timestamp) -> BoxFuture<'static, (Vec<Action>, Duration)> + Send + Sync>;
 type Report = Arc<dyn Fn(&Key, Timestamp, &Failure) -> Vec<Action> + Send + Sync>;
 type Feed = Box<dyn FnOnce(WorkQueue<Key>) -> BoxFuture<'static, ()> + Send>;
 
@@ -102,7 +109,7 @@ impl Unit {
             executor,
             queue,
             views: HashMap::new(),
-            decide: Arc::new(|_, _| ready(Vec::new()).boxed()),
+            decide: Arc::new(|_, _| ready((Vec::new(), Duration::ZERO)).boxed()),
             report: None,
             expected: Mutex::default(),
             started: Instant::now(),
@@ -185,7 +192,11 @@ impl Unit {
         mut self,
         decide: impl Fn(&Key, Timestamp) -> Vec<Action> + Send + Sync + 'static,
     ) -> Self {
-        self.core.decide = Arc::new(move |key, now| ready(decide(&key, now)).boxed());
+        self.core.decide = Arc::new(move |key, now| {
+            let begun = std::time::Instant::now();
+            let actions = decide(&key, now);
+            ready((actions, begun.elapsed())).boxed()
+        });
         self
     }
 
@@ -197,7 +208,9 @@ impl Unit {
     where
         F: Future<Output = Vec<Action>> + Send + 'static,
     {
-        self.core.decide = Arc::new(move |key, now| decide(key, now).boxed());
+        // It waits for others more than it computes.
+        self.core.decide =
+            Arc::new(move |key, now| decide(key, now).map(|actions| (actions, Duration::ZERO)).boxed());
         self
     }
 
@@ -227,9 +240,15 @@ impl Unit {
             let permit = free.clone().acquire_owned().await;
             let core = core.clone();
             tracker.spawn(async move {
-                core.work(&key).await;
-                core.queue.done(&key);
+                let worked = AssertUnwindSafe(core.work(&key)).catch_unwind().await;
                 drop(permit);
+                // One object that is decided wrongly about must not be left alone for ever.
+                let cost = worked.unwrap_or_else(|_| {
+                    core.queue.add_rate_limited(key.clone());
+                    Duration::ZERO
+                });
+                tokio::time::sleep(pause_after(cost)).await;
+                core.queue.done(&key);
             });
         }
         tracker.close();
@@ -238,13 +257,16 @@ impl Unit {
 }
 
 impl Core {
-    async fn work(&self, key: &Key) {
+    /// Looks at a key; tells how long it took to decide.
+    async fn work(&self, key: &Key) -> Duration {
         if !self.caught_up(key) {
-            return self.queue.add_after(key.clone(), RECHECK);
+            self.queue.add_after(key.clone(), RECHECK);
+            return Duration::ZERO;
         }
-        let actions = (self.decide)(key.clone(), Timestamp::now()).await;
+        let (actions, cost) = (self.decide)(key.clone(), Timestamp::now()).await;
         let outcome = self.executor.execute(actions).await;
         self.settle(key, outcome).await;
+        cost
     }
 
     async fn settle(&self, key: &Key, outcome: Outcome) {
@@ -284,6 +306,12 @@ impl Core {
             }
         }
     }
+}
+
+/// How long a key rests after a decision that took so long: an owner of thousands of objects is not decided about
+/// for each of them that changes, and takes a tenth of a core at most.
+fn pause_after(cost: Duration) -> Duration {
+    if cost < DEAR { Duration::ZERO } else { (cost * 9).min(LONGEST_PAUSE) }
 }
 
 /// The keys of a change, each once.
