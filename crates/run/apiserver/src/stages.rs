@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -46,6 +47,9 @@ use crate::{
     impersonate, metrics, openapi, pages, review, subresource, table, usage, watch,
 };
 use plimsoll_document::{Document, Duplicates};
+
+/// Objects of a collection that are deleted at the same time.
+const REMOVED_AT_ONCE: usize = 32;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -523,27 +527,40 @@ async fn remove_all(
     let page = ListOptions::read(&asked.query, &prefix, api.store.revision())?;
     let selection = Selection::read(api, kind, &asked.query, "")?;
     let listed = collection::select(&api.store, kind, &target.namespace, &selection, &page)?;
-    let mut items = Vec::new();
-    for entry in &listed.entries {
-        let (namespace, name) = registry::key_parts(kind, &entry.key);
-        let one = ResourcePath { namespace: namespace.to_owned(), name: name.to_owned(), ..target.clone() };
-        let mut write = write(api, asked, kind, &one, None)?;
-        write.dry_run |= options.is_dry_run();
-        match write.delete(&options).await {
-            Ok(Deleted::Gone(object)) => items.push(object),
-            Ok(Deleted::Pending(written)) => {
-                items.push(serde_json::from_slice(&written.bytes).unwrap_or_default())
-            }
-            // Somebody else was quicker.
-            Err(status) if status.code == 404 => {}
-            Err(status) => return Err(status),
+    // Side by side, so that one sync of the disk serves many of them.
+    let mut items: Vec<Bytes> = Vec::with_capacity(listed.entries.len());
+    for some in listed.entries.chunks(REMOVED_AT_ONCE) {
+        let removals = some.iter().map(|entry| remove_one(api, asked, kind, target, &entry.key, &options));
+        for removed in futures::future::join_all(removals).await {
+            items.extend(removed?);
         }
     }
-    let list = json!({
-        "kind": kind.list_kind(), "apiVersion": kind.api_version(),
-        "metadata": {"resourceVersion": api.store.revision().to_string()}, "items": items,
-    });
-    Ok(body::json(StatusCode::OK, &list))
+    let metadata = json!({"resourceVersion": api.store.revision().to_string()});
+    let mut list = Vec::from(encode::list_head(&kind.api_version(), &kind.list_kind(), &metadata));
+    list.extend(items.join(&b","[..]));
+    list.extend(b"]}");
+    Ok(body::encoded(StatusCode::OK, "application/json", list))
+}
+
+/// Deletes an object of a collection; gives its last state, unless somebody else was quicker.
+async fn remove_one(
+    api: &Api,
+    asked: &Asked,
+    kind: &'static Kind,
+    target: &ResourcePath,
+    key: &str,
+    options: &Options,
+) -> Result<Option<Bytes>, Status> {
+    let (namespace, name) = registry::key_parts(kind, key);
+    let one = ResourcePath { namespace: namespace.to_owned(), name: name.to_owned(), ..target.clone() };
+    let mut write = write(api, asked, kind, &one, None)?;
+    write.dry_run |= options.is_dry_run();
+    match write.delete(options).await {
+        Ok(Deleted::Gone(object)) => Ok(Some(encode::object(&object))),
+        Ok(Deleted::Pending(written)) => Ok(Some(written.bytes)),
+        Err(status) if status.code == 404 => Ok(None),
+        Err(status) => Err(status),
+    }
 }
 
 /// The answer to a write, in the form that was asked for.

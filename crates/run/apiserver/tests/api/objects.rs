@@ -35,6 +35,24 @@ async fn an_object_is_made_changed_read_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_deleted_as_a_whole_and_told_in_order() {
+    let cluster = Cluster::start().await;
+    let names: Vec<String> = (100..180).map(|number| format!("a-{number}")).collect();
+    for name in &names {
+        let finalizers: &[&str] = if name == "a-123" { &["example.com/held"] } else { &[] };
+        let object = json!({"metadata": {"name": name, "labels": {"app": "x"}, "finalizers": finalizers}});
+        assert_eq!(cluster.post(MAPS, object).await.code, 201);
+    }
+    let answer = cluster.delete(&format!("{MAPS}?labelSelector=app%3Dx")).await;
+    assert_eq!((answer.code, answer.json()["kind"].clone()), (200, json!("ConfigMapList")));
+    let told: Vec<_> = answer.json()["items"].as_array().cloned().unwrap_or_default();
+    assert_eq!(told.iter().map(|item| item["metadata"]["name"].clone()).collect::<Vec<_>>(), names);
+    assert!(told[23]["metadata"]["deletionTimestamp"].is_string(), "{}", told[23]);
+    let left = cluster.get(&format!("{MAPS}?labelSelector=app%3Dx")).await.json();
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn warnings_come_as_headers() {
     let cluster = Cluster::start().await;
     let object = json!({"metadata": {"name": "a"}, "datta": {}});
