@@ -38,7 +38,7 @@ pub struct Allowance {
     pub quota: Option<u64>,
     /// A period in microseconds.
     pub period: Option<u64>,
-    /// Bytes of memory that the group is pushed back to.
+    /// Bytes of memory that the group is pushed back to on version 1, that are its own on version 2.
     pub memory_soft: Option<u64>,
     /// Bytes of memory and swap on version 1, of swap alone on version 2.
     pub swap: Option<u64>,
@@ -121,11 +121,13 @@ impl Cgroup {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// When the group was made. Folders change whenever something is made in them, their files do not.
+    /// When the group was made, or not long after. The kernel dates a folder or file to when it was first looked
+    /// at, and folders also to when something was made in them: the earliest of these is the nearest.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
-        let file = self.dir("memory")?.join("cgroup.procs");
-        std::fs::metadata(file).ok()?.modified().ok()
+        let dir = self.dir("memory")?;
+        let changed = |path: PathBuf| std::fs::metadata(path).ok()?.modified().ok();
+        [dir.join("cgroup.procs"), dir].into_iter().filter_map(changed).min()
     }
 
     fn account_v1(&self) -> Account {
@@ -160,7 +162,7 @@ impl Cgroup {
             shares: number("cpu.weight").map(shares),
             quota: cpu.next().flatten(),
             period: cpu.next().flatten(),
-            memory_soft: number("memory.high"),
+            memory_soft: number("memory.min"),
             swap: number("memory.swap.max"),
         };
         let detail = read(&dir, "memory.stat").unwrap_or_default();

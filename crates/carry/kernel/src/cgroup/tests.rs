@@ -199,7 +199,15 @@ fn accounts_are_read_alike_from_both_versions() {
     assert_eq!((memory.own_page_faults, memory.page_faults, memory.active_file), (3, 8, 9));
     let allowance = Allowance { shares: Some(512), period: Some(100_000), ..Allowance::default() };
     assert_eq!((account.allowance, account.pressure), (allowance, None));
-    assert!(account.created.is_some());
+    // The folder is new; a file that the kernel has dated earlier says more.
+    let early = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+    let date = |path: PathBuf, time| fs::File::open(path).unwrap().set_modified(time).unwrap();
+    assert!(account.created > Some(early));
+    date(scratch.0.join("memory/c/cgroup.procs"), early);
+    assert_eq!(group.created(), Some(early));
+    date(scratch.0.join("memory/c/cgroup.procs"), std::time::SystemTime::now());
+    date(scratch.0.join("memory/c"), early);
+    assert_eq!(group.created(), Some(early));
     let below: Vec<String> = group.children().iter().map(Cgroup::path).collect();
     assert_eq!(below, ["/c/d"]);
 

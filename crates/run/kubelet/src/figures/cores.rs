@@ -31,7 +31,7 @@ impl Cores {
             return before.rate;
         }
         let (since, had) = before.map_or((started.as_nanosecond(), 0), |before| (before.at, before.usage));
-        let rate = u128::from(usage - had) * 1_000_000_000 / (at - since).max(1).unsigned_abs();
+        let rate = u128::from(usage - had) * 1_000_000_000 / (at - since).max(LEAST_NANOS).unsigned_abs();
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         seen.insert(path.to_owned(), Seen { at, usage, rate });
         rate
@@ -48,6 +48,12 @@ impl Cores {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_that_seems_newer_than_it_is_has_no_more_processors_than_it_used_in_a_second() {
+        let at = Timestamp::from_millisecond(1000).expect("a time");
+        assert_eq!(Cores::default().rate("/a", at, at, 500_000_000), 500_000_000);
+    }
 
     #[test]
     fn rates_are_taken_between_looks_and_at_first_since_the_start() {
