@@ -53,6 +53,10 @@ fn machine(agent: &Configuration) -> anyhow::Result<()> {
         !(agent.fail_cgroup_v1 && is_first),
         "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is in maintenance mode"
     );
+    ensure!(
+        !(agent.single_process_oom_kill == Some(false) && is_first),
+        "invalid configuration: singleProcessOOMKill must not be explicitly set to false when using cgroup v1"
+    );
     control_groups()
 }
 

@@ -130,6 +130,9 @@ pub struct Config {
     pub memory_throttling_factor: Option<f64>,
     /// What requests of memory protect on cgroup v2.
     pub memory_reservation_policy: Reservation,
+    /// Whether the kernel kills one process of a container that has used up its memory, or all; what the
+    /// kernel can do, if absent.
+    pub single_process_oom_kill: Option<bool>,
     /// How readily the kernel kills the agent when memory runs out; where the machine does not allow as
     /// little, the nearest that it allows. Absent, it is left alone.
     pub oom_score_adj: Option<i32>,
@@ -275,6 +278,7 @@ impl Config {
             swap_behavior: Swap::No,
             memory_throttling_factor: None,
             memory_reservation_policy: Reservation::None,
+            single_process_oom_kill: None,
             oom_score_adj: Some(-999),
             eviction: Settings {
                 hard: threshold::defaults(),

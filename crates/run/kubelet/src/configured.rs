@@ -196,6 +196,7 @@ impl Config {
             "TieredReservation" => Reservation::Tiered,
             _ => Reservation::None,
         };
+        self.single_process_oom_kill = given.single_process_oom_kill;
         self.oom_score_adj = Some(given.oom_score_adj);
         self.pod_pids = Some(given.pod_pids_limit).filter(|limit| *limit > 0);
         Ok(())

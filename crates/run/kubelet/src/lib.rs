@@ -64,6 +64,7 @@ use plimsoll_client::{Backoff, EventRecorder, Informer, Informers};
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::Node;
 use plimsoll_podlife::acceptance::Abilities;
+use plimsoll_podlife::cgroup::Victims;
 use plimsoll_podlife::cgroup::name::Driver;
 use plimsoll_podlife::cgroup::tasks::Tasks;
 use plimsoll_podlife::eviction::Condition;
@@ -319,8 +320,9 @@ fn cgroups(
     let hierarchy = plimsoll_kernel::cgroup::Hierarchy::detect()?;
     let tasks = machine::processes().map(|(_, most)| Tasks::of(most));
     let period = i64::try_from(config.cpu_cfs_quota_period.as_micros()).unwrap_or(i64::MAX);
+    let version = cgroups::version(&hierarchy);
     let rules = plimsoll_podlife::cgroup::Machine {
-        version: cgroups::version(&hierarchy),
+        version,
         memory: machine.memory,
         swap: machine.swap,
         allocatable: allocatable.get("memory").map_or(0, |memory| memory.value()),
@@ -330,6 +332,7 @@ fn cgroups(
         throttling: config.memory_throttling_factor,
         reservation: config.memory_reservation_policy,
         swapping: config.swap_behavior,
+        victims: Victims::of(config.single_process_oom_kill, version),
     };
     let plan = cgroups::Plan {
         driver,

@@ -64,6 +64,25 @@ pub enum Swap {
     Limited,
 }
 
+/// Who dies when a container has used up its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Victims {
+    /// The process that the kernel chooses.
+    #[default]
+    One,
+    /// Every process of the container; only version 2 can do that.
+    All,
+}
+
+impl Victims {
+    /// What `singleProcessOOMKill` says; where it says nothing, whatever the kernel can do to leave no half of a
+    /// container running.
+    #[must_use]
+    pub fn of(single: Option<bool>, version: Version) -> Self {
+        if single.unwrap_or(version == Version::V1) { Self::One } else { Self::All }
+    }
+}
+
 /// The machine, and the settings that decide about values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Machine {
@@ -88,6 +107,8 @@ pub struct Machine {
     pub reservation: Reservation,
     /// Who may swap.
     pub swapping: Swap,
+    /// Who dies for memory.
+    pub victims: Victims,
 }
 
 /// What a cgroup gets; absent values are left as the kernel has them.
@@ -165,6 +186,9 @@ pub fn container(spec: &PodSpec, container: &Container, machine: &Machine) -> Va
     let pages = pages.filter_map(|(name, text)| Some((name.as_str(), value(text)?)));
     let mut unified = memory::of_container(spec, container, machine);
     unified.extend(swap::of_container(spec, container, machine));
+    if machine.version == Version::V2 && machine.victims == Victims::All {
+        unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+    }
     let values = Values {
         shares: Some(shares(request)),
         memory: memory.filter(|bytes| *bytes > 0),

@@ -158,6 +158,24 @@ fn memory_of_version_2_is_protected_by_class_and_slowed_down_before_the_limit() 
 }
 
 #[test]
+fn containers_of_version_2_die_as_a_whole_unless_told_otherwise() {
+    let spec = spec(json!({"containers": [{"name": "c"}]}));
+    let group = vec![("memory.oom.group", "1")];
+    for (machine, single, expected) in [
+        (v2(), None, group.clone()),
+        (v2(), Some(false), group),
+        (v2(), Some(true), vec![]),
+        (v1(), None, vec![]),
+        (v1(), Some(true), vec![]),
+    ] {
+        let machine = Machine { victims: Victims::of(single, machine.version), ..machine };
+        let values = container(&spec, &spec.containers[0], &machine);
+        assert_eq!(files(&values), expected, "{:?} {single:?}", machine.version);
+        assert_eq!(files(&pod(&spec, &machine)), [], "{:?} {single:?}", machine.version);
+    }
+}
+
+#[test]
 fn levels_protect_what_the_pods_below_them_ask_for() {
     let firm =
         spec(json!({"containers": [{"name": "c", "resources": resources(["1", "128Mi"], ["1", "128Mi"])}]}));

@@ -186,7 +186,7 @@ settings! {
         /// The period in which they are measured.
         cpu_cfs_quota_period: Span = "cpuCFSQuotaPeriod", absent Span::parse("100ms").unwrap_or_default(), Used;
         /// Whether one process of a container may be killed alone.
-        single_process_oom_kill: Option<bool> = "singleProcessOOMKill", none, Fixed;
+        single_process_oom_kill: Option<bool> = "singleProcessOOMKill", none, Used;
         /// Part of the memory limit from which memory is reclaimed.
         memory_throttling_factor: f64 = "memoryThrottlingFactor", absent 0.9, Used;
         /// Whether requested memory is protected.
