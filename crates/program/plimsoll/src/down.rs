@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plimsoll_engine::Engine;
 use plimsoll_kernel::mount;
+use plimsoll_podlife::cgroup::name::Driver;
 
 use crate::cli::Down;
 use crate::instance::Instance;
@@ -51,7 +52,12 @@ pub(crate) fn run(options: &Down) -> anyhow::Result<()> {
 
 /// Pods, mounts, control groups, links and rules.
 async fn undo(instance: &Instance) -> anyhow::Result<()> {
-    Engine::destroy_all(&instance.directory, &instance.cgroup_root).await.context("stop pods")?;
+    // The settings that named the groups may be gone.
+    for driver in [Driver::Cgroupfs, Driver::Systemd] {
+        let names = driver.parse(&instance.cgroup_root);
+        let root = driver.path(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        Engine::destroy_all(&instance.directory, &root).await.context("stop pods")?;
+    }
     plimsoll_network::cleanup(&instance.directory, &instance.id).await.context("remove the pod network")?;
     mount::unmount_below(&instance.directory).context("unmount volumes")?;
     for folder in ["kubelet", "engine", "run"] {

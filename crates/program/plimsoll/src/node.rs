@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::Delta;
-use plimsoll_engine::{Engine, StoredImages};
+use plimsoll_engine::{CgroupDriver, Engine, StoredImages};
 use plimsoll_kubelet::Tls;
 use plimsoll_network::BridgeNetwork;
 use plimsoll_oci::{ImageStore, Keep, Registries};
@@ -112,8 +112,13 @@ pub(crate) async fn start(
     };
     let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
     let socket = instance.file("run/engine.sock");
+    let wanted = settings(options, instance)?;
     let engine = plimsoll_engine::Config {
         socket: socket.clone(),
+        cgroup_driver: match wanted.settings.cgroup_driver.as_str() {
+            "systemd" => CgroupDriver::Systemd,
+            _ => CgroupDriver::Cgroupfs,
+        },
         cgroup_root: instance.cgroup_root.clone(),
         network: Some(Arc::new(bridge)),
         ..plimsoll_engine::Config::new(
@@ -138,7 +143,7 @@ pub(crate) async fn start(
     tasks.spawn(async move {
         ("resolver", plimsoll_dns::run(resolver, informers, stop).await.map_err(Into::into))
     });
-    let agent = agent(plane, options, instance, name, &socket)?;
+    let agent = agent(plane, options, instance, name, &socket, &wanted)?;
     let user = format!("system:node:{name}");
     let client = plane.client("kubelet", &user, &["system:nodes"]);
     crate::up::leave_on_signal(agent.leaving.clone())?;
@@ -174,13 +179,13 @@ fn agent(
     instance: &Instance,
     name: &str,
     socket: &Path,
+    AgentSettings { settings, given }: &AgentSettings,
 ) -> anyhow::Result<plimsoll_kubelet::Config> {
     let address = agent_address(options, instance);
-    let AgentSettings { settings, given } = settings(options, instance)?;
     let usual = instance.directory == Path::new(crate::instance::USUAL);
     let mut config =
         plimsoll_kubelet::Config::new(name, instance.file("kubelet"), socket.to_owned(), address);
-    config.apply(&settings)?;
+    config.apply(settings)?;
     if !usual && given.get("port").is_none() {
         config.port = 0;
     }
@@ -188,7 +193,7 @@ fn agent(
     config.labels = node_labels(&options.agent.node_labels).map_err(anyhow::Error::msg)?;
     config.pretended = options.agent.pretend_capacity.map(|it| (it.cpus, it.memory));
     if settings.enable_server {
-        config.tls = Some(tls(plane, instance, name, address, &settings)?);
+        config.tls = Some(tls(plane, instance, name, address, settings)?);
     }
     Ok(config)
 }

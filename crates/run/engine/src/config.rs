@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use plimsoll_cri::v1::CgroupDriver;
 use plimsoll_kernel::pod_network::PodNetwork;
 
 use crate::images::Images;
@@ -16,6 +17,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The control group for sandboxes that name no parent (`/plimsoll`).
     pub cgroup_root: String,
+    /// How whoever names parents is told to name them.
+    pub cgroup_driver: CgroupDriver,
     /// Gives pods their network; without one, pods of their own network have only a loopback link.
     pub network: Option<Arc<dyn PodNetwork>>,
     /// The images.
@@ -34,6 +37,7 @@ impl Config {
             socket: data_dir.join("run/engine.sock"),
             data_dir,
             cgroup_root: "/plimsoll".to_owned(),
+            cgroup_driver: CgroupDriver::Cgroupfs,
             network: None,
             images,
             // Stays what it is when the file is replaced by a newer one.

@@ -46,6 +46,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use exec::{Attached, Output, Session};
 pub use images::{Credentials, ImageError, ImageFacts, ImageUsage, Images};
+pub use plimsoll_cri::v1::CgroupDriver;
 pub use shim::shim_main;
 pub use spec::SpecError;
 pub use stored_images::StoredImages;

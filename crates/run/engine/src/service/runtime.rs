@@ -371,7 +371,7 @@ impl RuntimeService for Engine {
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
-        let linux = LinuxRuntimeConfiguration { cgroup_driver: CgroupDriver::Cgroupfs.into() };
+        let linux = LinuxRuntimeConfiguration { cgroup_driver: self.shared.config.cgroup_driver.into() };
         answer(RuntimeConfigResponse { linux: Some(linux) })
     }
 }

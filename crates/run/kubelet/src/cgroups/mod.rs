@@ -3,6 +3,8 @@
 //!
 //! Names and values are decided in `plimsoll_podlife::cgroup`; here they are written.
 
+mod unit;
+
 use plimsoll_kernel::cgroup::{Cgroup, Error as Refused, Hierarchy, Limits};
 use plimsoll_podlife::cgroup::class::{Levels, Sum, made};
 use plimsoll_podlife::cgroup::name::{Driver, PODS, of_class, of_pod};
@@ -85,7 +87,11 @@ impl Cgroups {
         if names.is_empty() || !group.exists() {
             return Err(Error::Missing { owner: word, path: path.clone() });
         }
-        Ok(group.apply(&limits(values))?)
+        group.apply(&limits(values))?;
+        if self.driver == Driver::Systemd {
+            unit::keep(&group, values, self.rules.version);
+        }
+        Ok(())
     }
 
     /// What decides about values here.
