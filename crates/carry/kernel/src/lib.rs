@@ -1,9 +1,10 @@
-//! Control groups, mounts, namespaces, links and packet rules.
+//! Control groups, mounts, namespaces, links, packet rules and profiles.
 //!
 //! What enters: numbers and paths that others have decided on. What leaves: the same machine, set
 //! up accordingly. Nothing here knows pods; this is the only crate that speaks to the kernel without
 //! a safe wrapper.
 
+pub mod apparmor;
 mod bpf;
 pub mod build_step;
 pub mod cgroup;

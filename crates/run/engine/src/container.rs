@@ -116,6 +116,9 @@ impl Engine {
             host: &self.shared.host,
         };
         let document = spec::document(&input)?;
+        if let Some(profile) = document["process"]["apparmorProfile"].as_str() {
+            self.shared.profiles.provide(profile)?;
+        }
         let folder = document["process"]["cwd"].as_str().unwrap_or("/");
         if let Err(error) =
             workdir::ensure(&dir.rootfs(), &mounts, folder, (outside(range, 0), outside(range, 0)))

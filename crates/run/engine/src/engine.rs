@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::pods::Pods;
+use crate::profiles::{self, Profiles};
 use crate::spec::{Host, seccomp};
 use crate::stream::Tickets;
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) pods: Pods,
     /// The engine's own system call filters by capabilities: compiling one takes milliseconds.
     pub(crate) filters: Mutex<HashMap<Vec<String>, Filters>>,
+    pub(crate) profiles: Profiles,
     pub(crate) tickets: Tickets,
     pub(crate) events: broadcast::Sender<ContainerEventResponse>,
 }
@@ -87,6 +89,7 @@ impl Engine {
             boot,
             pods: Pods::default(),
             filters: Mutex::default(),
+            profiles: Profiles::default(),
             tickets: Tickets::default(),
             events,
         };
@@ -138,9 +141,7 @@ fn host(cgroups: plimsoll_kernel::cgroup::Version) -> Host {
         .collect();
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let open_files = limit.map_or(1024, |(_, hard)| hard);
-    let apparmor =
-        fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with('Y'));
-    Host { cgroups, capabilities, open_files, apparmor }
+    Host { cgroups, capabilities, open_files, apparmor: profiles::ability() }
 }
 
 /// Runs work that may wait for the disk or the kernel on a thread made for that.

@@ -28,6 +28,7 @@ mod group;
 mod images;
 mod layout;
 mod pods;
+mod profiles;
 mod protocol;
 mod sandbox;
 mod service;

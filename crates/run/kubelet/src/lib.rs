@@ -180,7 +180,7 @@ pub async fn run(
     let users = users::Users::load(&config);
     let abilities = Abilities {
         sysctls: Allowed::new(&config.allowed_unsafe_sysctls, &machine.kernel)?,
-        apparmor: machine::has_apparmor(),
+        apparmor: plimsoll_kernel::apparmor::enabled(),
         strict_groups: engine_has.strict_groups,
     };
     let addresses = config.node_ips.iter().map(ToString::to_string).collect();

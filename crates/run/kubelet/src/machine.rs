@@ -194,11 +194,6 @@ pub(crate) fn processes() -> Option<(i64, i64)> {
     Some((tasks, most))
 }
 
-/// Whether the kernel has AppArmor and uses it.
-pub(crate) fn has_apparmor() -> bool {
-    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
-}
-
 #[cfg(test)]
 mod tests {
     use plimsoll_podlife::eviction::threshold;

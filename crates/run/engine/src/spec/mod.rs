@@ -4,6 +4,7 @@
 //! golden-tested. The result is an OCI runtime document without capabilities and system call
 //! filters, which the shim applies itself, last (see [`Confinement`]).
 
+pub(crate) mod apparmor;
 mod capabilities;
 mod devices;
 mod mounts;
@@ -101,7 +102,7 @@ pub(crate) struct Host {
     pub(crate) capabilities: BTreeSet<String>,
     /// The most files that a process may be allowed to open.
     pub(crate) open_files: u64,
-    pub(crate) apparmor: bool,
+    pub(crate) apparmor: apparmor::Ability,
 }
 
 /// Everything that a document is made of.
@@ -197,7 +198,7 @@ fn process(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Resul
         "noNewPrivileges": security.no_new_privs && !security.privileged,
         "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": input.host.open_files, "soft": soft }],
     });
-    if let Some(profile) = apparmor(input, security)? {
+    if let Some(profile) = apparmor::profile(security, input.host.apparmor)? {
         process["apparmorProfile"] = json!(profile);
     }
     Ok(process)
@@ -270,22 +271,6 @@ fn namespaces(input: &Input<'_>) -> Value {
         found.push(json!({ "type": "cgroup" }));
     }
     Value::Array(found)
-}
-
-/// The profile to switch to, where the kernel has AppArmor; elsewhere nothing, as users expect.
-fn apparmor(
-    input: &Input<'_>,
-    security: &LinuxContainerSecurityContext,
-) -> Result<Option<String>, SpecError> {
-    use plimsoll_cri::v1::security_profile::ProfileType;
-    let profile = security.apparmor.as_ref().filter(|_| input.host.apparmor && !security.privileged);
-    let Some(profile) = profile else { return Ok(None) };
-    match profile.profile_type() {
-        ProfileType::Localhost => Ok(Some(profile.localhost_ref.clone())),
-        ProfileType::Unconfined => Ok(None),
-        // Who asks for one must not run without.
-        ProfileType::RuntimeDefault => Err(SpecError::Unsupported("an AppArmor profile of the engine's own")),
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ struct Case {
     image: ImageConfig,
     namespaces: Namespaces,
     cgroups: Version,
-    apparmor: bool,
     devices: Vec<HostDevice>,
 }
 
@@ -43,7 +42,6 @@ impl Case {
                 pid: PidNamespace::Own,
             },
             cgroups: Version::V1,
-            apparmor: false,
             devices: Vec::new(),
         }
     }
@@ -69,7 +67,7 @@ impl Case {
                 .map(|name| (*name).to_owned())
                 .collect(),
             open_files: 4096,
-            apparmor: self.apparmor,
+            apparmor: apparmor::Ability::None,
         };
         work(&Input {
             sandbox: &sandbox,
@@ -302,29 +300,6 @@ fn devices_and_their_rules() {
     assert_eq!(rules.last().unwrap().to_string(), "c 1:5 rw");
     let missing = Device { host_path: "/dev/no-such".into(), ..Default::default() };
     assert!(host_devices(&[missing], false).unwrap_err().to_string().starts_with("device /dev/no-such: "));
-}
-
-#[test]
-fn profiles_of_apparmor_are_named_where_the_kernel_has_them() {
-    use plimsoll_cri::v1::SecurityProfile;
-    use plimsoll_cri::v1::security_profile::ProfileType;
-    let missing = "an AppArmor profile of the engine's own is not supported";
-    for (kernel, kind, expected) in [
-        (false, ProfileType::Localhost, Ok(None)),
-        (true, ProfileType::Localhost, Ok(Some("mine"))),
-        (true, ProfileType::Unconfined, Ok(None)),
-        (true, ProfileType::RuntimeDefault, Err(missing)),
-        (false, ProfileType::RuntimeDefault, Ok(None)),
-    ] {
-        let mut case = Case::new();
-        case.apparmor = kernel;
-        let profile = SecurityProfile { profile_type: kind as i32, localhost_ref: "mine".to_owned() };
-        case.security().apparmor = Some(profile);
-        let found = case.with(document).map_err(|error| error.to_string());
-        let found = found.map(|document| document["process"]["apparmorProfile"].as_str().map(str::to_owned));
-        let expected = expected.map(|name| name.map(str::to_owned)).map_err(str::to_owned);
-        assert_eq!(found, expected, "{kernel} {kind:?}");
-    }
 }
 
 #[test]
