@@ -45,6 +45,8 @@ pub mod replicas;
 pub mod resource_claim;
 pub mod service;
 pub mod service_account;
+pub mod service_address;
+pub mod service_cidr;
 pub mod share;
 pub mod stateful_set;
 pub mod storage_migration;

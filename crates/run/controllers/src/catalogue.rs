@@ -402,6 +402,21 @@ pub(crate) const ROWS: &[Row] = &[
         [changes("storage.k8s.io/v1/volumeattributesclasses", &["metadata.finalizers"])]
     ),
     row!(
+        "service-cidr-controller",
+        "service-cidr-controller",
+        units::service_range::ranges,
+        [
+            changes("networking.k8s.io/v1/servicecidrs", &["metadata.finalizers"]),
+            status("networking.k8s.io/v1/servicecidrs/status"),
+        ]
+    ),
+    row!(
+        "ipallocator-repair-controller",
+        "ipallocator-repair-controller",
+        units::service_range::repair,
+        [makes("networking.k8s.io/v1/ipaddresses"), removes("networking.k8s.io/v1/ipaddresses")]
+    ),
+    row!(
         "horizontal-pod-autoscaler-controller",
         "horizontal-pod-autoscaler",
         units::autoscale::build,

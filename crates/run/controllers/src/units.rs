@@ -24,5 +24,6 @@ pub(crate) mod replication;
 pub(crate) mod resource_claim;
 mod scale;
 pub(crate) mod service_account;
+pub(crate) mod service_range;
 pub(crate) mod stateful_set;
 pub(crate) mod storage_migration;
