@@ -26,6 +26,8 @@ const CAPACITY: usize = 1000;
 pub struct Observed<'a> {
     /// The Service, if it is there.
     pub service: Option<&'a Service>,
+    /// Whether it was there before; then its Endpoints go with it, whoever made them.
+    pub known: bool,
     /// The pods that it selects.
     pub pods: &'a [Arc<Pod>],
     /// The Endpoints of its name.
@@ -47,7 +49,7 @@ pub fn decide(observed: &Observed<'_>, triggers: &mut Triggers) -> Vec<Action> {
         let managed = |endpoints: &&Endpoints| label(&endpoints.metadata, MANAGED_BY) == Some(MANAGER);
         return observed
             .endpoints
-            .filter(managed)
+            .filter(|left| observed.known || managed(left))
             .map(|left| Action::delete(left).into())
             .into_iter()
             .collect();
@@ -217,7 +219,7 @@ mod tests {
             "selector": {"a": "b"}, "clusterIP": "10.0.0.1", "ports": [{"port": 80, "targetPort": 8080}]}}));
         let pods =
             [pod("b", "10.1.0.2", "True"), pod("a", "10.1.0.1", "True"), pod("c", "10.1.0.3", "False")];
-        let observed = Observed { service: Some(&service), pods: &pods, endpoints: None };
+        let observed = Observed { service: Some(&service), known: true, pods: &pods, endpoints: None };
         let actions = decide(&observed, &mut Triggers::default());
         let Action::Create(create) = &actions[0] else { panic!("{actions:?}") };
         let ips = |field: &str| {
@@ -229,9 +231,9 @@ mod tests {
         assert_eq!(create.object["subsets"][0]["ports"], json!([{"port": 8080, "protocol": "TCP"}]));
 
         let made: Endpoints = object(create.object.clone());
-        let observed = Observed { service: Some(&service), pods: &pods, endpoints: Some(&made) };
+        let observed = Observed { service: Some(&service), known: true, pods: &pods, endpoints: Some(&made) };
         assert!(decide(&observed, &mut Triggers::default()).is_empty());
-        let observed = Observed { service: None, pods: &[], endpoints: Some(&made) };
+        let observed = Observed { service: None, known: false, pods: &[], endpoints: Some(&made) };
         assert_eq!(summary(&decide(&observed, &mut Triggers::default())[0]), "delete Endpoints web");
     }
 
@@ -266,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_of_users_are_left_alone() {
+    fn endpoints_of_users_are_left_alone_until_their_service_goes() {
         let own: Endpoints = object(json!({"metadata": {"name": "web", "namespace": "ns"}, "subsets": []}));
         let free: Service =
             object(json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": {"ports": []}}));
-        for service in [None, Some(&free)] {
-            let observed = Observed { service, pods: &[], endpoints: Some(&own) };
-            assert!(decide(&observed, &mut Triggers::default()).is_empty());
+        for (service, known, gone) in [(None, false, 0), (Some(&free), true, 0), (None, true, 1)] {
+            let observed = Observed { service, known, pods: &[], endpoints: Some(&own) };
+            assert_eq!(decide(&observed, &mut Triggers::default()).len(), gone);
         }
     }
 }

@@ -33,6 +33,10 @@ impl<M: Default> Memories<M> {
         result
     }
 
+    fn has(&self, key: &Key) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
@@ -161,10 +165,17 @@ pub(crate) fn lists(context: &Context, unit: Unit) -> Result<Unit, Error> {
         let service = services.get(&key.namespace, &key.name);
         let pods = service.as_ref().map(|service| selected(&pods, service)).unwrap_or_default();
         let present = present.get(&key.namespace, &key.name);
-        let observed =
-            endpoints::Observed { service: service.as_deref(), pods: &pods, endpoints: present.as_deref() };
+        let observed = endpoints::Observed {
+            service: service.as_deref(),
+            known: memories.has(key),
+            pods: &pods,
+            endpoints: present.as_deref(),
+        };
         if service.is_none() {
-            memories.forget(key);
+            // Remembered until its Endpoints are gone, should their deletion have to be tried again.
+            if present.is_none() {
+                memories.forget(key);
+            }
             return endpoints::decide(&observed, &mut Triggers::default());
         }
         memories.with(key, |triggers| endpoints::decide(&observed, triggers))
