@@ -20,6 +20,8 @@ pub struct Left {
     pub objects: usize,
     /// Finalizers that hold objects which are being deleted, and how many each holds.
     pub finalizers: BTreeMap<String, usize>,
+    /// All of them should be gone by now, but for their finalizers.
+    pub is_late: bool,
 }
 
 /// What is known when deciding.
@@ -85,13 +87,19 @@ fn conditions_of(observed: &Observed<'_>) -> [Told; 5] {
             ),
         )
     });
-    let undeleted = (!observed.undeleted.is_empty()).then(|| {
+    let unexpected = observed.left.iter().filter(|(_, left)| left.is_late && left.finalizers.is_empty());
+    let name = observed.namespace.metadata.name.as_deref().unwrap_or_default();
+    let unexpected = unexpected.map(|(kind, _)| {
+        format!("unexpected items still remain in namespace: {name} for gvr: {}", full(kind))
+    });
+    let failures: Vec<String> = observed.undeleted.iter().cloned().chain(unexpected).collect();
+    let undeleted = (!failures.is_empty()).then(|| {
         (
             "ContentDeletionFailed",
             format!(
                 "Failed to delete all resource types, {} remaining: {}",
-                observed.undeleted.len(),
-                sorted(observed.undeleted)
+                failures.len(),
+                sorted(&failures)
             ),
         )
     });
@@ -161,6 +169,12 @@ fn finalizer(left: &BTreeMap<Resource, Left>) -> Option<(&'static str, String)> 
 fn dotted(kind: &Resource) -> String {
     let group = kind.api_version.split_once('/').map(|(group, _)| group).unwrap_or_default();
     format!("{}.{group}", kind.plural)
+}
+
+/// `apps/v1, Resource=deployments` or, in the core group, `/v1, Resource=pods`.
+fn full(kind: &Resource) -> String {
+    let group = if kind.api_version.contains('/') { "" } else { "/" };
+    format!("{group}{}, Resource={}", kind.api_version, kind.plural)
 }
 
 fn set(
@@ -233,7 +247,8 @@ mod tests {
         let ending: Namespace =
             object(json!({"metadata": {"name": "ns", "deletionTimestamp": at(0).to_string()},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Terminating"}}));
-        let held = Left { objects: 2, finalizers: BTreeMap::from([("a/b".to_owned(), 1)]) };
+        let finalizers = BTreeMap::from([("a/b".to_owned(), 1)]);
+        let held = Left { objects: 2, finalizers, is_late: true };
         let left = BTreeMap::from([(kind("apps/v1", "deployments"), held)]);
         let observed = Observed { namespace: &ending, left: &left, unknown: &[], undeleted: &[] };
         let told = decide(&observed, at(0));
@@ -265,7 +280,8 @@ mod tests {
             "status": {"phase": "Terminating", "conditions": [told("NamespaceDeletionDiscoveryFailure", "before", 1)]}}));
         let unknown = ["wardle.example.com/v1: no answer".to_owned()];
         let undeleted = ["b: no".to_owned(), "a: no".to_owned()];
-        let left = BTreeMap::new();
+        let late = |objects| Left { objects, is_late: true, ..Left::default() };
+        let left = BTreeMap::from([(kind("v1", "pods"), late(1)), (kind("apps/v1", "deployments"), late(2))]);
         let observed = Observed { namespace: &ending, left: &left, unknown: &unknown, undeleted: &undeleted };
         let actions = decide(&observed, at(9));
         assert_eq!(actions.len(), 1, "the name stays");
@@ -291,14 +307,14 @@ mod tests {
                 "NamespaceDeletionContentFailure",
                 "True",
                 "ContentDeletionFailed",
-                "Failed to delete all resource types, 2 remaining: a: no, b: no",
+                "Failed to delete all resource types, 4 remaining: a: no, b: no, unexpected items still remain in namespace: ns for gvr: /v1, Resource=pods, unexpected items still remain in namespace: ns for gvr: apps/v1, Resource=deployments",
                 since(9),
             ),
             (
                 "NamespaceContentRemaining",
-                "False",
-                "ContentRemoved",
-                "All content successfully removed",
+                "True",
+                "SomeResourcesRemain",
+                "Some resources are remaining: deployments.apps has 2 resource instances, pods. has 1 resource instances",
                 since(9),
             ),
             (

@@ -130,14 +130,8 @@ impl Executor {
     }
 
     async fn step(&self, action: Action) -> Result<Done, Box<Failure>> {
-        if let Some(deed) = output::undeclared(self.outputs, &action) {
-            tracing::error!(controller = self.name, deed, "an action is refused, as it was not declared");
-            let message = format!("{} does not declare that it {deed}", self.name);
-            let reason = "Undeclared".to_owned();
-            return Err(Box::new(Failure { action, code: 0, reason, message, causes: Vec::new() }));
-        }
-        if !self.term.holds() {
-            let (message, reason) = ("somebody else may lead".to_owned(), "NotLeading".to_owned());
+        if let Some((reason, message)) = self.forbidden(&action) {
+            let reason = reason.to_owned();
             return Err(Box::new(Failure { action, code: 0, reason, message, causes: Vec::new() }));
         }
         let result = match &action {
@@ -157,6 +151,41 @@ impl Executor {
             let Refusal { code, reason, message, causes } = refusal;
             Box::new(Failure { action, code, reason, message, causes })
         })
+    }
+
+    /// Why it may not act: what it would do is not declared, or somebody else may lead.
+    fn forbidden(&self, action: &Action) -> Option<(&'static str, String)> {
+        if let Some(deed) = output::undeclared(self.outputs, action) {
+            tracing::error!(controller = self.name, deed, "an action is refused, as it was not declared");
+            return Some(("Undeclared", format!("{} does not declare that it {deed}", self.name)));
+        }
+        (!self.term.holds()).then(|| ("NotLeading", "somebody else may lead".to_owned()))
+    }
+
+    /// Deletes the object or the whole collection at `path`, for decisions that need to know what came of it.
+    /// Nothing is wrong where nothing is, or where it cannot be asked for.
+    ///
+    /// # Errors
+    /// Why not, in the server's words.
+    pub(crate) async fn remove(&self, resource: &Resource, path: String) -> Result<(), String> {
+        let target = Target { resource: resource.clone(), namespace: String::new(), name: String::new() };
+        let delete = Delete {
+            target,
+            uid: None,
+            resource_version: None,
+            propagation: Some(Propagation::Background),
+            grace: None,
+            done: None,
+            refused: None,
+        };
+        let options = options(&delete);
+        if let Some((_, message)) = self.forbidden(&delete.into()) {
+            return Err(message);
+        }
+        match self.send(Method::DELETE, path, "application/json", &options).await {
+            Err(refusal) if !matches!(refusal.code, 404 | 405) => Err(refusal.message),
+            _ => Ok(()),
+        }
     }
 
     async fn create(&self, create: &Create) -> Result<Option<Written>, Refusal> {

@@ -126,6 +126,11 @@ impl Unit {
         }
     }
 
+    /// What acts for it, for decisions that need to know what came of a deletion.
+    pub(crate) fn executor(&self) -> Executor {
+        self.core.executor.clone()
+    }
+
     /// The queue, for what is not told by an informer.
     pub(crate) fn queue(&self) -> WorkQueue<Key> {
         self.core.queue.clone()

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_client::{Delta, Informer, MetadataObject, Object as _, WorkQueue};
 use plimsoll_reconcile::action::{Action, Resource};
 use plimsoll_reconcile::namespace::{self, Left, Observed};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::executor::Executor;
 use crate::kinds::{Kind, Kinds};
 use crate::unit::{Key, Unit};
 use crate::{Context, Error};
@@ -24,6 +23,7 @@ const GATHER: Duration = Duration::from_millis(200);
 struct Emptier {
     kinds: Arc<Kinds>,
     client: kube::Client,
+    executor: Executor,
     namespaces: Informer<Namespace>,
 }
 
@@ -32,6 +32,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let emptier = Arc::new(Emptier {
         kinds: context.kinds(),
         client: context.client.clone(),
+        executor: unit.executor(),
         namespaces: namespaces.clone(),
     });
     let (feeding, waiting) = (emptier.clone(), emptier.clone());
@@ -108,12 +109,12 @@ impl Emptier {
         let mut undeleted = Vec::new();
         for kind in kinds.iter().filter(|kind| now_deletable.contains(&kind.resource)) {
             if let Err(error) = self.delete_all(kind, name).await {
-                undeleted.push(format!("{}: {error}", kind.resource.plural));
+                undeleted.push(error);
             }
         }
         // While pods remain only they are told: the rest has not been asked to go.
         let kinds: Vec<_> = kinds.into_iter().filter(|kind| now_deletable.contains(&kind.resource)).collect();
-        let mut left = self.left(&kinds, name);
+        let mut left = self.left(&kinds, name, now);
         if left.is_empty() && undeleted.is_empty() {
             left = self.ask_left(&kinds, name, &mut undeleted).await;
         }
@@ -136,39 +137,26 @@ impl Emptier {
         }
         let path = kind.resource.path(namespace);
         if kind.collection {
-            return self.delete(path).await;
+            return self.executor.remove(&kind.resource, path).await;
         }
         for object in fresh {
-            self.delete(format!("{path}/{}", object.name())).await?;
+            self.executor.remove(&kind.resource, format!("{path}/{}", object.name())).await?;
         }
         Ok(())
     }
 
-    async fn delete(&self, path: String) -> Result<(), String> {
-        let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
-        let request = http::Request::builder()
-            .method(Method::DELETE)
-            .uri(path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(options.to_string().into_bytes())
-            .map_err(|error| error.to_string())?;
-        match self.client.request::<Value>(request).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405) => Ok(()),
-            Err(kube::Error::Api(status)) => Err(status.message.clone()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     /// What the caches still show.
-    fn left(&self, kinds: &[&Kind], namespace: &str) -> BTreeMap<Resource, Left> {
+    fn left(&self, kinds: &[&Kind], namespace: &str, now: Timestamp) -> BTreeMap<Resource, Left> {
         let mut all = BTreeMap::new();
         for kind in kinds {
             let objects = self.objects(kind, namespace);
             if objects.is_empty() {
                 continue;
             }
-            let mut left = Left { objects: objects.len(), ..Left::default() };
+            let late =
+                |object: &Arc<MetadataObject>| object.deletion_timestamp().is_some_and(|end| end.0 < now);
+            let is_late = objects.iter().all(late);
+            let mut left = Left { objects: objects.len(), is_late, ..Left::default() };
             for finalizer in objects.iter().flat_map(|object| object.finalizers()) {
                 *left.finalizers.entry(finalizer.to_owned()).or_default() += 1;
             }
@@ -198,10 +186,8 @@ impl Emptier {
                     all.insert(kind.resource.clone(), Left { objects, ..Left::default() });
                 }
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405) => {}
-                Err(kube::Error::Api(status)) => {
-                    failed.push(format!("{}: {}", kind.resource.plural, status.message))
-                }
-                Err(error) => failed.push(format!("{}: {error}", kind.resource.plural)),
+                Err(kube::Error::Api(status)) => failed.push(status.message.clone()),
+                Err(error) => failed.push(error.to_string()),
             }
         }
         all
