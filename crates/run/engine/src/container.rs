@@ -31,9 +31,6 @@ use crate::workdir;
 /// The exit code of a container whose program could not be run, as users know it.
 const START_FAILED: i32 = 128;
 
-/// A killed process may wait for a device; after this long there is something wrong.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
-
 impl Engine {
     /// Makes a container ready to start. Returns its id.
     ///
@@ -329,43 +326,6 @@ impl Engine {
         let _ = blocking(move || clear(&group)).await;
     }
 
-    /// Ends a container: its stop signal, and SIGKILL after `grace`. One that has ended is no error.
-    ///
-    /// # Errors
-    /// When it survives SIGKILL.
-    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let container = match self.shared.pods.container(id) {
-            Ok(container) => container,
-            Err(_) => return Ok(()),
-        };
-        if !container.running() {
-            return Ok(());
-        }
-        if !grace.is_zero() {
-            let name = container.record().stop_signal.clone();
-            self.signal(&container, signal_number(&name).unwrap_or(nix::libc::SIGTERM)).await?;
-            if ended(&container, grace).await {
-                return Ok(());
-            }
-        }
-        self.signal(&container, nix::libc::SIGKILL).await?;
-        if ended(&container, KILL_PATIENCE).await {
-            return Ok(());
-        }
-        Err(Error::Timeout(format!("container {id} did not end after SIGKILL")))
-    }
-
-    async fn signal(&self, container: &Container, signal: i32) -> Result<()> {
-        let call = Call::Signal { container: container.id.clone(), signal };
-        match container.sandbox.shim()?.call(call, &[]).await {
-            Ok(_) => Ok(()),
-            // It ended in between.
-            Err(_) if !container.running() => Ok(()),
-            Err(Error::Shim(message)) if message.contains("entity not found") => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Removes a container, ending it first if it runs; one that is not there is no error.
     ///
     /// # Errors
@@ -439,13 +399,6 @@ fn outside(range: Option<Users>, id: u32) -> u32 {
     range.map_or(id, |range| range.first.saturating_add(id))
 }
 
-/// Whether a container ends within `patience`.
-async fn ended(container: &Container, patience: Duration) -> bool {
-    let mut status = container.status.subscribe();
-    let wait = status.wait_for(|status| matches!(status, Status::Exited { .. }));
-    tokio::time::timeout(patience, wait).await.is_ok()
-}
-
 fn files_of(sandbox: &Sandbox) -> Files {
     let dir = &sandbox.dir;
     let shared_memory = if sandbox.owns_ipc() { dir.shared_memory() } else { PathBuf::from("/dev/shm") };
@@ -479,51 +432,5 @@ fn stop_signal(config: &ContainerConfig, image: &ImageFacts) -> String {
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "SIGTERM".to_owned()),
         chosen => chosen.as_str_name().to_owned(),
-    }
-}
-
-/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` (or `SIGRTMINPLUS3`, as the interface spells it).
-fn signal_number(name: &str) -> Option<i32> {
-    let upper = name.to_uppercase();
-    if let Ok(number) = upper.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let short = upper.strip_prefix("SIG").unwrap_or(&upper).replace("PLUS", "+").replace("MINUS", "-");
-    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest.parse::<i32>().ok() };
-    // The lowest two belong to the C library, but users count from the kernel's 34.
-    if let Some(rest) = short.strip_prefix("RTMIN") {
-        return Some(34 + offset(rest)?);
-    }
-    if let Some(rest) = short.strip_prefix("RTMAX") {
-        return Some(64 + offset(rest)?);
-    }
-    match short.as_str() {
-        "CLD" => Some(nix::libc::SIGCHLD),
-        "IOT" => Some(nix::libc::SIGABRT),
-        "POLL" => Some(nix::libc::SIGIO),
-        _ => format!("SIG{short}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_by_every_spelling() {
-        let cases = [
-            ("SIGTERM", Some(15)),
-            ("quit", Some(3)),
-            ("9", Some(9)),
-            ("SIGRTMIN+3", Some(37)),
-            ("SIGRTMINPLUS3", Some(37)),
-            ("SIGRTMAXMINUS2", Some(62)),
-            ("SIGPOLL", Some(29)),
-            ("nonsense", None),
-            ("99", None),
-        ];
-        for (name, number) in cases {
-            assert_eq!(signal_number(name), number, "{name}");
-        }
     }
 }

@@ -37,6 +37,7 @@ mod shim_client;
 mod spec;
 mod stats;
 mod status;
+mod stop;
 mod stored_images;
 mod stream;
 mod users;

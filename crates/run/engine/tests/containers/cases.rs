@@ -191,12 +191,14 @@ async fn missing_programs() {
 async fn stopping() {
     let machine = Machine::new().await;
     let sandbox = machine.sandbox().await;
-    let polite =
-        machine.script(&sandbox, "trap 'exit 3' TERM; touch /tmp/ready; while :; do sleep 0.1; done").await;
-    // Before its handler is there, the first process of a namespace does not hear the signal.
+    // The first process of a namespace does not hear the signal before its handler is there, and gets it again.
+    let script = "touch /tmp/ready; sleep 0.5; trap 'exit 3' TERM; while :; do sleep 0.1; done";
+    let polite = machine.script(&sandbox, script).await;
     machine.sh(&polite, "while [ ! -e /tmp/ready ]; do sleep 0.01; done").await;
+    let begin = Instant::now();
     machine.engine.stop_container(&polite, Duration::from_secs(20)).await.unwrap();
     assert_eq!(machine.status(&polite).await.exit_code, 3);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     let stubborn =
         machine.script(&sandbox, "trap '' TERM; touch /tmp/ready; while :; do sleep 0.1; done").await;
     machine.sh(&stubborn, "while [ ! -e /tmp/ready ]; do sleep 0.01; done").await;
