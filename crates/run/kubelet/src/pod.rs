@@ -53,7 +53,8 @@ pub(crate) enum Message {
 /// What ended beside the pod's task.
 enum Done {
     Inputs(Vec<Input>),
-    Patched(Result<Box<Pod>, kube::Error>),
+    /// With the status that was sent.
+    Patched(Result<Box<Pod>, kube::Error>, Value),
     Deleted(Result<(), kube::Error>),
     Refreshed(Result<(), String>),
 }
@@ -342,7 +343,7 @@ impl Task {
         self.unsettled = true;
         match done {
             Done::Inputs(inputs) => inputs.into_iter().for_each(|input| self.take(input)),
-            Done::Patched(result) => self.patched(result),
+            Done::Patched(result, sent) => self.patched(result, sent),
             Done::Deleted(result) => self.deleted(result),
             Done::Refreshed(result) => self.refreshed(result),
         }
@@ -506,7 +507,7 @@ impl Task {
             self.work.spawn(async move {
                 let result =
                     pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-                Done::Patched(result.map(Box::new))
+                Done::Patched(result.map(Box::new), status)
             });
         } else if self.writer.finish && !self.writer.deleted {
             self.writer.busy = true;
@@ -537,7 +538,7 @@ impl Task {
         Api::namespaced(self.agent.client.clone(), namespace)
     }
 
-    fn patched(&mut self, result: Result<Box<Pod>, kube::Error>) {
+    fn patched(&mut self, result: Result<Box<Pod>, kube::Error>, sent: Value) {
         self.writer.busy = false;
         match result {
             Ok(pod) => {
@@ -545,7 +546,10 @@ impl Task {
                 if self.writer.target(pod.metadata.uid.as_deref().unwrap_or_default()) != pod.metadata.uid {
                     return;
                 }
-                (self.writer.known, self.writer.version) = (status_of(&pod), version(&pod));
+                // Older servers leave out what they do not know, however often it is sent.
+                let is_taken = version(&pod) > self.writer.version;
+                let known = if is_taken { status_of(&pod) } else { sent };
+                (self.writer.known, self.writer.version) = (known, version(&pod));
                 if let Some(changed) = self.writer.changed.take() {
                     self.agent.metrics.status_written(changed.elapsed());
                 }

@@ -27,6 +27,8 @@ struct Watcher {
 struct State {
     version: u64,
     down: bool,
+    /// A field of statuses that this server does not know.
+    unknown: Option<&'static str>,
     objects: BTreeMap<(String, String), Value>,
     watchers: Vec<Watcher>,
 }
@@ -43,6 +45,10 @@ impl FakeApi {
             let api = api.clone();
             async move { Ok::<_, Infallible>(api.answer(request).await) }
         }))
+    }
+
+    pub(super) fn leave_out(&self, field: &'static str) {
+        self.state.lock().unwrap().unknown = Some(field);
     }
 
     pub(super) async fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -268,8 +274,13 @@ impl State {
         let Some(mut object) = self.objects.get(&(plural.into(), name.into())).cloned() else {
             return self.get(plural, name);
         };
+        let known = object.clone();
         merge(&mut object, patch);
-        answer(200, &self.put(plural, object))
+        if let (Some(field), Some(status)) = (self.unknown, object["status"].as_object_mut()) {
+            status.remove(field);
+        }
+        let is_news = object != known;
+        answer(200, &if is_news { self.put(plural, object) } else { object })
     }
 }
 

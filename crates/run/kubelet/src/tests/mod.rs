@@ -221,6 +221,20 @@ async fn a_pod_is_created_runs_is_adopted_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_ends_on_a_server_that_leaves_out_what_it_does_not_know() {
+    let Some(rig) = Rig::new("older").await else { return };
+    rig.api.leave_out("observedGeneration");
+    let mut spec = web();
+    spec["volumes"] = json!(null);
+    spec["containers"][0]["volumeMounts"] = json!(null);
+    rig.api.put("pods", pod(spec));
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    rig.api.mark_deleted("web", 1);
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_that_stays_half_made_is_replaced() {
     let Some(rig) = Rig::new("half-made").await else { return };
     rig.engine.break_sandbox();
