@@ -103,7 +103,7 @@ impl Strategy for AutoscalerV2 {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut report = Report::new();
-        validate::check(object, 1, &mut report);
+        validate::check(object, None, &mut report);
         report.into_errors()
     }
 
@@ -112,7 +112,7 @@ impl Strategy for AutoscalerV2 {
             return workload::check_counts(new, &["currentReplicas", "desiredReplicas"], &[]);
         }
         let mut report = Report::new();
-        validate::check(new, old.int("spec.minReplicas").unwrap_or(1).clamp(0, 1), &mut report);
+        validate::check(new, Some(old), &mut report);
         report.into_errors()
     }
 }

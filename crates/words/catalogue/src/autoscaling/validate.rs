@@ -11,13 +11,13 @@ use crate::pod_spec::resources;
 use crate::quantities;
 use crate::report::{POSITIVE, Report};
 
-/// All of a `v2` object; `lowest` is the smallest `minReplicas` allowed.
-pub(super) fn check(object: &Value, lowest: i64, report: &mut Report) {
+/// All of a `v2` object; what was wrong with the API versions of `old` may stay.
+pub(super) fn check(object: &Value, old: Option<&Value>, report: &mut Report) {
     let null = Value::Null;
     let (spec, path) = (object.at("spec").unwrap_or(&null), Path::root("spec"));
     let (min, max) = (spec.int("minReplicas"), spec.count("maxReplicas"));
-    if let Some(min) = min.filter(|min| *min < lowest) {
-        report.invalid(&path.child("minReplicas"), min, format!("must be greater than or equal to {lowest}"));
+    if let Some(min) = min.filter(|min| *min < 0) {
+        report.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 0");
     }
     if max < 1 {
         report.invalid(&path.child("maxReplicas"), max, "must be greater than 0");
@@ -25,9 +25,28 @@ pub(super) fn check(object: &Value, lowest: i64, report: &mut Report) {
     if min.is_some_and(|min| max < min) {
         report.invalid(&path.child("maxReplicas"), max, "must be greater than or equal to `minReplicas`");
     }
-    check_reference(spec.at("scaleTargetRef").unwrap_or(&null), &path.child("scaleTargetRef"), report);
+    let (target, at) = (spec.at("scaleTargetRef").unwrap_or(&null), path.child("scaleTargetRef"));
+    check_reference(target, &at, report);
+    let same = |field: &str| {
+        let field = format!("spec.scaleTargetRef.{field}");
+        old.is_some_and(|old| old.text(&field) == object.text(&field))
+    };
+    if !(same("apiVersion") && same("kind")) {
+        let group = if target.text("kind") == "ReplicationController" { Group::Any } else { Group::Named };
+        check_version(target, group, &at, report);
+    }
+    let described = |spec: &Value| -> Vec<Value> {
+        let metrics = spec.list("metrics").iter();
+        metrics.filter_map(|metric| metric.at("object.describedObject").cloned()).collect()
+    };
+    let old_ones = old.and_then(|old| old.at("spec")).map(described).unwrap_or_default();
+    let is_strict = old_ones.iter().all(|object| wrong_version(object, Group::Any).is_none());
     for (at, metric) in spec.list("metrics").iter().enumerate() {
-        check_metric(metric, &path.child("metrics").index(at), report);
+        let path = path.child("metrics").index(at);
+        check_metric(metric, &path, report);
+        if let Some(object) = metric.at("object.describedObject").filter(|_| is_strict) {
+            check_version(object, Group::Any, &path.child("object").child("describedObject"), report);
+        }
     }
     let has_outer =
         spec.list("metrics").iter().any(|metric| matches!(metric.text("type"), "Object" | "External"));
@@ -49,6 +68,30 @@ fn check_reference(reference: &Value, path: &Path, report: &mut Report) {
             let text = reference.text(field);
             report.rule(&path.child(field), text, name::is_path_segment(text));
         }
+    }
+}
+
+/// Whether a reference must name a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Any,
+    Named,
+}
+
+fn check_version(reference: &Value, group: Group, path: &Path, report: &mut Report) {
+    if let Some(message) = wrong_version(reference, group) {
+        report.invalid(&path.child("apiVersion"), reference.text("apiVersion"), message);
+    }
+}
+
+fn wrong_version(reference: &Value, group: Group) -> Option<String> {
+    let text = reference.text("apiVersion");
+    let slashes = text.matches('/').count();
+    let is_named = slashes == 1 && !text.starts_with('/');
+    match slashes {
+        2.. => Some(format!("unexpected GroupVersion string: {text}")),
+        _ if group == Group::Named && !is_named => Some("apiVersion must specify API group".to_owned()),
+        _ => None,
     }
 }
 

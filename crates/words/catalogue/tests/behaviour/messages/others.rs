@@ -58,6 +58,26 @@ fn other_kinds_are_checked() {
         json!({"spec": {"minReplicas": 5, "maxReplicas": 3}}),
         &["spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"],
     );
+    let group = |version: &str| {
+        format!(
+            "spec.scaleTargetRef.apiVersion: Invalid value: {version:?}: apiVersion must specify API group"
+        )
+    };
+    let many =
+        "spec.scaleTargetRef.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c"
+            .to_owned();
+    for (version, message) in [("", group("")), ("v1", group("v1")), ("a/b/c", many)] {
+        let spec = json!({"spec": {"scaleTargetRef": {"apiVersion": version}}});
+        check("autoscaling", "horizontalpodautoscalers", spec, &[&message]);
+    }
+    check(
+        "autoscaling",
+        "horizontalpodautoscalers",
+        json!({"spec": {"minReplicas": 0}}),
+        &[
+            "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+        ],
+    );
     check(
         "policy",
         "poddisruptionbudgets",
