@@ -351,6 +351,123 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_autoscaler_goes_by_metrics_of_every_kind() {
+        use serde_json::json;
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let average = json!({"type": "AverageValue", "averageValue": "10"});
+        let selector = json!({"matchLabels": {"queue": "mail"}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "name": "ns"});
+        let of_pods = json!({"items": [
+            {"describedObject": {"name": "a"}, "value": "20", "timestamp": now, "windowSeconds": 30},
+            {"describedObject": {"name": "b"}, "value": "30", "timestamp": now},
+        ]});
+        let custom = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/ns";
+        let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/jobs";
+        let container = json!({"items": [
+            {"metadata": {"name": "a"}, "timestamp": now, "window": "15s", "containers": [
+                {"name": "c", "usage": {"cpu": "15"}}, {"name": "sidecar", "usage": {"cpu": "900"}}]},
+            {"metadata": {"name": "b"}, "timestamp": now, "window": "15s", "containers": [{"name": "c", "usage": {"cpu": "25"}}]},
+        ]});
+        // A metric, where it is served, what is served there, the size that it asks for.
+        let cases = [
+            (
+                json!({"type": "Pods", "pods": {"metric": {"name": "depth"}, "target": average}}),
+                format!("{custom}/pods/*/depth"),
+                of_pods,
+                5,
+            ),
+            (
+                json!({"type": "Object", "object": {"metric": {"name": "load"}, "describedObject": namespace, "target": {"type": "Value", "value": "3"}}}),
+                format!("{custom}/metrics/load"),
+                json!({"items": [{"value": "9"}]}),
+                6,
+            ),
+            (
+                json!({"type": "External", "external": {"metric": {"name": "jobs", "selector": selector}, "target": average}}),
+                external.to_owned(),
+                json!({"items": [{"value": "33"}, {"value": "8500m"}]}),
+                5,
+            ),
+            (
+                json!({"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": average}}),
+                "/apis/metrics.k8s.io/v1beta1/namespaces/ns/pods".to_owned(),
+                container,
+                4,
+            ),
+        ];
+        for (metric, path, served, expected) in cases {
+            let server = testing::Memory::default();
+            for name in ["a", "b"] {
+                let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                    "metadata": {"name": name, "namespace": "ns", "labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "c"}]},
+                    "status": {"phase": "Running", "startTime": "2020-01-01T00:00:00Z", "conditions": [
+                        {"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]}});
+                server.put(&format!("/api/v1/namespaces/ns/pods/{name}"), pod);
+            }
+            let scale = "/apis/apps/v1/namespaces/ns/deployments/web/scale";
+            server.put(
+                scale,
+                json!({"spec": {"replicas": 2}, "status": {"replicas": 2, "selector": "app=web"}}),
+            );
+            server.put(&path, served);
+            let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+            let hpa = "/apis/autoscaling/v2/namespaces/ns/horizontalpodautoscalers/web";
+            let spec = json!({"scaleTargetRef": target, "maxReplicas": 8, "metrics": [metric]});
+            server.put(
+                hpa,
+                json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                    "metadata": {"name": "web", "namespace": "ns", "uid": "hpa"}, "spec": spec}),
+            );
+            play(&server, "horizontal-pod-autoscaler-controller", 10).await;
+            let size = server.get(scale).unwrap()["spec"]["replicas"].clone();
+            let status = server.get(hpa).unwrap()["status"].clone();
+            assert_eq!(size, expected, "{metric} {status}");
+            assert_eq!(status["currentMetrics"][0]["type"], metric["type"], "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proportional_autoscaler_follows_nodes_and_holds_the_size() {
+        use serde_json::json;
+        let server = testing::Memory::default();
+        let node = |name: &str| {
+            let status =
+                json!({"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]});
+            server.put(
+                &format!("/api/v1/nodes/{name}"),
+                json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status}),
+            );
+        };
+        let deployment = "/apis/apps/v1/namespaces/ns/deployments/web";
+        server.put(deployment, json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "ns"}}));
+        let scale = format!("{deployment}/scale");
+        server.put(&scale, json!({"spec": {"replicas": 1}}));
+        let path = "/apis/autoscaling.plimsoll.io/v1/namespaces/ns/proportionalautoscalers/web";
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+        server.put(
+            path,
+            json!({"metadata": {"name": "web", "namespace": "ns", "uid": "pa"},
+            "spec": {"scaleTargetRef": target, "linear": {"nodesPerReplica": 1}}}),
+        );
+        let size = || server.get(&scale).unwrap()["spec"]["replicas"].clone();
+        ["a", "b"].iter().for_each(|name| node(name));
+        play(&server, "proportional-autoscaler-controller", 10).await;
+        assert_eq!(size(), 2);
+        node("c");
+        play(&server, "proportional-autoscaler-controller", 10).await;
+        let status = server.get(path).unwrap()["status"].clone();
+        assert_eq!(
+            (size(), &status["nodes"], &status["cores"]),
+            (json!(3), &json!(3), &json!(12)),
+            "{status}"
+        );
+        let writes = server.log().len();
+        play(&server, "proportional-autoscaler-controller", 600).await;
+        assert_eq!(server.log().len(), writes, "at rest nothing is written");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn controllers_work_hand_in_hand() {
         let server = testing::Memory::default();
         let template = set(0)["spec"]["template"].clone();

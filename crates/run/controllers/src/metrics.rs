@@ -1,5 +1,7 @@
 //! What the controllers tell about their queues, under upstream's names.
 
+mod autoscaling;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::unit::Key;
+pub(crate) use autoscaling::{Autoscaling, Looked};
 
 /// Seconds, as upstream computes them.
 const TIMES: &[f64] =
@@ -54,6 +57,7 @@ pub struct Metrics {
     longest: Family<Named, Seconds>,
     leads: Family<Named, Gauge>,
     queues: Mutex<Vec<(Named, WorkQueue<Key>)>>,
+    pub(crate) autoscaling: Autoscaling,
 }
 
 impl Default for Metrics {
@@ -69,6 +73,7 @@ impl Default for Metrics {
             longest: Family::default(),
             leads: Family::default(),
             queues: Mutex::default(),
+            autoscaling: Autoscaling::default(),
         };
         this.register();
         this
@@ -78,6 +83,7 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
+        self.autoscaling.register(registry);
         registry.register(
             "leader_election_master_status",
             "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates \

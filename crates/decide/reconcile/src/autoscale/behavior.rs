@@ -12,25 +12,25 @@ pub struct Memory {
     /// By how much the number grew, or shrank.
     grown: Vec<(Timestamp, i32)>,
     shrunk: Vec<(Timestamp, i32)>,
-    /// The change that is being made; it counts once it succeeded.
-    pending: Option<(Timestamp, i32)>,
+    /// The change that is being made, and why; it counts once it succeeded.
+    pending: Option<(Timestamp, i32, String)>,
 }
 
 impl Memory {
     /// The last change was made.
     pub fn succeeded(&mut self) {
-        let Some((at, change)) = self.pending.take() else { return };
+        let Some((at, change, _)) = self.pending.take() else { return };
         let changes = if change > 0 { &mut self.grown } else { &mut self.shrunk };
         changes.push((at, change.abs()));
     }
 
-    /// The last change was not made.
-    pub fn failed(&mut self) {
-        self.pending = None;
+    /// The last change was not made; tells why it should have been.
+    pub fn failed(&mut self) -> String {
+        self.pending.take().map(|(_, _, reason)| reason).unwrap_or_default()
     }
 
-    pub(super) fn begin(&mut self, change: i32, now: Timestamp) {
-        self.pending = Some((now, change));
+    pub(super) fn begin(&mut self, change: i32, reason: &str, now: Timestamp) {
+        self.pending = Some((now, change, reason.to_owned()));
     }
 
     pub(super) fn first(&mut self, current: i32, now: Timestamp) {

@@ -7,7 +7,7 @@ use k8s_openapi::api::autoscaling::v2::{
 
 use super::reading::{Reading, Samples};
 use super::replicas::{Case, Proposal};
-use super::{Look, milli, quantity};
+use super::{Change, Look, Trouble, milli, quantity};
 
 /// What all metrics ask for.
 pub(super) struct Evaluated {
@@ -35,6 +35,7 @@ struct Unknown {
     message: String,
     /// What is told of all metrics together.
     whole: String,
+    trouble: Trouble,
 }
 
 /// Asks all metrics.
@@ -47,12 +48,14 @@ pub(super) fn evaluate(case: &Case<'_>, look: &mut Look<'_>) -> Evaluated {
         let reading = look.observed.readings.get(number);
         match reading.ok_or_else(|| unsupported(spec)).and_then(|reading| ask(case, spec, reading)) {
             Ok(asked) => {
+                look.outcome.metrics.push((Change::of(case.current, asked.replicas), Trouble::None));
                 statuses.push(asked.status);
                 if replicas == 0 || asked.replicas > replicas {
                     (replicas, metric) = (asked.replicas, asked.metric);
                 }
             }
             Err(error) => {
+                look.outcome.metrics.push((Change::None, error.trouble));
                 look.warn(error.reason, error.message.clone());
                 // One without a value has its place, as upstream's list has.
                 statuses.push(MetricStatus::default());
@@ -77,7 +80,7 @@ pub(super) fn evaluate(case: &Case<'_>, look: &mut Look<'_>) -> Evaluated {
 
 fn unsupported(spec: &MetricSpec) -> Unknown {
     let message = format!("unknown metric source type {:?}", spec.type_);
-    Unknown { reason: "InvalidMetricSourceType", whole: message.clone(), message }
+    Unknown { reason: "InvalidMetricSourceType", whole: message.clone(), message, trouble: Trouble::Spec }
 }
 
 fn ask(case: &Case<'_>, spec: &MetricSpec, reading: &Reading) -> Result<Asked, Unknown> {
@@ -175,7 +178,11 @@ fn asked(proposal: Proposal, metric: String, status: MetricStatus) -> Asked {
 }
 
 fn failing(reason: &'static str, what: String) -> impl FnOnce(String) -> Unknown {
-    move |message| Unknown { reason, whole: format!("{what}: {message}"), message }
+    move |message| {
+        let is_spec = message.starts_with("invalid ");
+        let trouble = if is_spec { Trouble::Spec } else { Trouble::Internal };
+        Unknown { reason, whole: format!("{what}: {message}"), message, trouble }
+    }
 }
 
 fn resource(

@@ -7,8 +7,10 @@
 mod behavior;
 mod condition;
 mod metric;
+mod outcome;
 mod reading;
 mod replicas;
+mod zero;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +31,10 @@ pub use behavior::Memory;
 use behavior::{Bounds, normalize};
 use condition::Conditions;
 use metric::Evaluated;
+pub use outcome::{Change, Outcome, Trouble};
 pub use reading::{Reading, Sample, Samples};
 use replicas::{Case, Tolerance};
+use zero::Zero;
 
 /// How autoscalers work in this cluster.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,8 +106,8 @@ pub struct Observed<'a> {
     pub settings: &'a Settings,
 }
 
-/// What to do. `memory` is the autoscaler's own.
-pub fn decide(observed: &Observed<'_>, memory: &mut Memory, now: Timestamp) -> Vec<Action> {
+/// What to do, and what is counted of it. `memory` is the autoscaler's own.
+pub fn decide(observed: &Observed<'_>, memory: &mut Memory, now: Timestamp) -> (Vec<Action>, Outcome) {
     memory.succeeded();
     let mut look = Look::new(observed, now);
     match observed.scale {
@@ -116,12 +120,14 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, now: Timestamp) -> V
                 format!("the HPA controller was unable to get the target's current scale: {error}"),
             );
             look.warn("FailedGetScale", error.to_owned());
+            look.outcome.trouble = Trouble::Internal;
         }
     }
-    look.finish()
+    let outcome = std::mem::take(&mut look.outcome);
+    (look.finish(), outcome)
 }
 
-/// What to do when the scale could not be written.
+/// What to do when the scale or the status could not be written.
 pub fn report(
     observed: &Observed<'_>,
     memory: &mut Memory,
@@ -129,17 +135,19 @@ pub fn report(
     failure: &Failure,
 ) -> Vec<Action> {
     let Action::Patch(patch) = &failure.action else { return Vec::new() };
-    let (Some("scale"), Ok(scale)) = (patch.subresource, observed.scale) else { return Vec::new() };
-    memory.failed();
+    let error = &failure.message;
+    let (Some("scale"), Ok(scale)) = (patch.subresource, observed.scale) else {
+        return vec![Action::event(observed.hpa, Severity::Warning, "FailedUpdateStatus", error.clone())];
+    };
+    let (reason, size) = (memory.failed(), &patch.body["spec"]["replicas"]);
     let mut look = Look::new(observed, now);
-    let (size, error) = (&patch.body["spec"]["replicas"], &failure.message);
     look.conditions.set(
         "AbleToScale",
         "False",
         "FailedUpdateScale",
         format!("the HPA controller was unable to update the target scale: {error}"),
     );
-    look.warn("FailedRescale", format!("New size: {size}; error: {error}"));
+    look.warn("FailedRescale", format!("New size: {size}; reason: {reason}; error: {error}"));
     look.status.current_replicas = Some(scale.wanted);
     look.finish()
 }
@@ -151,13 +159,14 @@ struct Look<'a> {
     status: HorizontalPodAutoscalerStatus,
     conditions: Conditions,
     actions: Vec<Action>,
+    outcome: Outcome,
 }
 
 impl<'a> Look<'a> {
     fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
         let status = observed.hpa.status.clone().unwrap_or_default();
         let conditions = Conditions::of(&status, now);
-        Self { observed, now, status, conditions, actions: Vec::new() }
+        Self { observed, now, status, conditions, actions: Vec::new(), outcome: Outcome::default() }
     }
 
     fn warn(&mut self, reason: &'static str, message: String) {
@@ -170,7 +179,10 @@ impl<'a> Look<'a> {
         memory.first(scale.wanted, self.now);
         let spec = &self.observed.hpa.spec;
         let (min, max, current) = (spec.min_replicas.unwrap_or(1), spec.max_replicas, scale.wanted);
-        if current == 0 && min != 0 {
+        let bounds = Bounds { min, max, current };
+        if current == 0 && Zero::of(self.observed.hpa).may_grow() {
+            self.follow(scale, bounds, memory);
+        } else if current == 0 {
             let reason = "scaling is disabled since the replica count of the target is zero";
             self.conditions.set("ScalingActive", "False", "ScalingDisabled", reason);
             self.tell(current, current, Vec::new());
@@ -179,7 +191,7 @@ impl<'a> Look<'a> {
         } else if current < min {
             self.rescale(scale, min, "Current number of replicas below Spec.MinReplicas", Vec::new(), memory);
         } else {
-            self.follow(scale, Bounds { min, max, current }, memory);
+            self.follow(scale, bounds, memory);
         }
     }
 
@@ -192,6 +204,9 @@ impl<'a> Look<'a> {
                 Evaluated { replicas: None, metric: String::new(), statuses: None, error: Some(error) }
             }
         };
+        if error.is_some() {
+            self.outcome.trouble = Trouble::Internal;
+        }
         let Some(wanted) = replicas else {
             self.status.current_replicas = Some(current);
             self.warn("FailedComputeMetricsReplicas", error.unwrap_or_default());
@@ -204,7 +219,9 @@ impl<'a> Look<'a> {
         let is_limited = if limited.replicas == stable.replicas { "False" } else { "True" };
         self.conditions.set("ScalingLimited", is_limited, limited.reason, limited.message);
         let statuses = statuses.unwrap_or_default();
-        if limited.replicas == current {
+        // Where nothing ran, the smallest size counts from the first pod on.
+        let replicas = if current == 0 { limited.replicas.max(bounds.min) } else { limited.replicas };
+        if replicas == current {
             return self.tell(current, current, statuses);
         }
         let reason = match wanted {
@@ -212,7 +229,7 @@ impl<'a> Look<'a> {
             _ if wanted < current => "All metrics below target".to_owned(),
             _ => String::new(),
         };
-        self.rescale(scale, limited.replicas, &reason, statuses, memory);
+        self.rescale(scale, replicas, &reason, statuses, memory);
     }
 
     /// Whether the pods are known, and are nobody else's business.
@@ -273,13 +290,15 @@ impl<'a> Look<'a> {
         statuses: Vec<MetricStatus>,
         memory: &mut Memory,
     ) {
-        memory.begin(size - scale.wanted, self.now);
+        memory.begin(size - scale.wanted, reason, self.now);
+        self.outcome.change = Change::of(scale.wanted, size);
         self.actions.push(scale.to(size));
         let message = format!("the HPA controller was able to update the target scale to {size}");
         self.conditions.set("AbleToScale", "True", "SucceededRescale", message);
         let message = format!("New size: {size}; reason: {reason}");
         let told = Action::event(self.observed.hpa, Severity::Normal, "SuccessfulRescale", message);
         self.actions.push(told);
+        Zero::of(self.observed.hpa).tell(scale.wanted, size, &mut self.conditions);
         self.status.last_scale_time = Some(Time(self.now));
         self.tell(scale.wanted, size, statuses);
     }

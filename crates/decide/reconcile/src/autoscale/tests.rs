@@ -83,7 +83,7 @@ impl<'a> Play<'a> {
             readings: self.readings,
             settings: &Settings::default(),
         };
-        decide(&observed, memory, at(now))
+        decide(&observed, memory, at(now)).0
     }
 
     /// The size that is written, or the present one.
@@ -177,8 +177,93 @@ fn values_of_objects_and_of_the_world_ask_for_replicas() {
         let pods = (0..replicas).map(|number| pod_of(number, "")).collect();
         let behavior = json!({"scaleDown": {"stabilizationWindowSeconds": 0}, "scaleUp": {}});
         let spec = json!({"minReplicas": 0, "metrics": [metric], "behavior": behavior});
-        let play = Play::new(spec, pods, &readings);
+        let mut play = Play::new(spec, pods, &readings);
+        if replicas == 0 {
+            play.hpa.status = Some(zero("True"));
+        }
         assert_eq!(play.size(&mut Memory::default(), NOW), expected, "{metric}");
+    }
+}
+
+/// A status that says whether the autoscaler scaled to zero.
+fn zero(status: &str) -> HorizontalPodAutoscalerStatus {
+    let condition = json!({"type": "ScaledToZero", "status": status, "reason": "r", "lastTransitionTime": at(0).to_string()});
+    object(json!({"desiredReplicas": 0, "conditions": [condition]}))
+}
+
+#[test]
+fn what_it_scaled_to_zero_it_scales_up_again_and_nothing_else() {
+    let external = json!({"type": "External", "external": {"metric": {"name": "jobs"},
+        "target": {"type": "AverageValue", "averageValue": "1"}}});
+    // The smallest size, the condition, whether it goes by a metric of the world; the size then.
+    let cases = [
+        (0, "True", true, 3),
+        (0, "False", true, 0),
+        (0, "True", false, 0),
+        (2, "True", true, 3),
+        (5, "True", true, 5),
+        (2, "False", true, 0),
+    ];
+    for (min, condition, is_outer, expected) in cases {
+        let metric = if is_outer { external.clone() } else { cpu(50) };
+        let readings = [if is_outer { Reading::One(Ok(3000)) } else { used(&[]) }];
+        let mut play = Play::new(json!({"minReplicas": min, "metrics": [metric]}), Vec::new(), &readings);
+        play.hpa.status = Some(zero(condition));
+        let actions = play.fresh();
+        assert_eq!(size(&actions).unwrap_or(0), expected, "{min} {condition} {is_outer}");
+        let last = conditions(&actions).last().cloned().unwrap();
+        match expected {
+            0 => assert_eq!(last, "ScalingActive=False ScalingDisabled"),
+            _ => assert!(conditions(&actions).contains(&"ScaledToZero=False NotScaledToZero".to_owned())),
+        }
+    }
+    let readings = [Reading::One(Ok(0))];
+    let pods = vec![pod_of(0, "")];
+    let now = json!({"scaleDown": {"stabilizationWindowSeconds": 0}, "scaleUp": {}});
+    let play = Play::new(json!({"minReplicas": 0, "metrics": [external], "behavior": now}), pods, &readings);
+    let actions = play.fresh();
+    assert_eq!(size(&actions), Some(0));
+    assert_eq!(conditions(&actions).last().unwrap(), "ScaledToZero=True ScaledToZero");
+}
+
+#[test]
+fn what_came_of_a_look_is_counted() {
+    let external = json!({"type": "External", "external": {"metric": {"name": "jobs"},
+        "target": {"type": "AverageValue", "averageValue": "1"}}});
+    let pods: Vec<_> = (0..3).map(|number| pod_of(number, "")).collect();
+    let run = |readings: &[Reading]| {
+        let play = Play::new(json!({"metrics": [cpu(50), external]}), pods.clone(), readings);
+        let observed = Observed {
+            hpa: &play.hpa,
+            scale: Ok(&play.scale),
+            pods: &play.pods,
+            rivals: &[],
+            readings,
+            settings: &Settings::default(),
+        };
+        decide(&observed, &mut Memory::default(), at(NOW)).1
+    };
+    let unknown = || Reading::One(Err("gone".to_owned()));
+    let (none, up, down) = (Change::None, Change::Up, Change::Down);
+    let cases = [
+        (
+            used(&[900; 3]),
+            Reading::One(Ok(1000)),
+            up,
+            Trouble::None,
+            [(up, Trouble::None), (down, Trouble::None)],
+        ),
+        (used(&[900; 3]), unknown(), up, Trouble::Internal, [(up, Trouble::None), (none, Trouble::Internal)]),
+        (
+            used(&[500; 3]),
+            unknown(),
+            none,
+            Trouble::Internal,
+            [(none, Trouble::None), (none, Trouble::Internal)],
+        ),
+    ];
+    for (cpu, jobs, change, trouble, metrics) in cases {
+        assert_eq!(run(&[cpu, jobs]), Outcome { change, trouble, metrics: metrics.to_vec() });
     }
 }
 
@@ -234,7 +319,8 @@ fn a_change_is_written_told_and_stands_in_the_status() {
         [
             "AbleToScale=True SucceededRescale",
             "ScalingActive=True ValidMetricFound",
-            "ScalingLimited=False DesiredWithinRange"
+            "ScalingLimited=False DesiredWithinRange",
+            "ScaledToZero=False NotScaledToZero",
         ]
     );
     assert_eq!(lines[3], "again 15s");
@@ -255,8 +341,8 @@ fn what_cannot_be_scaled_says_why() {
         (&|play| play.scale.selector = "a in (".into(), "ScalingActive=False InvalidSelector"),
         (&|play| play.rivals.push("ns/other".into()), "ScalingActive=False AmbiguousSelector"),
         (&|play| play.scale.wanted = 0, "ScalingActive=False ScalingDisabled"),
-        (&|play| play.hpa.spec.max_replicas = 2, "AbleToScale=True SucceededRescale"),
-        (&|play| play.hpa.spec.max_replicas = 5, "ScalingLimited=True TooManyReplicas"),
+        (&|play| play.hpa.spec.max_replicas = 2, "ScaledToZero=False NotScaledToZero"),
+        (&|play| play.hpa.spec.max_replicas = 3, "ScalingLimited=True TooManyReplicas"),
         (&|play| play.pods.clear(), "ScalingActive=False FailedGetResourceMetric"),
     ];
     for (change, expected) in cases {
@@ -271,7 +357,8 @@ fn what_cannot_be_scaled_says_why() {
         readings: &[],
         settings: &Settings::default(),
     };
-    let actions = decide(&observed, &mut Memory::default(), at(NOW));
+    let (actions, outcome) = decide(&observed, &mut Memory::default(), at(NOW));
+    assert_eq!(outcome.trouble, Trouble::Internal);
     assert_eq!(conditions(&actions), ["AbleToScale=False FailedGetScale"]);
 }
 
@@ -395,5 +482,12 @@ fn a_refused_change_does_not_count() {
     };
     let told = report(&observed, &mut memory, at(NOW), &failure);
     assert_eq!(conditions(&told), ["AbleToScale=False FailedUpdateScale"]);
+    let reason = "cpu resource utilization (percentage of request) above target";
+    let expected = format!("event FailedRescale New size: 5; reason: {reason}; error: conflict");
+    assert_eq!(summary(&told[0]), expected);
     assert_eq!(play.size(&mut memory, NOW + 15), 5, "the two of the policy are still free");
+
+    let status = play.fresh().swap_remove(2);
+    let told = report(&observed, &mut memory, at(NOW), &Failure { action: status, ..failure });
+    assert_eq!(told.iter().map(summary).collect::<Vec<_>>(), ["event FailedUpdateStatus conflict"]);
 }

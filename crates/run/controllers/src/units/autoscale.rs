@@ -10,10 +10,12 @@ use k8s_openapi::jiff::Timestamp;
 use plimsoll_client::{Informer, Object as _};
 use plimsoll_meta::selector::Labels;
 use plimsoll_reconcile::action::{Action, Failure};
-use plimsoll_reconcile::autoscale::{self, Memory, Observed, Reading, Scale, Settings};
+use plimsoll_reconcile::autoscale::{self, Change, Memory, Observed, Reading, Scale, Settings, Trouble};
+use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::scale::Scales;
+use crate::metrics::Looked;
 use crate::unit::{Key, Unit};
 use crate::{Context, Error};
 
@@ -24,6 +26,8 @@ struct Known {
     /// When it was looked at last, and what it said then.
     looked: Option<(Timestamp, HorizontalPodAutoscalerSpec)>,
     scale: Option<Scale>,
+    /// The last look, which counts once it is known whether what it asked for could be written.
+    uncounted: Option<Looked>,
 }
 
 struct Autoscaler {
@@ -32,6 +36,7 @@ struct Autoscaler {
     hpas: Informer<HorizontalPodAutoscaler>,
     pods: Informer<Pod>,
     settings: Settings,
+    told: Arc<crate::Metrics>,
     known: Mutex<HashMap<Key, Known>>,
 }
 
@@ -45,6 +50,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
         hpas,
         pods,
         settings: context.config.autoscaling,
+        told: context.config.metrics.clone(),
         known: Mutex::default(),
     });
     let reporting = autoscaler.clone();
@@ -67,21 +73,23 @@ impl Autoscaler {
 
     async fn decide(&self, key: &Key, now: Timestamp) -> Vec<Action> {
         let Some(hpa) = self.hpas.get(&key.namespace, &key.name) else {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-            return Vec::new();
+            return self.forget(key);
         };
         let mut known = self.known(key);
         if let Some(wait) = self.left(&known, &hpa.spec, now) {
             return vec![Action::RequeueAfter(wait)];
         }
+        let told = &self.told.autoscaling;
+        known.uncounted.take().iter().for_each(|looked| told.looked(looked));
+        let began = Instant::now();
         known.looked = Some((now, hpa.spec.clone()));
         let scale = self.scale(&hpa).await;
         known.scale = scale.as_ref().ok().cloned();
         self.remember(key, known.clone());
         let selector = scale.as_ref().map(|scale| scale.selector.as_str()).unwrap_or_default();
         let pods = self.selected(&key.namespace, selector);
-        let readings = match selector {
-            "" => Vec::new(),
+        let (readings, asked) = match selector {
+            "" => Default::default(),
             _ => self.read(&hpa, selector).await,
         };
         let observed = Observed {
@@ -92,15 +100,35 @@ impl Autoscaler {
             readings: &readings,
             settings: &self.settings,
         };
-        let actions = autoscale::decide(&observed, &mut known.memory, now);
+        let (actions, outcome) = autoscale::decide(&observed, &mut known.memory, now);
+        let now_wanted = actions.iter().rev().find_map(desired);
+        let before = || hpa.status.as_ref().map(|status| status.desired_replicas);
+        told.wants(key, now_wanted.or_else(before));
+        known.uncounted = Some(Looked { outcome, took: began.elapsed(), asked });
         self.remember(key, known);
+        told.count(self.hpas.len());
         actions
+    }
+
+    fn forget(&self, key: &Key) -> Vec<Action> {
+        let gone = self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let told = &self.told.autoscaling;
+        gone.and_then(|known| known.uncounted).iter().for_each(|looked| told.looked(looked));
+        told.wants(key, None);
+        told.count(self.hpas.len());
+        Vec::new()
     }
 
     fn report(&self, key: &Key, now: Timestamp, failure: &Failure) -> Vec<Action> {
         let Some(hpa) = self.hpas.get(&key.namespace, &key.name) else { return Vec::new() };
         let mut known = self.known(key);
         let Some(scale) = known.scale.clone() else { return Vec::new() };
+        if let Some(looked) = &mut known.uncounted {
+            looked.outcome.trouble = Trouble::Internal;
+            if matches!(&failure.action, Action::Patch(patch) if patch.subresource == Some("scale")) {
+                looked.outcome.change = Change::None;
+            }
+        }
         let observed = Observed {
             hpa: &hpa,
             scale: Ok(&scale),
@@ -153,11 +181,24 @@ impl Autoscaler {
         rivals
     }
 
-    async fn read(&self, hpa: &HorizontalPodAutoscaler, selector: &str) -> Vec<Reading> {
-        let mut readings = Vec::new();
+    /// What the metrics say, and how long each took to ask.
+    async fn read(
+        &self,
+        hpa: &HorizontalPodAutoscaler,
+        selector: &str,
+    ) -> (Vec<Reading>, Vec<(String, Duration)>) {
+        let (mut readings, mut asked) = (Vec::new(), Vec::new());
         for spec in hpa.spec.metrics.iter().flatten() {
+            let began = Instant::now();
             readings.push(self.metrics.read(hpa.namespace(), selector, spec).await);
+            asked.push((spec.type_.clone(), began.elapsed()));
         }
-        readings
+        (readings, asked)
     }
+}
+
+/// The number of replicas that an action writes into a status.
+fn desired(action: &Action) -> Option<i32> {
+    let Action::Patch(patch) = action else { return None };
+    patch.body["status"]["desiredReplicas"].as_i64().and_then(|replicas| replicas.try_into().ok())
 }
