@@ -85,10 +85,20 @@ const SPOKEN: &[(&str, &str)] = &[
     ("apimachinery.pkg.apis.meta.v1.APIVersions", ""),
 ];
 
+/// Types of any value, of whose form upstream says nothing; clients would refuse what has another.
+const ANYTHING: &[&str] =
+    &["JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray"];
+
 /// Brings all definitions into the form that upstream publishes.
 pub(crate) fn correct(all: &mut Map<String, Value>) {
     for (name, definition) in all.iter_mut() {
         require(name, definition);
+    }
+    for name in ANYTHING {
+        let name = format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}");
+        if let Some(definition) = all.get_mut(&name) {
+            *definition = json!({"description": definition["description"]});
+        }
     }
     for (name, discriminator, fields) in UNIONS {
         let Some(definition) = all.get_mut(&format!("io.k8s.api.{name}")) else { continue };

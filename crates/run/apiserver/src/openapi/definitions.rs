@@ -8,8 +8,9 @@ use plimsoll_structural::publish::{self, Document, Names};
 use serde_json::{Map, Value, json};
 
 use super::Style;
-use super::{corrections, defaults};
+use super::{corrections, defaults, kinds};
 use crate::custom::Definition;
+use crate::usage::published;
 
 /// Body of every patch.
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
@@ -61,6 +62,7 @@ pub(super) fn builtin(style: Style) -> Map<String, Value> {
     // The one type that no object has a field of.
     all.insert(PATCH.to_owned(), json!({"description": "Patch is provided to give a concrete name and type to the request body.", "type": "object"}));
     all.insert(WATCH_EVENT.to_owned(), watch_event());
+    all.extend(published::definitions());
     for (name, definition) in &mut all {
         let shape = schemas.lookup(name).map(|id| schemas.node(id));
         let shape = match shape {
@@ -69,7 +71,7 @@ pub(super) fn builtin(style: Style) -> Map<String, Value> {
         };
         complete(definition, shape, schemas, style);
     }
-    for kind in plimsoll_catalogue::kinds() {
+    for kind in kinds() {
         let identity = json!([{"group": kind.group, "kind": kind.kind, "version": kind.version}]);
         if let Some(definition) = all.get_mut(kind.definition) {
             definition["x-kubernetes-group-version-kind"] = identity;

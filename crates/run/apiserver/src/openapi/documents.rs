@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::definitions::{self, Custom, references};
 use super::packed::{Encoding, Packed, unpack};
 use super::pages::pages;
-use super::{Style, merge, operations, place};
+use super::{Style, kinds, merge, operations, place};
 use crate::version::VERSION;
 
 /// A document of version 3, which borrows the definitions that it shares with others.
@@ -37,7 +37,7 @@ pub(super) fn builtin_v3(mut keep: impl FnMut(String, Vec<u8>)) {
     for page in pages() {
         page.describe(places.entry(page.place.clone()).or_default(), Style::V3);
     }
-    for kind in plimsoll_catalogue::kinds() {
+    for kind in kinds() {
         let paths = operations::paths(&[kind], Style::V3);
         places.entry(place(kind.group, kind.version)).or_default().extend(paths);
     }
@@ -59,8 +59,7 @@ pub(super) fn custom_v3(families: &[Vec<Custom>], mut keep: impl FnMut(usize, Ve
 
 /// The document of version 2, with the parts of extension servers.
 pub(super) fn v2(customs: &[Custom], extensions: &[Arc<Packed>]) -> Value {
-    let mut kinds: Vec<&Kind> = plimsoll_catalogue::kinds().iter().collect();
-    kinds.extend(customs.iter().map(|(kind, _)| *kind));
+    let kinds: Vec<&Kind> = kinds().chain(customs.iter().map(|(kind, _)| *kind)).collect();
     let mut paths = operations::paths(&kinds, Style::V2);
     pages().iter().for_each(|page| page.describe(&mut paths, Style::V2));
     let (all, own) = (definitions::builtin(Style::V2), definitions::custom(customs, Style::V2));

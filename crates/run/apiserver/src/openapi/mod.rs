@@ -17,10 +17,12 @@ mod packed;
 mod pages;
 mod serve;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use serde_json::json;
+use plimsoll_catalogue::Kind;
+use serde_json::{Value, json};
 
 pub(crate) use cache::Documents;
 pub(crate) use convert::convert;
@@ -30,6 +32,7 @@ pub(crate) use packed::{Packed, tag};
 use crate::body::{self, ResponseBody};
 use crate::server::Api;
 use crate::stages::Asked;
+use crate::usage::published;
 
 /// The two generations of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,11 @@ impl Style {
             Self::V3 => format!("#/components/schemas/{name}"),
         }
     }
+}
+
+/// The kinds that are the same in every cluster.
+fn kinds() -> impl Iterator<Item = &'static Kind> {
+    plimsoll_catalogue::kinds().iter().chain(&published::KINDS)
 }
 
 /// Where the document of a group version is, below `/openapi/v3/`.
@@ -70,8 +78,8 @@ pub(crate) async fn answer(api: &Api, asked: &Asked) -> Option<Response<Response
         }),
         ("v3", "") => Some(index(api, asked).await),
         ("v3", place) => {
-            let document = match documents.place(|| api.customs.all(), place).await {
-                None => api.aggregator.converted().remove(place),
+            let document = match api.aggregator.converted().remove(place) {
+                None => documents.place(|| api.customs.all(), place).await,
                 found => found,
             };
             Some(match document {
@@ -102,12 +110,13 @@ fn location(place: &str, tag: &str) -> String {
 
 /// All places, each with where its document is now.
 async fn index(api: &Api, asked: &Asked) -> Response<ResponseBody> {
-    let mut paths = api.aggregator.places();
-    let mut own = api.aggregator.converted();
-    own.extend(api.documents.places(api.customs.all()).await);
-    paths.extend(own.iter().map(|(place, document)| {
+    let mut own = api.documents.places(api.customs.all()).await;
+    own.extend(api.aggregator.converted());
+    let here = |(place, document): (&String, &Arc<Packed>)| {
         (place.clone(), json!({"serverRelativeURL": location(place, &document.tag)}))
-    }));
+    };
+    let mut paths: BTreeMap<String, Value> = own.iter().map(here).collect();
+    paths.extend(api.aggregator.places());
     let text = json!({"paths": paths}).to_string();
     let tag = tag(text.as_bytes());
     crate::conditional::unless_known(&asked.headers, &tag, || {

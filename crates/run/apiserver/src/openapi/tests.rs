@@ -92,14 +92,10 @@ fn package(group: &str) -> &str {
 }
 
 /// Differences that stay, and why.
-const EXPLAINED: [(&str, &str); 5] = [
+const EXPLAINED: [(&str, &str); 4] = [
     ("io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", "changed in v1.37"),
     ("io.k8s.api.resource.v1.Device", "changed in v1.37"),
     ("io.k8s.api.resource.v1.NodeAllocatableResourceMapping", "gone in v1.37"),
-    (
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
-        "a type keeps old clients from guessing",
-    ),
     ("io.k8s.apimachinery.pkg.api.resource.Quantity", "numbers are quantities, too"),
 ];
 

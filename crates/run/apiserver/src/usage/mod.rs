@@ -3,6 +3,7 @@
 //! What enters are the figures of node agents; what leaves are NodeMetrics and PodMetrics. An APIService of the user's
 //! for the same group version takes its place, as metrics-server's does.
 
+pub(crate) mod published;
 mod sample;
 pub(crate) mod sampler;
 
@@ -17,9 +18,11 @@ use serde_json::{Value, json};
 
 use crate::authenticate::stored;
 use crate::body::{self, ResponseBody};
+use crate::negotiate;
 use crate::object::meta;
 use crate::server::Api;
 use crate::stages::Asked;
+use crate::table::Include;
 use crate::target::ResourcePath;
 use sample::Usage;
 pub(crate) use sampler::Sampler;
@@ -61,12 +64,14 @@ pub(crate) async fn serve(
         return Err(Status::no_such_path());
     }
     let of = if kind == "NodeMetrics" { of_node } else { of_pod };
+    let (form, include) = (negotiate::form(&asked.headers)?, Include::of(&asked.query));
+    let answer = |found| Ok(body::json(StatusCode::OK, &published::in_form(form, include, found)));
     if !target.name.is_empty() {
         let object = stored(api, &target.resource, &target.namespace, &target.name);
         let used = api.usage.used().await;
         let found = object.and_then(|object| of(&used, &object));
         let found = found.ok_or_else(|| Status::not_found(GROUP, &target.resource, &target.name))?;
-        return Ok(body::json(StatusCode::OK, &found));
+        return answer(found);
     }
     let labels = Labels::parse(asked.query.get("labelSelector")).map_err(Status::bad_request)?;
     let fields = Fields::parse(asked.query.get("fieldSelector")).map_err(Status::bad_request)?;
@@ -79,10 +84,9 @@ pub(crate) async fn serve(
             items.extend(of(&used, &object));
         }
     }
-    let list = json!({
+    answer(json!({
         "kind": format!("{kind}List"), "apiVersion": format!("{GROUP}/{VERSION}"), "metadata": {}, "items": items,
-    });
-    Ok(body::json(StatusCode::OK, &list))
+    }))
 }
 
 fn of_node(used: &Used, node: &Value) -> Option<Value> {

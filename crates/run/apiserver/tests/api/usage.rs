@@ -100,6 +100,12 @@ async fn what_nodes_and_pods_use_is_told_over_the_time_between_two_samples() {
         items[0]["window"].as_str().and_then(|text| text.strip_suffix('s')?.parse().ok()).expect("seconds");
     assert!((0.9..3.0).contains(&window), "{pods}");
 
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let path = format!("{METRICS}/namespaces/default/pods");
+    let table = cluster.ask_as(admin(), Method::GET, &path, &table, None).await.json();
+    let cells = &table["rows"][0]["cells"];
+    assert_eq!((&table["kind"], &cells[0], &cells[2]), (&json!("Table"), &json!("p"), &json!("2Ki")));
+
     let node = cluster.get(&format!("{METRICS}/nodes/n")).await.json();
     assert_eq!((&node["kind"], &node["usage"]["memory"]), (&json!("NodeMetrics"), &json!("4Mi")));
     let used = cores(&node["usage"]["cpu"]).expect("an amount");
@@ -119,6 +125,14 @@ async fn the_group_is_offered_until_somebody_else_serves_it() {
         (&list["kind"], &list["resources"][1]["kind"]),
         (&json!("APIResourceList"), &json!("PodMetrics"))
     );
+    let index = cluster.get("/openapi/v3").await.json();
+    let place =
+        index["paths"]["apis/metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str().expect("a document");
+    let document = cluster.get(place).await.json();
+    let schema = &document["components"]["schemas"]["io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics"];
+    let identity = json!([{"group": "metrics.k8s.io", "kind": "PodMetrics", "version": "v1beta1"}]);
+    assert_eq!(schema["x-kubernetes-group-version-kind"], identity, "{schema}");
+    assert!(document["paths"][format!("{METRICS}/namespaces/{{namespace}}/pods")]["get"].is_object());
     let group = cluster.get("/apis/metrics.k8s.io").await.json();
     assert_eq!(group["preferredVersion"]["groupVersion"], "metrics.k8s.io/v1beta1");
     let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
