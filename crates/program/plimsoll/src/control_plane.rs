@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use plimsoll_apiserver::{Config, Credentials, Server, User};
 use plimsoll_client::Informers;
+use plimsoll_document::Document;
 use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,7 @@ impl ControlPlane {
             authorization: options.access.authorization()?,
             authorization_file: options.access.authorization_file(),
             first_objects: if options.no_node { Vec::new() } else { vec![storage_class(), corefile()] },
+            own_objects: proportional_autoscalers().context("definition of ProportionalAutoscalers")?,
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         server.describe(crate::cli::flags());
@@ -225,4 +227,10 @@ fn storage_class() -> serde_json::Value {
         "provisioner": "plimsoll.io/local", "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
     })
+}
+
+/// The kind of the controller of that name, and who may use it.
+fn proportional_autoscalers() -> anyhow::Result<Vec<serde_json::Value>> {
+    let mut list = Document::yaml(plimsoll_reconcile::proportional::DEFINITION)?.value;
+    Ok(serde_json::from_value(list["items"].take())?)
 }

@@ -47,6 +47,7 @@ pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
         }},
         "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}],
     }));
+    objects.extend(config.own_objects.iter().cloned());
     objects.push(published_authorities(api, config)?);
     if is_new(api) {
         objects.extend(config.first_objects.iter().cloned());
@@ -98,6 +99,7 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
     // Of existing objects only what can have changed with the release or the configuration is written.
     let fields: &[&str] = match kind.kind {
         "ConfigMap" => &["data"],
+        "CustomResourceDefinition" => &["spec"],
         "Endpoints" => &["subsets"],
         "EndpointSlice" => &["endpoints", "ports"],
         _ => return Ok(()),

@@ -45,6 +45,8 @@ pub struct Config {
     pub authorization_file: Option<PathBuf>,
     /// Objects that a new cluster begins with. Who deletes them does not get them back.
     pub first_objects: Vec<serde_json::Value>,
+    /// Objects that every cluster has: made where they are missing, brought up to date at each start.
+    pub own_objects: Vec<serde_json::Value>,
 }
 
 /// What proves who somebody is, beside certificates of the authority of clients.

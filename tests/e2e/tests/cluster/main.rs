@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod autoscaling;
 mod changes;
 mod charts;
 mod clients;
@@ -116,6 +117,7 @@ const CASES: &[Case<Shared>] = table! {
         a_control_plane_runs_alone, what_is_missing_is_refused;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
     standby: a_second_process_takes_over_when_the_first_one_ends;
+    autoscaling: a_busy_deployment_grows_and_shrinks, replicas_follow_the_size_of_the_cluster;
     charts: a_release_lives_from_install_to_uninstall;
     nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
     workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,

@@ -26,6 +26,7 @@ mod patches;
 mod plugins;
 mod pod_security;
 mod policies;
+mod proportional;
 mod quotas;
 mod remote;
 mod roles;

@@ -100,6 +100,7 @@ impl Cluster {
             authorization: Default::default(),
             authorization_file: None,
             first_objects: Vec::new(),
+            own_objects: Vec::new(),
         };
         adjust(&mut config);
         // Tests of the audit read all that is asked, so nothing is asked for them here.
