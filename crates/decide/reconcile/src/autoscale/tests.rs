@@ -491,3 +491,63 @@ fn a_refused_change_does_not_count() {
     let told = report(&observed, &mut memory, at(NOW), &Failure { action: status, ..failure });
     assert_eq!(told.iter().map(summary).collect::<Vec<_>>(), ["event FailedUpdateStatus conflict"]);
 }
+
+/// Puts what was written into the autoscaler's status and the target's scale.
+fn apply(play: &mut Play<'_>, actions: &[Action]) {
+    let mut status = serde_json::to_value(play.hpa.status.clone().unwrap_or_default()).unwrap();
+    for action in actions {
+        let Action::Patch(patch) = action else { continue };
+        for (field, value) in patch.body["status"].as_object().into_iter().flatten() {
+            status[field] = value.clone();
+        }
+    }
+    play.hpa.status = Some(object(status));
+    play.scale = scale(size(actions).unwrap_or(play.scale.wanted));
+}
+
+#[test]
+fn it_follows_a_load_and_goes_quiet_when_the_load_does() {
+    let policy = |kind: &str, value: i32| json!([{"type": kind, "value": value, "periodSeconds": 60}]);
+    let behaviors = [
+        json!(null),
+        json!({"scaleUp": {"policies": policy("Pods", 1)}, "scaleDown": {"policies": policy("Percent", 10)}}),
+        json!({"scaleUp": {"stabilizationWindowSeconds": 120}, "scaleDown": {"stabilizationWindowSeconds": 0}}),
+    ];
+    for seed in 0..300_u64 {
+        let mut dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            i64::try_from(dice % sides).unwrap()
+        };
+        let behavior = &behaviors[usize::try_from(roll(3)).unwrap()];
+        let spec = json!({"minReplicas": 2, "maxReplicas": 20, "metrics": [cpu(50)], "behavior": behavior});
+        let (mut memory, mut load) = (Memory::default(), 1000);
+        let mut play = Play::new(spec, Vec::new(), &[]);
+        play.scale = scale(1 + i32::try_from(roll(25)).unwrap());
+        for step in 0..400 {
+            if step < 100 && roll(4) == 0 {
+                load = roll(12_000);
+            }
+            let count = usize::try_from(play.scale.wanted).unwrap();
+            let readings = [used(&vec![load / i64::from(play.scale.wanted); count])];
+            let mut look =
+                Play { hpa: play.hpa.clone(), readings: &readings, ..Play::new(json!({}), Vec::new(), &[]) };
+            look.scale = play.scale.clone();
+            look.pods = (0..count).map(|number| pod_of(number, "")).collect();
+            let actions = look.run(&mut memory, NOW + step * 15);
+            apply(&mut play, &actions);
+            assert!(step == 0 || (2..=20).contains(&play.scale.wanted), "seed {seed} step {step}");
+            let is_quiet = actions.iter().all(|action| matches!(action, Action::RequeueAfter(_)));
+            assert!(step < 380 || is_quiet, "seed {seed} step {step}: {actions:?}");
+        }
+        let pods = i64::from(play.scale.wanted);
+        let fits = match load / pods {
+            440..=560 => true,
+            less if less < 440 => pods == 2 || (pods - 1) * 500 < load,
+            _ => pods == 20,
+        };
+        assert!(fits, "seed {seed}: {pods} pods for {load}");
+    }
+}

@@ -131,7 +131,7 @@ mod tests {
         let list = json!({"metadata": {}, "items": [pod]});
         let table = in_form(Form::Table, Include::Metadata, list);
         let names: Vec<_> =
-            table["columnDefinitions"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+            table["columnDefinitions"].as_array().into_iter().flatten().map(|one| &one["name"]).collect();
         assert_eq!(names, ["Name", "cpu", "memory", "Window"]);
         assert_eq!(table["rows"][0]["cells"], json!(["p", "1250u", "2560Ki", "15.1s"]));
         assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");

@@ -133,8 +133,12 @@ impl Autoscaling {
     pub(crate) fn wants(&self, key: &Key, replicas: Option<i32>) {
         let hpa = Hpa { hpa_name: key.name.clone(), namespace: key.namespace.clone() };
         match replicas {
-            Some(replicas) => drop(self.desired.get_or_create(&hpa).set(replicas.into())),
-            None => drop(self.desired.remove(&hpa)),
+            Some(replicas) => {
+                self.desired.get_or_create(&hpa).set(replicas.into());
+            }
+            None => {
+                self.desired.remove(&hpa);
+            }
         }
     }
 
