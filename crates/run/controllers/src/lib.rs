@@ -462,6 +462,7 @@ mod tests {
             (json!(3), &json!(3), &json!(12)),
             "{status}"
         );
+        play(&server, "proportional-autoscaler-controller", 10).await;
         let writes = server.log().len();
         play(&server, "proportional-autoscaler-controller", 600).await;
         assert_eq!(server.log().len(), writes, "at rest nothing is written");
