@@ -106,7 +106,9 @@ async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
     };
     let change = |_: &mut Write<'_>, old: &Value| {
         let mut new = old.clone();
-        metadata_mut(&mut new).remove("resourceVersion");
+        if kind.unconditional_update {
+            metadata_mut(&mut new).remove("resourceVersion");
+        }
         for field in fields {
             if !object[*field].is_null() {
                 new[*field] = object[*field].clone();
