@@ -413,7 +413,9 @@ mod tests {
             server.put(&path, served);
             let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
             let hpa = "/apis/autoscaling/v2/namespaces/ns/horizontalpodautoscalers/web";
-            let spec = json!({"scaleTargetRef": target, "maxReplicas": 8, "metrics": [metric]});
+            let policy = json!({"type": "Pods", "value": 10, "periodSeconds": 15});
+            let behavior = json!({"scaleUp": {"policies": [policy]}, "scaleDown": {}});
+            let spec = json!({"scaleTargetRef": target, "maxReplicas": 8, "metrics": [metric], "behavior": behavior});
             server.put(
                 hpa,
                 json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
