@@ -244,7 +244,7 @@ fn what_came_of_a_look_is_counted() {
         decide(&observed, &mut Memory::default(), at(NOW)).1
     };
     let unknown = || Reading::One(Err("gone".to_owned()));
-    let (none, up, down) = (Change::None, Change::Up, Change::Down);
+    let (none, up, down) = (super::Change::None, super::Change::Up, super::Change::Down);
     let cases = [
         (
             used(&[900; 3]),
