@@ -8,6 +8,7 @@ pub mod bootstrap;
 mod bootstrap_table;
 pub mod claim;
 pub mod defaults;
+pub mod limit_range;
 pub mod matching;
 pub mod plugin_config;
 pub mod plugins;

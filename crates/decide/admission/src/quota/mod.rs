@@ -10,6 +10,7 @@ mod scope;
 mod usage;
 
 pub use charge::{Charge, charge};
+pub(crate) use pod_usage::sum as pod_sum;
 pub use usage::{Amounts, Counted, counted, usage};
 
 use plimsoll_meta::quantity::Quantity;

@@ -37,9 +37,22 @@ pub(super) fn named(requests: &Amounts, limits: &Amounts) -> Amounts {
     used
 }
 
-/// Requests or limits of the whole pod: its own, else the sum of its containers or the largest moment of
-/// its start, and what the runtime takes on top.
+/// Requests or limits of the whole pod with what the runtime takes on top.
 fn total(pod: &Value, list: &str) -> Amounts {
+    let mut sum = sum(pod, list);
+    for (name, amount) in amounts(&pod["spec"]["overhead"]) {
+        // A limit exists only where something else limits, too.
+        if list == "requests" || sum.contains_key(&name) {
+            let before = sum.get(&name).copied().unwrap_or_default();
+            sum.insert(name, before + amount);
+        }
+    }
+    sum
+}
+
+/// `requests` or `limits` of the whole pod: its own, else the sum of its containers or the largest moment of
+/// its start.
+pub(crate) fn sum(pod: &Value, list: &str) -> Amounts {
     let spec = &pod["spec"];
     let of = |container: &Value| effective(pod, container, list);
     let each = |name: &str| spec[name].as_array().into_iter().flatten();
@@ -61,13 +74,6 @@ fn total(pod: &Value, list: &str) -> Amounts {
     merge(&mut sum, &peak, Ord::max);
     for (name, amount) in amounts(&spec["resources"][list]) {
         sum.insert(name, amount);
-    }
-    for (name, amount) in amounts(&spec["overhead"]) {
-        // A limit exists only where something else limits, too.
-        if list == "requests" || sum.contains_key(&name) {
-            let before = sum.get(&name).copied().unwrap_or_default();
-            sum.insert(name, before + amount);
-        }
     }
     sum
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use plimsoll_admission::plugins::Plugin;
-use plimsoll_admission::{claim, defaults, priority, runtime_class, service_account, strict, topology};
+use plimsoll_admission::{
+    claim, defaults, limit_range, priority, runtime_class, service_account, strict, topology,
+};
 use plimsoll_meta::status::Status;
 use serde_json::Value;
 
-use super::{Operation, all, on, one, refused};
+use super::{Operation, all, all_in, on, one, refused};
+use crate::object::deleting;
 use crate::write::{Write, random_suffix};
 
 /// How long a pod waits for the account that a controller makes for its new namespace.
@@ -39,17 +42,46 @@ pub(super) fn validate(
         ("", "pods", subresource) => {
             check_pod(write, operation, subresource, object).map_err(|cause| refused(write, object, cause))
         }
-        ("", "persistentvolumeclaims", None) if on(write, Plugin::PersistentVolumeClaimResize) => {
-            let Some(old) = old else { return Ok(()) };
-            claim::check_resize(object, old, |class| {
-                one(write, "storage.k8s.io", "storageclasses", "", class)
-            })
-            .map_err(|cause| refused(write, object, cause))
+        ("", "persistentvolumeclaims", None) => {
+            check_claim(write, operation, object, old).map_err(|cause| refused(write, object, cause))
         }
         ("", "services", None) if on(write, Plugin::DenyServiceExternalIPs) => {
             strict::check_external_ips(object, old).map_err(|cause| refused(write, object, cause))
         }
         _ => Ok(()),
+    }
+}
+
+fn check_claim(
+    write: &Write<'_>,
+    operation: Operation,
+    claim: &Value,
+    old: Option<&Value>,
+) -> Result<(), String> {
+    // What goes must be able to, however large it is.
+    if !old.is_some_and(deleting) {
+        limit_range::check_claim(claim, &ranges(write, operation))?;
+    }
+    match old.filter(|_| on(write, Plugin::PersistentVolumeClaimResize)) {
+        Some(old) => {
+            claim::check_resize(claim, old, |class| one(write, "storage.k8s.io", "storageclasses", "", class))
+                .map_err(str::to_owned)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The LimitRanges that count for a write: none where what they limit cannot change.
+fn ranges(write: &Write<'_>, operation: Operation) -> Vec<Value> {
+    let limited = match (write.kind.plural, write.subresource) {
+        ("persistentvolumeclaims", None) => true,
+        ("pods", None) => operation == Operation::Create,
+        ("pods", Some("resize")) => operation == Operation::Update,
+        _ => false,
+    };
+    match limited && on(write, Plugin::LimitRanger) {
+        true => all_in(write, "", "limitranges", write.namespace),
+        false => Vec::new(),
     }
 }
 
@@ -76,6 +108,7 @@ fn added(write: &Write<'_>, object: &mut Value) {
 }
 
 async fn pod(write: &mut Write<'_>, operation: Operation, object: &mut Value) -> Result<(), Status> {
+    limit_range::apply(object, &ranges(write, operation));
     match (operation, write.subresource) {
         (Operation::Create, None) => new_pod(write, object).await?,
         (Operation::Update, Some("binding")) => label_by_node(write, object),
@@ -139,6 +172,7 @@ fn check_pod(
 ) -> Result<(), String> {
     let account = |name: &str| one(write, "", "serviceaccounts", write.namespace, name);
     let accounts = on(write, Plugin::ServiceAccount);
+    limit_range::check_pod(object, &ranges(write, operation))?;
     match (operation, subresource) {
         (Operation::Create, None) => {
             if accounts {

@@ -200,9 +200,15 @@ fn one(write: &Write<'_>, group: &str, plural: &str, namespace: &str, name: &str
     crate::registry::served(kind, &entry).ok()
 }
 
+/// All objects of a kind.
 fn all(write: &Write<'_>, group: &str, plural: &str) -> Vec<Value> {
+    all_in(write, group, plural, "")
+}
+
+/// All objects of a kind in a namespace, or everywhere for "".
+fn all_in(write: &Write<'_>, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
     let Some(kind) = plimsoll_catalogue::find(group, "v1", plural) else { return Vec::new() };
-    let Ok(prefix) = crate::registry::prefix(kind, "") else { return Vec::new() };
+    let Ok(prefix) = crate::registry::prefix(kind, namespace) else { return Vec::new() };
     let page = write.api.store.range(&prefix, None, usize::MAX, None);
     page.map(|page| {
         page.entries.iter().filter_map(|entry| crate::registry::served(kind, entry).ok()).collect()

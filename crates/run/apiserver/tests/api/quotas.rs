@@ -95,3 +95,41 @@ async fn a_changed_quota_is_counted_anew() {
     assert_eq!(cluster.patch(&path, "application/merge-patch+json", patch).await.code, 200);
     until(&cluster, |status| status["used"] == json!({"configmaps": "2"})).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_namespace_hold() {
+    let cluster = Cluster::start().await;
+    cluster.post(&format!("{SPACE}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let range = json!({"metadata": {"name": "limits"}, "spec": {"limits": [
+        {"type": "Container", "max": {"cpu": "2"}, "default": {"memory": "1Gi"}, "min": {"cpu": "10m"}},
+        {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
+    ]}});
+    assert_eq!(cluster.post(&format!("{SPACE}/limitranges"), range).await.code, 201);
+    let made = cluster.post(&format!("{SPACE}/pods"), pod("fits")).await.json();
+    // The maximum is the default where there is none.
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"],
+        json!({"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}})
+    );
+    let told = &made["metadata"]["annotations"]["kubernetes.io/limit-ranger"];
+    assert_eq!(
+        told,
+        "LimitRanger plugin set: memory request for container a; cpu, memory limit for container a"
+    );
+    let mut large = pod("large");
+    large["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "3"}});
+    let refused = cluster.post(&format!("{SPACE}/pods"), large).await;
+    assert_eq!(refused.code, 403);
+    assert_eq!(
+        refused.message(),
+        "pods \"large\" is forbidden: maximum cpu usage per Container is 2, but limit is 3"
+    );
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "2Gi"}}}});
+    let refused = cluster.post(&format!("{SPACE}/persistentvolumeclaims"), claim).await;
+    assert_eq!(
+        refused.message(),
+        "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but \
+         request is 2Gi"
+    );
+}
