@@ -72,8 +72,17 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
 
 /// What to do when an action was refused: tell how things stand, without trying anew.
 pub fn report(observed: &Observed<'_>, now: Timestamp, failure: &Failure) -> Vec<Action> {
+    if failure.namespace_ends() {
+        // A failed pod may be held for the sake of one that replaces it, which will never be.
+        let mut ended = observed.pods.to_vec();
+        let own = |pod: &Pod| {
+            controller_of(&pod.metadata).map(|owner| &owner.uid) == observed.job.metadata.uid.as_ref()
+        };
+        ended.retain(|pod| own(pod) && !pod::active(pod));
+        return release(&ended);
+    }
     let relevant = matches!(failure.action, Action::Create(_) | Action::Delete(_));
-    if relevant && !failure.namespace_ends() { run(observed, now, false) } else { Vec::new() }
+    if relevant { run(observed, now, false) } else { Vec::new() }
 }
 
 /// Lets go of pods whose Job is gone.
@@ -271,6 +280,8 @@ impl<'a> Sync<'a> {
             ) {
                 self.event(Severity::Normal, "Suspended", "Job suspended");
             }
+            // What is held has not begun: where it is to run may be changed, and its deadline waits.
+            self.status.start_time = None;
         } else if conditions::ensure(
             &mut self.status,
             "Suspended",

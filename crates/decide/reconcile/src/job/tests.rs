@@ -260,11 +260,32 @@ fn suspended_jobs_have_no_pods_and_come_back() {
     world.settle();
     assert_eq!((world.counts(), world.pods.len()), ((0, 0, 0), 0));
     assert_eq!(world.last_condition(), ("Suspended".to_owned(), "JobSuspended".to_owned()));
+    assert_eq!(world.job.status.as_ref().unwrap().start_time, None);
     world.job.spec.as_mut().unwrap().suspend = Some(false);
     world.now = 5;
     world.settle();
     assert_eq!(world.counts(), (2, 0, 0));
     assert_eq!(world.job.status.unwrap().start_time, Some(Time(at(5))));
+}
+
+#[test]
+fn a_namespace_that_ends_waits_for_no_replacement() {
+    let mut world = World::new(json!({"completionMode": "Indexed", "backoffLimitPerIndex": 3}));
+    world.settle();
+    world.end("p1", "Failed");
+    world.settle();
+    let held = |world: &World| world.pods.iter().filter(|pod| pod::finished(pod) && is_tracked(pod)).count();
+    assert_eq!(held(&world), 1);
+    let failure = Failure {
+        action: Action::create(&*world.pods[0]).into(),
+        code: 403,
+        reason: "Forbidden".to_owned(),
+        message: String::new(),
+        causes: vec!["NamespaceTerminating".to_owned()],
+    };
+    let told = report(&Observed { job: &world.job, pods: &world.pods }, at(0), &failure);
+    told.into_iter().for_each(|action| world.apply(action));
+    assert_eq!((held(&world), world.log.last().unwrap().starts_with("patch Pod p1")), (0, true));
 }
 
 #[test]

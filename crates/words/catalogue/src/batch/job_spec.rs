@@ -258,6 +258,9 @@ pub(super) fn check_update(new: &Value, old: &Value, report: &mut Report) {
     if old.flag("spec.suspend") && !old.has("status.startTime") {
         forgive_placement(&mut before, after);
     }
+    if old.flag("spec.suspend") && old.int("status.active").unwrap_or_default() == 0 {
+        forgive_resources(&mut before, after);
+    }
     if !access::same(Some(after), Some(&before)) {
         report.invalid(&Path::root("spec").child("template"), after.clone(), IMMUTABLE);
     }
@@ -294,6 +297,19 @@ fn forgive_placement(before: &mut Value, after: &Value) {
         match wanted {
             Some(wanted) => affinity.put("nodeAffinity", wanted),
             None => affinity.drop_key("nodeAffinity"),
+        }
+    }
+}
+
+/// A job that has no pods may still be told how much they ask for.
+fn forgive_resources(before: &mut Value, after: &Value) {
+    for list in ["containers", "initContainers"] {
+        let pairs =
+            before.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut).into_iter().flatten();
+        for (old, new) in pairs.zip(after["spec"][list].as_array().into_iter().flatten()) {
+            if old["name"] == new["name"] && old.at("resources.claims") == new.at("resources.claims") {
+                copy(old, Some(new), "resources");
+            }
         }
     }
 }

@@ -272,6 +272,21 @@ fn fixed_fields_stay() {
 }
 
 #[test]
+fn held_jobs_may_ask_for_more() {
+    let spec = |suspend: bool, cpu: &str| {
+        let resources = json!({"requests": {"cpu": cpu}});
+        json!({"suspend": suspend, "completions": 1, "parallelism": 1, "selector": {"matchLabels": {"a": "b"}},
+            "manualSelector": true, "template": {"metadata": {"labels": {"a": "b"}},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x", "resources": resources}]}}})
+    };
+    for (suspend, active, allowed) in [(true, 0, true), (true, 1, false), (false, 0, false)] {
+        let old = json!({"spec": spec(suspend, "1"), "status": {"active": active}});
+        let errors = update("batch", "jobs", &old, &json!({"spec": spec(suspend, "2")}), None).1;
+        assert_eq!(errors.is_empty(), allowed, "{suspend} {active}: {errors:?}");
+    }
+}
+
+#[test]
 fn bound_claims_grow() {
     let old = json!({
         "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "pv", "resources": {"requests": {"storage": "1Gi"}}},
