@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE, STORAGE_PROVISIONER};
 use plimsoll_volume::local::{FINALIZER, FOLDER, NODE, PROVISIONER};
-use plimsoll_volume::{is_local, modes, reclaim_policy, requested, volume_phase};
+use plimsoll_volume::{delays, is_local, modes, reclaim_policy, requested, volume_phase};
 use serde_json::{Value, json};
 
 use crate::action::{Action, Create, Note, Resource, Severity, reference};
@@ -53,6 +53,10 @@ pub fn decide_claim(observed: &Claim<'_>) -> Vec<Action> {
         return Vec::new();
     }
     let Some(selected) = selected_node(claim) else {
+        if delays(class) {
+            // It was asked to choose again.
+            return Vec::new();
+        }
         let why = "folders of nodes are made where a pod goes: the class needs volumeBindingMode WaitForFirstConsumer";
         return vec![failed(claim, class, why)];
     };
@@ -244,6 +248,11 @@ mod tests {
             let found = decide_claim(&Claim { claim: &claim, class: Some(&class()), node, is_made });
             assert_eq!(found.iter().map(summary).collect::<Vec<_>>(), expected, "{claim:?}");
         }
+        // The scheduler is about to choose again.
+        let class = StorageClass { volume_binding_mode: Some("WaitForFirstConsumer".to_owned()), ..class() };
+        let claim = claim(&[("/metadata/annotations", json!({STORAGE_PROVISIONER: PROVISIONER}))]);
+        let asked = Claim { claim: &claim, class: Some(&class), node: None, is_made: false };
+        assert!(decide_claim(&asked).is_empty());
     }
 
     #[test]

@@ -15,6 +15,16 @@ use crate::{Context, Error};
 
 const NODE: &str = "local volumes by node";
 
+/// A claim whose volume goes before it is bound gets another.
+fn keys_of_volume(volume: &PersistentVolume) -> Vec<Key> {
+    if !is_local(volume) {
+        return Vec::new();
+    }
+    let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let claim = claim.and_then(|claim| Some(Key::new(claim.namespace.as_deref()?, claim.name.as_deref()?)));
+    std::iter::once(Key::of(volume)).chain(claim).collect()
+}
+
 /// Keys of claims have a namespace, those of volumes have none.
 pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let claims = context.informers.informer::<PersistentVolumeClaim>();
@@ -28,7 +38,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let (of_node, present) = (volumes.clone(), nodes.clone());
     let unit = unit
         .input(&claims, |claim| if is_called(claim) { vec![Key::of(claim)] } else { Vec::new() })
-        .input(&volumes, |volume| if is_local(volume) { vec![Key::of(volume)] } else { Vec::new() })
+        .input(&volumes, keys_of_volume)
         .input(&nodes, move |node| match present.get("", node.name()) {
             Some(_) => Vec::new(),
             None => of_node.indexed(NODE, node.name()).iter().map(|volume| Key::of(&**volume)).collect(),
