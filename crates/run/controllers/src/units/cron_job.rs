@@ -1,7 +1,6 @@
 //! Wires the controllers of CronJobs and of Jobs' time after their end.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::jiff::tz::TimeZone;
 use plimsoll_client::Object as _;
 use plimsoll_reconcile::cron_job::{self, Observed};
 use plimsoll_reconcile::owner::controller_of;
@@ -21,10 +20,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     Ok(unit.decide(move |key, now| {
         let Some(cron_job) = cron_jobs.get(&key.namespace, &key.name) else { return Vec::new() };
         let jobs = jobs.owned_by(cron_job.uid());
-        let zone = match cron_job.spec.time_zone.as_deref() {
-            Some(name) => TimeZone::get(name).map_err(|_| format!("unknown time zone {name}")),
-            None => Ok(TimeZone::UTC),
-        };
+        let zone = cron_job::zone(cron_job.spec.time_zone.as_deref());
         cron_job::decide(&Observed { cron_job: &cron_job, jobs: &jobs, zone }, now)
     }))
 }

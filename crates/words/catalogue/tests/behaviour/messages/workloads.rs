@@ -83,6 +83,12 @@ fn workloads_are_checked() {
         json!({"spec": {"schedule": "x"}}),
         &["spec.schedule: Invalid value: \"x\": expected exactly 5 fields, found 1: [x]"],
     );
+    let zone = |zone: &str| json!({"spec": {"timeZone": zone}});
+    check("batch", "cronjobs", zone("Europe/Paris"), &[]);
+    for name in ["Nowhere/Such", "europe/paris", "../etc/passwd"] {
+        let told = format!("spec.timeZone: Invalid value: \"{name}\": unknown time zone {name}");
+        check("batch", "cronjobs", zone(name), &[&told]);
+    }
     check(
         "batch",
         "cronjobs",
