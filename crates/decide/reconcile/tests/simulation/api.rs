@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plimsoll_reconcile::action::{Delete, Living, Patch, Propagation, Resource, Target};
 use plimsoll_reconcile::garbage::{self, FOREGROUND, ORPHAN, Owner};
+use plimsoll_volume::annotation::{CLAIM_PROTECTION, VOLUME_PROTECTION};
 use serde_json::{Value, json};
 
 use crate::kind::{self, Kind, KindId, Typed};
@@ -48,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) objects: Vec<BTreeMap<Name, Stored>>,
     pub(crate) log: Vec<Vec<Change>>,
     pub(crate) version: u64,
+    /// Nodes that nothing is heard of, and since when.
+    pub(crate) silent: BTreeMap<String, Timestamp>,
     made: u64,
 }
 
@@ -56,7 +59,7 @@ impl Api {
         let kinds = kind::all();
         let objects = kinds.iter().map(|_| BTreeMap::new()).collect();
         let log = kinds.iter().map(|_| Vec::new()).collect();
-        Self { kinds, objects, log, version: 0, made: 0 }
+        Self { kinds, objects, log, version: 0, silent: BTreeMap::new(), made: 0 }
     }
 
     /// The kind of a resource.
@@ -103,6 +106,13 @@ impl Api {
             let suffix = self.made.wrapping_mul(0x9E37_79B1) % 0xFF_FFFF;
             meta["name"] = json!(format!("{prefix}{suffix:05x}"));
         }
+        if self.ends(namespace) {
+            let message = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(refuse(403, "Forbidden", message));
+        }
+        let meta = &mut object["metadata"];
         meta["uid"] = json!(format!("u{}", self.made));
         meta["generation"] = json!(1);
         meta["creationTimestamp"] = json!(whole(now));
@@ -114,11 +124,26 @@ impl Api {
         Ok(self.put(kind, &name, object))
     }
 
+    fn ends(&self, namespace: &str) -> bool {
+        let found = self.get(self.kind_named("Namespace"), &(String::new(), namespace.to_owned()));
+        !namespace.is_empty() && found.is_none_or(|found| found.node.deleting)
+    }
+
+    /// Takes what holds a namespace from it.
+    pub(crate) fn finalize(&mut self, target: &Target, object: &Value) {
+        let (kind, name) = self.find(target);
+        self.edit(kind, &name, |namespace| {
+            namespace["spec"]["finalizers"] = object["spec"]["finalizers"].clone()
+        });
+    }
+
     /// What the server adds to objects by itself.
     fn complete(&self, kind: KindId, object: &mut Value) {
         match self.kinds[kind].resource.kind.as_ref() {
             "Pod" => object["status"] = json!({"phase": "Pending"}),
             "Node" => {}
+            "PersistentVolumeClaim" => hold(object, CLAIM_PROTECTION),
+            "PersistentVolume" => hold(object, VOLUME_PROTECTION),
             "Job" => {
                 object.as_object_mut().map(|job| job.remove("status"));
                 let uid = object["metadata"]["uid"].clone();
@@ -241,7 +266,8 @@ impl Api {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let meta = &object["metadata"];
-        let held = meta["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+        let some = |all: &Value| all.as_array().is_some_and(|all| !all.is_empty());
+        let held = some(&meta["finalizers"]) || some(&object["spec"]["finalizers"]);
         let ends = meta["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() > 0;
         let uid = meta["uid"].as_str().unwrap_or_default().to_owned();
         let now = if !meta["deletionTimestamp"].is_null() && !held && !ends {
@@ -257,6 +283,14 @@ impl Api {
         self.log[kind].push(Change { version: self.version, name: name.clone(), now });
         Answer { uid, version: self.version }
     }
+}
+
+/// Holds a new object until nobody uses it.
+fn hold(object: &mut Value, finalizer: &str) {
+    let mut all = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    all.push(json!(finalizer));
+    object["metadata"]["finalizers"] = json!(all);
+    object["status"] = json!({"phase": "Pending"});
 }
 
 fn graph_node(resource: &Resource, name: &Name, object: &Value) -> garbage::Node {

@@ -16,6 +16,7 @@ use crate::api::Api;
 use crate::kind::typed;
 use crate::nodes::Machines;
 use crate::process::{Fate, Step};
+use crate::storage::Ledger;
 use crate::view::View;
 use crate::wiring::Controller;
 
@@ -37,6 +38,9 @@ pub(crate) struct Judge {
     deleted: BTreeSet<String>,
     /// Pods of Jobs that ended, or began to, while they were tracked.
     pub(crate) ended: BTreeMap<String, End>,
+    /// Those of them that users took from their Jobs before they were counted: nobody can count them.
+    pub(crate) disowned: BTreeSet<String>,
+    ledger: Ledger,
     pods_seen: usize,
     jobs_seen: usize,
 }
@@ -61,7 +65,10 @@ impl Judge {
                 if raises { self.sized(api, step) } else { Ok(()) }
             }
             Action::Delete(delete) if took_place && delete.target.resource.kind == "Pod" => {
-                if step.key.0 != Controller::PodGc {
+                if !matches!(
+                    step.key.0,
+                    Controller::PodGc | Controller::TaintEviction | Controller::NamespaceEnd
+                ) {
                     self.deleted.extend(delete.uid.clone());
                 }
                 self.took_pod(api, step)
@@ -202,14 +209,18 @@ impl Judge {
             self.check_counts(&typed(&now.typed))?;
         }
         self.jobs_seen = jobs.len();
-        Ok(())
+        self.ledger.look(api)
     }
 
     fn note_end(&mut self, ended: &Pod) {
-        let owner = controller_of(&ended.metadata).filter(|owner| owner.kind == "Job");
         let tracked = job::is_tracked(ended);
+        let uid = ended.metadata.uid.clone().unwrap_or_default();
+        if tracked && controller_of(&ended.metadata).is_none() && self.ended.contains_key(&uid) {
+            self.disowned.insert(uid.clone());
+        }
+        let owner = controller_of(&ended.metadata).filter(|owner| owner.kind == "Job");
         let (Some(owner), true, false) = (owner, tracked, pod::active(ended)) else { return };
-        let end = self.ended.entry(ended.metadata.uid.clone().unwrap_or_default()).or_insert_with(|| End {
+        let end = self.ended.entry(uid).or_insert_with(|| End {
             job: owner.uid.clone(),
             succeeded: false,
             index: index(ended),

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use plimsoll_reconcile::action::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -36,6 +39,9 @@ pub(crate) fn all() -> Vec<Kind> {
         row::<StatefulSet>(true),
         row::<ControllerRevision>(false),
         row::<PersistentVolumeClaim>(true),
+        row::<PersistentVolume>(true),
+        row::<StorageClass>(false),
+        row::<Namespace>(true),
         row::<Job>(true),
         row::<CronJob>(true),
         row::<Service>(true),

@@ -3,19 +3,24 @@
 //! The decisions are the real ones, and so is the rule that they wait for what was written. Around
 //! them everything is chance: watches are late and each kind by itself, requests are lost or their
 //! answers are, the process restarts in the middle of a list of actions, the clock jumps, nodes are
-//! lost, pods fail, users change their minds. Rules are checked after each step and when all is calm.
+//! lost, pods fail, users change their minds. In some clusters nodes and pods do as they should, so that
+//! what is amiss is the controllers' fault. Rules are checked after each step and when all is calm.
 //!
 //! `PLIMSOLL_SIMULATION_COUNT` says how many seeds to try, `PLIMSOLL_SIMULATION_SEED` which one is the
 //! first; a failing seed alone, with its story, is had by its number and a count of 1.
 
 mod api;
+mod availability;
 mod cache;
 mod dice;
+mod ends;
+mod heartbeat;
 mod judge;
 mod kind;
 mod nodes;
 mod process;
 mod rest;
+mod storage;
 mod users;
 mod view;
 mod wiring;

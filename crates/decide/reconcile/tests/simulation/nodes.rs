@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_reconcile::action::{Action, Delete};
 use plimsoll_reconcile::daemon_set::target_node;
-use plimsoll_reconcile::pod;
+use plimsoll_reconcile::{node, pod};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Name};
 use crate::dice::Dice;
+use crate::storage::{self, Claims};
 
 /// How often pods meet bad luck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,14 @@ impl Machines {
         self.processes.retain(|_, (on, _)| on != node);
     }
 
+    /// A node that comes back ends what it is no longer told to run.
+    pub(crate) fn settle(&mut self, api: &Api, node: &str) {
+        let pods = api.all::<Pod>();
+        self.processes.retain(|uid, (on, _)| {
+            on != node || pods.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid))
+        });
+    }
+
     /// Names of pods that two processes have at the same time.
     pub(crate) fn doubles(&self) -> Option<&Name> {
         let mut names: Vec<_> = self.processes.values().map(|(_, name)| name).collect();
@@ -57,7 +66,7 @@ impl Machines {
             return !pod::deleting(pod) && schedule(api, pod, &nodes, dice);
         }
         let alive = nodes.iter().any(|node| node.metadata.name.as_deref() == Some(on));
-        if !alive {
+        if !alive || api.silent.contains_key(on) {
             return false;
         }
         if pod::deleting(pod) {
@@ -153,11 +162,18 @@ impl Machines {
 
 fn schedule(api: &mut Api, pod: &Pod, nodes: &[std::sync::Arc<Node>], dice: &mut Dice) -> bool {
     let wanted = target_node(pod);
-    let fits =
-        |node: &&std::sync::Arc<Node>| wanted.is_empty() || node.metadata.name.as_deref() == Some(wanted);
+    let fits = |node: &&std::sync::Arc<Node>| match wanted {
+        "" => node::taints(node).is_empty(),
+        wanted => node.metadata.name.as_deref() == Some(wanted),
+    };
     let fitting: Vec<_> = nodes.iter().filter(fits).collect();
     let Some(node) = dice.pick(&fitting) else { return false };
-    let node = node.metadata.name.clone();
+    let node = node.metadata.name.clone().unwrap_or_default();
+    match storage::prepare(api, pod, &node) {
+        Claims::Ready => {}
+        Claims::Asked => return true,
+        Claims::Wait => return false,
+    }
     let kind = api.kind_named("Pod");
     api.edit(kind, &name(pod), |pod| pod["spec"]["nodeName"] = json!(node));
     true

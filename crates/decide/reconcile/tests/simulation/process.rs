@@ -11,6 +11,9 @@ use plimsoll_reconcile::garbage::{self, FOREGROUND, Graph, Node, Owner, OwnerSta
 
 use crate::api::{Answer, Api, Refusal, Stored};
 use crate::cache::Caches;
+use crate::ends;
+use crate::heartbeat::{self, Heard};
+use crate::storage;
 use crate::view::View;
 use crate::wiring::{self, Controller, Key, Memory};
 
@@ -50,6 +53,7 @@ pub(crate) struct Process {
     pub(crate) caches: Caches,
     graph: Graph,
     memory: Memory,
+    heard: Heard,
     /// When each key is due.
     due: BTreeMap<Key, Duration>,
     failures: BTreeMap<Key, u32>,
@@ -65,6 +69,7 @@ impl Process {
             caches,
             graph: Graph::default(),
             memory: Memory::default(),
+            heard: Heard::default(),
             due: BTreeMap::new(),
             failures: BTreeMap::new(),
             expectations: Expectations::default(),
@@ -87,7 +92,10 @@ impl Process {
     fn wake(&mut self, api: &Api, kind: usize, old: Option<&Stored>, new: Option<&Stored>, now: Duration) {
         let name = &api.kinds[kind].resource.kind;
         for stored in old.into_iter().chain(new) {
-            for key in wiring::keys(&self.caches, name, &stored.typed) {
+            let keys = wiring::keys(&self.caches, name, &stored.typed);
+            let more = [storage::keys, heartbeat::keys, ends::keys]
+                .map(|keys| keys(&self.caches, name, &stored.typed));
+            for key in keys.into_iter().chain(more.into_iter().flatten()) {
                 self.add(key, now);
             }
         }
@@ -111,9 +119,9 @@ impl Process {
         self.due.iter().filter(|(key, at)| **at <= now && !busy(key)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// When the next key is due.
+    /// When the next key is due. Nodes that are heard of are looked at for ever.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.due.values().min().copied()
+        self.due.iter().filter(|(key, _)| key.0 != Controller::NodeLife).map(|(_, at)| *at).min()
     }
 
     /// Decides about a key, if the caches show what was written for it; gives whether it did.
@@ -126,6 +134,14 @@ impl Process {
         }
         let actions = match key.0 {
             Controller::Garbage => self.collect(api, &key.1.1),
+            Controller::Binder
+            | Controller::Provisioner
+            | Controller::ClaimGuard
+            | Controller::VolumeGuard => storage::decide(api, &self.caches, key),
+            Controller::NamespaceEnd => ends::decide(api, &self.caches, wall),
+            Controller::NodeLife | Controller::TaintEviction => {
+                self.heard.decide(api, &self.caches, key, wall)
+            }
             _ => wiring::decide(&self.caches, &mut self.memory, key, wall, None),
         };
         self.begin(key.clone(), actions, false);
@@ -190,7 +206,11 @@ impl Process {
                 Err(refusal) if refusal.code == 404 => Ok(None),
                 other => other.map(Some),
             },
-            Action::Event(_) | Action::Replace { .. } | Action::RequeueAfter(_) => Ok(None),
+            Action::Replace { target, object, .. } => {
+                api.finalize(target, object);
+                Ok(None)
+            }
+            Action::Event(_) | Action::RequeueAfter(_) => Ok(None),
         }
     }
 
@@ -203,7 +223,10 @@ impl Process {
                 code: refusal.code,
                 reason: refusal.reason.to_owned(),
                 message: refusal.message.clone(),
-                causes: Vec::new(),
+                causes: (refusal.code == 403)
+                    .then(|| "NamespaceTerminating".to_owned())
+                    .into_iter()
+                    .collect(),
             };
             let told = wiring::decide(&self.caches, &mut self.memory, &run.key, wall, Some(&failure));
             if !told.is_empty() {

@@ -17,7 +17,9 @@ use plimsoll_reconcile::pod;
 use plimsoll_reconcile::service;
 
 use crate::api::Api;
+use crate::ends;
 use crate::judge::{Judge, finished};
+use crate::storage;
 
 type Check = fn(&Api, &Judge) -> Result<(), String>;
 
@@ -37,7 +39,9 @@ const CHECKS: [Check; 10] = [
 /// Whether all is as it should be.
 pub(crate) fn check(api: &Api, judge: &Judge) -> Result<(), String> {
     CHECKS.iter().try_for_each(|check| check(api, judge))?;
-    budgets(api)
+    budgets(api)?;
+    storage::check(api)?;
+    ends::check(api)
 }
 
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -47,7 +51,9 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 fn nothing_is_going(api: &Api, _: &Judge) -> Result<(), String> {
     let mut all = api.objects.iter().flatten();
     // Pods that are held for a Job's sake are looked at there.
-    let going = all.find(|(_, stored)| stored.node.deleting && !stored.node.has(job::TRACKING));
+    let going = all.find(|(_, stored)| {
+        stored.node.deleting && !stored.node.has(job::TRACKING) && !storage::is_held(api, &stored.typed)
+    });
     ensure(going.is_none(), || format!("{:?} is still being deleted", going.map(|(_, one)| &one.value)))
 }
 
@@ -193,7 +199,8 @@ fn count_exactly(job: &Job, judge: &Judge) -> Result<(), String> {
     let spec = job.spec.clone().unwrap_or_default();
     let status = job.status.clone().unwrap_or_default();
     let ends = || judge.ended.iter().filter(|(_, end)| Some(&end.job) == job.metadata.uid.as_ref());
-    let unknown = ends().filter(|(uid, _)| judge.lost.contains(*uid)).count();
+    let unknown =
+        ends().filter(|(uid, _)| judge.lost.contains(*uid) || judge.disowned.contains(*uid)).count();
     let (succeeded, failed, all) = (count(status.succeeded), count(status.failed), ends().count());
     let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
     let named = uncounted.succeeded.into_iter().chain(uncounted.failed).flatten().count();

@@ -2,15 +2,26 @@
 
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_reconcile::action::{Delete, Propagation, Target};
+use plimsoll_reconcile::node::{NOT_READY, UNREACHABLE};
+use plimsoll_volume::annotation::DEFAULT_CLASS;
+use plimsoll_volume::local::{FOLDER, PROVISIONER};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Name};
 use crate::dice::Dice;
+use crate::storage;
 
-const NAMESPACE: &str = "ns";
+pub(crate) const NAMESPACE: &str = "ns";
 
 /// Makes nodes and a few workloads.
 pub(crate) fn set_up(api: &mut Api, dice: &mut Dice, now: Timestamp) {
+    let class = json!({"metadata": {"name": "local", "annotations": {DEFAULT_CLASS: "true"}}, "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer"});
+    let kind = api.kind_named("StorageClass");
+    api.create(kind, "", class, now).expect("a new name");
+    let namespace = json!({"metadata": {"name": NAMESPACE}, "spec": {"finalizers": ["kubernetes"]}});
+    let kind = api.kind_named("Namespace");
+    api.create(kind, "", namespace, now).expect("a new name");
     for number in 0..3 {
         add_node(api, &format!("n{number}"), now);
     }
@@ -32,7 +43,8 @@ pub(crate) fn set_up(api: &mut Api, dice: &mut Dice, now: Timestamp) {
 
 /// A node that is ready.
 pub(crate) fn add_node(api: &mut Api, name: &str, now: Timestamp) {
-    let node = json!({"metadata": {"name": name},
+    let node = json!({"metadata": {"name": name, "annotations": {FOLDER: "/volumes"},
+            "labels": {"topology.kubernetes.io/zone": if name.ends_with(['0', '3', '6']) { "a" } else { "b" }}},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let kind = api.kind_named("Node");
     api.create(kind, "", node, now).expect("a new name");
@@ -47,8 +59,10 @@ fn make(api: &mut Api, kind: &str, mut object: Value, now: Timestamp) {
 
 fn template(name: &str, once: bool) -> Value {
     let policy = if once { "Never" } else { "Always" };
+    let brief =
+        |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
     json!({"metadata": {"labels": {"app": name}},
-        "spec": {"restartPolicy": policy, "containers": [{"name": "c", "image": "one"}]}})
+        "spec": {"restartPolicy": policy, "tolerations": [brief(UNREACHABLE), brief(NOT_READY)], "containers": [{"name": "c", "image": "one"}]}})
 }
 
 fn workload(name: &str, dice: &mut Dice) -> (&'static str, Value) {
@@ -64,7 +78,7 @@ fn workload(name: &str, dice: &mut Dice) -> (&'static str, Value) {
                     "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}),
             };
             let spec = json!({"replicas": replicas, "selector": selector, "strategy": strategy,
-                "progressDeadlineSeconds": 600, "revisionHistoryLimit": dice.below(3), "template": template(name, false)});
+                "progressDeadlineSeconds": 600, "minReadySeconds": 5 * dice.below(2), "revisionHistoryLimit": dice.below(3), "template": template(name, false)});
             ("Deployment", spec)
         }
         3 => {
@@ -88,7 +102,8 @@ fn workload(name: &str, dice: &mut Dice) -> (&'static str, Value) {
                 "serviceName": name, "podManagementPolicy": policy, "revisionHistoryLimit": 2,
                 "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
                 "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retained, "whenScaled": retained},
-                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]});
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}}}}]});
             ("StatefulSet", spec)
         }
         7..9 => ("Job", job(name, dice)),
@@ -133,6 +148,45 @@ fn job(name: &str, dice: &mut Dice) -> Value {
     spec
 }
 
+/// The namespace is deleted.
+pub(crate) fn end(api: &mut Api, now: Timestamp) {
+    let kind = api.kind_named("Namespace");
+    let target = Target {
+        resource: api.kinds[kind].resource.clone(),
+        namespace: String::new(),
+        name: NAMESPACE.to_owned(),
+    };
+    let delete = Delete {
+        target,
+        uid: None,
+        resource_version: None,
+        propagation: None,
+        grace: None,
+        done: None,
+        refused: None,
+    };
+    // It is there as long as nobody else deletes it.
+    let _ = api.delete(&delete, now);
+}
+
+/// A template changes, or a Deployment is held.
+pub(crate) fn roll(api: &mut Api, dice: &mut Dice, _: Timestamp) -> Option<String> {
+    let kind = api.kind_named(dice.pick(&["Deployment", "DaemonSet", "StatefulSet"])?);
+    let names: Vec<_> = api.objects[kind].keys().cloned().collect();
+    let name = dice.pick(&names)?;
+    let what = api.kinds[kind].resource.kind.to_string();
+    let image = *dice.pick(&["one", "two", "three"])?;
+    let pause = what == "Deployment" && dice.permille(200);
+    api.edit(kind, name, |object| {
+        let spec = &mut object["spec"];
+        match pause {
+            true => spec["paused"] = json!(!spec["paused"].as_bool().unwrap_or_default()),
+            false => spec["template"]["spec"]["containers"][0]["image"] = json!(image),
+        }
+    });
+    Some(format!("roll {what} {} {image} {pause}", name.1))
+}
+
 /// Something changes; gives a line that says what.
 pub(crate) fn edit(api: &mut Api, dice: &mut Dice, now: Timestamp) -> Option<String> {
     let kinds = [
@@ -144,6 +198,8 @@ pub(crate) fn edit(api: &mut Api, dice: &mut Dice, now: Timestamp) -> Option<Str
         "CronJob",
         "Pod",
         "ReplicaSet",
+        "PersistentVolumeClaim",
+        "PersistentVolume",
     ];
     let of_kind = |name: &&str| {
         let id = api.kind_named(name);
@@ -155,7 +211,7 @@ pub(crate) fn edit(api: &mut Api, dice: &mut Dice, now: Timestamp) -> Option<Str
     if dice.permille(150) || what == "Pod" && dice.permille(500) {
         return remove(api, kind, &name, dice, now);
     }
-    if what == "ReplicaSet" {
+    if ["ReplicaSet", "PersistentVolumeClaim", "PersistentVolume"].contains(&what.as_str()) {
         return None;
     }
     if what == "Pod" {
@@ -189,12 +245,21 @@ fn edit_pod(api: &mut Api, kind: usize, name: &Name, dice: &mut Dice, now: Times
     let pod = api.get(kind, name)?.value.clone();
     let app = pod["metadata"]["labels"]["app"].as_str().map(str::to_owned)?;
     let controlled = pod["metadata"]["ownerReferences"][0]["kind"].as_str().unwrap_or_default().to_owned();
+    if controlled == "Job" && dice.permille(500) {
+        api.edit(kind, name, |pod| {
+            pod["metadata"].as_object_mut().map(|meta| meta.remove("ownerReferences"));
+        });
+        return Some(format!("disown Pod {}", name.1));
+    }
     if controlled == "Job" || controlled == "StatefulSet" || controlled == "DaemonSet" {
         return None;
     }
     if dice.permille(500) {
         api.edit(kind, name, |pod| pod["metadata"]["labels"]["app"] = json!("nobody"));
         return Some(format!("release Pod {}", name.1));
+    }
+    if pod["metadata"]["labels"]["batch.kubernetes.io/controller-uid"].is_string() {
+        return None;
     }
     let spec = json!({"restartPolicy": "Always", "containers": [{"name": "c", "image": "one"}]});
     let mut labels = pod["metadata"]["labels"].clone();
@@ -206,6 +271,10 @@ fn edit_pod(api: &mut Api, kind: usize, name: &Name, dice: &mut Dice, now: Times
 fn remove(api: &mut Api, kind: usize, name: &Name, dice: &mut Dice, now: Timestamp) -> Option<String> {
     let resource = api.kinds[kind].resource.clone();
     let what = resource.kind.to_string();
+    if what == "PersistentVolume" && !storage::is_named(api, &name.1) {
+        // Nobody would complete a binding to a volume that goes: its users would have to help.
+        return None;
+    }
     let propagation = *dice.pick(&[Propagation::Background, Propagation::Foreground, Propagation::Orphan])?;
     let propagation = Some(propagation).filter(|_| what != "Pod");
     let delete = Delete {

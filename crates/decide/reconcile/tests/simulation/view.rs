@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,6 +21,8 @@ pub(crate) struct View {
     pub(crate) known: BTreeSet<String>,
     /// Ids of pods that were alive: its own, and those that it may have taken.
     pub(crate) alive: BTreeSet<String>,
+    /// Ids of its pods that were ready.
+    pub(crate) ready: BTreeSet<String>,
     /// How many there may be, and how many there must be.
     pub(crate) most: usize,
     pub(crate) least: usize,
@@ -48,6 +50,10 @@ impl View {
                 let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
                 let surge = share::of(rolling.and_then(|rolling| rolling.max_surge.as_ref()), 1, Round::Up);
                 Self::exactly(&set.metadata, if surge > 0 { 2 } else { 1 })
+            }
+            Controller::StatefulSet => {
+                let set = caches.get::<StatefulSet>(name)?;
+                Self::exactly(&set.metadata, size(set.spec.replicas))
             }
             Controller::Job => {
                 let job = caches.get::<Job>(name)?;
@@ -80,6 +86,8 @@ impl View {
         let own = caches.claimable::<Pod>(&meta);
         view.alive =
             own.iter().filter(|pod| pod::active(pod)).filter_map(|pod| pod.metadata.uid.clone()).collect();
+        let ready = own.iter().filter(|pod| pod::ready(pod) && !pod::deleting(pod));
+        view.ready = ready.filter_map(|pod| pod.metadata.uid.clone()).collect();
         Some(view)
     }
 

@@ -40,6 +40,13 @@ pub(crate) enum Controller {
     Disruption,
     Slices,
     PodGc,
+    Binder,
+    Provisioner,
+    ClaimGuard,
+    VolumeGuard,
+    NodeLife,
+    TaintEviction,
+    NamespaceEnd,
     Garbage,
 }
 

@@ -7,11 +7,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plimsoll_reconcile::action::{Action, Delete};
 
 use crate::api::Api;
+use crate::availability::Floors;
 use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::nodes::{Machines, Weather};
 use crate::process::{Fate, Process};
-use crate::{rest, users};
+use crate::{heartbeat, rest, storage, users};
 
 /// Steps of the storm.
 const STORM: usize = 500;
@@ -24,6 +25,8 @@ pub(crate) struct World {
     pub(crate) process: Process,
     pub(crate) machines: Machines,
     judge: Judge,
+    /// What is watched where the weather is always fair.
+    floors: Option<Floors>,
     dice: Dice,
     /// A clock that only goes forward, and how far the other one is from it.
     now: Duration,
@@ -40,11 +43,12 @@ impl World {
         let now = Duration::from_secs(1);
         let skew =
             SignedDuration::from_secs(1_700_000_000 + i64::try_from(dice.below(60)).unwrap_or_default());
+        let floors = dice.permille(250).then(Floors::default);
         users::set_up(&mut api, &mut dice, wall(now, skew));
         let process = Process::start(&api, now);
         let machines = Machines::default();
         let (judge, story) = (Judge::default(), Vec::new());
-        Self { api, process, machines, judge, dice, now, skew, nodes_made: 3, story }
+        Self { api, process, machines, judge, floors, dice, now, skew, nodes_made: 3, story }
     }
 
     /// Lives through all of it; an error says which rule was broken.
@@ -52,10 +56,22 @@ impl World {
         for _ in 0..STORM {
             self.storm()?;
         }
+        if self.dice.permille(100) {
+            self.end_namespace()?;
+        }
         users::calm_down(&mut self.api);
         self.come_to_rest()?;
         rest::check(&self.api, &self.judge)?;
         self.stay_at_rest()
+    }
+
+    /// Everything is to go, in the middle of the storm.
+    fn end_namespace(&mut self) -> Result<(), String> {
+        self.note("the namespace is deleted".to_owned());
+        self.floors = None;
+        let now = self.wall();
+        users::end(&mut self.api, now);
+        (0..STORM / 4).try_for_each(|_| self.storm())
     }
 
     fn wall(&self) -> Timestamp {
@@ -82,13 +98,19 @@ impl World {
             75..93 => self.live_a_pod(),
             93..97 => {
                 let now = self.wall();
-                if let Some(line) = users::edit(&mut self.api, &mut self.dice, now) {
+                let edit = if self.floors.is_some() { users::roll } else { users::edit };
+                if let Some(line) = edit(&mut self.api, &mut self.dice, now) {
                     self.note(line);
                 }
             }
             _ => self.trouble(),
         }
-        self.judge.look(&self.api, &self.machines)
+        self.look()
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        self.judge.look(&self.api, &self.machines)?;
+        self.floors.as_mut().map_or(Ok(()), |floors| floors.look(&self.api))
     }
 
     /// A kind's watch tells some of what it has to tell.
@@ -127,20 +149,29 @@ impl World {
             Err(refusal) => format!("{} {} {}", refusal.code, refusal.reason, refusal.message),
         };
         self.note(format!("{:?} {}: {} → {result} {fate:?}", step.key.0, step.key.1.1, line(&step.action)));
+        if let Some(floors) = &mut self.floors {
+            floors.after(&self.api, &step);
+        }
         self.judge.after(&self.api, &step, fate)
     }
 
     fn live_a_pod(&mut self) {
+        if self.dice.permille(50) {
+            storage::clean(&mut self.api);
+            heartbeat::beat(&mut self.api);
+        }
         let pods = self.api.all::<Pod>();
         if let Some(pod) = self.dice.pick(&pods) {
             let now = self.wall();
-            self.machines.step(&mut self.api, pod, Weather::Rough, &mut self.dice, now);
+            let weather = if self.floors.is_some() { Weather::Fair } else { Weather::Rough };
+            self.machines.step(&mut self.api, pod, weather, &mut self.dice, now);
         }
     }
 
     /// Something breaks.
     fn trouble(&mut self) {
         match self.dice.below(10) {
+            3.. if self.floors.is_some() => {}
             0..3 => {
                 self.note("restart".to_owned());
                 self.process = Process::start(&self.api, self.now);
@@ -150,7 +181,8 @@ impl World {
                 self.note(format!("the clock jumps by {seconds} s"));
                 self.skew += SignedDuration::from_secs(seconds);
             }
-            6..8 => self.lose_node(),
+            6 => self.lose_node(),
+            7 => self.silence_or_hear(),
             _ => {
                 let name = format!("n{}", self.nodes_made);
                 self.nodes_made += 1;
@@ -159,6 +191,31 @@ impl World {
                 users::add_node(&mut self.api, &name, now);
             }
         }
+    }
+
+    /// A node falls silent, or one that is silent turns out to be off, or comes back.
+    fn silence_or_hear(&mut self) {
+        let now = self.wall();
+        let silent: Vec<_> = self.api.silent.keys().cloned().collect();
+        let Some(node) = self.dice.pick(&silent).cloned().filter(|_| self.dice.permille(600)) else {
+            let nodes = self.api.all::<Node>();
+            let node = self.dice.pick(&nodes).and_then(|node| node.metadata.name.clone()).unwrap_or_default();
+            self.note(format!("node {node} falls silent"));
+            return heartbeat::fall_silent(&mut self.api, &node, now);
+        };
+        if self.dice.permille(400) {
+            self.note(format!("node {node} is off"));
+            self.machines.lose(&node);
+            heartbeat::mark_out_of_service(&mut self.api, &node);
+        } else {
+            self.hear_again(&node);
+        }
+    }
+
+    fn hear_again(&mut self, node: &str) {
+        self.note(format!("node {node} comes back"));
+        heartbeat::come_back(&mut self.api, node);
+        self.machines.settle(&self.api, node);
     }
 
     fn lose_node(&mut self) {
@@ -170,6 +227,7 @@ impl World {
         let name = node.metadata.name.clone().unwrap_or_default();
         self.note(format!("node {name} is lost"));
         self.machines.lose(&name);
+        self.api.silent.remove(&name);
         let now = self.wall();
         let delete: Delete = Action::delete(&**node);
         // It was there a moment ago.
@@ -179,6 +237,8 @@ impl World {
     /// Everybody does what there is to do, until there is nothing.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.note("calm".to_owned());
+        let silent: Vec<_> = self.api.silent.keys().cloned().collect();
+        silent.iter().for_each(|node| self.hear_again(node));
         for _ in 0..ROUNDS {
             if self.round()? {
                 continue;
@@ -211,7 +271,8 @@ impl World {
             let now = self.wall();
             busy |= self.machines.step(&mut self.api, &pod, Weather::Fair, &mut self.dice, now);
         }
-        self.judge.look(&self.api, &self.machines)?;
+        busy |= storage::clean(&mut self.api) | heartbeat::beat(&mut self.api);
+        self.look()?;
         Ok(busy)
     }
 
