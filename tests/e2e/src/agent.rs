@@ -26,14 +26,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that is not started yet, with more lines for its KubeletConfiguration.
+    /// An agent of a node that is not started yet, with more lines for its KubeletConfiguration.
     #[track_caller]
-    pub fn prepare(cluster: &Cluster, engine: &Containerd, config: &str) -> Self {
-        let root = cluster.scratch().join("agent");
+    pub fn prepare(cluster: &Cluster, engine: &Containerd, node: &str, config: &str) -> Self {
+        let root = cluster.scratch().join("agents").join(node);
         fs::create_dir_all(root.join("manifests")).expect("make a directory");
         let listen =
             TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("find a free port");
-        let cgroup = format!("/plimsoll-e2e-agent-{}", cluster.node());
+        let cgroup = format!("/plimsoll-e2e-{}-{node}", cluster.node());
         let config = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\naddress: 127.0.0.1\n\
              port: {port}\nhealthzPort: 0\ncgroupRoot: {cgroup}\nclusterDomain: cluster.local\n\
@@ -47,7 +47,7 @@ impl Agent {
             authority = cluster.data().join("pki/ca.crt").display(),
         );
         fs::write(root.join("kubelet.yaml"), config).expect("write a file");
-        Self { root, listen, node: cluster.node().to_owned(), cgroup, process: Mutex::default() }
+        Self { root, listen, node: node.to_owned(), cgroup, process: Mutex::default() }
     }
 
     /// Its folder.

@@ -24,10 +24,10 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts one below a cluster's directory, and waits until it answers.
+    /// Starts one in a folder of a cluster's directory, and waits until it answers.
     #[track_caller]
-    pub fn start(cluster: &Cluster) -> Self {
-        let folder = cluster.scratch().join("ctrd");
+    pub fn start(cluster: &Cluster, folder: &str) -> Self {
+        let folder = cluster.scratch().join(folder);
         fs::create_dir_all(folder.join("cni")).expect("make a directory");
         fs::write(folder.join("config.toml"), config(&folder)).expect("write a file");
         fs::write(folder.join("cni/10-e2e.conflist"), network(&folder)).expect("write a file");

@@ -15,7 +15,7 @@ use crate::{BUSYBOX, PATIENCE, SIGNALLED, Shared, make_images};
 
 /// A containerd with the images of cases, and an agent on it that is not started yet.
 pub(crate) fn guest(cluster: &Cluster) -> (Containerd, Agent) {
-    let engine = Containerd::start(cluster);
+    let engine = Containerd::start(cluster, "ctrd");
     engine.import(cluster, &[BUSYBOX, SIGNALLED, "plimsoll.io/demo"]);
     let names = cluster.wait("the cluster's name server has an address", || {
         let service = cluster.api("/api/v1/namespaces/kube-system/services/kube-dns")?;
@@ -25,7 +25,7 @@ pub(crate) fn guest(cluster: &Cluster) -> (Containerd, Agent) {
         "rotateCertificates: true\nserverTLSBootstrap: true\nshutdownGracePeriod: 20s\n\
          shutdownGracePeriodCriticalPods: 10s\nclusterDNS: ['{names}']\npodPidsLimit: 60\n"
     );
-    let agent = Agent::prepare(cluster, &engine, &config);
+    let agent = Agent::prepare(cluster, &engine, cluster.node(), &config);
     (engine, agent)
 }
 

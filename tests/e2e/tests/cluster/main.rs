@@ -14,8 +14,10 @@ mod engines;
 mod extensions;
 mod images;
 mod instance;
+mod jobs;
 mod kubectl;
 mod looks;
+mod lost;
 mod network;
 mod nodes;
 mod operators;
@@ -23,6 +25,7 @@ mod pods;
 mod refusals;
 mod restart;
 mod rollouts;
+mod sets;
 mod simulated;
 mod standby;
 mod versions;
@@ -116,7 +119,9 @@ const CASES: &[Case<Shared>] = table! {
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
-    standby: a_second_process_takes_over_when_the_first_one_ends;
+    lost: its_pods_are_replaced_but_never_doubled;
+    standby: a_second_process_takes_over_when_the_first_one_ends,
+        what_a_killed_process_began_is_ended_by_the_other;
     autoscaling: a_busy_deployment_grows_and_shrinks, replicas_follow_the_size_of_the_cluster;
     charts: a_release_lives_from_install_to_uninstall;
     nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
@@ -124,7 +129,10 @@ const CASES: &[Case<Shared>] = table! {
         a_job_runs_to_completion, a_failing_job_gives_up, orphans_stay_and_dependents_go,
         what_cannot_be_scheduled_says_why;
     rollouts: a_paused_deployment_collects_changes, a_stateful_set_keeps_order_and_goes_back,
-        a_daemon_set_rolls_and_goes_back, a_quota_is_told_and_lifted;
+        a_daemon_set_rolls_and_goes_back, a_quota_is_told_and_lifted, a_stalled_rollout_is_told_and_sized;
+    jobs: policies_end_jobs, disruptions_count_as_the_policy_says, jobs_are_held_and_resized,
+        jobs_are_started_by_the_clock_and_by_hand;
+    sets: a_stateful_set_keeps_or_drops_its_claims, a_daemon_set_surges_or_waits_to_be_asked;
     network: a_rollout_loses_no_request, probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
     access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use plimsoll_e2e::{Cluster, Namespace};
+use serde_json::{Value, json};
 
+use crate::jobs::job;
 use crate::pods::{STAY, identity, pod};
 use crate::workloads::web;
 use crate::{BUSYBOX, PATIENCE, Shared};
@@ -16,6 +18,8 @@ pub(crate) fn nothing_is_lost_when_killed_under_load(_: &Shared) {
     cluster.busybox(BUSYBOX);
     let space = cluster.namespace("load");
     let count = "i=0; while :; do i=$((i+1)); echo $i; usleep 20000; done";
+    // Its pods come and go all the while.
+    let many = job("many", "completionMode: Indexed; completions: 40; parallelism: 3", "usleep 300000");
     space.apply(
         &(pod("stays", STAY, "", "") + "---\n" + &pod("counts", count, "", "") + "---\n" + &web(2, "")),
     );
@@ -23,6 +27,7 @@ pub(crate) fn nothing_is_lost_when_killed_under_load(_: &Shared) {
     let before = [identity(&space, "stays"), identity(&space, "counts")];
     let pods: BTreeSet<String> = space.ready_pods("web").into_iter().collect();
 
+    space.apply(&many);
     for round in 0..3 {
         let acknowledged = killed_under_load(&cluster, &space, round);
         let names: BTreeSet<String> = space
@@ -41,6 +46,14 @@ pub(crate) fn nothing_is_lost_when_killed_under_load(_: &Shared) {
         "containers are adopted, not replaced"
     );
     assert_eq!(space.ready_pods("web").into_iter().collect::<BTreeSet<_>>(), pods);
+    space.kubectl(&["wait", "--for=condition=complete", "job/many", "--timeout=90s"]).ok();
+    let ended = space.object("batch/v1/jobs/many").unwrap();
+    assert_eq!(
+        (&ended["status"]["succeeded"], &ended["status"]["failed"]),
+        (&json!(40), &Value::Null),
+        "{ended}"
+    );
+    assert_eq!(space.list("pods?labelSelector=job-name%3Dmany").len(), 40, "each index ran once");
     for pod in space.list("pods") {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{pod}");
     }

@@ -177,3 +177,45 @@ pub(crate) fn a_quota_is_told_and_lifted(shared: &Shared) {
         !deployment["status"]["conditions"].to_string().contains("ReplicaFailure")
     });
 }
+
+pub(crate) fn a_stalled_rollout_is_told_and_sized(shared: &Shared) {
+    let space = shared.cluster().namespace("stalled");
+    space.apply(
+        &web(2, "").replace("  replicas:", "  progressDeadlineSeconds: 2\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}\n  replicas:"),
+    );
+    space.rollout("web");
+    let never = r#"{"spec":{"template":{"spec":{"containers":[{"name":"web","imagePullPolicy":"Never"}]}}}}"#;
+    space.kubectl(&["rollout", "pause", "deployment/web"]).ok();
+    space.kubectl(&["patch", "deployment", "web", "-p", never]).ok();
+    space.kubectl(&["set", "image", "deployment/web", "web=plimsoll.test/missing:1"]).ok();
+    space.kubectl(&["rollout", "resume", "deployment/web"]).ok();
+    let text = space.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).refused();
+    assert!(text.contains("error: deployment \"web\" exceeded its progress deadline"), "{text}");
+    let deployment = space.object("apps/v1/deployments/web").unwrap();
+    let text = deployment["status"]["conditions"].to_string();
+    assert!(
+        text.contains("ProgressDeadlineExceeded") && text.contains("has timed out progressing."),
+        "{text}"
+    );
+
+    // What is added meanwhile is shared among the versions by their sizes.
+    let sizes = || {
+        let mut sizes: Vec<_> = space
+            .list("apps/v1/replicasets")
+            .iter()
+            .filter_map(|set| set["spec"]["replicas"].as_i64())
+            .collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    assert_eq!(sizes(), [1, 2]);
+    for (replicas, wanted) in [("--replicas=5", [2, 4]), ("--replicas=2", [1, 2])] {
+        space.kubectl(&["scale", "deployment/web", replicas]).ok();
+        space.wait(replicas, || (sizes() == wanted).then_some(()));
+    }
+    let text = space.kubectl(&["rollout", "history", "deployment/web", "--revision=2"]).ok();
+    assert!(text.contains("plimsoll.test/missing:1"), "{text}");
+    space.kubectl(&["rollout", "undo", "deployment/web"]).ok();
+    assert!(space.rollout("web").contains("successfully rolled out"));
+    assert_eq!(sizes(), [0, 2]);
+}

@@ -1,12 +1,16 @@
 //! Controllers in processes of their own, of which one works.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::Command;
 
 use plimsoll_e2e::{Background, Cluster, program};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{PATIENCE, Shared};
+use crate::jobs::job;
+use crate::workloads::web;
+use crate::{BUSYBOX, PATIENCE, Shared};
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
 
@@ -15,14 +19,7 @@ pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(_: &Shared) {
     cluster.up();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let first = controllers(&cluster, &["--bind-address=127.0.0.1", &format!("--secure-port={port}")]);
-    let holder = |transitions: u64| {
-        cluster.wait("a process leads", || {
-            let lease = cluster.api(LEASE)?;
-            let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
-            (lease["spec"]["leaseTransitions"] == transitions && !holder.is_empty()).then_some(holder)
-        })
-    };
-    let before = holder(0);
+    let before = holder(&cluster, 0);
     let second = controllers(&cluster, &["--secure-port=0"]);
 
     cluster.kubectl(&["create", "deployment", "web", "--image=plimsoll.io/demo", "--replicas=3"]).ok();
@@ -37,7 +34,7 @@ pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(_: &Shared) {
     // Told to end, it hands over at once; what was scaled meanwhile is the other's business.
     cluster.kubectl(&["scale", "deployment", "web", "--replicas=5"]).ok();
     terminate(first);
-    let after = holder(1);
+    let after = holder(&cluster, 1);
     assert_ne!(before, after);
     pods(&cluster, 5);
     terminate(second);
@@ -47,7 +44,63 @@ pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(_: &Shared) {
     assert!(events.contains("became leader") && events.contains("stopped leading"), "{events}");
 }
 
-fn controllers(cluster: &Cluster, more: &[&str]) -> Background {
+pub(crate) fn what_a_killed_process_began_is_ended_by_the_other(_: &Shared) {
+    let cluster =
+        Cluster::prepare(&["--controllers=*,-deployment-controller,-replicaset-controller,-job-controller"]);
+    cluster.up();
+    cluster.busybox(BUSYBOX);
+    let options = [
+        "--controllers=deployment-controller,replicaset-controller,job-controller",
+        "--secure-port=0",
+        "--leader-elect-lease-duration=3s",
+        "--leader-elect-renew-deadline=2s",
+        "--leader-elect-retry-period=200ms",
+    ];
+    let first = controllers(&cluster, &options);
+    holder(&cluster, 0);
+    let _second = controllers(&cluster, &options);
+    let space = cluster.namespace("takeover");
+    let mut watch = space.follow(&["get", "pods", "--watch", "--output=name"]);
+    space.apply(&web(6, "        env: [{name: VERSION, value: one}]\n"));
+    space.rollout("web");
+    space.apply(&job("many", "completionMode: Indexed; completions: 20; parallelism: 2", "usleep 200000"));
+    space.kubectl(&["set", "env", "deployment/web", "VERSION=two"]).ok();
+    space.wait_object("some have ended", "batch/v1/jobs/many", |job| {
+        job["status"]["succeeded"].as_u64() >= Some(3)
+    });
+    // At once, without a word.
+    drop(first);
+    assert_ne!(space.object("batch/v1/jobs/many").unwrap()["status"]["succeeded"], 20, "it was too late");
+    holder(&cluster, 1);
+    space.kubectl(&["wait", "--for=condition=complete", "job/many", "--timeout=60s"]).ok();
+    space.rollout("web");
+    let ended = space.object("batch/v1/jobs/many").unwrap();
+    assert_eq!(
+        (&ended["status"]["succeeded"], &ended["status"]["failed"]),
+        (&json!(20), &Value::Null),
+        "{ended}"
+    );
+
+    space.kubectl(&["run", "last", "--image=plimsoll.io/demo"]).ok();
+    let names = RefCell::new(BTreeSet::new());
+    watch.line(PATIENCE, |line| {
+        names.borrow_mut().insert(line.to_owned());
+        line == "pod/last"
+    });
+    let made = |of: &str| names.borrow().iter().filter(|name| name.starts_with(of)).count();
+    assert_eq!((made("pod/many-"), made("pod/web-")), (20, 12), "each pod was made once: {names:?}");
+}
+
+/// Waits until a process leads after so many changes, and tells which.
+fn holder(cluster: &Cluster, transitions: u64) -> String {
+    cluster.wait("a process leads", || {
+        let lease = cluster.api(LEASE)?;
+        let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
+        (lease["spec"]["leaseTransitions"] == transitions && !holder.is_empty()).then_some(holder)
+    })
+}
+
+pub(crate) fn controllers(cluster: &Cluster, more: &[&str]) -> Background {
     let mut command = Command::new(program());
     command.arg("controllers").arg("--kubeconfig").arg(cluster.kubeconfig());
     command.arg("--cert-dir").arg(cluster.scratch().join("controllers")).args(more);
