@@ -90,7 +90,7 @@ pub(crate) fn policies_end_jobs(shared: &Shared) {
             "Failed",
             "MaxFailedIndexesExceeded",
             "Job has exceeded the specified maximal number of failed indexes",
-            json!({"failedIndexes": "1"}),
+            json!({}),
         ),
         (
             "fatal",
