@@ -67,9 +67,9 @@ pub(crate) fn run_apart() -> anyhow::Result<()> {
     const PODS: usize = 100;
     let cluster = Cluster::prepare(&["--no-node"]);
     cluster.up();
-    let engine = Containerd::start(&cluster);
+    let engine = Containerd::start(&cluster, "containerd");
     engine.import(&cluster, &[IMAGE]);
-    let agent = Agent::prepare(&cluster, &engine, "");
+    let agent = Agent::prepare(&cluster, &engine, "node", "");
     agent.join(&cluster);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

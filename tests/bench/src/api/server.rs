@@ -144,5 +144,6 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         authorization: Default::default(),
         authorization_file: None,
         first_objects: Vec::new(),
+        own_objects: Vec::new(),
     })
 }
