@@ -18,10 +18,14 @@ pub(crate) enum Reason<'a> {
     Affinity,
     AntiAffinity,
     ExistingAntiAffinity,
+    Disk,
+    ClaimOfOnePod,
+    TooManyVolumes,
     VolumeElsewhere,
     VolumeGone,
     NoVolume,
     NoRoom,
+    VolumeZone,
 }
 
 impl Reason<'_> {
@@ -32,6 +36,9 @@ impl Reason<'_> {
             Reason::Ports
                 | Reason::TooManyPods
                 | Reason::Insufficient(_)
+                | Reason::Disk
+                | Reason::ClaimOfOnePod
+                | Reason::TooManyVolumes
                 | Reason::Spread
                 | Reason::AntiAffinity
                 | Reason::ExistingAntiAffinity
@@ -55,6 +62,12 @@ impl fmt::Display for Reason<'_> {
             Reason::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
             Reason::Affinity => f.write_str("node(s) didn't match pod affinity rules"),
             Reason::AntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Reason::Disk => f.write_str("node(s) had no available disk"),
+            Reason::ClaimOfOnePod => f.write_str(
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+            ),
+            Reason::TooManyVolumes => f.write_str("node(s) exceed max volume count"),
+            Reason::VolumeZone => f.write_str("node(s) had no available volume zone"),
             Reason::VolumeElsewhere => f.write_str("node(s) had volume node affinity conflict"),
             Reason::VolumeGone => {
                 f.write_str("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)")

@@ -12,6 +12,7 @@
 mod budget;
 mod class;
 mod diagnosis;
+mod mounts;
 mod needs;
 mod node;
 mod plugins;
@@ -27,6 +28,7 @@ mod storage;
 mod terms;
 mod tolerate;
 mod topology;
+mod volumes;
 
 pub use budget::Budget;
 pub use diagnosis::{Attempt, Diagnosis};

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, TopologySpreadConstraint,
 use plimsoll_meta::selector::{Labels, Operator, Requirement};
 
 use crate::needs::Needs;
+use crate::plugins::volume_restrictions::Disk;
 use crate::topology::Matcher;
 
 /// A pod, pending or placed.
@@ -36,6 +37,8 @@ pub struct PodInfo {
     pub needs: Arc<Needs>,
     /// Claims on volumes.
     pub(crate) claims: Vec<ClaimUse>,
+    /// Disks that it names itself.
+    pub(crate) disks: Vec<Disk>,
     pub(crate) links: Links,
 }
 
@@ -95,6 +98,7 @@ impl PodInfo {
             never_preempts: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
             needs,
             claims: claims(pod),
+            disks: Disk::of(pod),
             links: Links::default(),
         };
         info.links = Links::of(pod, &info);
@@ -106,14 +110,19 @@ impl PodInfo {
         !self.claims.is_empty()
     }
 
+    /// Whether it uses claims or disks, which others may have to do without.
+    pub(crate) fn has_volumes(&self) -> bool {
+        self.has_claims() || !self.disks.is_empty()
+    }
+
     /// True if where other pods or volumes are decides where this one can go.
     pub fn has_links(&self) -> bool {
         let links = &self.links;
-        !(self.claims.is_empty()
-            && links.affinity.is_empty()
-            && links.anti_affinity.is_empty()
-            && links.preferred.is_empty()
-            && links.spread.is_empty())
+        self.has_volumes()
+            || !(links.affinity.is_empty()
+                && links.anti_affinity.is_empty()
+                && links.preferred.is_empty()
+                && links.spread.is_empty())
     }
 }
 

@@ -10,11 +10,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::budget::{Budget, violations};
-use crate::plugins::{fits, inter_pod_affinity, refusal, volume_binding};
+use crate::plugins::{fits, inter_pod_affinity, refusal};
 use crate::pod::PodInfo;
 use crate::scheduler::{Scheduler, checks};
 use crate::snapshot::Snapshot;
 use crate::topology::Slot;
+use crate::volumes::Volumes;
 
 /// At least this many nodes are looked at, and a tenth of all.
 const FEWEST_CANDIDATES: usize = 100;
@@ -77,7 +78,7 @@ impl Scheduler {
     /// The nodes that refuse the pod for what other pods hold, beginning where the last search ended.
     fn helpable(&self, pod: &PodInfo, linked: bool) -> Vec<Slot> {
         let snapshot = &self.snapshot;
-        let volumes = volume_binding::Plan::of(pod, &snapshot.storage).ok();
+        let volumes = Volumes::of(pod, snapshot).ok();
         let checks = if linked { checks(pod, snapshot) } else { Vec::new() };
         let helps = |slot: &Slot| {
             let row = &snapshot.rows()[*slot];
@@ -136,7 +137,7 @@ impl Snapshot {
         if !linked {
             return true;
         }
-        let volumes = volume_binding::Plan::of(pod, &self.storage);
+        let volumes = Volumes::of(pod, self);
         volumes.is_ok_and(|volumes| volumes.filter(node).is_empty())
             && checks(pod, self).iter().all(|check| check.refuses(slot).is_none())
     }

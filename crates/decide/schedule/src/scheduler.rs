@@ -16,6 +16,7 @@ use crate::pod::PodInfo;
 use crate::reservation::Reservation;
 use crate::snapshot::{Change, Snapshot};
 use crate::topology::{Column, Slot};
+use crate::volumes::Volumes;
 
 /// Classes whose verdicts are kept.
 const KEPT_CLASSES: usize = 128;
@@ -108,7 +109,7 @@ impl Scheduler {
             snapshot.prepare(&pod.links);
         }
         let snapshot = &*snapshot;
-        let volumes = match volume_binding::Plan::of(pod, &snapshot.storage) {
+        let volumes = match Volumes::of(pod, snapshot) {
             Ok(volumes) => volumes,
             Err(why) => return Decision::Nowhere(nowhere(pod, snapshot, why)),
         };
@@ -179,7 +180,7 @@ pub(crate) fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>
 
 fn among_linked(
     pod: &PodInfo,
-    volumes: &volume_binding::Plan<'_>,
+    volumes: &Volumes<'_>,
     class: &Class,
     snapshot: &Snapshot,
     start: usize,
@@ -187,7 +188,7 @@ fn among_linked(
 ) -> Option<Slot> {
     let checks = checks(pod, snapshot);
     let mut feasible = class.feasible();
-    if pod.has_claims() {
+    if pod.has_volumes() {
         let node = |slot: &Slot| snapshot.rows()[*slot].node.as_ref();
         feasible.retain(|slot| node(slot).is_some_and(|node| volumes.filter(node).is_empty()));
     }
@@ -226,7 +227,7 @@ fn attempt(pod: &PodInfo) -> Attempt {
 
 fn diagnose(
     pod: &PodInfo,
-    volumes: &volume_binding::Plan<'_>,
+    volumes: &Volumes<'_>,
     class: &mut Class,
     snapshot: &Snapshot,
     linked: bool,
@@ -237,7 +238,7 @@ fn diagnose(
     diagnosis
 }
 
-fn diagnose_linked(pod: &PodInfo, volumes: &volume_binding::Plan<'_>, snapshot: &Snapshot) -> Diagnosis {
+fn diagnose_linked(pod: &PodInfo, volumes: &Volumes<'_>, snapshot: &Snapshot) -> Diagnosis {
     let checks = checks(pod, snapshot);
     let mut diagnosis = Diagnosis { nodes: snapshot.nodes(), ..Diagnosis::default() };
     for (slot, row) in snapshot.rows().iter().enumerate() {

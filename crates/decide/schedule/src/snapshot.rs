@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 
+use crate::mounts::Mounts;
 use crate::needs::{HostPort, Needs};
 use crate::node::{Amounts, Node};
 use crate::pod::{Links, PodInfo};
@@ -69,6 +70,7 @@ pub struct Snapshot {
     /// Number of the change after the last one.
     pub(crate) position: u64,
     topology: Topology,
+    mounts: Mounts,
     /// Claims and volumes.
     pub storage: Storage,
 }
@@ -209,6 +211,7 @@ impl Snapshot {
     pub(crate) fn lift(&mut self, slot: Slot, pod: &PodInfo, linked: bool) {
         self.rows[slot].account(&pod.needs, -1);
         if linked {
+            self.mounts.remove(&self.rows[slot].name, pod);
             self.topology.count(slot, pod, &self.namespaces, false);
         }
     }
@@ -217,6 +220,7 @@ impl Snapshot {
     pub(crate) fn lower(&mut self, slot: Slot, pod: &PodInfo, linked: bool) {
         self.rows[slot].account(&pod.needs, 1);
         if linked {
+            self.mounts.add(&self.rows[slot].name, pod);
             self.topology.count(slot, pod, &self.namespaces, true);
         }
     }
@@ -253,6 +257,10 @@ impl Snapshot {
 
     pub(crate) fn image(&self, name: &str) -> Option<Image> {
         self.images.get(name).copied()
+    }
+
+    pub(crate) fn mounts(&self) -> &Mounts {
+        &self.mounts
     }
 
     pub(crate) fn topology(&self) -> &Topology {

@@ -1,12 +1,13 @@
 //! Claims, volumes and classes as the scheduler sees them, with what it decided and the API does not show yet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 
 use crate::node::Node;
+use crate::plugins::volume_zone::Place;
 use crate::reservation::Reservation;
 use crate::terms::NodeTerm;
 
@@ -19,6 +20,8 @@ pub(crate) struct Volume {
     pub(crate) object: Arc<PersistentVolume>,
     /// Nodes of one of these; all if there is no such list.
     reach: Option<Vec<NodeTerm>>,
+    /// Where its labels say it is.
+    pub(crate) places: Vec<Place>,
 }
 
 impl Volume {
@@ -26,11 +29,27 @@ impl Volume {
         let affinity = object.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
         let required = affinity.and_then(|affinity| affinity.required.as_ref());
         let reach = required.map(|all| all.node_selector_terms.iter().map(NodeTerm::of).collect());
-        Volume { object, reach }
+        let places = Place::of(&object);
+        Volume { object, reach, places }
     }
 
     pub(crate) fn reaches(&self, node: &Node) -> bool {
         self.reach.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
+    }
+}
+
+/// A volume as its driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Attachable {
+    pub(crate) driver: String,
+    pub(crate) handle: String,
+}
+
+impl Attachable {
+    /// Only drivers' volumes are counted.
+    pub(crate) fn of(volume: &PersistentVolume) -> Option<Self> {
+        let source = volume.spec.as_ref()?.csi.as_ref()?;
+        Some(Self { driver: source.driver.clone(), handle: source.volume_handle.clone() })
     }
 }
 
@@ -43,6 +62,10 @@ pub struct Storage {
     /// Drivers that say how much room they have.
     metered: HashSet<String>,
     rooms: HashMap<ClaimKey, Arc<CSIStorageCapacity>>,
+    /// By node: how many volumes each driver attaches there, where it says so.
+    limits: HashMap<String, BTreeMap<String, usize>>,
+    /// By node: names of attachments and their volumes.
+    attachments: HashMap<String, BTreeMap<String, String>>,
     /// Volumes that are about to be bound to a claim, and the other way round.
     kept: HashMap<ClaimKey, String>,
     /// Claims that are about to get a volume on a node.
@@ -109,6 +132,37 @@ impl Storage {
         self.rooms.remove(&key);
     }
 
+    /// What drivers say of a node is new or changed.
+    pub fn set_csi_node(&mut self, node: Arc<CSINode>) {
+        let limits = node.spec.drivers.iter().filter_map(|driver| {
+            let count = driver.allocatable.as_ref()?.count?;
+            Some((driver.name.clone(), usize::try_from(count).unwrap_or_default()))
+        });
+        self.limits.insert(node.metadata.name.clone().unwrap_or_default(), limits.collect());
+    }
+
+    /// They say nothing any more.
+    pub fn remove_csi_node(&mut self, node: &CSINode) {
+        self.limits.remove(node.metadata.name.as_deref().unwrap_or_default());
+    }
+
+    /// A volume is to be attached to a node.
+    pub fn set_attachment(&mut self, attachment: Arc<VolumeAttachment>) {
+        let Some(volume) = attachment.spec.source.persistent_volume_name.clone() else { return };
+        let name = attachment.metadata.name.clone().unwrap_or_default();
+        self.attachments.entry(attachment.spec.node_name.clone()).or_default().insert(name, volume);
+    }
+
+    /// It is not any more.
+    pub fn remove_attachment(&mut self, attachment: &VolumeAttachment) {
+        let node = &attachment.spec.node_name;
+        let Some(names) = self.attachments.get_mut(node) else { return };
+        names.remove(attachment.metadata.name.as_deref().unwrap_or_default());
+        if names.is_empty() {
+            self.attachments.remove(node);
+        }
+    }
+
     /// Keeps to what was decided until [`Storage::release`].
     pub(crate) fn keep(&mut self, reservation: &Reservation) {
         match reservation {
@@ -136,6 +190,17 @@ impl Storage {
 
     pub(crate) fn volume(&self, name: &str) -> Option<&Volume> {
         self.volumes.get(name)
+    }
+
+    /// How many volumes each driver attaches to a node.
+    pub(crate) fn limits(&self, node: &str) -> Option<&BTreeMap<String, usize>> {
+        self.limits.get(node).filter(|limits| !limits.is_empty())
+    }
+
+    /// What is attached to a node, whoever uses it.
+    pub(crate) fn attached(&self, node: &str) -> impl Iterator<Item = Attachable> {
+        let names = self.attachments.get(node).into_iter().flat_map(BTreeMap::values);
+        names.filter_map(|name| Attachable::of(&self.volume(name)?.object))
     }
 
     pub(crate) fn class(&self, name: &str) -> Option<&Arc<StorageClass>> {

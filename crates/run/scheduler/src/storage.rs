@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use plimsoll_client::{Delta, Informers, Object};
 use plimsoll_schedule::Storage;
 
 /// Kinds that are followed.
-pub(crate) const KINDS: u8 = 5;
+pub(crate) const KINDS: u8 = 7;
 
 /// What a change does to the scheduler's picture; `None` once a kind is known completely.
 pub(crate) type Change = Option<Box<dyn FnOnce(&mut Storage) + Send>>;
@@ -22,6 +22,8 @@ pub(crate) fn follow(informers: &Informers) -> impl Stream<Item = Change> + Unpi
         kind::<StorageClass>(informers, Storage::set_class, Storage::remove_class),
         kind::<CSIDriver>(informers, Storage::set_driver, Storage::remove_driver),
         kind::<CSIStorageCapacity>(informers, Storage::set_room, Storage::remove_room),
+        kind::<CSINode>(informers, Storage::set_csi_node, Storage::remove_csi_node),
+        kind::<VolumeAttachment>(informers, Storage::set_attachment, Storage::remove_attachment),
     ])
 }
 

@@ -34,7 +34,7 @@ struct State {
     writes: Vec<(String, Value)>,
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 11] = [
     "poddisruptionbudgets",
     "pods",
     "nodes",
@@ -44,6 +44,8 @@ const KINDS: [&str; 9] = [
     "storageclasses",
     "csidrivers",
     "csistoragecapacities",
+    "csinodes",
+    "volumeattachments",
 ];
 
 impl Api {
@@ -144,7 +146,7 @@ impl tower::Service<Request<Body>> for Api {
                 let (code, answer) = api.write(&parts.method, &path, serde_json::from_slice(&body).unwrap());
                 return Ok(respond(code, &answer));
             }
-            let kind = KINDS.into_iter().find(|kind| path.ends_with(kind)).unwrap();
+            let kind = KINDS.into_iter().find(|kind| path.rsplit('/').next() == Some(*kind)).unwrap();
             let mut state = api.0.lock().unwrap();
             if parts.uri.query().is_some_and(|query| query.contains("watch=")) {
                 let (sender, receiver) = mpsc::unbounded_channel();

@@ -10,9 +10,12 @@ pub(crate) mod node_ports;
 mod node_resources_balanced_allocation;
 mod node_resources_fit;
 mod node_unschedulable;
+pub(crate) mod node_volume_limits;
 pub(crate) mod pod_topology_spread;
 pub(crate) mod taint_toleration;
 pub(crate) mod volume_binding;
+pub(crate) mod volume_restrictions;
+pub(crate) mod volume_zone;
 
 use crate::diagnosis::Reason;
 use crate::needs::Needs;

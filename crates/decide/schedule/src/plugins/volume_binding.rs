@@ -60,6 +60,11 @@ impl<'s> Plan<'s> {
         Ok(plan)
     }
 
+    /// The volumes that claims of the pod are bound to.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = &'s Volume> {
+        self.bound.iter().copied().flatten()
+    }
+
     /// Why a node cannot be taken.
     pub(crate) fn filter(&self, node: &Node) -> Vec<Reason<'static>> {
         if self.bound.iter().any(Option::is_none) {

@@ -193,3 +193,23 @@ fn a_pod_waits_for_its_victims() {
     scheduler.snapshot.remove_pod("low");
     assert!(!scheduler.awaits_victims(&high));
 }
+
+#[test]
+fn a_claim_of_one_pod_is_taken_from_the_less_important() {
+    let using = |name: &str, priority: i32| {
+        let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "only"}});
+        pod(name, priority, "1", json!({"spec": {"volumes": [volume]}}))
+    };
+    let mut scheduler = cluster(&[("a", "9"), ("b", "9")], &[("b", using("low", 1))]);
+    let claim = json!({
+        "metadata": {"name": "only", "namespace": "ns", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"volumeName": "v", "accessModes": ["ReadWriteOncePod"]}, "status": {"phase": "Bound"},
+    });
+    let storage = &mut scheduler.snapshot.storage;
+    storage.set_claim(Arc::new(serde_json::from_value(claim).unwrap()));
+    storage.set_volume(Arc::new(
+        serde_json::from_value(json!({"metadata": {"name": "v"}, "spec": {}})).unwrap(),
+    ));
+    assert_eq!(preempt(&mut scheduler, &using("equal", 1), &[]), "");
+    assert_eq!(preempt(&mut scheduler, &using("high", 2), &[]), "b: low");
+}

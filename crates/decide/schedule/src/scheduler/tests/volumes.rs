@@ -157,3 +157,102 @@ fn reservations_are_followed_to_their_end() {
     };
     assert_eq!(progress(&bound), Progress::Bound);
 }
+
+const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling.";
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod.";
+
+fn refused(count: usize, why: &str, preemption: &str) -> String {
+    format!(
+        "0/{count} nodes are available: {count} {why}. preemption: 0/{count} nodes are available: {count} {preemption}"
+    )
+}
+
+#[test]
+fn a_claim_of_one_pod_has_one_pod() {
+    let mut scheduler = with_classes(2);
+    let mut only = claim("only", "later", None);
+    only["spec"]["accessModes"] = json!(["ReadWriteOncePod"]);
+    storage(&mut scheduler, "claim", only);
+    let first = put(&mut scheduler, &user("a", "only"));
+    assert!(first.starts_with('n'), "{first}");
+    let why = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+    assert_eq!(put(&mut scheduler, &user("b", "only")), refused(2, why, NO_VICTIMS));
+    scheduler.snapshot.remove_pod("a");
+    assert!(put(&mut scheduler, &user("b", "only")).starts_with('n'));
+}
+
+#[test]
+fn a_disk_is_written_by_one_pod_of_a_node() {
+    let mut scheduler = cluster(1);
+    let disk = |name: &str, only: bool| {
+        let disk = json!({"name": "v", "gcePersistentDisk": {"pdName": "d", "readOnly": only}});
+        pod(name, json!({}), json!({"volumes": [disk]}))
+    };
+    assert_eq!(put(&mut scheduler, &disk("a", true)), "n0");
+    assert_eq!(put(&mut scheduler, &disk("b", true)), "n0");
+    let why = "node(s) had no available disk";
+    assert_eq!(put(&mut scheduler, &disk("c", false)), refused(1, why, NO_VICTIMS));
+}
+
+#[test]
+fn drivers_attach_only_so_many_volumes() {
+    let mut scheduler = with_classes(1);
+    let driver = json!({"name": "csi.example", "nodeID": "n0", "allocatable": {"count": 3}});
+    let node = json!({"metadata": {"name": "n0"}, "spec": {"drivers": [driver]}});
+    scheduler.snapshot.storage.set_csi_node(Arc::new(serde_json::from_value(node).unwrap()));
+    for name in ["one", "two", "left", "four"] {
+        storage(&mut scheduler, "claim", claim(name, "now", Some(name)));
+        let source = json!({"driver": "csi.example", "volumeHandle": name});
+        let volume =
+            json!({"metadata": {"name": name}, "spec": {"csi": source, "capacity": {"storage": "1Gi"}}});
+        storage(&mut scheduler, "volume", volume);
+    }
+    storage(&mut scheduler, "claim", claim("new", "later", None));
+    // What nobody uses any more counts as long as it is attached.
+    let attachment: k8s_openapi::api::storage::v1::VolumeAttachment = serde_json::from_value(json!({
+        "metadata": {"name": "csi-1"},
+        "spec": {"attacher": "csi.example", "nodeName": "n0", "source": {"persistentVolumeName": "left"}},
+    }))
+    .unwrap();
+    scheduler.snapshot.storage.set_attachment(Arc::new(attachment.clone()));
+    assert_eq!(put(&mut scheduler, &user("a", "one")), "n0");
+    assert_eq!(put(&mut scheduler, &user("b", "new")), "n0", "what is to be made counts, too");
+    assert_eq!(put(&mut scheduler, &user("c", "one")), "n0", "a volume counts once");
+    let full = refused(1, "node(s) exceed max volume count", NO_VICTIMS);
+    assert_eq!(put(&mut scheduler, &user("d", "two")), full);
+    assert_eq!(put(&mut scheduler, &user("e", "left")), "n0", "what is there needs no room");
+    scheduler.snapshot.remove_pod("e");
+    scheduler.snapshot.storage.remove_attachment(&attachment);
+    assert_eq!(put(&mut scheduler, &user("d", "two")), "n0");
+    assert_eq!(put(&mut scheduler, &user("f", "four")), full);
+}
+
+#[test]
+fn volumes_are_used_in_the_zone_that_their_labels_name() {
+    let mut scheduler = Scheduler::default();
+    for (name, zone) in [("n0", "a"), ("n1", "b")] {
+        let labels = json!({"topology.kubernetes.io/zone": zone});
+        scheduler.snapshot.set_node(&node(name, labels, json!({})));
+    }
+    storage(&mut scheduler, "claim", claim("c", "now", Some("v")));
+    let mut in_zone = |label: &str, zone: &str| {
+        let volume = json!({"metadata": {"name": "v", "labels": {label: zone}}, "spec": {"capacity": {"storage": "1Gi"}}});
+        storage(&mut scheduler, "volume", volume);
+        let answer = put(&mut scheduler, &user("p", "c"));
+        scheduler.snapshot.remove_pod("p");
+        answer
+    };
+    let nowhere = refused(2, "node(s) had no available volume zone", NOT_HELPFUL);
+    for (label, zone, expected) in [
+        ("topology.kubernetes.io/zone", "b", "n1"),
+        ("failure-domain.beta.kubernetes.io/zone", "b", "n1"),
+        ("topology.kubernetes.io/zone", "b__c", "n1"),
+        ("topology.kubernetes.io/zone", "c", &nowhere),
+        ("topology.kubernetes.io/region", "r", &nowhere),
+        ("elsewhere", "c", "n0"),
+    ] {
+        let answer = in_zone(label, zone);
+        let fits = answer == expected || (expected == "n0" && answer.starts_with('n'));
+        assert!(fits, "{label}={zone}: {answer}");
+    }
+}

@@ -1,0 +1,54 @@
+//! All checks of a pod's volumes, in upstream's order; the first that refuses ends a node's turn.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::Reason;
+use crate::node::Node;
+use crate::plugins::volume_binding::Plan;
+use crate::plugins::{node_volume_limits, volume_restrictions, volume_zone};
+use crate::pod::PodInfo;
+use crate::snapshot::Snapshot;
+use crate::storage::Attachable;
+
+/// What a pod's volumes need, apart from the node.
+pub(crate) struct Volumes<'s> {
+    pod: &'s PodInfo,
+    snapshot: &'s Snapshot,
+    plan: Plan<'s>,
+    /// A claim is for one pod alone, and another has it.
+    taken: bool,
+    wanted: BTreeSet<Attachable>,
+}
+
+impl<'s> Volumes<'s> {
+    /// Looks at all volumes of a pod.
+    ///
+    /// # Errors
+    /// Why the pod can go nowhere now, in upstream's words.
+    pub(crate) fn of(pod: &'s PodInfo, snapshot: &'s Snapshot) -> Result<Self, String> {
+        let storage = &snapshot.storage;
+        Ok(Volumes {
+            pod,
+            snapshot,
+            plan: Plan::of(pod, storage)?,
+            taken: volume_restrictions::claim_is_taken(pod, snapshot),
+            wanted: node_volume_limits::wanted(pod, storage),
+        })
+    }
+
+    /// Why a node cannot be taken.
+    pub(crate) fn filter(&self, node: &Node) -> Vec<Reason<'static>> {
+        let first = volume_restrictions::filter(self.pod, self.taken, self.snapshot, &node.name)
+            .and_then(|()| node_volume_limits::filter(&self.wanted, self.snapshot, &node.name));
+        if let Err(reason) = first {
+            return vec![reason];
+        }
+        match self.plan.filter(node) {
+            reasons if reasons.is_empty() => {
+                let places = self.plan.bound().flat_map(|volume| &volume.places);
+                volume_zone::filter(places, node).err().into_iter().collect()
+            }
+            reasons => reasons,
+        }
+    }
+}
