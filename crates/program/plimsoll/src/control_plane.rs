@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use plimsoll_apiserver::{Config, Credentials, Server, User};
-use plimsoll_client::Informers;
+use plimsoll_client::{Election, ElectionError, EventRecorder, Informers, Term};
 use plimsoll_document::Document;
 use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request};
 use tokio::task::JoinSet;
@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Up;
 use crate::instance::Instance;
+
+/// The name of upstream's process that runs the controllers.
+const CONTROLLERS: &str = "kube-controller-manager";
 
 /// A part that runs until shutdown; its name, and why it ended.
 pub(crate) type Part = (&'static str, anyhow::Result<()>);
@@ -34,6 +37,8 @@ pub(crate) struct ControlPlane {
     signing_duration: Duration,
     node_monitor_grace: Duration,
     chosen: plimsoll_controllers::Selection,
+    /// How this instance is known where one of several works.
+    identity: String,
 }
 
 impl ControlPlane {
@@ -88,6 +93,7 @@ impl ControlPlane {
             signing_duration: options.cluster_signing_duration,
             node_monitor_grace: options.node_monitor_grace_period,
             chosen: options.controllers.clone(),
+            identity: identity(instance)?,
         })
     }
 
@@ -107,8 +113,7 @@ impl ControlPlane {
             ("scheduler", outcome.map_err(Into::into))
         });
         let (informers, stop) = (self.informers.clone(), shutdown.clone());
-        let client =
-            self.client("kube-controller-manager", "system:kube-controller-manager", &["system:masters"]);
+        let client = self.client(CONTROLLERS, "system:kube-controller-manager", &["system:masters"]);
         let config = plimsoll_controllers::Config {
             cluster_cidr: Some(self.cluster_cidr.clone()),
             service_cidrs: vec![self.service_cidr.clone()],
@@ -121,11 +126,56 @@ impl ControlPlane {
             controllers: self.chosen.clone(),
             ..plimsoll_controllers::Config::default()
         };
-        tasks.spawn(async move {
-            let outcome = plimsoll_controllers::run(config, client, informers, stop).await;
-            ("controllers", outcome.map_err(Into::into))
-        });
+        let election = election(self.identity.clone());
+        tasks.spawn(async move { ("controllers", lead(&election, config, client, informers, stop).await) });
         tasks
+    }
+}
+
+/// No two processes share a directory, so who starts again need not wait for the Lease that it held before.
+fn identity(instance: &Instance) -> anyhow::Result<String> {
+    let host = nix::unistd::gethostname().context("name of the host")?;
+    Ok(format!("{}_{}", host.to_string_lossy(), instance.id))
+}
+
+/// The Lease that upstream's controllers hold. It lasts longer than theirs: it is lost only together with the API
+/// server of this process, and an instance at rest shall write little.
+fn election(identity: String) -> Election {
+    Election {
+        namespace: "kube-system".to_owned(),
+        name: CONTROLLERS.to_owned(),
+        identity,
+        lease_duration: Duration::from_secs(40),
+        renew_deadline: Duration::from_secs(25),
+        retry_period: Duration::from_secs(10),
+    }
+}
+
+/// Runs the controllers whenever this process holds the Lease, until shutdown.
+async fn lead(
+    election: &Election,
+    config: plimsoll_controllers::Config,
+    client: kube::Client,
+    informers: Informers,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    // Who runs no controllers must not keep others from it.
+    if !plimsoll_controllers::names().any(|name| config.controllers.includes(name)) {
+        return Ok(plimsoll_controllers::run(config, client, informers, shutdown).await?);
+    }
+    let events = EventRecorder::new(client.clone(), CONTROLLERS, None);
+    loop {
+        let mut ended = Ok(());
+        let round = shutdown.child_token();
+        let work = async |stop, term: Term| {
+            let config = plimsoll_controllers::Config { term, ..config.clone() };
+            ended = plimsoll_controllers::run(config, client.clone(), informers.clone(), stop).await;
+        };
+        match election.lead(client.clone(), &events, round.clone(), work).await {
+            Ok(()) => return Ok(ended?),
+            // What is still under way can write nothing any more.
+            Err(ElectionError::Lost) => round.cancel(),
+        }
     }
 }
 

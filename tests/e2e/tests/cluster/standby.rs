@@ -14,7 +14,12 @@ use crate::{BUSYBOX, PATIENCE, Shared};
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
 
-pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(_: &Shared) {
+pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(shared: &Shared) {
+    let lease = shared.cluster().api(LEASE).unwrap();
+    assert!(
+        lease["spec"]["holderIdentity"].is_string(),
+        "an instance leads while its controllers work: {lease}"
+    );
     let cluster = Cluster::prepare(&["--no-node", "--controllers=-*"]);
     cluster.up();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

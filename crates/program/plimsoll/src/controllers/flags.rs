@@ -104,6 +104,8 @@ concurrency! {
     ended, "concurrent-ttl-after-finished-syncs", "ttl-after-finished-controller", "Ended Jobs";
     endpoints, "concurrent-endpoint-syncs", "endpoints-controller", "Endpoints";
     slices, "concurrent-service-endpoint-syncs", "endpointslice-controller", "Services' EndpointSlices";
+    mirrored, "mirroring-concurrent-service-endpoint-syncs", "endpointslice-mirroring-controller", "EndpointSlices of Endpoints";
+    ephemeral, "concurrent-ephemeralvolume-syncs", "ephemeral-volume-controller", "Ephemeral volumes";
     accounts, "concurrent-serviceaccount-token-syncs", "serviceaccount-token-controller", "Tokens of accounts";
     namespaces, "concurrent-namespace-syncs", "namespace-controller", "Namespaces";
     garbage, "concurrent-gc-syncs", "garbage-collector-controller", "Objects that may be garbage";
