@@ -33,8 +33,8 @@ pub(crate) struct Serving {
     pub(crate) client: kube::Client,
     /// Paths that everybody may read; one that ends in `*` stands for all that begin like it.
     pub(crate) open: Vec<String>,
-    /// The name of the check that the process works.
-    pub(crate) check: &'static str,
+    /// The name of the check that the process works, and whether it does.
+    pub(crate) check: (&'static str, Box<dyn Fn() -> bool + Send + Sync>),
     pub(crate) metrics: Box<Text>,
 }
 
@@ -84,12 +84,10 @@ impl Serving {
         }
         let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
         match path {
-            "/healthz" | "/livez" | "/readyz" if verbose(request) => {
-                let name = path.trim_start_matches('/');
-                let text = format!("[+]ping ok\n[+]{} ok\n{name} check passed\n", self.check);
-                plain(StatusCode::OK, text)
+            "/healthz" | "/livez" | "/readyz" => {
+                let (check, works) = &self.check;
+                health(path.trim_start_matches('/'), check, works(), verbose(request))
             }
-            "/healthz" | "/livez" | "/readyz" => plain(StatusCode::OK, "ok"),
             "/metrics" => {
                 let (media_type, text) = (self.metrics)(accept.unwrap_or_default());
                 let mut answer = plain(StatusCode::OK, text);
@@ -154,6 +152,17 @@ impl Serving {
 
 fn verb(method: &Method) -> String {
     method.as_str().to_ascii_lowercase()
+}
+
+fn health(name: &str, check: &str, works: bool, verbose: bool) -> Answer {
+    match (works, verbose) {
+        (true, false) => plain(StatusCode::OK, "ok"),
+        (true, true) => plain(StatusCode::OK, format!("[+]ping ok\n[+]{check} ok\n{name} check passed\n")),
+        (false, _) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("[+]ping ok\n[-]{check} failed: reason withheld\n{name} check failed\n"),
+        ),
+    }
 }
 
 fn verbose(request: &Request<Incoming>) -> bool {

@@ -62,6 +62,13 @@ impl Term {
             .is_none_or(|until| Instant::now() < *until.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether it ended more than `by` ago.
+    pub fn overdue(&self, by: Duration) -> bool {
+        self.until
+            .as_ref()
+            .is_some_and(|until| Instant::now() > *until.lock().unwrap_or_else(PoisonError::into_inner) + by)
+    }
+
     fn extend(&self, end: Instant) {
         if let Some(until) = &self.until {
             *until.lock().unwrap_or_else(PoisonError::into_inner) = end;
@@ -70,6 +77,11 @@ impl Term {
 }
 
 impl Election {
+    /// How long after the end of a term others may still have to wait.
+    pub fn patience(&self) -> Duration {
+        self.lease_duration.saturating_sub(self.renew_deadline)
+    }
+
     /// Waits for the Lease, then works until `shutdown`. The work gets a token that asks it to end and its term;
     /// when it has ended the Lease is free at once for others.
     ///

@@ -5,12 +5,13 @@ mod flags;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use base64::Engine;
 use kube::config::Kubeconfig;
-use plimsoll_client::{EventRecorder, Informers};
+use plimsoll_client::{EventRecorder, Informers, Term};
 use plimsoll_controllers::{Config, Masks, Metrics};
 use plimsoll_kubelet::Tls;
 use plimsoll_pki::{Authority, Purpose, Request};
@@ -22,6 +23,8 @@ pub(crate) use flags::{Controllers, selection};
 
 /// The name of the process where the API shows one.
 const COMPONENT: &str = "kube-controller-manager";
+/// How long after the end of its Lease a process that neither renews it nor ends is healthy still.
+const EXPIRED: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
     let identity = identity()?;
@@ -33,7 +36,10 @@ pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         up::stop_on_signal(shutdown.clone())?;
         let client = plimsoll_client::connect_kubeconfig(&options.kubeconfig).await?;
-        serve(options, &client, config.metrics.clone(), &shutdown).await?;
+        let held = Arc::new(OnceLock::<Term>::new());
+        let (renewed, patience) = (held.clone(), election.patience() + EXPIRED);
+        let works = move || renewed.get().is_none_or(|term| !term.overdue(patience));
+        serve(options, &client, config.metrics.clone(), Box::new(works), &shutdown).await?;
         if !options.election.leader_elect {
             return work(config, client, shutdown).await;
         }
@@ -43,6 +49,7 @@ pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
         let mut ended = Ok(());
         let led = election.lead(client.clone(), &events, shutdown, async |stop, term| {
             metrics.leads(&election.name, true);
+            let _ = held.set(term.clone());
             ended = work(Config { term, ..config }, client, stop).await;
         });
         led.await?;
@@ -124,6 +131,7 @@ async fn serve(
     options: &Controllers,
     client: &kube::Client,
     metrics: Arc<Metrics>,
+    works: Box<dyn Fn() -> bool + Send + Sync>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let serving = &options.serving;
@@ -137,7 +145,7 @@ async fn serve(
     let server = Serving {
         client: client.clone(),
         open: serving.authorization_always_allow_paths.clone(),
-        check: "leaderElection",
+        check: ("leaderElection", works),
         metrics: Box::new(move |accept| metrics.text(accept)),
     };
     server.start(address, tls.server().context("TLS")?, stop.clone()).await
