@@ -12,7 +12,8 @@ impl Tried {
         self.0 |= 1_u64.checked_shl(place as u32).unwrap_or(0);
     }
 
-    fn has(self, place: usize) -> bool {
+    /// Whether a place was tried.
+    pub fn has(self, place: usize) -> bool {
         self.0 & 1_u64.checked_shl(place as u32).unwrap_or(0) != 0
     }
 }

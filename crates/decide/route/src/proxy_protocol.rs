@@ -37,6 +37,19 @@ pub fn parse(bytes: &[u8]) -> Header {
     if bytes[..known] == WORD[..known] { line(bytes) } else { Header::Invalid }
 }
 
+/// How many bytes to read next after those of an incomplete header, so that nothing behind it is read.
+pub fn missing(bytes: &[u8]) -> usize {
+    let known = bytes.len();
+    match bytes.split_first_chunk::<16>() {
+        Some((head, _)) if head.starts_with(&MARK) => {
+            (16 + usize::from(u16::from_be_bytes([head[14], head[15]]))).saturating_sub(known).max(1)
+        }
+        None if known < 12 => 12 - known,
+        None if bytes.starts_with(&MARK) => 16 - known,
+        _ => 1,
+    }
+}
+
 fn line(bytes: &[u8]) -> Header {
     let within = &bytes[..bytes.len().min(LONGEST_LINE)];
     let Some(end) = within.windows(2).position(|pair| pair == b"\r\n") else {
@@ -145,6 +158,11 @@ mod tests {
             if matches!(expected, Header::Complete { .. }) {
                 let partial = (0..bytes.len()).all(|end| parse(&bytes[..end]) == Header::Incomplete);
                 assert!(partial, "{shown}");
+                let mut read = 0;
+                while read < bytes.len() {
+                    read += missing(&bytes[..read]);
+                }
+                assert_eq!(read, bytes.len(), "{shown}");
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::controllers::Controllers;
 use crate::demo::DemoArgs;
 use crate::doctor::Doctor;
 use crate::image::ImageCommand;
+use crate::ingress::IngressArgs;
 use crate::kubelet::Kubelet;
 use crate::kubelet::settings::Pretended;
 use crate::limits::LimitArgs;
@@ -116,6 +117,8 @@ pub(crate) struct Up {
     pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
     /// Longest life of certificates that the cluster signs for approved requests
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = plimsoll_meta::duration::parse,
         help_heading = "Controllers")]

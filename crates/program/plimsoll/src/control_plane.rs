@@ -73,7 +73,7 @@ impl ControlPlane {
             authentication: options.access.authentication(folder.join("front-proxy-ca.crt"))?,
             authorization: options.access.authorization()?,
             authorization_file: options.access.authorization_file(),
-            first_objects: if options.no_node { Vec::new() } else { vec![storage_class(), corefile()] },
+            first_objects: first_objects(options),
             own_objects: proportional_autoscalers().context("definition of ProportionalAutoscalers")?,
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
@@ -267,6 +267,14 @@ fn corefile() -> serde_json::Value {
         "metadata": {"name": "coredns", "namespace": "kube-system"},
         "data": {"Corefile": plimsoll_dns::DEFAULT_COREFILE},
     })
+}
+
+/// What a new cluster with a node has.
+fn first_objects(options: &Up) -> Vec<serde_json::Value> {
+    match options.no_node {
+        true => Vec::new(),
+        false => [storage_class(), corefile()].into_iter().chain(options.ingress.class()).collect(),
+    }
 }
 
 /// The class of claims that name none: folders of the nodes.

@@ -12,6 +12,7 @@ mod detach;
 mod doctor;
 mod down;
 mod image;
+mod ingress;
 mod instance;
 mod kubelet;
 mod limits;

@@ -143,6 +143,13 @@ pub(crate) async fn start(
     tasks.spawn(async move {
         ("resolver", plimsoll_dns::run(resolver, informers, stop).await.map_err(Into::into))
     });
+    if let Some(config) = options.ingress.config(name) {
+        let client = plane.client("plimsoll-ingress", "system:plimsoll-ingress", &["system:masters"]);
+        let (informers, stop) = (plane.informers.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            ("ingress", plimsoll_ingress::run(config, client, informers, stop).await.map_err(Into::into))
+        });
+    }
     let agent = agent(plane, options, instance, name, &socket, &wanted)?;
     let user = format!("system:node:{name}");
     let client = plane.client("kubelet", &user, &["system:nodes"]);

@@ -1,0 +1,217 @@
+//! Bodies on their way through: nothing is gathered, what comes in goes out.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::limiter::Counted;
+use crate::upstream::Lease;
+
+/// Why a body ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the body is larger than the rules allow")]
+    TooLarge,
+    #[error("nothing came in time")]
+    Late,
+    #[error(transparent)]
+    Other(#[from] hyper::Error),
+}
+
+/// Ends a body when nothing comes for too long. The clock runs only while somebody waits.
+struct Patience {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None }
+    }
+
+    fn poll(
+        &mut self,
+        body: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match Pin::new(body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.sleep = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Other)))
+            }
+            Poll::Pending => {
+                let until = || Box::pin(tokio::time::sleep_until(Instant::now() + self.limit));
+                let sleep = self.sleep.get_or_insert_with(until);
+                ready!(sleep.as_mut().poll(context));
+                Poll::Ready(Some(Err(Broken::Late)))
+            }
+        }
+    }
+}
+
+/// The body of a request, for a pod.
+pub(crate) struct Sending {
+    /// None for a body that is known to be empty.
+    incoming: Option<Incoming>,
+    /// Bytes that may still come.
+    left: Option<u64>,
+    patience: Patience,
+    progress: Arc<Progress>,
+}
+
+/// How far the body of a request came.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pieces: AtomicUsize,
+    too_large: AtomicBool,
+}
+
+impl Progress {
+    /// How many pieces were passed on.
+    pub(crate) fn pieces(&self) -> usize {
+        self.pieces.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body turned out to be too large.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
+    }
+}
+
+impl Sending {
+    pub(crate) fn new(incoming: Incoming, most: Option<u64>, patience: Duration) -> Self {
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        // What says how long it is has been looked at already.
+        let known = incoming.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
+        let left = if known { None } else { most };
+        Self { incoming, left, patience: Patience::new(patience), progress: Arc::default() }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self { incoming: None, left: None, patience: Patience::new(Duration::ZERO), progress: Arc::default() }
+    }
+
+    /// Tells how far it came after it was handed over.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        let frame = ready!(this.patience.poll(incoming, context));
+        this.progress.pieces.fetch_add(1, Ordering::Relaxed);
+        if let (Some(left), Some(Ok(frame))) = (&mut this.left, &frame) {
+            let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            let Some(rest) = left.checked_sub(length) else {
+                this.progress.too_large.store(true, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(Broken::TooLarge)));
+            };
+            *left = rest;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// The body of an answer, for a client.
+pub(crate) enum Answer {
+    /// Of the ingress itself.
+    Whole(Option<Bytes>),
+    /// Of a pod.
+    Passed(Passed),
+}
+
+/// What comes from a pod.
+pub(crate) struct Passed {
+    incoming: Incoming,
+    patience: Patience,
+    /// The connection that it comes by, which serves others afterwards.
+    lease: Option<Lease>,
+    /// The request counts until its answer is over.
+    _counted: Option<Counted>,
+}
+
+impl Answer {
+    pub(crate) fn whole(text: Bytes) -> Self {
+        Self::Whole((!text.is_empty()).then_some(text))
+    }
+
+    pub(crate) fn passed(
+        incoming: Incoming,
+        patience: Duration,
+        lease: Option<Lease>,
+        counted: Option<Counted>,
+    ) -> Self {
+        let lease = lease.and_then(|lease| give_back(lease, &incoming));
+        Self::Passed(Passed { incoming, patience: Patience::new(patience), lease, _counted: counted })
+    }
+}
+
+/// Gives the connection back if the body is over, else keeps it.
+fn give_back(lease: Lease, body: &Incoming) -> Option<Lease> {
+    if body.is_end_stream() {
+        lease.give_back();
+        return None;
+    }
+    Some(lease)
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Passed(passed) => {
+                let frame = ready!(passed.patience.poll(&mut passed.incoming, context));
+                match (&frame, passed.lease.take()) {
+                    (None, Some(lease)) => lease.give_back(),
+                    (Some(Ok(_)), Some(lease)) => passed.lease = give_back(lease, &passed.incoming),
+                    (Some(Err(_)), _) | (_, None) => {}
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(text) => text.is_none(),
+            Self::Passed(passed) => passed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Passed(passed) => passed.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Keeps routes, endpoints and certificates as the cluster has them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use plimsoll_client::{Delta, EventRecorder, EventType, Filter, Informer, Informers, Object};
+use plimsoll_netplan::endpoints::{BY_SERVICE, NodeFacts, service_index, service_index_value, service_of};
+use plimsoll_route::{Draft, Notice, Owner, SecretKey, assemble, is_ours};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+
+use crate::Shared;
+use crate::links::Linker;
+use crate::pool::Pool;
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// What changed since it was last looked at.
+#[derive(Default)]
+struct Changes {
+    rules: bool,
+    services: HashSet<Key>,
+    secrets: HashSet<Key>,
+}
+
+/// Follows the cluster.
+pub(crate) struct Follower {
+    shared: Arc<Shared>,
+    ingresses: Informer<Ingress>,
+    classes: Informer<IngressClass>,
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    secrets: Informer<Secret>,
+    recorder: EventRecorder,
+    node: NodeFacts,
+    linker: Linker,
+    /// With the version of each Ingress.
+    drafts: HashMap<Key, (String, Arc<Draft>)>,
+    /// The Secrets that Ingresses name.
+    certificates: HashSet<SecretKey>,
+    /// What is wrong with them.
+    broken: HashMap<SecretKey, String>,
+    told: HashSet<(Owner, String)>,
+}
+
+impl Follower {
+    pub(crate) fn new(shared: Arc<Shared>, informers: &Informers, client: kube::Client) -> Self {
+        let slices = informers.informer::<EndpointSlice>();
+        slices.add_index(BY_SERVICE, service_index);
+        let tls = Filter { fields: Some("type=kubernetes.io/tls".to_owned()), ..Filter::default() };
+        let node = NodeFacts { name: shared.config.node_name.clone(), zone: None };
+        Self {
+            ingresses: informers.informer(),
+            classes: informers.informer(),
+            services: informers.informer(),
+            slices,
+            secrets: informers.filtered(tls),
+            recorder: EventRecorder::new(client, "plimsoll-ingress", Some(&shared.config.node_name)),
+            shared,
+            node,
+            linker: Linker::default(),
+            drafts: HashMap::new(),
+            certificates: HashSet::new(),
+            broken: HashMap::new(),
+            told: HashSet::new(),
+        }
+    }
+
+    /// Follows until the informers end, and says when there is something to serve.
+    pub(crate) async fn follow(mut self, ready: watch::Sender<bool>) {
+        let (mut ingresses, mut classes) = (self.ingresses.subscribe(), self.classes.subscribe());
+        let (mut services, mut slices) = (self.services.subscribe(), self.slices.subscribe());
+        let mut secrets = self.secrets.subscribe();
+        self.ingresses.synced().await;
+        self.classes.synced().await;
+        self.services.synced().await;
+        self.slices.synced().await;
+        self.secrets.synced().await;
+        let mut changes = Changes { rules: true, ..Changes::default() };
+        loop {
+            drain(&mut ingresses, |_| changes.rules = true);
+            drain(&mut classes, |_| changes.rules = true);
+            drain(&mut services, |delta| mark(delta, &mut changes.services, key));
+            drain(&mut slices, |delta| mark(delta, &mut changes.services, service_key));
+            drain(&mut secrets, |delta| mark(delta, &mut changes.secrets, key));
+            self.apply(std::mem::take(&mut changes));
+            if !self.drafts.is_empty() {
+                ready.send_replace(true);
+            }
+            let open = tokio::select! {
+                delta = ingresses.recv() => delta.map(|_| changes.rules = true),
+                delta = classes.recv() => delta.map(|_| changes.rules = true),
+                delta = services.recv() => delta.map(|delta| mark(delta, &mut changes.services, key)),
+                delta = slices.recv() => delta.map(|delta| mark(delta, &mut changes.services, service_key)),
+                delta = secrets.recv() => delta.map(|delta| mark(delta, &mut changes.secrets, key)),
+            };
+            if open.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, changes: Changes) {
+        // Endpoints that are gone must get nothing any more: they go first.
+        for (namespace, name) in &changes.services {
+            for pool in self.linker.of_service(namespace, name) {
+                self.refresh(pool);
+            }
+        }
+        let mut notices = Vec::new();
+        for (namespace, name) in changes.secrets {
+            let key = SecretKey { namespace, name };
+            if self.certificates.contains(&key) {
+                self.load(&key);
+            }
+        }
+        if changes.rules {
+            self.read();
+            notices = self.route();
+        }
+        if changes.rules || !self.broken.is_empty() {
+            self.tell(notices, changes.rules);
+        }
+    }
+
+    /// Reads the Ingresses that changed, and the Secrets that they name.
+    fn read(&mut self) {
+        let mut known = std::mem::take(&mut self.drafts);
+        for ingress in self.ingresses.list() {
+            if !is_ours(&ingress, |class| self.classes.get("", class)) {
+                continue;
+            }
+            let (key, version) = (key::<Ingress>(&ingress), ingress.resource_version().to_owned());
+            let same = known.remove(&key).filter(|(known, _)| *known == version);
+            let draft = same.unwrap_or_else(|| (version, Arc::new(Draft::of(&ingress))));
+            self.drafts.insert(key, draft);
+        }
+        let named = self.drafts.values().flat_map(|(_, draft)| draft.secrets().cloned()).collect();
+        let before = std::mem::replace(&mut self.certificates, named);
+        for gone in before.difference(&self.certificates) {
+            self.shared.certificates.remove(gone);
+            self.broken.remove(gone);
+        }
+        let fresh: Vec<SecretKey> = self.certificates.difference(&before).cloned().collect();
+        for key in fresh {
+            self.load(&key);
+        }
+    }
+
+    /// Takes the certificate of a Secret as it is now.
+    fn load(&mut self, key: &SecretKey) {
+        self.broken.remove(key);
+        match self.secrets.get(&key.namespace, &key.name) {
+            None => self.shared.certificates.remove(key),
+            Some(secret) => {
+                if let Err(problem) = self.shared.certificates.set(key, &secret) {
+                    self.broken.insert(key.clone(), problem);
+                }
+            }
+        }
+    }
+
+    /// Puts the table of all Ingresses in the place of the present one.
+    fn route(&mut self) -> Vec<Notice> {
+        let drafts: Vec<Arc<Draft>> = self.drafts.values().map(|(_, draft)| draft.clone()).collect();
+        let assembly = assemble(&drafts, &mut self.linker);
+        for pool in self.linker.settle() {
+            self.refresh(&pool);
+        }
+        self.shared.routes.store(Arc::new(assembly.table));
+        assembly.notices
+    }
+
+    fn refresh(&self, pool: &Pool) {
+        let key = pool.key();
+        let service = self.services.get(&key.namespace, &key.service);
+        let slices = self.slices.indexed(BY_SERVICE, &service_index_value(&key.namespace, &key.service));
+        pool.update(service.as_deref(), &slices, &self.node);
+    }
+
+    /// Tells owners what is wrong with their Ingresses, each thing once.
+    fn tell(&mut self, mut notices: Vec<Notice>, all: bool) {
+        notices.extend(self.drafts.values().flat_map(|(_, draft)| draft.notices.iter().cloned()));
+        for (_, draft) in self.drafts.values() {
+            let broken = draft.secrets().filter_map(|key| Some((key, self.broken.get(key)?)));
+            notices.extend(broken.map(|(key, problem)| Notice {
+                owner: draft.owner.clone(),
+                reason: "InvalidCertificate",
+                message: format!(
+                    "Secret {}/{} {problem}; what was there before is kept",
+                    key.namespace, key.name
+                ),
+            }));
+        }
+        let mut present = HashSet::new();
+        for Notice { owner, reason, message } in notices {
+            let id = (owner, message);
+            if !self.told.contains(&id) && !present.contains(&id) {
+                self.recorder.event(&reference(&id.0), EventType::Warning, reason, id.1.as_str());
+            }
+            present.insert(id);
+        }
+        match all {
+            true => self.told = present,
+            false => self.told.extend(present),
+        }
+    }
+}
+
+fn reference(owner: &Owner) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("networking.k8s.io/v1".to_owned()),
+        kind: Some("Ingress".to_owned()),
+        namespace: Some(owner.namespace.clone()),
+        name: Some(owner.name.clone()),
+        uid: Some(owner.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+fn key<K: Object>(object: &K) -> Key {
+    (object.namespace().to_owned(), object.name().to_owned())
+}
+
+fn service_key(slice: &EndpointSlice) -> Key {
+    (slice.namespace().to_owned(), service_of(slice).unwrap_or_default().to_owned())
+}
+
+fn drain<K>(changes: &mut UnboundedReceiver<Delta<K>>, mut see: impl FnMut(Delta<K>)) {
+    while let Ok(delta) = changes.try_recv() {
+        see(delta);
+    }
+}
+
+/// Adds the keys that a change is about, before and after it.
+fn mark<K>(delta: Delta<K>, dirty: &mut HashSet<Key>, key: impl Fn(&K) -> Key) {
+    match delta {
+        Delta::Applied { old, new } => dirty.extend(old.iter().chain([&new]).map(|object| key(object))),
+        Delta::Deleted(last) => drop(dirty.insert(key(&last))),
+        Delta::Synced => {}
+    }
+}

@@ -1,0 +1,247 @@
+//! A request on its way to a pod, and its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::SET_COOKIE;
+use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use plimsoll_route::balance::Tried;
+
+use crate::body::{Answer, Progress, Sending};
+use crate::headers::{self, Origin};
+use crate::limiter::Counted;
+use crate::pool::{Endpoint, Pool};
+use crate::serve::{Worker, is_http2};
+use crate::upstream::{ConnectError, Sender};
+use crate::{Linked, page};
+
+/// Pods that are tried for one request, as ingress-nginx does.
+const TRIES: usize = 3;
+
+/// Connections that turn out to be closed are no fault of anybody; so many are put up with.
+const STALE: usize = 4;
+
+/// Where a request goes.
+pub(crate) struct Errand<'a> {
+    pub(crate) route: &'a Arc<Linked>,
+    pub(crate) pool: &'a Arc<Pool>,
+    pub(crate) target: PathAndQuery,
+    pub(crate) origin: Origin<'a>,
+    /// The pod that a cookie names.
+    pub(crate) wanted: Option<String>,
+    pub(crate) counted: Option<Counted>,
+}
+
+/// Sends the request to a pod, to another one if the first cannot be reached, and passes the answer on.
+pub(crate) async fn forward(
+    worker: &Worker,
+    errand: Errand<'_>,
+    mut request: Request<Incoming>,
+) -> Response<Answer> {
+    let settings = &errand.route.settings;
+    let protocol = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
+    let client = protocol.as_ref().map(|_| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let body = Sending::new(body, settings.body_size, settings.send_timeout);
+    let progress = body.progress();
+    let Some(head) = head(parts, &errand, protocol.clone()) else { return page::of(StatusCode::BAD_REQUEST) };
+    let request = Request::from_parts(head, body);
+    let sent = patiently(deliver(worker, &errand, request), settings.read_timeout, &progress).await;
+    match sent {
+        Ok(delivered) => answer(worker, errand, delivered, client),
+        Err(_) if progress.is_too_large() => page::of(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(Failure::Nobody) => page::of(StatusCode::SERVICE_UNAVAILABLE),
+        Err(Failure::Late) => page::of(StatusCode::GATEWAY_TIMEOUT),
+        Err(Failure::Broken) => page::of(StatusCode::BAD_GATEWAY),
+    }
+}
+
+/// Waits for an answer, but not for too long: the time begins anew while a long body is on its way.
+async fn patiently<T>(
+    delivery: impl Future<Output = Result<T, Failure>>,
+    patience: Duration,
+    progress: &Progress,
+) -> Result<T, Failure> {
+    let mut delivery = std::pin::pin!(delivery);
+    let mut pieces = 0;
+    loop {
+        match tokio::time::timeout(patience, delivery.as_mut()).await {
+            Ok(sent) => return sent,
+            Err(_) if progress.pieces() > pieces => pieces = progress.pieces(),
+            Err(_) => return Err(Failure::Late),
+        }
+    }
+}
+
+/// The head of the request as the pod gets it.
+fn head(mut parts: Parts, errand: &Errand<'_>, protocol: Option<HeaderValue>) -> Option<Parts> {
+    headers::strip(&mut parts.headers);
+    headers::forward(&mut parts.headers, &errand.origin);
+    if let Some(protocol) = protocol {
+        headers::ask_for(&mut parts.headers, protocol);
+    }
+    parts.extensions.clear();
+    let host = errand.origin.host.clone();
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(errand.target.clone());
+    if is_http2(errand.route.settings.protocol) {
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = host.as_ref().and_then(|host| host.to_str().ok()?.parse().ok());
+        headers::set_host(&mut parts.headers, None);
+        parts.version = Version::HTTP_2;
+    } else {
+        headers::set_host(&mut parts.headers, host);
+        headers::join_cookies(&mut parts.headers);
+        parts.version = Version::HTTP_11;
+    }
+    parts.uri = Uri::from_parts(uri).ok()?;
+    Some(parts)
+}
+
+enum Failure {
+    /// There is no pod.
+    Nobody,
+    /// Not in time.
+    Late,
+    /// The pod hung up, or cannot be reached.
+    Broken,
+}
+
+struct Delivered {
+    response: Response<Incoming>,
+    sender: Sender,
+    endpoint: Arc<Endpoint>,
+}
+
+async fn deliver(
+    worker: &Worker,
+    errand: &Errand<'_>,
+    mut request: Request<Sending>,
+) -> Result<Delivered, Failure> {
+    let (mut tried, mut stale, mut failure) = (Tried::default(), 0, Failure::Nobody);
+    let mut tries = 0;
+    while tries < TRIES {
+        let now = worker.shared.now();
+        let Some((place, endpoint)) = errand.pool.choose(errand.wanted.as_deref(), tried, now) else { break };
+        let (mut sender, reused) = match connection(worker, errand, &endpoint, stale < STALE).await {
+            Ok(found) => found,
+            Err(error) => {
+                endpoint.failed(worker.shared.now());
+                tracing::debug!(address = %endpoint.address, %error, "pod cannot be reached");
+                failure = if matches!(error, ConnectError::Late) { Failure::Late } else { Failure::Broken };
+                tried.add(place);
+                tries += 1;
+                continue;
+            }
+        };
+        let spare = if reused { copy(&request) } else { None };
+        let mut error = match sender.send(request).await {
+            Ok(response) => return Ok(Delivered { response, sender, endpoint }),
+            Err(error) => error,
+        };
+        // Only what no pod can have begun to work on, or what may be done twice, is sent again.
+        let Some(again) = error.take_message().or(spare).filter(|_| stale < STALE) else {
+            return Err(Failure::Broken);
+        };
+        worker.upstreams.forget(endpoint.address, errand.route.settings.protocol);
+        request = again;
+        stale += 1;
+        failure = Failure::Broken;
+    }
+    Err(failure)
+}
+
+/// A connection to the pod, and whether it was used before.
+async fn connection(
+    worker: &Worker,
+    errand: &Errand<'_>,
+    endpoint: &Endpoint,
+    reuse: bool,
+) -> Result<(Sender, bool), ConnectError> {
+    let settings = &errand.route.settings;
+    let known = match reuse {
+        true => worker.upstreams.reuse(endpoint.address, settings.protocol).await,
+        false => None,
+    };
+    if let Some(sender) = known {
+        return Ok((sender, true));
+    }
+    let connecting = worker.upstreams.connect(endpoint.address, settings.protocol, settings.connect_timeout);
+    let sender = connecting.await?;
+    endpoint.reached();
+    Ok((sender, false))
+}
+
+/// A copy of a request that may be sent twice: the pod may close a used connection while the request is on its way.
+fn copy(request: &Request<Sending>) -> Option<Request<Sending>> {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    );
+    if !idempotent || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(Sending::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// The answer as the client gets it.
+fn answer(
+    worker: &Worker,
+    errand: Errand<'_>,
+    delivered: Delivered,
+    client: Option<OnUpgrade>,
+) -> Response<Answer> {
+    let Delivered { mut response, sender, endpoint } = delivered;
+    let settings = &errand.route.settings;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = client
+    {
+        return switched(response, client, errand.counted);
+    }
+    headers::strip(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    if let Some(affinity) = &settings.affinity
+        && errand.wanted.as_deref() != Some(endpoint.mark.as_str())
+    {
+        let cookie = affinity.set(&endpoint.mark, &errand.route.path, errand.origin.encrypted);
+        if let Ok(cookie) = HeaderValue::try_from(cookie) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+    let lease = worker.upstreams.lease(sender, endpoint.address, settings.protocol);
+    let (patience, counted) = (settings.read_timeout, errand.counted);
+    response.map(|body| Answer::passed(body, patience, lease, counted))
+}
+
+/// Both sides speak another protocol from here on.
+fn switched(
+    mut response: Response<Incoming>,
+    client: OnUpgrade,
+    counted: Option<Counted>,
+) -> Response<Answer> {
+    let pod = hyper::upgrade::on(&mut response);
+    let protocol = headers::upgrade(response.headers());
+    headers::strip(response.headers_mut());
+    if let Some(protocol) = protocol {
+        headers::ask_for(response.headers_mut(), protocol);
+    }
+    tokio::spawn(async move {
+        let _counted = counted;
+        let (Ok(client), Ok(pod)) = tokio::join!(client, pod) else { return };
+        let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
+        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut pod).await {
+            tracing::debug!(%error, "upgraded connection ended");
+        }
+    });
+    response.map(|_| Answer::whole(bytes::Bytes::new()))
+}

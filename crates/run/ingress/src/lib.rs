@@ -1,0 +1,118 @@
+//! The ingress of a node: requests from outside to pods.
+//!
+//! What enters: connections to the node's ports for HTTP and HTTPS, and the cluster's Ingresses, Services,
+//! EndpointSlices and TLS Secrets by informers. What leaves: the same requests to pods, their answers, and the
+//! Ingresses' status. Who goes where is decided in `decide/route`.
+//!
+//! A change of rules puts another table in the place of the old one, a change of endpoints another list into the
+//! backend, a renewed certificate another key into the store: connections and requests under way see nothing of it.
+//! Each worker is a thread with a runtime, listeners and connections to pods of its own, so that requests never wait
+//! for another thread. Nothing listens before the first Ingress is there.
+
+mod body;
+mod certificates;
+mod connection;
+mod follow;
+mod forward;
+mod headers;
+mod limiter;
+mod links;
+mod listen;
+mod page;
+mod pool;
+mod serve;
+mod status;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use plimsoll_client::Informers;
+use plimsoll_route::{Route, Table};
+use tokio_util::sync::CancellationToken;
+
+use crate::certificates::Certificates;
+use crate::links::Linker;
+
+/// What the ingress of a node is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where plain requests arrive.
+    pub http: SocketAddr,
+    /// Where encrypted requests arrive.
+    pub https: SocketAddr,
+    /// This node's name: its addresses are those in the Ingresses' status.
+    pub node_name: String,
+    /// Proxies whose `X-Forwarded-For` headers and PROXY protocol are believed.
+    pub trusted: Vec<IpNet>,
+    /// Whether connections of trusted proxies begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// What clients are answered that ask for too much: 503 is usual, 429 more exact.
+    pub limit_status: u16,
+    /// How many threads serve.
+    pub workers: usize,
+    /// How long requests under way may take at the end.
+    pub farewell: Duration,
+}
+
+/// Why the ingress cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no certificate for hosts without one.
+    #[error("default certificate of the ingress: {0}")]
+    Certificate(String),
+    /// A worker does not start.
+    #[error("start a worker of the ingress: {0}")]
+    Worker(std::io::Error),
+}
+
+/// The table with everything linked.
+pub(crate) type Routes = Table<Linker>;
+
+/// A route with everything linked.
+pub(crate) type Linked = Route<Linker>;
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) certificates: Arc<Certificates>,
+    /// When time began for those who count.
+    pub(crate) epoch: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Result<Self, Error> {
+        let routes = Arc::new(ArcSwap::from_pointee(Routes::default()));
+        let certificates = Arc::new(Certificates::new(routes.clone())?);
+        Ok(Self { config, routes, certificates, epoch: Instant::now() })
+    }
+
+    /// Milliseconds since time began.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Serves until `shutdown`.
+pub async fn run(
+    config: Config,
+    client: kube::Client,
+    informers: Informers,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let node = config.node_name.clone();
+    let shared = Arc::new(Shared::new(config)?);
+    let (ready, wanted) = tokio::sync::watch::channel(false);
+    let follower = follow::Follower::new(shared.clone(), &informers, client.clone());
+    tokio::select! {
+        () = follower.follow(ready) => Ok(()),
+        () = status::follow(informers, client, &node) => Ok(()),
+        ended = listen::serve(shared, wanted, shutdown) => ended,
+    }
+}

@@ -1,0 +1,165 @@
+//! Ports and the workers that serve them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_client::Backoff;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{self, Front, Kind};
+use crate::{Error, Shared};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+/// What a worker is given to serve.
+type Port = (StdListener, Kind);
+
+/// Threads that serve.
+pub(crate) struct Workers {
+    ports: Vec<mpsc::UnboundedSender<Port>>,
+    /// Ends when all have ended.
+    ended: mpsc::Receiver<()>,
+}
+
+/// Serves once somebody wants it; ends when what was under way at shutdown has been answered.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    mut wanted: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        wanted = async { wanted.wait_for(|wanted| *wanted).await.is_ok() } => if !wanted { return Ok(()) },
+    }
+    let (http, https) = (shared.config.http, shared.config.https);
+    let mut workers = Workers::start(shared, &shutdown)?;
+    tokio::join!(
+        shutdown.run_until_cancelled(workers.open(http, Kind::Plain)),
+        shutdown.run_until_cancelled(workers.open(https, Kind::Encrypted)),
+    );
+    workers.ended().await;
+    Ok(())
+}
+
+impl Workers {
+    pub(crate) fn start(shared: Arc<Shared>, shutdown: &CancellationToken) -> Result<Self, Error> {
+        let (running, ended) = mpsc::channel(1);
+        let mut ports = Vec::new();
+        for number in 0..shared.config.workers.max(1) {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let front = Front::new(shared.clone(), shutdown.clone())?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (runtime, running) = (runtime.map_err(Error::Worker)?, running.clone());
+            let life = move || {
+                runtime.block_on(work(front, receiver));
+                drop(running);
+            };
+            let thread = std::thread::Builder::new().name(format!("ingress-{number}"));
+            thread.spawn(life).map_err(Error::Worker)?;
+            ports.push(sender);
+        }
+        Ok(Self { ports, ended })
+    }
+
+    /// Opens a port. While somebody else has it, users are told, and it is tried again.
+    async fn open(&self, address: SocketAddr, kind: Kind) {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        loop {
+            match bind(address, self.ports.len()) {
+                Ok(listeners) => return self.serve(listeners, kind),
+                Err(error) => {
+                    tracing::warn!(%address, %error, "the ingress cannot listen, trying again");
+                    tokio::time::sleep(backoff.delay()).await;
+                }
+            }
+        }
+    }
+
+    /// Gives each worker a listener.
+    pub(crate) fn serve(&self, listeners: Vec<StdListener>, kind: Kind) {
+        for (port, listener) in self.ports.iter().zip(listeners) {
+            // A worker ends with the process only.
+            let _ = port.send((listener, kind));
+        }
+    }
+
+    /// Waits until all have ended.
+    pub(crate) async fn ended(&mut self) {
+        self.ended.recv().await;
+    }
+}
+
+/// Listeners that share a port. Nobody else may have it.
+pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
+    // Sockets that share take no notice of each other, even those of another instance: look first.
+    drop(socket(address, false)?);
+    let mut address = address;
+    let mut listeners = Vec::new();
+    for _ in 0..count {
+        let listener = socket(address, true)?.listen(BACKLOG)?.into_std()?;
+        // Port 0 is any for the first and the same for the others.
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn socket(address: SocketAddr, share: bool) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(share)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// A worker's life.
+async fn work(front: Front, mut ports: mpsc::UnboundedReceiver<Port>) {
+    let front = Arc::new(front);
+    let upstreams = front.worker.upstreams.clone();
+    tokio::spawn(async move { upstreams.sweep().await });
+    loop {
+        tokio::select! {
+            () = front.shutdown.cancelled() => break,
+            port = ports.recv() => match port {
+                Some((listener, kind)) => drop(tokio::spawn(accept(front.clone(), listener, kind))),
+                None => front.shutdown.cancelled().await,
+            },
+        }
+    }
+    front.tracker.close();
+    let farewell = front.worker.shared.config.farewell;
+    if tokio::time::timeout(farewell, front.tracker.wait()).await.is_err() {
+        tracing::debug!("some connections did not end in time");
+    }
+}
+
+async fn accept(front: Arc<Front>, listener: StdListener, kind: Kind) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a worker of the ingress cannot listen"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = front.shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                // Small answers must not wait for more.
+                let _ = stream.set_nodelay(true);
+                front.tracker.spawn(connection::run(front.clone(), stream, from, kind, port));
+            }
+            Err(error) => {
+                // Too many open files, usually: others close some.
+                tracing::debug!(%error, "connection not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

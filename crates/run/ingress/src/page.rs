@@ -1,0 +1,44 @@
+//! Answers of the ingress itself.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::Answer;
+
+/// A page that says what is wrong, as short as nginx' pages.
+pub(crate) fn of(status: StatusCode) -> Response<Answer> {
+    let reason = match status {
+        // nginx' words.
+        StatusCode::SERVICE_UNAVAILABLE => "Service Temporarily Unavailable",
+        StatusCode::GATEWAY_TIMEOUT => "Gateway Time-out",
+        StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
+        other => other.canonical_reason().unwrap_or("Error"),
+    };
+    let title = format!("{} {reason}", status.as_u16());
+    let text = format!(
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
+    );
+    answer(status, "text/html", text.into())
+}
+
+/// What is answered where no rule fits.
+pub(crate) fn nobody() -> Response<Answer> {
+    answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Bytes::from_static(b"default backend - 404"))
+}
+
+/// The same request is to come over TLS.
+pub(crate) fn redirect(location: &str) -> Response<Answer> {
+    let mut response = of(StatusCode::PERMANENT_REDIRECT);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+fn answer(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Answer> {
+    let mut response = Response::new(Answer::whole(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,175 @@
+//! One request: its route, whether it may pass, and where it goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use plimsoll_route::enter::{self, Facts, Refusal};
+use plimsoll_route::settings::Protocol;
+use plimsoll_route::{client, host_of, normal};
+
+use crate::body::Answer;
+use crate::forward::{Errand, forward};
+use crate::headers::{self, Origin};
+use crate::limiter::Counted;
+use crate::pool::Pool;
+use crate::upstream::Upstreams;
+use crate::{Linked, Shared, page};
+
+/// A worker: what its requests use.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) upstreams: Arc<Upstreams>,
+}
+
+/// What is known of a client's connection.
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// The address as headers have it.
+    pub(crate) text: HeaderValue,
+    pub(crate) encrypted: bool,
+    /// The port that it came to.
+    pub(crate) port: u16,
+    /// Whether it is a proxy that is believed.
+    pub(crate) trusted: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(shared: &Shared, address: SocketAddr, encrypted: bool, port: u16) -> Self {
+        let address = address.ip().to_canonical();
+        let trusted = client::within(&shared.config.trusted, address);
+        Self { address, text: header(address), encrypted, port, trusted }
+    }
+}
+
+fn header(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).expect("addresses are plain text")
+}
+
+/// Who sent a request.
+struct Sender {
+    address: IpAddr,
+    text: HeaderValue,
+    encrypted: bool,
+}
+
+impl Sender {
+    fn of(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Self {
+        if !peer.trusted {
+            return Self { address: peer.address, text: peer.text.clone(), encrypted: peer.encrypted };
+        }
+        let chain = headers::texts(request.headers(), headers::FORWARDED_FOR);
+        let address = client::address(peer.address, chain, &shared.config.trusted);
+        let told = headers::text(request.headers(), "x-forwarded-proto");
+        let encrypted = told.map_or(peer.encrypted, |scheme| scheme.eq_ignore_ascii_case("https"));
+        Self { address, text: header(address), encrypted }
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incoming>) -> Response<Answer> {
+    let host = host_header(&request);
+    let Some(path) = normal(request.uri().path()) else { return page::of(StatusCode::BAD_REQUEST) };
+    let name = host_of(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default());
+    let Some(route) = worker.shared.routes.load().find(&name, &path).cloned() else { return page::nobody() };
+    let sender = Sender::of(&worker.shared, peer, &request);
+    let counted = match admit(worker, &route, &sender, &request) {
+        Ok(counted) => counted,
+        Err(Refused::Limit) => {
+            let status = StatusCode::from_u16(worker.shared.config.limit_status);
+            return page::of(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        Err(Refused::Rule(Refusal::Redirect)) => return page::redirect(&elsewhere(worker, &name, &request)),
+        Err(Refused::Rule(refusal)) => return page::of(status(refusal)),
+    };
+    let query = request.uri().query();
+    let target = match &route.rewrite {
+        Some(rewrite) => rewrite.apply(&path, query).and_then(|text| PathAndQuery::try_from(text).ok()),
+        None => request.uri().path_and_query().cloned(),
+    };
+    let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let pool = choose(&route, &request);
+    let wanted = route.settings.affinity.as_ref();
+    let wanted = wanted.and_then(|affinity| headers::cookie(request.headers(), &affinity.name));
+    let errand = Errand {
+        wanted: wanted.map(str::to_owned),
+        pool,
+        target,
+        origin: Origin {
+            client: &sender.text,
+            host,
+            encrypted: sender.encrypted,
+            port: peer.port,
+            trusted: peer.trusted,
+        },
+        counted,
+        route: &route,
+    };
+    forward(worker, errand, request).await
+}
+
+enum Refused {
+    Rule(Refusal),
+    Limit,
+}
+
+fn admit(
+    worker: &Worker,
+    route: &Linked,
+    sender: &Sender,
+    request: &Request<Incoming>,
+) -> Result<Option<Counted>, Refused> {
+    let facts = Facts {
+        encrypted: sender.encrypted,
+        certified: route.certified,
+        client: sender.address,
+        length: request.body().size_hint().exact(),
+    };
+    enter::check(&route.settings, &facts).map_err(Refused::Rule)?;
+    match &route.limiter {
+        Some(limiter) if limiter.limits.count(sender.address) => {
+            limiter.enter(sender.address, worker.shared.now()).map(Some).ok_or(Refused::Limit)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn status(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Redirect => StatusCode::PERMANENT_REDIRECT,
+        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The host that is asked for: HTTP/2 has it in the target, HTTP/1.1 in a header.
+fn host_header(request: &Request<Incoming>) -> Option<HeaderValue> {
+    let authority = request.uri().authority().map(Authority::as_str);
+    let named = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
+    named.or_else(|| request.headers().get(HOST).cloned())
+}
+
+fn elsewhere(worker: &Worker, host: &str, request: &Request<Incoming>) -> String {
+    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    match worker.shared.config.https.port() {
+        443 => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    }
+}
+
+/// The backend, or its canary.
+fn choose<'a>(route: &'a Linked, request: &Request<Incoming>) -> &'a Arc<Pool> {
+    let Some((canary, pool)) = &route.canary else { return &route.backend };
+    let header = |name: &str| headers::text(request.headers(), name);
+    let cookie = |name: &str| headers::cookie(request.headers(), name);
+    if canary.takes(header, cookie, rand::random()) { pool } else { &route.backend }
+}
+
+/// Whether a backend speaks HTTP/2.
+pub(crate) fn is_http2(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Grpc | Protocol::Grpcs)
+}

@@ -1,0 +1,9 @@
+//! The data plane with played pods and clients on loopback.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod limits;
+mod passing;
+mod stage;
+mod swapping;
+mod tls;

@@ -1,0 +1,182 @@
+//! The stage: an ingress without an API, pods that are played, clients.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use plimsoll_route::{BackendKey, Draft, Links, Port, assemble};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::Kind;
+use crate::links::Linker;
+use crate::listen::{Workers, bind};
+use crate::{Config, Shared};
+
+pub(super) type Sent = BoxBody<Bytes, Infallible>;
+pub(super) type Client = http1::SendRequest<Sent>;
+
+/// An ingress that runs.
+pub(super) struct Stage {
+    pub(super) shared: Arc<Shared>,
+    pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
+    linker: Linker,
+    shutdown: CancellationToken,
+    _workers: Workers,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+impl Stage {
+    pub(super) fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let any = SocketAddr::new(LOCAL, 0);
+        let (http, https) = (bind(any, 2).unwrap(), bind(any, 2).unwrap());
+        let mut config = Config {
+            http: http[0].local_addr().unwrap(),
+            https: https[0].local_addr().unwrap(),
+            node_name: "n".to_owned(),
+            trusted: Vec::new(),
+            proxy_protocol: false,
+            limit_status: 503,
+            workers: 2,
+            farewell: Duration::from_secs(1),
+        };
+        change(&mut config);
+        let (plain, encrypted) = (config.http, config.https);
+        let shared = Arc::new(Shared::new(config).unwrap());
+        let shutdown = CancellationToken::new();
+        let workers = Workers::start(shared.clone(), &shutdown).unwrap();
+        workers.serve(http, Kind::Plain);
+        workers.serve(https, Kind::Encrypted);
+        Self { shared, http: plain, https: encrypted, linker: Linker::default(), shutdown, _workers: workers }
+    }
+
+    /// Takes these Ingresses in the place of all others.
+    pub(super) fn rules(&mut self, ingresses: &[Value]) {
+        let read = |ingress: &Value| Arc::new(Draft::of(&serde_json::from_value(ingress.clone()).unwrap()));
+        let drafts: Vec<_> = ingresses.iter().map(read).collect();
+        let assembly = assemble(&drafts, &mut self.linker);
+        self.linker.settle();
+        self.shared.routes.store(Arc::new(assembly.table));
+    }
+
+    /// The pods of a Service.
+    pub(super) fn pods(&mut self, service: &str, pods: &[SocketAddr]) {
+        let key =
+            BackendKey { namespace: "ns".to_owned(), service: service.to_owned(), port: Port::Number(80) };
+        self.linker.backend(&key).set(pods.iter().copied());
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        let stream = TcpStream::connect(self.http).await.unwrap();
+        let (client, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        client
+    }
+}
+
+/// An Ingress of one path for one Service.
+pub(super) fn ingress(
+    name: &str,
+    annotations: &[(&str, &str)],
+    host: &str,
+    path: &str,
+    service: &str,
+) -> Value {
+    let annotations: serde_json::Map<String, Value> = annotations
+        .iter()
+        .map(|(name, value)| (format!("nginx.ingress.kubernetes.io/{name}"), json!(value)))
+        .collect();
+    let backend = json!({"service": {"name": service, "port": {"number": 80}}});
+    let kind = if annotations.keys().any(|name| name.ends_with("rewrite-target")) {
+        "ImplementationSpecific"
+    } else {
+        "Prefix"
+    };
+    json!({
+        "metadata": {"namespace": "ns", "name": name, "uid": name, "annotations": annotations},
+        "spec": {"rules": [
+            {"host": host, "http": {"paths": [{"path": path, "pathType": kind, "backend": backend}]}},
+        ]},
+    })
+}
+
+/// A pod that answers with what `answer` makes of requests, in either version of HTTP.
+pub(super) async fn pod<A, F>(answer: A) -> SocketAddr
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send + 'static,
+{
+    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let answer = answer(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let builder = Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+/// A pod that answers with its name, the request's target and some headers.
+pub(super) async fn telling(name: &'static str) -> SocketAddr {
+    pod(move |request: Request<Incoming>| async move {
+        let header =
+            |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+        let named = ["host", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "connection", "cookie"];
+        let headers: Vec<String> = named.iter().map(|name| format!("{name}={}", header(name))).collect();
+        let target = request.uri().path_and_query().unwrap().as_str().to_owned();
+        Response::new(whole(format!("{name} {} {target} {}", request.method(), headers.join(" "))))
+    })
+    .await
+}
+
+pub(super) fn whole(text: impl Into<Bytes>) -> BoxBody<Bytes, hyper::Error> {
+    Full::new(text.into()).map_err(|never| match never {}).boxed()
+}
+
+pub(super) fn get(host: &str, target: &str, headers: &[(&str, &str)]) -> Request<Sent> {
+    let mut request = Request::get(target).header("host", host);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Empty::new().boxed()).unwrap()
+}
+
+/// Status and text of the answer.
+pub(super) async fn ask(client: &mut Client, request: Request<Sent>) -> (u16, String) {
+    client.ready().await.unwrap();
+    let response = client.send_request(request).await.unwrap();
+    told(response).await
+}
+
+pub(super) async fn told(response: Response<Incoming>) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}

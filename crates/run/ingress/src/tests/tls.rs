@@ -1,0 +1,162 @@
+//! Encrypted connections: certificates by name, HTTP/2, gRPC.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use plimsoll_route::SecretKey;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::stage::{Stage, ingress, pod, telling, told};
+
+/// Remembers what it was shown.
+#[derive(Debug, Default)]
+struct Shown(Mutex<Vec<u8>>);
+
+impl ServerCertVerifier for Shown {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = shown.to_vec();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+type Client = http2::SendRequest<super::stage::Sent>;
+
+/// An HTTP/2 client, and the certificate that it was shown.
+async fn connect(stage: &Stage, name: &str) -> (Client, Vec<u8>) {
+    let shown = Arc::new(Shown::default());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.dangerous().with_custom_certificate_verifier(shown.clone());
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(stage.https).await.unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let shown = shown.0.lock().unwrap().clone();
+    (client, shown)
+}
+
+fn secret(names: &[&str]) -> (Secret, Vec<u8>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let bytes = |text: String| ByteString(text.into_bytes());
+    let data = [("tls.crt", bytes(certificate.pem())), ("tls.key", bytes(key.serialize_pem()))];
+    let data = data.map(|(name, value)| (name.to_owned(), value));
+    (Secret { data: Some(data.into_iter().collect()), ..Secret::default() }, certificate.der().to_vec())
+}
+
+#[tokio::test]
+async fn certificates_by_name_are_renewed_without_closing_anything() {
+    let mut stage = Stage::start(|_| {});
+    let mut rules = ingress("a", &[], "a.com", "/", "one");
+    rules["spec"]["tls"] = json!([{"hosts": ["a.com"], "secretName": "s"}]);
+    stage.rules(&[rules]);
+    stage.pods("one", &[telling("one").await]);
+    let key = SecretKey { namespace: "ns".to_owned(), name: "s".to_owned() };
+    let ask = async |client: &mut Client| {
+        let request = Request::get("https://a.com/").header("cookie", "a=1").header("cookie", "b=2");
+        told(client.send_request(request.body(Empty::new().boxed()).unwrap()).await.unwrap()).await
+    };
+    let (_, stopgap) = connect(&stage, "a.com").await;
+    let (first, first_shown) = secret(&["a.com"]);
+    stage.shared.certificates.set(&key, &first).unwrap();
+    let (mut old, shown) = connect(&stage, "a.com").await;
+    assert!(shown == first_shown && shown != stopgap);
+    let (status, text) = ask(&mut old).await;
+    assert_eq!(status, 200);
+    assert!(text.contains("host=a.com") && text.contains("x-forwarded-proto=https"), "{text}");
+    assert!(text.ends_with("cookie=a=1; b=2"), "{text}");
+
+    let (second, second_shown) = secret(&["a.com"]);
+    stage.shared.certificates.set(&key, &second).unwrap();
+    let mut broken = first.clone();
+    broken
+        .data
+        .as_mut()
+        .unwrap()
+        .insert("tls.key".to_owned(), second.data.clone().unwrap()["tls.key"].clone());
+    assert!(stage.shared.certificates.set(&key, &broken).is_err(), "the key is another one's");
+    assert_eq!(connect(&stage, "a.com").await.1, second_shown, "the broken one changed nothing");
+    assert_eq!(connect(&stage, "b.com").await.1, stopgap);
+    assert_eq!(ask(&mut old).await.0, 200, "the old connection still serves");
+}
+
+#[tokio::test]
+async fn grpc_passes_with_its_trailers() {
+    let mut stage = Stage::start(|_| {});
+    let mut rules = ingress("g", &[("backend-protocol", "GRPC")], "g.com", "/", "grpc");
+    rules["spec"]["tls"] = json!([{"hosts": ["g.com"]}]);
+    stage.rules(&[rules]);
+    let grpc = pod(|request: Request<Incoming>| async move {
+        assert_eq!(
+            (request.version(), &request.headers()["te"]),
+            (http::Version::HTTP_2, &"trailers".parse().unwrap())
+        );
+        assert_eq!(request.uri().authority().unwrap(), "g.com");
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        let body = Full::new(body).map_err(|never| match never {});
+        Response::new(body.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed())
+    })
+    .await;
+    stage.pods("grpc", &[grpc]);
+    let (client, _) = connect(&stage, "g.com").await;
+    let calls = (0..20).map(|number| {
+        let mut client = client.clone();
+        async move {
+            let body = Full::new(Bytes::from(format!("call {number}"))).boxed();
+            let request =
+                Request::post("https://g.com/pkg.Service/Call").header("te", "trailers").body(body).unwrap();
+            let answer = client.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
+            assert_eq!(answer.to_bytes(), format!("call {number}"));
+        }
+    });
+    futures::future::join_all(calls).await;
+}
