@@ -8,13 +8,14 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters whose names upstream gave before counters had to end with `_total`.
-const NAMELESS: [&str; 13] = [
+const NAMELESS: [&str; 15] = [
     "authentication_attempts",
     "authenticated_user_requests",
     "apiserver_admission_webhook_fail_open_count",
     "apiserver_admission_webhook_rejection_count",
     "kubelet_container_aligned_compute_resources_count",
     "kubelet_container_aligned_compute_resources_failure_count",
+    "kubelet_credential_provider_plugin_errors",
     "kubelet_evictions",
     "kubelet_pod_resources_endpoint_errors_get",
     "kubelet_pod_resources_endpoint_errors_get_allocatable",
@@ -22,6 +23,7 @@ const NAMELESS: [&str; 13] = [
     "kubelet_pod_resources_endpoint_requests_get",
     "kubelet_pod_resources_endpoint_requests_get_allocatable",
     "kubelet_pod_resources_endpoint_requests_list",
+    "kubelet_preemptions",
 ];
 
 /// All registries as one text, and its media type.

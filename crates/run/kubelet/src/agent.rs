@@ -21,9 +21,11 @@ use crate::csi::Drivers;
 use crate::devices::Devices;
 use crate::endpoints::Endpoints;
 use crate::engine::Engine;
+use crate::logins::Logins;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
+use crate::pulled::Records;
 use crate::pulls::Pulls;
 use crate::rotation::Writer;
 use crate::statics::Statics;
@@ -69,6 +71,10 @@ pub(crate) struct Agent {
     pub(crate) pressure: watch::Receiver<Vec<Condition>>,
     /// Pods that come from elsewhere than the API.
     pub(crate) statics: watch::Receiver<Statics>,
+    /// Credentials of registries.
+    pub(crate) logins: Logins,
+    /// Which images were pulled, and with whose credentials.
+    pub(crate) records: Records,
     /// Turns for pulling images.
     pub(crate) pulls: Pulls,
     /// Ids of containers as they end.

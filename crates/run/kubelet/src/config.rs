@@ -13,6 +13,7 @@ use plimsoll_podlife::cgroup::reserved::{self, Enforced};
 use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::eviction::threshold::{self, Settings};
+use plimsoll_podlife::image::verification::Verification;
 use plimsoll_podlife::placement::hints::Keeping;
 use plimsoll_podlife::placement::{self, CpuSet, memory};
 use plimsoll_podlife::restart::Delays;
@@ -39,6 +40,12 @@ pub struct Config {
     /// How many images may be pulled in a second, and how many at once; none for no limit (`registryPullQPS`,
     /// `registryBurst`).
     pub pull_rate: Option<(u32, u32)>,
+    /// Programs that know credentials of registries: their configuration, a file or a folder, and the folder they
+    /// are in.
+    pub credential_providers: Option<(PathBuf, PathBuf)>,
+    /// For which images that are there pods have to show credentials (`imagePullCredentialsVerificationPolicy`,
+    /// `preloadedImagesVerificationAllowlist`).
+    pub image_verification: Verification,
     /// How long containers that fail wait.
     pub crash_delays: Delays,
     /// The cluster's name servers.
@@ -234,6 +241,8 @@ impl Config {
             image_socket: None,
             runtime_request_timeout: Duration::from_secs(120),
             pull_rate: None,
+            credential_providers: None,
+            image_verification: Verification::default(),
             crash_delays: Delays::default(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),

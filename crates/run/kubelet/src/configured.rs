@@ -13,6 +13,7 @@ use plimsoll_podlife::cgroup::{Reservation, Swap};
 use plimsoll_podlife::collection::Policy;
 use plimsoll_podlife::configuration::{self, Configuration, cpu_set};
 use plimsoll_podlife::eviction::threshold::Settings;
+use plimsoll_podlife::image::verification::Verification;
 use plimsoll_podlife::placement::{Options, hints, memory};
 use plimsoll_podlife::restart::Delays;
 use plimsoll_podlife::shutdown::periods;
@@ -71,6 +72,11 @@ impl Config {
         let rate = count("registryPullQPS", given.registry_pull_qps)?;
         let burst = count("registryBurst", given.registry_burst)?;
         self.pull_rate = (rate > 0).then_some((rate, burst));
+        self.image_verification = Verification::parse(
+            &given.image_pull_credentials_verification_policy,
+            &given.preloaded_images_verification_allowlist,
+        )
+        .map_err(|problem| misfit("preloadedImagesVerificationAllowlist", problem))?;
         if let Some(longest) = given.crash_loop_back_off.max_container_restart_period {
             self.crash_delays = Delays::up_to(SignedDuration::from_nanos(longest.nanoseconds()));
         }

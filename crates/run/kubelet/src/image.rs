@@ -1,21 +1,18 @@
 //! Having an image present.
 
-use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::Api;
-use plimsoll_cri::v1;
+use k8s_openapi::api::core::v1::Pod;
+use plimsoll_podlife::image::record::Access;
+use plimsoll_podlife::image::registry::{Entry, repository};
 use plimsoll_podlife::image::{Pull, is_valid_name, pull};
 use plimsoll_podlife::spec::Spec;
 use plimsoll_podlife::{Event, ImageError};
-use serde::Deserialize;
 
 use crate::agent::Agent;
 use crate::container::image_spec;
 use crate::engine::text;
+use crate::logins::auth;
 use crate::sandbox;
 use crate::volume::volumes;
 
@@ -65,175 +62,138 @@ async fn one(
             return Err(ImageError::Inspect(message));
         }
     };
+    let refuse = || {
+        let message = format!("Container image \"{image}\" is not present with pull policy of Never");
+        agent.tell(pod, &Event::warning("ErrImageNeverPull", message.clone(), path.clone()));
+        Err(ImageError::NeverPull(message))
+    };
     match (pull(policy, &image, present.is_some()), present) {
         (Pull::Use, Some(present)) => {
-            let message = format!(
-                "Container image \"{image}\" already present on machine and can be accessed by the pod"
-            );
-            agent.tell(pod, &Event::normal("Pulled", message, path));
-            Ok(present.id)
+            let (may, credentials) = may_use(agent, pod, &image, &present.id).await;
+            if may {
+                let message = format!(
+                    "Container image \"{image}\" already present on machine and can be accessed by the pod"
+                );
+                agent.tell(pod, &Event::normal("Pulled", message, path.clone()));
+                return Ok(present.id);
+            }
+            // It is there, but not for this pod.
+            if policy == Some("Never") {
+                return refuse();
+            }
+            fetch(agent, pod, spec, &image, credentials).await
         }
-        (Pull::Refuse, _) => {
-            let message = format!("Container image \"{image}\" is not present with pull policy of Never");
-            agent.tell(pod, &Event::warning("ErrImageNeverPull", message.clone(), path));
-            Err(ImageError::NeverPull(message))
-        }
-        _ => fetch(agent, pod, spec, &image).await,
+        (Pull::Refuse, _) => refuse(),
+        _ => fetch(agent, pod, spec, &image, None).await,
     }
 }
 
-async fn fetch(agent: &Agent, pod: &Pod, spec: &Spec, image: &str) -> Result<String, ImageError> {
+/// Whether a pod may use an image that is there; its credentials, if they were looked up.
+async fn may_use(agent: &Agent, pod: &Pod, image: &str, id: &str) -> (bool, Option<Vec<Entry>>) {
+    match agent.records.access(image, id) {
+        Access::Open => (true, None),
+        Access::Closed => (false, None),
+        Access::Credentials => {
+            let credentials = agent.logins.of(agent, pod, &repository(image)).await;
+            (agent.records.admits(image, id, &credentials), Some(credentials))
+        }
+    }
+}
+
+async fn fetch(
+    agent: &Agent,
+    pod: &Pod,
+    spec: &Spec,
+    image: &str,
+    credentials: Option<Vec<Entry>>,
+) -> Result<String, ImageError> {
     let path = Some(spec.field_path());
+    let credentials = match credentials {
+        Some(credentials) => credentials,
+        None => agent.logins.of(agent, pod, &repository(image)).await,
+    };
+    agent.records.begin(image).map_err(|error| {
+        ImageError::Pull(format!(
+            "Failed to record image pull intent for container image \"{image}\": {error}"
+        ))
+    })?;
     agent.tell(pod, &Event::normal("Pulling", format!("Pulling image \"{image}\""), path.clone()));
     let begun = Instant::now();
-    let config = sandbox::config(agent, pod, 0).map_err(ImageError::Pull)?;
-    let turn = agent.pulls.turn().await;
-    let started = Instant::now();
-    let mut failure = None;
-    // With credentials first, then without, as the registry may serve everybody.
-    let credentials = credentials(agent, pod, image).await;
-    for auth in credentials.into_iter().map(Some).chain([None]) {
-        if !agent.pulls.may() {
-            failure.get_or_insert("pull QPS exceeded".to_owned());
-            break;
+    match pull_image(agent, pod, image, credentials).await {
+        Ok(pulled) => {
+            let (took, all) = (go_time(pulled.took), go_time(begun.elapsed()));
+            agent.records.end(image, Some((&pulled.id, pulled.credentials.as_ref())));
+            let size = pulled.size;
+            let message = format!(
+                "Successfully pulled image \"{image}\" in {took} ({all} including waiting). Image size: {size} bytes."
+            );
+            agent.tell(pod, &Event::normal("Pulled", message, path));
+            Ok(pulled.reference)
         }
-        match agent.engine.pull(image_spec(image.to_owned(), String::new()), auth, config.clone()).await {
-            Ok(reference) => {
-                let size = size(agent, image).await;
-                let (took, all) = (go_time(started.elapsed()), go_time(begun.elapsed()));
-                drop(turn);
-                let message = format!(
-                    "Successfully pulled image \"{image}\" in {took} ({all} including waiting). Image size: {size} bytes."
-                );
-                agent.tell(pod, &Event::normal("Pulled", message, path));
-                return Ok(reference);
-            }
-            Err(status) => failure.get_or_insert(text(&status)),
-        };
+        Err(why) => {
+            agent.records.end(image, None);
+            let message = format!("Failed to pull image \"{image}\": {why}");
+            agent.tell(pod, &Event::warning("Failed", message, path));
+            Err(ImageError::Pull(why))
+        }
     }
-    let why = failure.unwrap_or_default();
-    let message = format!("Failed to pull image \"{image}\": {why}");
-    agent.tell(pod, &Event::warning("Failed", message, path));
-    Err(ImageError::Pull(why))
 }
 
-async fn size(agent: &Agent, image: &str) -> u64 {
-    let found = agent.engine.image(image_spec(image.to_owned(), String::new())).await;
-    found.ok().flatten().map_or(0, |image| image.size)
+/// An image that was pulled.
+struct Pulled {
+    /// What the engine answered.
+    reference: String,
+    /// What it calls the image.
+    id: String,
+    size: u64,
+    /// The credentials that opened the registry, if it took any.
+    credentials: Option<Entry>,
+    /// How long it took when it was its turn.
+    took: Duration,
+}
+
+/// Pulls with one login after the other; without any if there is none.
+async fn pull_image(
+    agent: &Agent,
+    pod: &Pod,
+    image: &str,
+    credentials: Vec<Entry>,
+) -> Result<Pulled, String> {
+    let config = sandbox::config(agent, pod, 0)?;
+    let _turn = agent.pulls.turn().await;
+    let started = Instant::now();
+    let mut failures: Vec<String> = Vec::new();
+    let logins =
+        if credentials.is_empty() { vec![None] } else { credentials.into_iter().map(Some).collect() };
+    for login in logins {
+        let spec = image_spec(image.to_owned(), String::new());
+        let outcome = if agent.pulls.may() {
+            let pulled = agent.engine.pull(spec.clone(), login.as_ref().map(auth), config.clone()).await;
+            pulled.map_err(|status| text(&status))
+        } else {
+            Err("pull QPS exceeded".to_owned())
+        };
+        match outcome {
+            Ok(reference) => {
+                let found = agent.engine.image(spec).await.ok().flatten();
+                let (id, size) = found.map_or((reference.clone(), 0), |image| (image.id, image.size));
+                return Ok(Pulled { reference, id, size, credentials: login, took: started.elapsed() });
+            }
+            Err(why) if failures.contains(&why) => {}
+            Err(why) => failures.push(why),
+        }
+    }
+    match failures.as_slice() {
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }
 
 /// A short time in Go's notation.
-fn go_time(time: std::time::Duration) -> String {
+fn go_time(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..1000 => format!("{millis}ms"),
         millis @ 1000..60_000 => format!("{}.{:03}s", millis / 1000, millis % 1000),
         millis => format!("{}m{}.{:03}s", millis / 60_000, millis / 1000 % 60, millis % 1000),
-    }
-}
-
-/// The part of a docker configuration that has credentials.
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: HashMap<String, Entry>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    username: String,
-    password: String,
-    auth: String,
-    identitytoken: String,
-    registrytoken: String,
-}
-
-/// The credentials for an image among the pod's pull secrets, the closest match first.
-async fn credentials(agent: &Agent, pod: &Pod, image: &str) -> Vec<v1::AuthConfig> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let secrets = Api::<Secret>::namespaced(agent.client.clone(), namespace);
-    let names = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
-    let mut found = Vec::new();
-    for name in names.map(|reference| &reference.name) {
-        match secrets.get(name).await {
-            Ok(secret) => found.extend(entries(&secret)),
-            // The image may not need it.
-            Err(error) => tracing::warn!(secret = name, namespace, %error, "image pull secret not used"),
-        }
-    }
-    let mut fitting: Vec<_> = found.into_iter().filter(|(registry, _)| fits(registry, image)).collect();
-    fitting.sort_by_key(|(registry, _)| std::cmp::Reverse(registry.len()));
-    fitting.into_iter().map(|(registry, entry)| auth(registry, entry)).collect()
-}
-
-fn entries(secret: &Secret) -> Vec<(String, Entry)> {
-    let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
-    let parsed = match (data(".dockerconfigjson"), data(".dockercfg")) {
-        (Some(bytes), _) => serde_json::from_slice::<DockerConfig>(&bytes.0).map(|config| config.auths),
-        (None, Some(bytes)) => serde_json::from_slice(&bytes.0),
-        (None, None) => return Vec::new(),
-    };
-    let parsed = parsed.inspect_err(|error| {
-        tracing::warn!(secret = secret.metadata.name, %error, "image pull secret cannot be read");
-    });
-    parsed.unwrap_or_default().into_iter().collect()
-}
-
-/// Whether credentials for `registry` are for this image: the same host, and a path it is below of.
-fn fits(registry: &str, image: &str) -> bool {
-    let bare = registry.trim_start_matches("https://").trim_start_matches("http://");
-    let bare =
-        bare.trim_end_matches('/').trim_end_matches("/v2").trim_end_matches("/v1").trim_end_matches('/');
-    let (first, _) = image.split_once('/').unwrap_or(("", image));
-    let named = first.contains(['.', ':']) || first == "localhost";
-    let full = if named { image.to_owned() } else { format!("docker.io/{image}") };
-    let bare = if bare == "index.docker.io" { "docker.io" } else { bare };
-    full.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
-}
-
-fn auth(registry: String, entry: Entry) -> v1::AuthConfig {
-    let decoded = STANDARD.decode(&entry.auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
-    let (user, password) = pair.unwrap_or((&entry.username, &entry.password));
-    v1::AuthConfig {
-        username: user.to_owned(),
-        password: password.to_owned(),
-        auth: String::new(),
-        server_address: registry,
-        identity_token: entry.identitytoken,
-        registry_token: entry.registrytoken,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_fit_their_registry() {
-        let cases = [
-            ("https://index.docker.io/v1/", "nginx", true),
-            ("registry.example", "registry.example/a/b:1", true),
-            ("registry.example/a", "registry.example/a/b:1", true),
-            ("registry.example/c", "registry.example/a/b:1", false),
-            ("registry.example", "registry.example.org/a", false),
-            ("localhost:5000", "localhost:5000/x", true),
-            ("other", "nginx", false),
-        ];
-        for (registry, image, expected) in cases {
-            assert_eq!(fits(registry, image), expected, "{registry} {image}");
-        }
-    }
-
-    #[test]
-    fn both_ways_of_writing_a_password() {
-        let plain = Entry { username: "u".into(), password: "p".into(), ..Entry::default() };
-        let encoded = Entry { auth: "dTpwOng=".into(), ..Entry::default() };
-        let pair = |entry| {
-            let auth = auth("r".into(), entry);
-            (auth.username, auth.password)
-        };
-        assert_eq!(pair(plain), ("u".into(), "p".into()));
-        assert_eq!(pair(encoded), ("u".into(), "p:x".into()));
     }
 }

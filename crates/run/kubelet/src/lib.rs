@@ -26,6 +26,7 @@ mod handler;
 mod hook;
 mod image;
 mod listing;
+mod logins;
 mod logs;
 mod machine;
 mod metrics;
@@ -37,6 +38,7 @@ mod pod_certificate;
 mod pods;
 mod pressure;
 mod prober;
+mod pulled;
 mod pulls;
 mod references;
 mod resize;
@@ -83,8 +85,10 @@ pub use config::{Config, CpuManagerPolicy, MemoryManagerPolicy};
 pub use configured::Misfit;
 use devices::{Devices, PodResources};
 use engine::Engine;
+use logins::Logins;
 use machine::Machine;
 use metrics::Metrics;
+use pulled::Records;
 use pulls::Pulls;
 use server::Server;
 pub use server::{Authentication, Authorization, Tls, TlsError};
@@ -110,6 +114,9 @@ pub enum Error {
     /// Nobody knows what drivers have prepared.
     #[error("{0}")]
     Claims(String),
+    /// Programs that know credentials of registries are not as they are said to be.
+    #[error("{0}")]
+    Credentials(String),
     /// The machine has swap.
     #[error("{0}")]
     Swap(String),
@@ -160,6 +167,9 @@ pub async fn run(
     for path in [config.data_dir.join("pods"), config.log_dir.clone()] {
         std::fs::create_dir_all(&path).map_err(|source| Error::Data { path, source })?;
     }
+    let logins = Logins::open(&config).map_err(Error::Credentials)?;
+    let records = Records::open(&config)
+        .map_err(|source| Error::Data { path: config.data_dir.join("image_manager"), source })?;
     let machine = Machine::detect(&config.data_dir, config.pretended);
     let most = config.pods_per_core.map(|each| i64::from(each) * machine.cpus);
     let most = most.and_then(|most| u32::try_from(most).ok()).unwrap_or(config.max_pods);
@@ -174,6 +184,9 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
         version = runtime(&engine) => version,
     };
+    if records.is_unsure() {
+        records.settle(&engine.list_images().await.unwrap_or_default());
+    }
     let driver = engine.cgroup_driver().await.unwrap_or(config.cgroup_driver);
     let cgroups = cgroups(&config, &machine, &allocatable, driver)?;
     let engine_has = features(&engine).await;
@@ -198,6 +211,8 @@ pub async fn run(
         devices: Arc::new(Devices::open(&config.data_dir.join("device-plugins"), metrics.clone())),
         metrics,
         pulls: Pulls::new(&config),
+        logins,
+        records,
         pressure,
         statics,
         config,

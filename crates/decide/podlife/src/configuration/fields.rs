@@ -150,10 +150,10 @@ settings! {
         max_parallel_image_pulls: Option<i32> = "maxParallelImagePulls", none, Used;
         /// Whose credentials are checked for images that are there.
         image_pull_credentials_verification_policy: String =
-            "imagePullCredentialsVerificationPolicy", empty "NeverVerifyPreloadedImages".to_owned(), Fixed;
+            "imagePullCredentialsVerificationPolicy", empty "NeverVerifyPreloadedImages".to_owned(), Used;
         /// Images for which they are not.
         preloaded_images_verification_allowlist: Vec<String> =
-            "preloadedImagesVerificationAllowlist", none, Fixed;
+            "preloadedImagesVerificationAllowlist", none, Used;
         /// How long an image is kept in any case.
         image_minimum_gc_age: Span = "imageMinimumGCAge", empty Span::seconds(120), Used;
         /// How long an unused image is kept; for ever for 0.

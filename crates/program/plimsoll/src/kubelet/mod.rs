@@ -51,6 +51,13 @@ pub(crate) struct Kubelet {
     /// Labels that the node gets when it registers
     #[arg(long, value_name = "NAME=VALUE,…", default_value = "", hide_default_value = true)]
     pub(crate) node_labels: String,
+    /// Which programs know credentials of registries: a CredentialProviderConfig of kubelet.config.k8s.io/v1, or a
+    /// folder of such files
+    #[arg(long, value_name = "PATH")]
+    pub(crate) image_credential_provider_config: Option<PathBuf>,
+    /// Folder of these programs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) image_credential_provider_bin_dir: Option<PathBuf>,
     /// Processors and memory that the node claims to have instead of the machine's, cpu=4,memory=8Gi
     #[arg(long, value_name = "AMOUNTS")]
     pub(crate) pretend_capacity: Option<Pretended>,
@@ -115,6 +122,12 @@ fn config(
     let mut config = plimsoll_kubelet::Config::new(&name, root.to_owned(), PathBuf::new(), addresses[0]);
     config.apply(configuration)?;
     config.endpoint_drain = options.endpoint_drain;
+    let (providers, programs) =
+        (&options.image_credential_provider_config, &options.image_credential_provider_bin_dir);
+    if providers.is_some() || programs.is_some() {
+        let given = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+        config.credential_providers = Some((given(providers), given(programs)));
+    }
     config.standalone = options.kubeconfig.is_none();
     config.labels = node_labels(&options.node_labels).map_err(anyhow::Error::msg)?;
     config.pretended = options.pretend_capacity.map(|it| (it.cpus, it.memory));

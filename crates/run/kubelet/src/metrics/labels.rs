@@ -65,6 +65,11 @@ pub(super) struct Of {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Knows {
+    pub(super) plugin_name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Named {
     pub(super) node: String,
 }

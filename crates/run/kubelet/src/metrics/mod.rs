@@ -23,7 +23,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use labels::{
-    Answered, Asked, Build, ContainerType, Failed, Handled, Handler, Named, Of, Operation, Preemption,
+    Answered, Asked, Build, ContainerType, Failed, Handled, Handler, Knows, Named, Of, Operation, Preemption,
     Refusal, Signal,
 };
 pub(crate) use labels::{Counted, Request};
@@ -103,6 +103,8 @@ pub(crate) struct Metrics {
     refusals: Family<Refusal, Counter>,
     plugins: Family<Of, Counter>,
     device_times: Distribution<Of>,
+    credential_times: Distribution<Knows>,
+    credential_errors: Family<Knows, Counter>,
     answers: Family<Answered, Counter>,
     answer_times: Distribution<Answered>,
     in_flight: Family<Answered, Gauge>,
@@ -145,6 +147,8 @@ impl Metrics {
             refusals: Family::default(),
             plugins: Family::default(),
             device_times: Family::new_with_constructor(usual),
+            credential_times: Family::new_with_constructor(usual),
+            credential_errors: Family::default(),
             answers: Family::default(),
             answer_times: Family::new_with_constructor(usual),
             in_flight: Family::default(),
@@ -241,6 +245,16 @@ impl Metrics {
             "device_plugin_alloc_duration_seconds",
             "[ALPHA] Duration in seconds to serve a device plugin Allocation request. Broken down by resource name.",
             self.device_times.clone(),
+        );
+        all.register(
+            "credential_provider_plugin_duration",
+            "[ALPHA] Duration of execution in seconds for credential provider plugin",
+            self.credential_times.clone(),
+        );
+        all.register(
+            "credential_provider_plugin_errors",
+            "[ALPHA] Number of errors from credential provider plugin",
+            self.credential_errors.clone(),
         );
         all.register(
             "http_requests",
@@ -417,6 +431,15 @@ impl Metrics {
     /// Somebody who asked was told of none.
     pub(crate) fn resources_not_told(&self, question: Question) {
         self.questions.failed(question);
+    }
+
+    /// A program was asked for credentials and answered, or did not.
+    pub(crate) fn credentials_asked(&self, plugin: &str, took: Duration, success: bool) {
+        let knows = Knows { plugin_name: plugin.to_owned() };
+        self.credential_times.get_or_create(&knows).observe(took.as_secs_f64());
+        if !success {
+            self.credential_errors.get_or_create(&knows).inc();
+        }
     }
 
     /// A pod is evicted.

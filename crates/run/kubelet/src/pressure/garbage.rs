@@ -82,6 +82,7 @@ impl Garbage {
             })
             .collect();
         self.images.observe(&images, &used, now);
+        self.agent.records.prune(&images.into_iter().map(|image| image.id).collect(), now);
         Ok(())
     }
 

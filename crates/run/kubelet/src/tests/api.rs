@@ -191,6 +191,13 @@ impl FakeApi {
                 }
                 answer(201, &state.put(plural, body))
             }
+            (Method::POST, ["serviceaccounts", name, "token"]) => {
+                let audience = body["spec"]["audiences"][0].as_str().unwrap_or_default();
+                let mut body = body.clone();
+                body["status"] = json!({
+                    "token": format!("token of {name} for {audience}"), "expirationTimestamp": "2126-01-01T00:00:00Z"});
+                answer(201, &body)
+            }
             (Method::PUT, [plural, _]) => answer(200, &state.put(plural, body)),
             (Method::PATCH, [plural, name, ..]) => state.patch(plural, name, &body),
             // Nobody offers devices here.

@@ -1,5 +1,6 @@
 //! A container engine without containers: it remembers what it was told, and tells when it is asked.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -23,6 +24,9 @@ struct State {
     breaks: bool,
     /// Images that no container uses: ids and the files they are kept in.
     images: Vec<(String, PathBuf)>,
+    can_checkpoint: bool,
+    /// Images that would have to be pulled.
+    absent: BTreeSet<String>,
     listeners: Vec<mpsc::UnboundedSender<Result<v1::ContainerEventResponse, Status>>>,
 }
 
@@ -46,6 +50,16 @@ impl FakeEngine {
     /// Has an image that nobody uses.
     pub(super) fn keep_image(&self, id: &str, file: PathBuf) {
         self.state.lock().unwrap().images.push((id.to_owned(), file));
+    }
+
+    /// Knows how to write down what containers are.
+    pub(super) fn learn_checkpoints(&self) {
+        self.state.lock().unwrap().can_checkpoint = true;
+    }
+
+    /// Does not have an image.
+    pub(super) fn lack_image(&self, name: &str) {
+        self.state.lock().unwrap().absent.insert(name.to_owned());
     }
 
     pub(super) fn calls(&self) -> Vec<String> {
@@ -420,13 +434,30 @@ impl ImageService for FakeEngine {
         ok(v1::RemoveImageResponse {})
     }
 
-    async fn image_status(&self, _: Request<v1::ImageStatusRequest>) -> Answer<v1::ImageStatusResponse> {
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Answer<v1::ImageStatusResponse> {
+        let name = request.into_inner().image.unwrap().image;
+        let is_absent = self.state.lock().unwrap().absent.contains(&name);
         let image = v1::Image { id: "sha256:1".into(), ..Default::default() };
-        ok(v1::ImageStatusResponse { image: Some(image), ..Default::default() })
+        ok(v1::ImageStatusResponse { image: (!is_absent).then_some(image), ..Default::default() })
+    }
+
+    /// Everybody whose password is `good` gets an image, and nobody else.
+    async fn pull_image(&self, request: Request<v1::PullImageRequest>) -> Answer<v1::PullImageResponse> {
+        let request = request.into_inner();
+        let (name, auth) = (request.image.unwrap().image, request.auth.unwrap_or_default());
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("pull {name} {}", auth.username));
+        if auth.password != "good" {
+            return Err(Status::unknown(format!("{name}: {:?} is not let in", auth.username)));
+        }
+        state.absent.remove(&name);
+        ok(v1::PullImageResponse { image_ref: "sha256:1".into() })
     }
 
     unused! {
-        pull_image: PullImageRequest -> PullImageResponse,
         image_fs_info: ImageFsInfoRequest -> ImageFsInfoResponse,
     }
 }

@@ -9,6 +9,7 @@ mod driver;
 mod engine;
 mod faults;
 mod figures;
+mod images;
 mod placement;
 mod pressure;
 mod resize;

@@ -1,4 +1,9 @@
-//! Whether an image has to be pulled (kubelet: pkg/kubelet/images).
+//! Whether an image has to be pulled (kubelet: pkg/kubelet/images), and with whose credentials.
+
+pub mod provider;
+pub mod record;
+pub mod registry;
+pub mod verification;
 
 /// What to do about an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
