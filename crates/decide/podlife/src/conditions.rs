@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::resize::{IN_PROGRESS, PENDING};
 use crate::spec::{Role, is_sidecar, pod_spec, specs};
 
-const OWNED: [&str; 5] =
+pub(crate) const OWNED: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// The condition of pods that end for a reason that is not their own.
@@ -31,11 +31,7 @@ pub(crate) fn of(
     last: &PodStatus,
     now: Timestamp,
 ) -> Vec<PodCondition> {
-    let api = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let foreign = api.into_iter().flatten().filter(|it| {
-        !OWNED.contains(&it.type_.as_str()) && ![PENDING, IN_PROGRESS].contains(&it.type_.as_str())
-    });
-    let mut conditions: Vec<_> = foreign.cloned().collect();
+    let mut conditions = foreign(pod);
     let containers_ready = containers_ready(pod, status);
     let ready = ready(pod, &conditions, &containers_ready);
     let own = [
@@ -53,6 +49,13 @@ pub(crate) fn of(
         conditions.push(condition(type_, value, before, pod.metadata.generation, now));
     }
     conditions
+}
+
+/// The conditions that others set, as the API has them.
+pub(crate) fn foreign(pod: &Pod) -> Vec<PodCondition> {
+    let api = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let is_own = |name: &str| OWNED.contains(&name) || [PENDING, IN_PROGRESS].contains(&name);
+    api.into_iter().flatten().filter(|it| !is_own(&it.type_)).cloned().collect()
 }
 
 #[derive(Clone)]

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::conditions::OWNED;
+
 /// The patch of a pod whose status in the API is `old` and ought to be `new`; none when they agree.
 ///
 /// Only changed fields and conditions are in it, so that what others write at the same time stays.
@@ -27,7 +29,7 @@ pub fn status_patch(uid: &str, old: &Value, new: &Value) -> Option<Value> {
     (!changes.is_empty()).then(|| json!({"metadata": {"uid": uid}, "status": changes}))
 }
 
-/// Conditions of the node's own that go away.
+/// Conditions of the node's own that go away while pods live.
 const PASSING: [&str; 2] = [crate::resize::PENDING, crate::resize::IN_PROGRESS];
 
 /// The conditions that changed. Strategic merge joins them by type and keeps what is not named, so
@@ -50,7 +52,8 @@ fn conditions(old: Option<&Value>, new: &Value) -> Option<Value> {
     let new = list(Some(new));
     let is_over = |known: &&Value| {
         let kind = &known["type"];
-        PASSING.iter().any(|it| kind == it) && new.iter().all(|condition| condition["type"] != *kind)
+        let mut own = PASSING.iter().chain(&OWNED);
+        own.any(|it| kind == it) && new.iter().all(|condition| condition["type"] != *kind)
     };
     let over = old.iter().filter(is_over).map(|known| json!({"$patch": "delete", "type": known["type"]}));
     let changed: Vec<_> = changed.chain(over).collect();

@@ -1,12 +1,18 @@
 //! The status that users see: containers, phase, addresses (kubelet: pkg/kubelet/kubelet_pods.go).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus, ResourceRequirements, VolumeMountStatus,
+    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodSpec, PodStatus, ResourceRequirements,
+    VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use plimsoll_meta::quantity::Quantity as Amount;
 
+use crate::cgroup::request_sum;
 use crate::conditions;
 use crate::life::{Life, Stage, remembered};
 use crate::observed::{Container, Exit, State};
@@ -21,9 +27,12 @@ impl Life {
     /// The pod's status now. Times of conditions that did not change are kept.
     pub fn status(&mut self, now: Timestamp) -> PodStatus {
         let now = whole_seconds(now);
+        if self.refused && self.containers.is_empty() {
+            self.last = self.refusal();
+            return self.last.clone();
+        }
         let of = |life: &Self, roles: &[Role]| -> Option<Vec<ContainerStatus>> {
-            // Of a pod that is not taken no container is told.
-            let specs = life.specs.iter().filter(|spec| !life.refused && roles.contains(&spec.role));
+            let specs = life.specs.iter().filter(|spec| roles.contains(&spec.role));
             let statuses: Vec<_> = specs.map(|spec| life.container_status(spec)).collect();
             (!statuses.is_empty()).then_some(statuses)
         };
@@ -45,6 +54,8 @@ impl Life {
             qos_class: Some(qos::class(pod_spec(&self.pod)).as_str().to_owned()),
             nominated_node_name: None,
             conditions: None,
+            allocated_resources: allocated(pod_spec(&self.pod)),
+            resources: self.resize.of_pod(),
             host_ip: self.node.addresses.first().cloned(),
             host_ips: Some(self.node.addresses.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
             ..api
@@ -63,6 +74,25 @@ impl Life {
         self.remembered.extend(remembered(&status));
         self.last = status.clone();
         status
+    }
+
+    /// Of a pod that is not taken nothing is told but that: no container, no address, no condition of the node's
+    /// (kubelet: pkg/kubelet/kubelet.go, `rejectPod`).
+    fn refusal(&self) -> PodStatus {
+        let api = self.pod.status.clone().unwrap_or_default();
+        let verdict = self.verdict.clone().unwrap_or_default();
+        PodStatus {
+            observed_generation: self.pod.metadata.generation,
+            phase: Some("Failed".to_owned()),
+            reason: Some(verdict.reason),
+            message: Some(verdict.message),
+            start_time: Some(Time(whole_seconds(self.start_time))),
+            qos_class: Some(qos::class(pod_spec(&self.pod)).as_str().to_owned()),
+            conditions: Some(conditions::foreign(&self.pod)),
+            resource_claim_statuses: api.resource_claim_statuses,
+            extended_resource_claim_status: api.extended_resource_claim_status,
+            ..PodStatus::default()
+        }
     }
 
     /// All last words of a pod together have an upper limit.
@@ -313,6 +343,20 @@ impl Life {
     fn container_id(&self, run: &Container) -> String {
         format!("{}://{}", self.node.runtime, run.id)
     }
+}
+
+/// What a pod that has resources as a whole was given: what it asks for itself, or else its containers together.
+fn allocated(spec: &PodSpec) -> Option<BTreeMap<String, Quantity>> {
+    let own = spec.resources.as_ref().filter(|own| own.requests.is_some() || own.limits.is_some())?;
+    let mut requests = own.requests.clone().unwrap_or_default();
+    let sums = [
+        ("cpu", Amount::from_milli(request_sum(spec, "cpu", |amount| amount.milli()))),
+        ("memory", Amount::from_bytes(request_sum(spec, "memory", |amount| amount.value()))),
+    ];
+    for (name, sum) in sums.into_iter().filter(|(_, sum)| sum.sign() > 0) {
+        requests.entry(name.to_owned()).or_insert_with(|| Quantity(sum.to_string()));
+    }
+    Some(requests).filter(|requests| !requests.is_empty())
 }
 
 enum Stand {

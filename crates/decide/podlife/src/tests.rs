@@ -1054,3 +1054,30 @@ fn another_agent_goes_on_with_a_resize() {
     assert!(next.log.contains(&"resize [c]".to_owned()), "{:?}", next.log);
     assert_eq!(sizes(&next.life.status(next.now)), ("2".into(), "1".into()));
 }
+
+#[test]
+fn resources_of_a_pod_as_a_whole_are_told_as_granted_and_as_in_effect() {
+    let sized = |cpu: &str, generation| {
+        let own = json!({"resources": {"requests": {"memory": "32Mi"}}, "name": "c"});
+        let mut pod = pod(
+            json!({"resources": {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}, "containers": [own]}),
+        );
+        pod.metadata.generation = Some(generation);
+        pod
+    };
+    let mut world = World::of(sized("1", 1));
+    world.send(Input::Tick);
+    let told = |world: &mut World| {
+        let status = world.life.status(world.now);
+        let granted = status.allocated_resources.unwrap();
+        let limits = status.resources.unwrap().limits.unwrap();
+        (granted["cpu"].0.clone(), granted["memory"].0.clone(), limits["cpu"].0.clone())
+    };
+    assert_eq!(told(&mut world), ("1".into(), "32Mi".into(), "1".into()));
+    world.held.push("resize");
+    world.send(Input::Desired(Arc::new(sized("2", 2))));
+    assert_eq!(told(&mut world), ("2".into(), "32Mi".into(), "1".into()));
+    let Effect::Resize { after, runs, .. } = world.pending.pop().unwrap() else { panic!("no resize") };
+    world.send(Input::Resized { after, runs, result: Ok(()) });
+    assert_eq!(told(&mut world), ("2".into(), "32Mi".into(), "2".into()));
+}

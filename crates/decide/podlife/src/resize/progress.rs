@@ -60,6 +60,13 @@ impl Progress {
         self.actuated = pod.clone();
     }
 
+    /// What the pod's own group has, if the pod has resources as a whole.
+    pub(crate) fn of_pod(&self) -> Option<ResourceRequirements> {
+        let own = self.actuated.spec.as_ref()?.resources.clone()?;
+        let own = ResourceRequirements { claims: None, ..own };
+        (own.requests.is_some() || own.limits.is_some()).then_some(own)
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.step, Step::Busy(_))
     }

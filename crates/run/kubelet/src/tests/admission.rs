@@ -37,6 +37,14 @@ async fn a_pod_whose_port_is_taken_is_refused_until_the_port_is_free() {
         status["message"],
         "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
     );
+    // Nothing else is told of it, as upstream does.
+    let told: Vec<_> = status.as_object().unwrap().keys().collect();
+    assert_eq!(
+        told,
+        ["conditions", "message", "observedGeneration", "phase", "qosClass", "reason", "startTime"],
+        "{status}"
+    );
+    assert_eq!(status["conditions"], json!([]));
     rig.api.mark_deleted("first", 0);
     rig.api.wait("the first is gone", |api| api.get("pods", "first").is_none()).await;
     rig.api.put("pods", asking("third", "1Mi", Some(21017)));
