@@ -83,6 +83,25 @@ async fn static_pods_run_are_shown_replaced_adopted_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_leaves_keeps_no_other_waiting() {
+    let Some(rig) = Rig::with("farewell", configure).await else { return };
+    write(&rig, "demo:1");
+    rig.api.wait("the static pod is shown", |api| mirror(api).is_some()).await;
+    let first = mirror(&rig.api).unwrap()["metadata"]["uid"].clone();
+    rig.api.mark_deleted("web-n1", 30);
+    let other = fs::read_to_string(manifest(&rig)).unwrap().replace("web", "other");
+    fs::write(manifest(&rig).with_file_name("other.yaml"), other).unwrap();
+    let is_new = |pod: &Value| pod["metadata"]["uid"] != first;
+    rig.api.wait("it is shown anew", |api| mirror(api).as_ref().is_some_and(is_new)).await;
+    let version = |name: &str| {
+        let made = rig.api.object("pods", name).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        made.trim_start_matches("made-").parse::<u64>().unwrap()
+    };
+    assert!(version("other-n1") < version("web-n1"), "the other one was shown first");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn engines_that_tell_nothing_are_looked_at() {
     let Some(mut rig) = Rig::with("mute", configure).await else { return };
     write(&rig, "demo:1");
