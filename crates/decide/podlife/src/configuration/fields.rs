@@ -50,7 +50,7 @@ settings! {
         /// Ciphers that it offers.
         tls_cipher_suites: Vec<String> = "tlsCipherSuites", none, Used;
         /// Key exchanges that it offers, by Go's numbers.
-        tls_curve_preferences: Vec<i32> = "tlsCurvePreferences", none, Fixed;
+        tls_curve_preferences: Vec<i32> = "tlsCurvePreferences", none, Used;
         /// The least version of TLS.
         tls_min_version: String = "tlsMinVersion", none, Used;
         /// Whether its certificate is asked from the API.
@@ -193,8 +193,8 @@ settings! {
         memory_reservation_policy: String = "memoryReservationPolicy", empty "None".to_owned(), Used;
         /// The agent's own score when memory is short.
         oom_score_adj: i32 = "oomScoreAdj", absent -999, Used;
-        /// How many files the agent may have open.
-        max_open_files: i64 = "maxOpenFiles", empty 1_000_000, Moot;
+        /// How many files the agent may have open, if it is a process of its own.
+        max_open_files: i64 = "maxOpenFiles", empty 1_000_000, Used;
         /// How many tasks a pod may have; -1 for no limit of its own.
         pod_pids_limit: i64 = "podPidsLimit", absent -1, Used;
         /// Whether a node with swap is refused.

@@ -248,7 +248,7 @@ pub const FLAGS: &[Flag] = &[
     flag("make-iptables-util-chains", "makeIPTablesUtilChains", Form::Truth, "Has no effect"),
     flag("manifest-url", "staticPodURL", Form::Text, "Where static pods are fetched from"),
     flag("manifest-url-header", "staticPodURLHeader", Form::Headers, "Headers of the request for them"),
-    flag("max-open-files", "maxOpenFiles", Form::Number, "Has no effect"),
+    flag("max-open-files", "maxOpenFiles", Form::Number, "How many files the agent may have open"),
     flag("max-pods", "maxPods", Form::Number, "How many pods the node takes"),
     flag(
         "memory-manager-policy",

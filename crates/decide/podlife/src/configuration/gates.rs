@@ -65,7 +65,7 @@ const GATES: &[Gate] = &[
     off("InPlacePodVerticalScalingExclusiveCPUs"),
     off("InPlacePodVerticalScalingExclusiveMemory"),
     on("KubeletCgroupDriverFromCRI"),
-    free("KubeletCrashLoopBackOffMax", false),
+    free("KubeletCrashLoopBackOffMax", true),
     on("KubeletEnsureSecretPulledImages"),
     on("KubeletFineGrainedAuthz"),
     off("KubeletInUserNamespace"),

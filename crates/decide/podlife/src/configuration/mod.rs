@@ -121,7 +121,7 @@ impl Configuration {
             self.pod_pids_limit = -1;
         }
         let longest = &mut self.crash_loop_back_off.max_container_restart_period;
-        if self.feature_gates.get("KubeletCrashLoopBackOffMax") == Some(&true) && longest.is_none() {
+        if self.feature_gates.get("KubeletCrashLoopBackOffMax") != Some(&false) && longest.is_none() {
             *longest = Some(Span::seconds(300));
         }
         let usual = threshold::defaults();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_client::Informers;
 use plimsoll_kubelet::Tls;
 use plimsoll_pki::{Authority, Purpose, Request};
@@ -90,10 +91,19 @@ pub(crate) fn run(options: &Kubelet) -> anyhow::Result<()> {
     let _only = only(&root)?;
     let config = config(options, &configuration, &root)?;
     up::log(true);
+    allow_files(configuration.max_open_files);
     let runtime = up::runtime()?;
     let outcome = runtime.block_on(serve(options, &configuration, config));
     runtime.shutdown_timeout(up::FAREWELL);
     outcome
+}
+
+/// Asks for so many open files. An agent that may not have them does with what it has.
+fn allow_files(most: i64) {
+    let most = u64::try_from(most).unwrap_or_default();
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most) {
+        tracing::warn!(most, %error, "Failed to set rlimit on max file handles");
+    }
 }
 
 /// Two agents on one folder would undo each other's work.
@@ -192,6 +202,7 @@ pub(crate) fn tls(own: Tls, settings: &Configuration) -> anyhow::Result<Arc<rust
         clients: named(&settings.authentication.x509.client_ca_file).or(own.clients),
         min_version: settings.tls_min_version.clone(),
         ciphers: settings.tls_cipher_suites.clone(),
+        curves: settings.tls_curve_preferences.clone(),
     };
     tls.server().context("TLS of the node agent")
 }

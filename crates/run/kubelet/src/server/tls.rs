@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -32,6 +33,8 @@ pub struct Tls {
     pub min_version: String,
     /// Go's names of the ciphers of TLS 1.2; empty for all good ones.
     pub ciphers: Vec<String>,
+    /// The key exchanges that are offered, by their numbers (RFC 8446, 4.2.7); empty for all good ones.
+    pub curves: Vec<i32>,
 }
 
 /// Why TLS cannot be served.
@@ -90,6 +93,9 @@ impl Tls {
 
     fn provider(&self) -> Result<CryptoProvider, TlsError> {
         let mut provider = rustls::crypto::ring::default_provider();
+        if !self.curves.is_empty() {
+            provider.kx_groups = self.curves.iter().map(|number| curve(*number)).collect::<Result<_, _>>()?;
+        }
         if self.ciphers.is_empty() {
             return Ok(provider);
         }
@@ -110,6 +116,17 @@ impl Tls {
         };
         provider.cipher_suites.retain(is_wanted);
         Ok(provider)
+    }
+}
+
+fn curve(number: i32) -> Result<&'static dyn SupportedKxGroup, TlsError> {
+    match number {
+        23 => Ok(kx_group::SECP256R1),
+        24 => Ok(kx_group::SECP384R1),
+        29 => Ok(kx_group::X25519),
+        other => Err(TlsError::Setting(format!(
+            "tlsCurvePreferences: {other} is not offered; 23 (P-256), 24 (P-384) and 29 (X25519) are"
+        ))),
     }
 }
 
@@ -195,6 +212,15 @@ mod tests {
         ] {
             assert_eq!(tls.server().map(drop).map_err(|error| error.to_string()), Err(expected.to_owned()));
         }
+        let curves = |curves: &[i32]| Tls { curves: curves.to_vec(), ..Tls::default() };
+        let names =
+            |tls: &Tls| tls.provider().map(|it| it.kx_groups.iter().map(|it| u16::from(it.name())).collect());
+        assert_eq!(names(&curves(&[24, 29])).ok(), Some(vec![24, 29]));
+        let refused = "tlsCurvePreferences: 25 is not offered; 23 (P-256), 24 (P-384) and 29 (X25519) are";
+        assert_eq!(
+            curves(&[25]).server().map(drop).map_err(|error| error.to_string()),
+            Err(refused.to_owned())
+        );
         let all = with("", &["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"])
             .provider()
             .map(|it| it.cipher_suites.len());
