@@ -393,6 +393,19 @@ impl RuntimeService for FakeEngine {
         ok(UnboundedReceiverStream::new(receiver))
     }
 
+    async fn checkpoint_container(
+        &self,
+        request: Request<v1::CheckpointContainerRequest>,
+    ) -> Answer<v1::CheckpointContainerResponse> {
+        let request = request.into_inner();
+        if !self.state.lock().unwrap().can_checkpoint {
+            return Err(Status::unimplemented("containers cannot be checkpointed"));
+        }
+        std::fs::write(&request.location, format!("{} in {} s", request.container_id, request.timeout))
+            .unwrap();
+        ok(v1::CheckpointContainerResponse {})
+    }
+
     unused! {
         remove_container: RemoveContainerRequest -> RemoveContainerResponse,
         exec_sync: ExecSyncRequest -> ExecSyncResponse,
@@ -403,7 +416,6 @@ impl RuntimeService for FakeEngine {
         pod_sandbox_stats: PodSandboxStatsRequest -> PodSandboxStatsResponse,
         list_pod_sandbox_stats: ListPodSandboxStatsRequest -> ListPodSandboxStatsResponse,
         update_runtime_config: UpdateRuntimeConfigRequest -> UpdateRuntimeConfigResponse,
-        checkpoint_container: CheckpointContainerRequest -> CheckpointContainerResponse,
         list_metric_descriptors: ListMetricDescriptorsRequest -> ListMetricDescriptorsResponse,
         list_pod_sandbox_metrics: ListPodSandboxMetricsRequest -> ListPodSandboxMetricsResponse,
         runtime_config: RuntimeConfigRequest -> RuntimeConfigResponse,

@@ -3,6 +3,7 @@
 
 mod admission;
 mod api;
+mod checkpoint;
 mod claims;
 mod devices;
 mod driver;
