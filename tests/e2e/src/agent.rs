@@ -34,6 +34,8 @@ impl Agent {
         let listen =
             TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("find a free port");
         let cgroup = format!("/plimsoll-e2e-{}-{node}", cluster.node());
+        // Containers outlive the agent, and their groups with them.
+        engine.remove_at_end(&cgroup);
         let config = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\naddress: 127.0.0.1\n\
              port: {port}\nhealthzPort: 0\ncgroupRoot: {cgroup}\nclusterDomain: cluster.local\n\

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cluster::{Cluster, last};
 use crate::command::{Outcome, found, run};
-use crate::machine::unmount_below;
+use crate::machine::{remove_groups, unmount_below};
 
 /// Longest run of a helping command.
 const COMMAND: Duration = Duration::from_secs(60);
@@ -21,6 +22,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Containerd {
     process: Child,
     folder: PathBuf,
+    /// Control groups of its containers, which go when these have gone.
+    groups: Mutex<Vec<String>>,
 }
 
 impl Containerd {
@@ -40,7 +43,7 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .expect("containerd in PATH; ./test takes it from Debian's package");
-        let engine = Self { process, folder };
+        let engine = Self { process, folder, groups: Mutex::default() };
         cluster.wait("containerd answers", || (engine.ctr(&["version"]).code == 0).then_some(()));
         engine
     }
@@ -48,6 +51,11 @@ impl Containerd {
     /// Where it speaks CRI.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("sock")
+    }
+
+    /// Removes a control group at its end, when nothing is in it any more.
+    pub(crate) fn remove_at_end(&self, group: &str) {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).push(group.to_owned());
     }
 
     /// Runs its client on what pods have.
@@ -117,5 +125,7 @@ impl Drop for Containerd {
         let _ = self.process.kill();
         let _ = self.process.wait();
         unmount_below(&self.folder);
+        let groups = self.groups.get_mut().unwrap_or_else(PoisonError::into_inner);
+        groups.iter().for_each(|group| remove_groups(group));
     }
 }
