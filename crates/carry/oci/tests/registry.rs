@@ -225,6 +225,40 @@ fn hang_up(mut client: TcpStream, port: u16) {
     });
 }
 
+/// The files of a registry, by their sizes.
+fn files_below(folder: &Path, found: &mut Vec<(u64, std::path::PathBuf)>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            files_below(&entry.path(), found);
+        } else {
+            found.push((meta.len(), entry.path()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_layer_is_refused_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(registry) = Registry::start(dir.path(), None) else { return };
+    let (here, there) = (store(dir.path(), "here"), store(dir.path(), "there"));
+    let name = registry.name("damaged:1");
+    let image = here.load_stream(archive(&name, &[&noise(1 << 20)]).as_slice()).unwrap().remove(0).image;
+    here.push(&name, &Auth::Anonymous, &Registries::default(), quiet()).await.unwrap();
+    let mut files = Vec::new();
+    files_below(&dir.path().join("registry"), &mut files);
+    let (length, layer) = files.into_iter().max().unwrap();
+    let good = fs::read(&layer).unwrap();
+    fs::write(&layer, vec![7; usize::try_from(length).unwrap()]).unwrap();
+    let error = there.pull(&name, &Auth::Anonymous, &Registries::default(), quiet()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("downloaded blob: content has digest sha256:"), "{text}");
+    assert!(there.list().is_empty(), "nothing of it is kept");
+    fs::write(&layer, good).unwrap();
+    let pulled = there.pull(&name, &Auth::Anonymous, &Registries::default(), quiet()).await.unwrap();
+    assert_eq!(pulled.id, image.id);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registries_want_credentials() {
     let dir = tempfile::tempdir().unwrap();
