@@ -21,6 +21,8 @@ pub struct Config {
     pub cgroup_driver: CgroupDriver,
     /// Gives pods their network; without one, pods of their own network have only a loopback link.
     pub network: Option<Arc<dyn PodNetwork>>,
+    /// Where devices are described that are asked for by name (CDI); later folders count more.
+    pub device_folders: Vec<PathBuf>,
     /// The images.
     pub images: Arc<dyn Images>,
     /// The program to run as shim, with the arguments `shim NAMESPACE/POD`; usually this very program.
@@ -39,6 +41,7 @@ impl Config {
             cgroup_root: "/plimsoll".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             network: None,
+            device_folders: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             images,
             // Stays what it is when the file is replaced by a newer one.
             program: PathBuf::from("/proc/self/exe"),

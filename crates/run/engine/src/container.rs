@@ -15,6 +15,7 @@ use plimsoll_kernel::{mount, namespace};
 use prost::Message as _;
 use tokio::sync::watch;
 
+use crate::cdi;
 use crate::clock;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
@@ -91,8 +92,17 @@ impl Engine {
         let (security, resources) =
             (linux.security_context.unwrap_or_default(), linux.resources.unwrap_or_default());
         let image_user = image.config.user().as_deref().unwrap_or_default();
-        let user = user::resolve(&security, image_user, &user::Accounts::read(&dir.rootfs()))?;
-        let devices = spec::host_devices(&config.devices, security.privileged)?;
+        let mut user = user::resolve(&security, image_user, &user::Accounts::read(&dir.rootfs()))?;
+        let names = config.cdi_devices.iter().map(|device| device.name.as_str());
+        let edits = cdi::resolve(&self.shared.config.device_folders, names).map_err(SpecError::from)?;
+        let more: Vec<u32> = edits.groups.iter().copied().filter(|gid| *gid != 0).collect();
+        user.groups.extend(more);
+        user.groups.sort_unstable();
+        user.groups.dedup();
+        let mut devices = spec::host_devices(&config.devices, security.privileged)?;
+        let named = edits.devices(&user)?;
+        devices.retain(|device| !named.iter().any(|other| other.path == device.path));
+        devices.extend(named);
         let group = self.cgroup(&container.cgroup);
         group.create()?;
         group.apply(&spec::limits(&resources, spec::rules(&devices, security.privileged)))?;
@@ -109,6 +119,7 @@ impl Engine {
             cgroup: &container.cgroup,
             cgroup_view: &group.folders(),
             devices: &devices,
+            edits: &edits,
             rootfs: dir.rootfs(),
             host: &self.shared.host,
         };

@@ -15,6 +15,7 @@
 //! the next one adopts what it finds. It never decides what should run; that is the node agent's.
 
 mod adopt;
+mod cdi;
 mod clock;
 mod config;
 mod container;

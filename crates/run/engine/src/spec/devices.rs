@@ -110,7 +110,9 @@ pub(crate) fn rules(devices: &[HostDevice], privileged: bool) -> Vec<DeviceRule>
         rules.push(DeviceRule::character(major, Some(minor), "rwm"));
     }
     rules.push(DeviceRule::character(136, None, "rwm"));
-    rules.extend(devices.iter().map(|device| DeviceRule {
+    // Pipes are files, not devices.
+    let devices = devices.iter().filter(|device| device.kind != 'p');
+    rules.extend(devices.map(|device| DeviceRule {
         allow: true,
         kind: device.kind,
         major: Some(device.major),

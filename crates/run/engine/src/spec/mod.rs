@@ -20,6 +20,7 @@ use plimsoll_cri::v1::{ContainerConfig, LinuxContainerSecurityContext, Mount, Po
 use plimsoll_kernel::cgroup::Version;
 use serde_json::{Value, json};
 
+use crate::cdi::{CdiError, Edits};
 use crate::protocol::Confinement;
 pub(crate) use capabilities::ALL as ALL_CAPABILITIES;
 pub(crate) use devices::{HostDevice, host_devices, rules};
@@ -71,6 +72,9 @@ pub enum SpecError {
         /// What is wrong.
         reason: String,
     },
+    /// A device that is asked for by name.
+    #[error("{0}")]
+    Cdi(#[from] CdiError),
     /// Something that this engine does not have.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -118,6 +122,8 @@ pub(crate) struct Input<'a> {
     pub(crate) cgroup: &'a str,
     pub(crate) cgroup_view: &'a CgroupView,
     pub(crate) devices: &'a [HostDevice],
+    /// What devices that are known by name change.
+    pub(crate) edits: &'a Edits,
     pub(crate) rootfs: PathBuf,
     pub(crate) host: &'a Host,
 }
@@ -131,16 +137,13 @@ impl Input<'_> {
 /// The OCI document of a container.
 pub(crate) fn document(input: &Input<'_>) -> Result<Value, SpecError> {
     let security = input.security();
-    if !input.config.cdi_devices.is_empty() {
-        return Err(SpecError::Unsupported("the container device interface (CDI)"));
-    }
     let mounts = mounts::all(input)?;
     let propagation = mounts::root_propagation(input.mounts);
     let (masked, read_only) = match security.privileged {
         true => (&[][..], &[][..]),
         false => (&security.masked_paths[..], &security.readonly_paths[..]),
     };
-    Ok(json!({
+    let mut document = json!({
         "ociVersion": "1.0.2",
         "process": process(input, &security)?,
         "root": { "path": input.rootfs, "readonly": security.readonly_rootfs },
@@ -153,7 +156,14 @@ pub(crate) fn document(input: &Input<'_>) -> Result<Value, SpecError> {
             "maskedPaths": masked,
             "readonlyPaths": read_only,
         },
-    }))
+    });
+    if let Some(hooks) = input.edits.hooks() {
+        document["hooks"] = hooks;
+    }
+    if let Some(shares) = &input.edits.intel_rdt {
+        document["linux"]["intelRdt"] = json!(shares);
+    }
+    Ok(document)
 }
 
 /// The document of one more process in a container.
@@ -238,6 +248,7 @@ fn environment(input: &Input<'_>) -> Vec<String> {
     put(format!("HOME={}", input.user.home));
     input.image.env().iter().flatten().cloned().for_each(&mut put);
     input.config.envs.iter().map(|pair| format!("{}={}", pair.key, pair.value)).for_each(&mut put);
+    input.edits.env.iter().cloned().for_each(&mut put);
     entries
 }
 

@@ -7,6 +7,7 @@ use plimsoll_kernel::cgroup::Version;
 use serde_json::{Value, json};
 
 use super::{Input, SpecError};
+use crate::cdi::MountEdit;
 
 /// The sandbox's own files that containers are given.
 #[derive(Clone, Debug)]
@@ -32,7 +33,8 @@ pub(super) fn all(input: &Input<'_>) -> Result<Vec<Value>, SpecError> {
     let mut entries = system(privileged);
     entries.extend(cgroups(input, privileged));
     entries.extend(own_files(input));
-    let wanted: Vec<Entry> = input.mounts.iter().map(bind).collect::<Result<_, _>>()?;
+    let mut wanted: Vec<Entry> = input.mounts.iter().map(bind).collect::<Result<_, _>>()?;
+    wanted.extend(input.edits.mounts.iter().map(edit));
     // What the container asks for replaces what it would have got, and everything below it.
     entries.retain(|entry| !wanted.iter().any(|mount| covers(&mount.destination, &entry.destination)));
     entries.extend(wanted);
@@ -100,6 +102,16 @@ fn own_files(input: &Input<'_>) -> Vec<Entry> {
             &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"],
         ),
     ]
+}
+
+/// A mount that a device brings along.
+fn edit(mount: &MountEdit) -> Entry {
+    let kind = if mount.kind.is_empty() { "bind" } else { &mount.kind };
+    let mut options: Vec<&str> = mount.options.iter().map(String::as_str).collect();
+    if kind == "bind" && !options.iter().any(|option| matches!(*option, "bind" | "rbind")) {
+        options.push("bind");
+    }
+    entry(&mount.container_path, kind, &mount.host_path, &options)
 }
 
 fn bind(mount: &Mount) -> Result<Entry, SpecError> {

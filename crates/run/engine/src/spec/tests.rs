@@ -16,6 +16,7 @@ struct Case {
     namespaces: Namespaces,
     cgroups: Version,
     devices: Vec<HostDevice>,
+    edits: Edits,
 }
 
 impl Case {
@@ -43,6 +44,7 @@ impl Case {
             },
             cgroups: Version::V1,
             devices: Vec::new(),
+            edits: Edits::default(),
         }
     }
 
@@ -80,6 +82,7 @@ impl Case {
             cgroup: "/kubepods/pod1/c",
             cgroup_view: &vec![("memory".to_owned(), "/sys/fs/cgroup/memory/kubepods/pod1/c".into())],
             devices: &self.devices,
+            edits: &self.edits,
             rootfs: "/c/rootfs".into(),
             host: &host,
         })
@@ -303,11 +306,39 @@ fn devices_and_their_rules() {
 }
 
 #[test]
-fn devices_that_need_cdi_are_refused() {
+fn devices_change_the_document() {
     let mut case = Case::new();
-    case.config.cdi_devices = vec![plimsoll_cri::v1::CdiDevice { name: "example.com/gpu=a".to_owned() }];
-    let refused = case.with(document).unwrap_err().to_string();
-    assert_eq!(refused, "the container device interface (CDI) is not supported");
+    case.edits = serde_json::from_value(json!({
+        "env": ["LANG=gpu", "GPU=0"],
+        "mounts": [{"hostPath": "/lib/gpu", "containerPath": "/usr/lib/gpu", "options": ["ro", "nosuid"]},
+            {"hostPath": "tmpfs", "containerPath": "/scratch", "type": "tmpfs", "options": ["size=1m"]}],
+        "hooks": [{"hookName": "createContainer", "path": "/bin/hook", "args": ["hook", "x"], "env": ["A=1"], "timeout": 5}],
+        "intelRdt": {"closID": "c", "l3CacheSchema": "L3:0=f", "enableCMT": true},
+    }))
+    .unwrap();
+    let found = case.with(document).unwrap();
+    let env: Vec<_> = found["process"]["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(env.contains(&"LANG=gpu") && env.contains(&"GPU=0") && !env.contains(&"LANG=C"), "{env:?}");
+    let mount = |path: &str| {
+        let mounts = found["mounts"].as_array().unwrap();
+        mounts.iter().find(|mount| mount["destination"] == path).unwrap().clone()
+    };
+    assert_eq!(
+        mount("/usr/lib/gpu"),
+        json!({"destination": "/usr/lib/gpu", "type": "bind", "source": "/lib/gpu", "options": ["ro", "nosuid", "bind"]})
+    );
+    assert_eq!(
+        (mount("/scratch")["type"].as_str(), mount("/scratch")["options"][0].as_str()),
+        (Some("tmpfs"), Some("size=1m"))
+    );
+    assert_eq!(
+        found["hooks"],
+        json!({"createContainer": [{"path": "/bin/hook", "args": ["hook", "x"], "env": ["A=1"], "timeout": 5}]})
+    );
+    assert_eq!(
+        found["linux"]["intelRdt"],
+        json!({"closID": "c", "l3CacheSchema": "L3:0=f", "enableCMT": true})
+    );
 }
 
 #[test]

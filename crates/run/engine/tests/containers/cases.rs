@@ -20,10 +20,11 @@ use crate::machine::{Machine, end, pod, processes, shell, status};
 pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Every case with its name.
-pub(crate) const ALL: [(&str, Case); 15] = [
+pub(crate) const ALL: [(&str, Case); 16] = [
     ("exit_code_and_log", || Box::pin(exit_code_and_log())),
     ("what_a_container_sees", || Box::pin(what_a_container_sees())),
     ("users_and_confinement", || Box::pin(users_and_confinement())),
+    ("devices_by_name", || Box::pin(devices_by_name())),
     ("users_of_its_own", || Box::pin(crate::users::users_of_its_own())),
     ("missing_programs", || Box::pin(missing_programs())),
     ("stopping", || Box::pin(stopping())),
@@ -59,6 +60,44 @@ async fn exit_code_and_log() {
     machine.engine.remove_sandbox(&sandbox).await.unwrap();
     assert_eq!(processes(&machine.folder.display().to_string()), Vec::<String>::new());
     assert!(fs::read_dir(machine.config.data_dir.join("engine/sandboxes")).unwrap().next().is_none());
+    machine.finish().await;
+}
+
+async fn devices_by_name() {
+    let machine = Machine::new().await;
+    let sandbox = machine.sandbox().await;
+    let (folder, told) = (machine.folder.join("cdi"), machine.folder.join("told"));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("note"), "of the driver\n").unwrap();
+    let text = format!(
+        "cdiVersion: 0.7.0\nkind: example.com/gpu\ncontainerEdits:\n  env: [DRIVER=here]\n  mounts:\n  \
+         - {{hostPath: {}, containerPath: /lib/note, options: [ro]}}\n  hooks:\n  \
+         - {{hookName: createRuntime, path: /bin/sh, args: [sh, -c, 'cat > {}']}}\ndevices:\n- name: '0'\n  \
+         containerEdits:\n    additionalGids: [77]\n    deviceNodes:\n    \
+         - {{path: /dev/gpu0, hostPath: /dev/null, fileMode: 384, uid: 5}}\n",
+        folder.join("note").display(),
+        told.display(),
+    );
+    fs::write(folder.join("gpu.yaml"), text).unwrap();
+    let named = |name: &str, script: &str| {
+        let mut config = shell(script);
+        config.cdi_devices = vec![plimsoll_cri::v1::CdiDevice { name: name.to_owned() }];
+        config
+    };
+    let script =
+        "echo $DRIVER; cat /lib/note; ls -ln /dev/gpu0 | tr -s ' '; id -G; echo x >/dev/gpu0 && echo written";
+    let id = machine.container(&sandbox, named("example.com/gpu=0", script)).await;
+    assert_eq!(machine.end(&id).await.exit_code, 0);
+    let log = machine.log(&sandbox);
+    let said: Vec<&str> = log.lines().filter_map(|line| line.split(" F ").nth(1)).collect();
+    assert_eq!(said[..2], ["here", "of the driver"], "{log}");
+    assert!(said[2].starts_with("crw------- 1 5 0 1, 3 ") && said[2].ends_with("/dev/gpu0"), "{log}");
+    assert_eq!(said[3..], ["0 77", "written"], "{log}");
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(&told).unwrap()).unwrap();
+    assert_eq!(state["id"], id);
+    let refused = machine.engine.create_container(&sandbox, named("example.com/gpu=1", "true"), None).await;
+    let problem = "CDI device injection failed: unresolvable CDI devices example.com/gpu=1";
+    assert_eq!(refused.unwrap_err().to_string(), problem);
     machine.finish().await;
 }
 

@@ -81,6 +81,7 @@ impl Machine {
             ImageFacts { id: "sha256:busybox".to_owned(), layers: vec![layer], ..ImageFacts::default() };
         let mut config = Config::new(folder.join("data"), Arc::new(Busybox(Arc::new(facts))));
         config.cgroup_root = CGROUP_ROOT.to_owned();
+        config.device_folders = vec![folder.join("cdi")];
         let engine = Engine::open(config.clone()).await.unwrap();
         Self { engine, config, folder }
     }

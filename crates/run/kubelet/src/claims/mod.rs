@@ -5,7 +5,7 @@
 //! the agent under upstream's name. Which claims a pod may use is decided in `plimsoll-podlife`. A driver that is not
 //! there offers nothing ([`slices`]).
 //!
-//! Devices reach containers by their CDI names: the engine has to know these, as containerd and CRI-O do.
+//! Devices reach containers by their CDI names, which the engine looks up.
 
 mod driver;
 mod prepare;
