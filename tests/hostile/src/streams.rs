@@ -1,6 +1,9 @@
 //! What streaming connections send, and what their requests say.
 
+use std::hint::black_box;
+
 use bytes::BytesMut;
+use plimsoll_route::{host_of, normal, proxy_protocol};
 use plimsoll_streaming::{FrameReader, command, ports};
 use tokio_util::codec::Decoder as _;
 
@@ -9,6 +12,8 @@ use crate::{Decoder, text, texts};
 pub(crate) const DECODERS: &[Decoder] = &[
     Decoder { name: "spdy_frames", examples: frames, read: read_frames },
     Decoder { name: "stream_query", examples: queries, read: read_query },
+    Decoder { name: "proxy_protocol", examples: proxies, read: read_proxy },
+    Decoder { name: "request_target", examples: targets, read: read_target },
 ];
 
 fn frames() -> Vec<Vec<u8>> {
@@ -49,4 +54,23 @@ fn queries() -> Vec<Vec<u8>> {
 fn read_query(bytes: &[u8]) {
     let text = text(bytes);
     drop((command(&text), ports(&text)));
+}
+
+fn proxies() -> Vec<Vec<u8>> {
+    let mut second = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    second.extend_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2, 0, 80, 1, 187]);
+    vec![b"PROXY TCP4 192.0.2.1 192.0.2.2 80 443\r\nGET".to_vec(), second]
+}
+
+fn read_proxy(bytes: &[u8]) {
+    black_box((proxy_protocol::parse(bytes), proxy_protocol::missing(bytes)));
+}
+
+fn targets() -> Vec<Vec<u8>> {
+    texts(&["/a/./b/../%2e%2e/c%20d//e", "[::1]:80", "Example.ORG:443"])
+}
+
+fn read_target(bytes: &[u8]) {
+    let text = text(bytes);
+    black_box((normal(&text).map(|path| path.len()), host_of(&text).len()));
 }

@@ -13,6 +13,7 @@ mod customs;
 mod engines;
 mod extensions;
 mod images;
+mod ingress;
 mod instance;
 mod jobs;
 mod kubectl;
@@ -123,6 +124,7 @@ const CASES: &[Case<Shared>] = table! {
     standby: a_second_process_takes_over_when_the_first_one_ends,
         what_a_killed_process_began_is_ended_by_the_other;
     autoscaling: a_busy_deployment_grows_and_shrinks, replicas_follow_the_size_of_the_cluster;
+    ingress: an_ingress_loses_no_request;
     charts: a_release_lives_from_install_to_uninstall;
     nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
     workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,
