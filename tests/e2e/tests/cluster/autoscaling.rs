@@ -91,7 +91,7 @@ fn usage_is_told(shared: &Shared, namespace: &str) {
     let containers = top(&["pod", "-n", namespace, "--containers", "--no-headers"]);
     assert!(of(&containers, 1).iter().all(|name| name == "main"), "{containers}");
     let sum = top(&["pod", "-n", namespace, "--sum"]);
-    assert!(sum.lines().last().is_some_and(|line| line.ends_with("Mi")), "{sum}");
+    assert!(sum.lines().last().is_some_and(|line| line.trim_end().ends_with("Mi")), "{sum}");
     assert!(of(&top(&["pod", "-A"]), 0).iter().any(|name| name == namespace));
     let table = cluster.kubectl(&["get", "pods.metrics.k8s.io", "-n", namespace]).ok();
     let headers: Vec<_> = table.lines().next().unwrap_or_default().split_whitespace().collect();

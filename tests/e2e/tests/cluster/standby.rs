@@ -12,10 +12,18 @@ use crate::jobs::job;
 use crate::workloads::web;
 use crate::{BUSYBOX, PATIENCE, Shared};
 
-const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+/// The Lease that who runs controllers holds, unless another is named.
+const LEASE: &str = "kube-controller-manager";
+
+/// That of the processes whose controllers the instance does not run.
+const OTHERS: &str = "other-controllers";
+
+fn lease(cluster: &Cluster, name: &str) -> Option<Value> {
+    cluster.api(&format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}"))
+}
 
 pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(shared: &Shared) {
-    let lease = shared.cluster().api(LEASE).unwrap();
+    let lease = lease(shared.cluster(), LEASE).unwrap();
     assert!(
         lease["spec"]["holderIdentity"].is_string(),
         "an instance leads while its controllers work: {lease}"
@@ -24,7 +32,7 @@ pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(shared: &Share
     cluster.up();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let first = controllers(&cluster, &["--bind-address=127.0.0.1", &format!("--secure-port={port}")]);
-    let before = holder(&cluster, 0);
+    let before = holder(&cluster, LEASE, 0);
     let second = controllers(&cluster, &["--secure-port=0"]);
 
     cluster.kubectl(&["create", "deployment", "web", "--image=plimsoll.io/demo", "--replicas=3"]).ok();
@@ -39,7 +47,7 @@ pub(crate) fn a_second_process_takes_over_when_the_first_one_ends(shared: &Share
     // Told to end, it hands over at once; what was scaled meanwhile is the other's business.
     cluster.kubectl(&["scale", "deployment", "web", "--replicas=5"]).ok();
     terminate(first);
-    let after = holder(&cluster, 1);
+    let after = holder(&cluster, LEASE, 1);
     assert_ne!(before, after);
     pods(&cluster, 5);
     terminate(second);
@@ -57,12 +65,13 @@ pub(crate) fn what_a_killed_process_began_is_ended_by_the_other(_: &Shared) {
     let options = [
         "--controllers=deployment-controller,replicaset-controller,job-controller",
         "--secure-port=0",
+        &format!("--leader-elect-resource-name={OTHERS}"),
         "--leader-elect-lease-duration=3s",
         "--leader-elect-renew-deadline=2s",
         "--leader-elect-retry-period=200ms",
     ];
     let first = controllers(&cluster, &options);
-    holder(&cluster, 0);
+    holder(&cluster, OTHERS, 0);
     let _second = controllers(&cluster, &options);
     let space = cluster.namespace("takeover");
     let mut watch = space.follow(&["get", "pods", "--watch", "--output=name"]);
@@ -76,7 +85,7 @@ pub(crate) fn what_a_killed_process_began_is_ended_by_the_other(_: &Shared) {
     // At once, without a word.
     drop(first);
     assert_ne!(space.object("batch/v1/jobs/many").unwrap()["status"]["succeeded"], 20, "it was too late");
-    holder(&cluster, 1);
+    holder(&cluster, OTHERS, 1);
     space.kubectl(&["wait", "--for=condition=complete", "job/many", "--timeout=60s"]).ok();
     space.rollout("web");
     let ended = space.object("batch/v1/jobs/many").unwrap();
@@ -97,9 +106,9 @@ pub(crate) fn what_a_killed_process_began_is_ended_by_the_other(_: &Shared) {
 }
 
 /// Waits until a process leads after so many changes, and tells which.
-fn holder(cluster: &Cluster, transitions: u64) -> String {
+fn holder(cluster: &Cluster, name: &str, transitions: u64) -> String {
     cluster.wait("a process leads", || {
-        let lease = cluster.api(LEASE)?;
+        let lease = lease(cluster, name)?;
         let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
         (lease["spec"]["leaseTransitions"] == transitions && !holder.is_empty()).then_some(holder)
     })
