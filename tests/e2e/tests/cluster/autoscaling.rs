@@ -96,7 +96,8 @@ fn usage_is_told(shared: &Shared, namespace: &str) {
     let table = cluster.kubectl(&["get", "pods.metrics.k8s.io", "-n", namespace]).ok();
     let headers: Vec<_> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(headers, ["NAME", "CPU", "MEMORY", "WINDOW"], "{table}");
-    let explained = cluster.kubectl(&["explain", "pods.metrics.k8s.io.containers.usage"]).ok();
+    let explained = ["explain", "pods.containers.usage", "--api-version=metrics.k8s.io/v1beta1"];
+    let explained = cluster.kubectl(&explained).ok();
     assert!(explained.contains("PodMetrics") && explained.contains("map[string]"), "{explained}");
 }
 
