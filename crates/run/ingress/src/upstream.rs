@@ -244,7 +244,7 @@ impl Upstreams {
 
 /// Pods' certificates name nobody: nginx does not look at them either.
 #[derive(Debug)]
-struct Anybody;
+pub(crate) struct Anybody;
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use crate::workloads::web;
 use crate::{PATIENCE, Shared};
 
 /// One request may take this long; a lost packet is sent again within it.
-const REQUEST: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 
-const SERVICE: &str = "
+pub(crate) const SERVICE: &str = "
 ---
 apiVersion: v1
 kind: Service
@@ -51,11 +52,22 @@ pub(crate) fn a_rollout_loses_no_request(shared: &Shared) {
     space.rollout("web");
     let service = address(&space, "web");
     space.wait("the service answers", || get(service, "/", REQUEST).ok());
+    loses_nothing(service, || {
+        for _ in 0..2 {
+            space.kubectl(&["rollout", "restart", "deployment/web"]).ok();
+            space.rollout("web");
+        }
+        space.wait("the old pods are gone", || (space.list("pods").len() == 2).then_some(()));
+    });
+}
+
+/// Whatever `work` does, four clients that ask all the time get their answers.
+pub(crate) fn loses_nothing(address: SocketAddr, work: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     let ask = || {
         let (mut answered, mut lost) = (0, Vec::new());
         while !stop.load(Ordering::Relaxed) {
-            match get(service, "/", REQUEST) {
+            match get(address, "/", REQUEST) {
                 Ok(answer) if answer.status == 200 => answered += 1,
                 other => lost.push(format!("{other:?}")),
             }
@@ -64,13 +76,11 @@ pub(crate) fn a_rollout_loses_no_request(shared: &Shared) {
     };
     let results = thread::scope(|scope| {
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
-        for _ in 0..2 {
-            space.kubectl(&["rollout", "restart", "deployment/web"]).ok();
-            space.rollout("web");
-        }
-        space.wait("the old pods are gone", || (space.list("pods").len() == 2).then_some(()));
+        let worked = catch_unwind(AssertUnwindSafe(work));
         stop.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+        let results = clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>();
+        worked.unwrap_or_else(|panic| resume_unwind(panic));
+        results
     });
     let answered: u32 = results.iter().map(|(answered, _)| answered).sum();
     let lost: Vec<_> = results.into_iter().flat_map(|(_, lost)| lost).collect();
