@@ -21,6 +21,7 @@ const NAMESPACES: &str = "/api/v1/namespaces";
 #[derive(Deserialize)]
 struct Deployment {
     metadata: Metadata,
+    spec: Spec,
     #[serde(default)]
     status: Status,
 }
@@ -28,6 +29,12 @@ struct Deployment {
 #[derive(Deserialize)]
 struct Metadata {
     name: String,
+    generation: i64,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    template: serde_json::Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -40,10 +47,11 @@ struct Status {
 }
 
 impl Deployment {
-    /// Whether it has so many pods, all of them of this generation and available.
-    fn is_complete(&self, pods: usize, generation: i64) -> bool {
+    /// Whether it has so many pods, all of them of this version and available.
+    fn is_complete(&self, pods: usize, version: &str) -> bool {
         let status = &self.status;
-        status.observed_generation == generation
+        self.spec.template["metadata"]["annotations"]["version"] == version
+            && status.observed_generation == self.metadata.generation
             && [status.replicas, status.updated_replicas, status.available_replicas] == [pods; 3]
     }
 }
@@ -64,16 +72,16 @@ fn large() -> anyhow::Result<()> {
     simulated.client(async {
         simulated.rest("1,000 nodes at rest, processor use", "about 0").await;
         namespace(&simulated).await?;
-        for (generation, what, call) in [
+        for (version, what, call) in [
             (
-                1,
+                "1",
                 "5,000 pods of a Deployment, made to Available",
                 Call::post(DEPLOYMENTS, deployment("web", pods)),
             ),
-            (2, "  the same rolled out", template("web", "2")),
+            ("2", "  the same rolled out", template("web", "2")),
         ] {
             let watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
-            let until = follow(watch, |event: Event<Deployment>| event.object.is_complete(pods, generation));
+            let until = follow(watch, |event: Event<Deployment>| event.object.is_complete(pods, version));
             let cost = simulated
                 .cost(async { tokio::try_join!(simulated.send(vec![call]), until).map(drop) })
                 .await?;
@@ -117,7 +125,7 @@ fn many() -> anyhow::Result<()> {
         let begun = Instant::now();
         let mut ended = BTreeMap::new();
         let until = follow(watch, |event: Event<Deployment>| {
-            if event.object.is_complete(10, 2) {
+            if event.object.is_complete(10, "2") {
                 ended.entry(event.object.metadata.name).or_insert_with(|| begun.elapsed());
             }
             ended.len() == names.len()
@@ -167,7 +175,7 @@ async fn made(
     let watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
     let mut ready = std::collections::BTreeSet::new();
     let until = follow(watch, |event: Event<Deployment>| {
-        if event.object.is_complete(pods, 1) {
+        if event.object.is_complete(pods, "1") {
             ready.insert(event.object.metadata.name);
         }
         ready.len() == names.len()
@@ -180,7 +188,7 @@ fn deployment(name: &str, pods: usize) -> String {
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}});
     let labels = json!({"app": name});
     json!({"metadata": {"name": name}, "spec": {"replicas": pods, "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}}})
+        "template": {"metadata": {"labels": labels, "annotations": {"version": "1"}}, "spec": {"containers": [container]}}}})
     .to_string()
 }
 
