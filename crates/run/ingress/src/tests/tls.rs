@@ -10,25 +10,20 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use plimsoll_remote::{Authorities, client_tls};
 use plimsoll_route::SecretKey;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::stage::{Stage, ingress, pod, telling, told};
-use crate::upstream::Anybody;
 
 type Client = http2::SendRequest<super::stage::Sent>;
 
 /// An HTTP/2 client, and the certificate that it was shown.
 async fn connect(stage: &Stage, name: &str) -> (Client, Vec<u8>) {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
-    let mut config = builder.with_no_client_auth();
+    let mut config = client_tls(&Authorities::Anybody, None).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = TcpStream::connect(stage.https).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();

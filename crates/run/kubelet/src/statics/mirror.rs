@@ -81,7 +81,7 @@ impl Mirrors {
         outcome
     }
 
-    /// Whether a mirror that somebody deletes stays for now.
+    /// Whether a mirror that somebody deletes stays a moment longer.
     fn stays(&mut self, mirrors: &[Arc<Pod>], uid: &str) -> bool {
         let is_ending = |pod: &Arc<Pod>| {
             pod.metadata.uid.as_deref() == Some(uid) && pod.metadata.deletion_timestamp.is_some()
