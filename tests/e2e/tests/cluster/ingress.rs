@@ -33,7 +33,7 @@ pub(crate) fn an_ingress_loses_no_request(_: &Shared) {
         for round in 0..2 {
             let more = ["create", "ingress", &format!("more-{round}"), "--rule=more.example/*=web:http"];
             space.kubectl(&more).ok();
-            space.kubectl(&["rollout", "restart", "deployment/web"]).ok();
+            space.kubectl(&["set", "env", "deployment/web", &format!("ROUND={round}")]).ok();
             space.rollout("web");
         }
         space.wait("the old pods are gone", || (space.list("pods").len() == 2).then_some(()));
