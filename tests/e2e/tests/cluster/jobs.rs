@@ -51,7 +51,9 @@ fn running(space: &Namespace<'_>, job: &str, count: usize) -> Vec<Value> {
 pub(crate) fn policies_end_jobs(shared: &Shared) {
     let space = shared.cluster().namespace("job-policies");
     let exits = "exit $((JOB_COMPLETION_INDEX == 1 ? 42 : 0))";
-    let first = format!("[ $JOB_COMPLETION_INDEX = 0 ] || {{ {STAY}; }}");
+    // Those that are ended once it is enough fail: a success would be counted, too.
+    let fails = STAY.replace("exit 0", "exit 1");
+    let first = format!("[ $JOB_COMPLETION_INDEX = 0 ] || {{ {fails}; }}");
     let rule = |action: &str| {
         format!(
             "podFailurePolicy: {{rules: [{{action: {action}, onExitCodes: {{operator: In, values: [42]}}}}]}}"
