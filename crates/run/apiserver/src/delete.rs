@@ -233,6 +233,7 @@ impl Write<'_> {
             return Ok(Some(Deleted::Pending(Written { bytes, created: false })));
         }
         let stored = present::stored(self.api, self.kind, &new).await?;
+        self.api.rests.mark(self.user, old);
         match self.api.store.commit(key, expect, Change::Put(encode::halves(&stored))).await {
             Ok(entry) => {
                 let bytes = present::bytes(self.api, self.kind, &entry).await?;

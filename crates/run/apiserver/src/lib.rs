@@ -68,6 +68,7 @@ mod quota;
 mod reach;
 mod registry;
 mod reload;
+mod rest;
 mod review;
 mod safeguards;
 mod scale;

@@ -39,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::pages::Start;
 use crate::peer::{Peer, Verifiers};
+use crate::rest::Rests;
 use crate::tunnel::Agents;
 use crate::usage::Sampler;
 use crate::user::User;
@@ -59,6 +60,7 @@ pub(crate) struct Api {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
+    pub(crate) rests: Rests,
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
     pub(crate) features: Features,
@@ -167,6 +169,7 @@ impl Server {
             hooks: Hooks::follow(&store, &admission.plugins),
             policies: Policies::follow(&store, &admission.plugins),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
+            rests: Rests::default(),
             agents: Agents(Arc::new(agent_tls(credentials)?)),
             admission,
             features: config.features,

@@ -208,6 +208,7 @@ impl Write<'_> {
                 None => Ok(Written { bytes: encode::object(&object), created: true }),
             };
         }
+        self.api.rests.end(&key).await;
         let entry = match self.commit((&key, Expect::Absent), None, &object).await {
             Err(Refused::Taken) => return Err(exists().into()),
             Err(refused) => return Err(refused),
@@ -542,6 +543,7 @@ impl Write<'_> {
         let last = encode::halves(&present::stored(self.api, self.kind, object).await?);
         let written = quota::Written { old: Some(old), new: None };
         let since = Instant::now();
+        self.api.rests.begin(target.0, old);
         let outcome = quota::commit(self, target, Change::Delete(last), &written).await;
         self.api.metrics.storage.done(self.kind, Stored::Delete, since);
         let entry = outcome?;

@@ -1,6 +1,7 @@
 //! Objects of a plain kind from their creation to their end.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -350,6 +351,24 @@ async fn deletions_do_what_their_options_say() {
     }
     let negative = cluster.ask(Method::DELETE, &path, Some(json!({"gracePeriodSeconds": -5}))).await;
     assert_eq!((negative.code, cluster.get(&path).await.code), (200, 404));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_rests_when_somebody_may_wait_for_its_end() {
+    let cluster = Cluster::start().await;
+    let map = json!({"metadata": {"name": "a", "finalizers": ["example.com/wait"]}});
+    assert_eq!(cluster.post(MAPS, map.clone()).await.code, 201);
+    let path = format!("{MAPS}/a");
+    assert_eq!(cluster.delete(&path).await.code, 200);
+    let taken = cluster.post(MAPS, map.clone()).await;
+    assert_eq!(taken.code, 409, "it is still there: {taken:?}");
+
+    let end = Instant::now();
+    let patch = json!({"metadata": {"finalizers": null}});
+    assert_eq!(cluster.patch(&path, "application/merge-patch+json", patch).await.code, 200);
+    assert_eq!(cluster.get(&path).await.code, 404);
+    assert_eq!(cluster.post(MAPS, map).await.code, 201);
+    assert!(end.elapsed() >= Duration::from_secs(1), "a client that waited had no time to see it gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
