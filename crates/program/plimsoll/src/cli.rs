@@ -14,7 +14,7 @@ use crate::doctor::Doctor;
 use crate::image::ImageCommand;
 use crate::ingress::IngressArgs;
 use crate::kubelet::Kubelet;
-use crate::kubelet::settings::Pretended;
+use crate::kubelet::common::CommonArgs;
 use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
 use crate::simulate::{Simulate, SimulatedArgs};
@@ -145,12 +145,8 @@ pub(crate) struct AgentArgs {
     /// Folder of files that change parts of it: *.conf in the order of their names
     #[arg(long, value_name = "DIR")]
     pub(crate) kubelet_config_dir: Option<PathBuf>,
-    /// Labels that the node gets when it registers
-    #[arg(long, value_name = "NAME=VALUE,…", default_value = "", hide_default_value = true)]
-    pub(crate) node_labels: String,
-    /// Processors and memory that the node claims to have instead of the machine's, cpu=4,memory=8Gi
-    #[arg(long, value_name = "AMOUNTS")]
-    pub(crate) pretend_capacity: Option<Pretended>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
 }
 
 /// `plimsoll down`

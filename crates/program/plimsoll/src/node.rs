@@ -12,7 +12,7 @@ use plimsoll_kubelet::Tls;
 use plimsoll_network::BridgeNetwork;
 use plimsoll_oci::{ImageStore, Keep, Registries};
 use plimsoll_pki::{Purpose, Request};
-use plimsoll_podlife::configuration::{Configuration, node_labels};
+use plimsoll_podlife::configuration::Configuration;
 use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -197,8 +197,7 @@ fn agent(
         config.port = 0;
     }
     config.local_volumes = Some(instance.file("volumes"));
-    config.labels = node_labels(&options.agent.node_labels).map_err(anyhow::Error::msg)?;
-    config.pretended = options.agent.pretend_capacity.map(|it| (it.cpus, it.memory));
+    options.agent.common.apply(&mut config)?;
     if settings.enable_server {
         config.tls = Some(tls(plane, instance, name, address, settings)?);
     }

@@ -1,5 +1,6 @@
 //! `plimsoll kubelet`: the node agent as a process of its own, for any API server and any container engine.
 
+pub(crate) mod common;
 mod credentials;
 pub(crate) mod settings;
 
@@ -15,12 +16,13 @@ use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_client::Informers;
 use plimsoll_kubelet::Tls;
 use plimsoll_pki::{Authority, Purpose, Request};
-use plimsoll_podlife::configuration::{Configuration, node_labels};
+use plimsoll_podlife::configuration::Configuration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{preflight, up};
-use settings::{FieldFlags, Pretended, Sources};
+use common::CommonArgs;
+use settings::{FieldFlags, Sources};
 
 /// `plimsoll kubelet`
 #[derive(Args, Clone, Debug)]
@@ -49,19 +51,8 @@ pub(crate) struct Kubelet {
     /// Addresses of this node, the preferred one first [default: that of the default route]
     #[arg(long, value_name = "ADDR,…", value_delimiter = ',')]
     pub(crate) node_ip: Vec<IpAddr>,
-    /// Labels that the node gets when it registers
-    #[arg(long, value_name = "NAME=VALUE,…", default_value = "", hide_default_value = true)]
-    pub(crate) node_labels: String,
-    /// Which programs know credentials of registries: a CredentialProviderConfig of kubelet.config.k8s.io/v1, or a
-    /// folder of such files
-    #[arg(long, value_name = "PATH")]
-    pub(crate) image_credential_provider_config: Option<PathBuf>,
-    /// Folder of these programs
-    #[arg(long, value_name = "DIR")]
-    pub(crate) image_credential_provider_bin_dir: Option<PathBuf>,
-    /// Processors and memory that the node claims to have instead of the machine's, cpu=4,memory=8Gi
-    #[arg(long, value_name = "AMOUNTS")]
-    pub(crate) pretend_capacity: Option<Pretended>,
+    #[command(flatten)]
+    common: CommonArgs,
     /// How long the stop signal of a pod waits at most until Services have dropped it; the node has to be
     /// allowed to watch EndpointSlices, which upstream's role of nodes does not say
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = plimsoll_meta::duration::parse)]
@@ -132,15 +123,8 @@ fn config(
     let mut config = plimsoll_kubelet::Config::new(&name, root.to_owned(), PathBuf::new(), addresses[0]);
     config.apply(configuration)?;
     config.endpoint_drain = options.endpoint_drain;
-    let (providers, programs) =
-        (&options.image_credential_provider_config, &options.image_credential_provider_bin_dir);
-    if providers.is_some() || programs.is_some() {
-        let given = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
-        config.credential_providers = Some((given(providers), given(programs)));
-    }
+    options.common.apply(&mut config)?;
     config.standalone = options.kubeconfig.is_none();
-    config.labels = node_labels(&options.node_labels).map_err(anyhow::Error::msg)?;
-    config.pretended = options.pretend_capacity.map(|it| (it.cpus, it.memory));
     if configuration.enable_server {
         let folder = options.certificates(root);
         let (certificate, key) = if configuration.server_tls_bootstrap {
