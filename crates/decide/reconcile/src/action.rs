@@ -232,11 +232,18 @@ impl Action {
         K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
         S: Serialize + ?Sized,
     {
-        let value = |status: &S| serde_json::to_value(status).expect("API types are JSON");
-        let change = difference(&value(old), &value(new))?;
-        let Self::Patch(mut patch) = Self::patch(object, json!({ "status": change })) else { return None };
-        patch.subresource = Some("status");
-        Some(Self::Patch(patch))
+        status_change(old, new).map(|body| Self::patch_status(object, body))
+    }
+
+    /// Changes the status of this very version of an object, and what of its metadata goes with it.
+    pub fn patch_status<K>(object: &K, body: Value) -> Self
+    where
+        K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>,
+    {
+        match Self::patch(object, body) {
+            Self::Patch(patch) => Self::Patch(Box::new(Patch { subresource: Some("status"), ..*patch })),
+            other => other,
+        }
     }
 
     /// Tells something about an object.
@@ -294,6 +301,12 @@ pub fn reference<K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>>(object: &
         resource_version: meta.resource_version.clone(),
         field_path: None,
     }
+}
+
+/// The merge patch that puts the status `new` in the place of `old`.
+pub(crate) fn status_change<S: Serialize + ?Sized>(old: &S, new: &S) -> Option<Value> {
+    let value = |status: &S| serde_json::to_value(status).expect("API types are JSON");
+    Some(json!({ "status": difference(&value(old), &value(new))? }))
 }
 
 /// The merge patch that makes `new` of `old`; `None` when they are equal.

@@ -20,7 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 use plimsoll_meta::selector::Labels;
 use serde_json::json;
 
-use crate::action::{Action, Failure, Severity};
+use crate::action::{self, Action, Failure, Severity};
 use crate::owner::{Claimant, controller_of};
 use crate::pod;
 use crate::share::{self, Round};
@@ -321,20 +321,25 @@ impl<'a> Rollout<'a> {
         for draft in self.new.iter().chain(&self.old) {
             actions.extend(draft.event(self.deployment));
         }
-        let present =
-            self.deployment.metadata.annotations.as_ref().and_then(|all| all.get(annotations::REVISION));
-        if let Some(revision) = self.revision.take().filter(|revision| Some(revision) != present) {
-            let body = json!({"metadata": {"annotations": {annotations::REVISION: revision}}});
-            actions.push(draft::unversioned(Action::patch(self.deployment, body)));
-        }
         actions.append(&mut self.rolled_back);
-        let old = self.deployment.status.clone().unwrap_or_default();
-        let update = Action::update_status(self.deployment, &old, &self.status).map(draft::unversioned);
+        let update = self.status_update();
         let wait = if update.is_none() { self.progress_check() } else { None };
         actions.extend(update);
         actions.append(&mut self.deletions);
         actions.extend(wait.map(Action::RequeueAfter));
         actions
+    }
+
+    /// Writes the status, and the revision with it: through this door an annotation is no new generation.
+    fn status_update(&self) -> Option<Action> {
+        let old = self.deployment.status.clone().unwrap_or_default();
+        let mut body = action::status_change(&old, &self.status).unwrap_or_else(|| json!({}));
+        let present =
+            self.deployment.metadata.annotations.as_ref().and_then(|all| all.get(annotations::REVISION));
+        if let Some(revision) = self.revision.as_ref().filter(|revision| Some(*revision) != present) {
+            body["metadata"]["annotations"] = json!({annotations::REVISION: revision});
+        }
+        (body != json!({})).then(|| draft::unversioned(Action::patch_status(self.deployment, body)))
     }
 }
 

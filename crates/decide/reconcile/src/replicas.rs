@@ -136,7 +136,7 @@ fn adjust(owner: &ReplicaOwner, active: &[Arc<Pod>], related: &[Arc<Pod>], now: 
         return (0..missing).map(|_| creation(owner).into()).collect();
     }
     let surplus = (active.len() - wanted).min(BURST);
-    let victims = first_to_go(active, related, surplus, now);
+    let victims = first_to_go(active, related, surplus, owner.min_ready_seconds, now);
     victims.iter().map(|pod| deletion(owner, pod)).collect()
 }
 

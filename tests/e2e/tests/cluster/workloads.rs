@@ -1,6 +1,7 @@
 //! Deployments, Jobs, and who owns what.
 
 use plimsoll_e2e::Namespace;
+use serde_json::json;
 
 use crate::{BUSYBOX, Shared};
 
@@ -32,6 +33,11 @@ pub(crate) fn a_deployment_runs_scales_and_goes(shared: &Shared) {
     assert_eq!(space.apply(&web(3, "")).trim(), "deployment.apps/web created");
     assert!(space.rollout("web").contains("successfully rolled out"));
     assert_eq!(space.ready_pods("web").len(), 3);
+    let deployment = space.object("apps/v1/deployments/web").unwrap();
+    assert_eq!(
+        (&deployment["metadata"]["generation"], &deployment["status"]["observedGeneration"]),
+        (&json!(1), &json!(1))
+    );
     let table = space.kubectl(&["get", "deployment", "web"]).ok();
     assert!(table.lines().nth(1).unwrap().contains("3/3"), "{table}");
     let text = space.kubectl(&["describe", "deployment", "web"]).ok();

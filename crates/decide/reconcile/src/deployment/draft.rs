@@ -102,6 +102,11 @@ impl Draft {
         self.set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default()
     }
 
+    /// Its available pods that it is to keep: what it last said may be from before it was made smaller.
+    pub(super) fn lasting(&self) -> i32 {
+        self.available().min(self.replicas)
+    }
+
     /// Replicas it was told to have before this decision.
     pub(super) fn told(&self) -> i32 {
         if self.is_new { 0 } else { self.set.spec.replicas.unwrap_or(1) }
@@ -195,8 +200,8 @@ fn unhashed(set: &ReplicaSet) -> PodTemplateSpec {
     template
 }
 
-/// A patch of the Deployment without its version: the two patches of one decision follow each other,
-/// and nobody else writes these fields.
+/// A patch of the Deployment without its version: a way back and the status that follows it are one
+/// decision, and nobody else writes these fields.
 pub(super) fn unversioned(action: Action) -> Action {
     let Action::Patch(mut patch) = action else { return action };
     if let Some(meta) = patch.body["metadata"].as_object_mut() {

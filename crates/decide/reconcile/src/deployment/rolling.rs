@@ -1,6 +1,7 @@
 //! The rolling update: up by what may surge, down by what may be missing.
 
 use super::Rollout;
+use super::draft::Draft;
 
 impl Rollout<'_> {
     /// One step from old to new.
@@ -32,7 +33,7 @@ impl Rollout<'_> {
         present + room.min(self.replicas - present)
     }
 
-    /// Takes away old replicas: the unhealthy first, then as many as may be missing.
+    /// Takes away old replicas: the unavailable first, then as many as may be missing.
     fn scale_old_down(&mut self) -> bool {
         let Some(new) = &self.new else { return false };
         let old_total: i32 = self.old.iter().map(|old| old.replicas).sum();
@@ -40,19 +41,19 @@ impl Rollout<'_> {
             return false;
         }
         let min_available = self.replicas - self.max_unavailable();
-        let new_unavailable = new.replicas - new.available();
+        let new_unavailable = new.replicas - new.lasting();
         let mut spare = old_total + new.replicas - min_available - new_unavailable;
         if spare <= 0 {
             return false;
         }
         let mut down = 0;
         for old in &mut self.old {
-            let unhealthy = (old.replicas - old.available()).clamp(0, spare.max(0));
-            old.replicas -= unhealthy;
-            spare -= unhealthy;
-            down += unhealthy;
+            let unavailable = (old.replicas - old.lasting()).min(spare);
+            old.replicas -= unavailable;
+            spare -= unavailable;
+            down += unavailable;
         }
-        let available: i32 = self.all().map(|set| set.available()).sum();
+        let available: i32 = self.all().map(Draft::lasting).sum();
         let mut surplus = (available - min_available).max(0);
         for old in &mut self.old {
             let gone = old.replicas.min(surplus);

@@ -44,8 +44,10 @@ impl World {
                     self.sets.push(Arc::new(set));
                 }
                 Action::Patch(patch) if patch.target.resource.kind == "Deployment" => {
-                    self.deployment =
+                    let changed: Deployment =
                         object(merged(serde_json::to_value(&self.deployment).unwrap(), &patch.body));
+                    let before = std::mem::replace(&mut self.deployment, changed);
+                    self.count_generation(&before, patch.subresource);
                 }
                 Action::Patch(patch) => {
                     let set = self
@@ -62,6 +64,23 @@ impl World {
             }
         }
         changes
+    }
+
+    /// As the server counts: by the door of the status only the status and metadata change, and nothing
+    /// is a new generation.
+    fn count_generation(&mut self, before: &Deployment, subresource: Option<&str>) {
+        let (is, was) = (&mut self.deployment, before);
+        let same = (is.spec == was.spec, is.metadata.annotations == was.metadata.annotations);
+        match subresource {
+            Some(_) => assert!(same.0, "the status door changes no spec"),
+            None => *is.metadata.generation.as_mut().unwrap() += i64::from(same != (true, true)),
+        }
+    }
+
+    /// The generation, and the one that the status tells of.
+    fn generations(&self) -> [Option<i64>; 2] {
+        let observed = self.deployment.status.as_ref().and_then(|status| status.observed_generation);
+        [self.deployment.metadata.generation, observed]
     }
 
     /// The ReplicaSets do what they were told.
@@ -137,6 +156,7 @@ fn rollouts_move_within_surge_and_unavailability() {
     let name = world.sets[0].metadata.name.clone().unwrap();
     assert!(world.log.contains(&format!("event ScalingReplicaSet Scaled up replica set {name} from 0 to 4")));
     assert_eq!(world.deployment.metadata.annotations.clone().unwrap()[annotations::REVISION], "1");
+    assert_eq!(world.generations(), [Some(1); 2], "the revision is no new generation");
 
     world.image("two");
     let sizes = world.play();
@@ -147,6 +167,7 @@ fn rollouts_move_within_surge_and_unavailability() {
         assert!((3..=5).contains(&total), "{sizes:?}");
     }
     assert_eq!(world.deployment.metadata.annotations.clone().unwrap()[annotations::REVISION], "2");
+    assert_eq!(world.generations(), [Some(2); 2]);
 }
 
 #[test]
@@ -164,6 +185,42 @@ fn going_back_reuses_the_old_set_under_a_new_revision() {
         ("3", "1")
     );
     assert_eq!(world.sets[0].spec.replicas, Some(4));
+}
+
+#[test]
+fn what_is_not_available_goes_first_and_what_is_stays() {
+    // Of 4 replicas 1 may be missing. Old sets and the new one, replicas and the available of them as they
+    // last said; what the old ones are made to.
+    type Told = [i32; 2];
+    let cases: [(&[Told], Told, &[i32]); 7] = [
+        (&[[4, 4]], [1, 0], &[3]),
+        (&[[4, 3]], [1, 0], &[3]),
+        (&[[4, 4]], [1, 1], &[2]),
+        // Ready, but not for long enough: nothing more goes.
+        (&[[3, 3]], [2, 0], &[3]),
+        (&[[2, 0], [3, 3]], [0, 0], &[0, 3]),
+        // The older set speaks of a pod that it was told to give up.
+        (&[[3, 4], [2, 0]], [0, 0], &[3, 0]),
+        (&[[0, 2], [4, 4]], [1, 1], &[0, 2]),
+    ];
+    for (old, new, expected) in cases {
+        let mut world = World::new(&json!({"revisionHistoryLimit": null}));
+        let told: Vec<_> = old.iter().chain([&new]).collect();
+        for image in 0..told.len() {
+            world.image(&image.to_string());
+            world.step();
+            world.now += 1;
+        }
+        for (set, [replicas, available]) in world.sets.iter_mut().zip(told) {
+            let mut said = (**set).clone();
+            said.spec.replicas = Some(*replicas);
+            said.status = Some(object(json!({"replicas": 4, "availableReplicas": available})));
+            *set = Arc::new(said);
+        }
+        world.step();
+        let sizes: Vec<_> = world.sets.iter().map(|set| set.spec.replicas.unwrap()).collect();
+        assert_eq!(&sizes[..old.len()], expected, "{old:?} {new:?}");
+    }
 }
 
 #[test]

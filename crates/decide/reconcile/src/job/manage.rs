@@ -81,7 +81,7 @@ impl Sync<'_> {
             rest.drain(..).for_each(|pod| by_index.entry(self.index_of(&pod)).or_default().push(pod));
             gone.extend(by_index.remove(&None).unwrap_or_default());
             for pods in by_index.into_values() {
-                let doubles = first_to_go(&pods, &[], pods.len() - 1, self.now);
+                let doubles = first_to_go(&pods, &[], pods.len() - 1, 0, self.now);
                 rest.extend(
                     pods.into_iter().filter(|pod| !doubles.iter().any(|double| Arc::ptr_eq(double, pod))),
                 );
@@ -89,7 +89,7 @@ impl Sync<'_> {
             }
         }
         let missing = count.saturating_sub(gone.len());
-        gone.extend(first_to_go(&rest, &[], missing, self.now));
+        gone.extend(first_to_go(&rest, &[], missing, 0, self.now));
         gone.truncate(BURST);
         gone
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::pod;
+use crate::pod::{self, Availability};
 
 /// The annotation by which users say what a pod's deletion costs them.
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -18,6 +18,7 @@ pub(crate) fn first_to_go(
     active: &[Arc<Pod>],
     related: &[Arc<Pod>],
     count: usize,
+    min_ready_seconds: i32,
     now: Timestamp,
 ) -> Vec<Arc<Pod>> {
     if count == 0 {
@@ -25,7 +26,7 @@ pub(crate) fn first_to_go(
     }
     let mut ranked: Vec<_> = active.iter().collect();
     if count < active.len() {
-        let ranks = Ranks::new(active, related, now);
+        let ranks = Ranks::new(active, related, min_ready_seconds, now);
         ranked.sort_by_cached_key(|pod| ranks.of(pod));
     }
     ranked.into_iter().take(count).cloned().collect()
@@ -36,20 +37,22 @@ struct Ranks<'a> {
     per_node: HashMap<&'a str, usize>,
     ready: Ages<'a>,
     created: Ages<'a>,
+    min_ready_seconds: i32,
+    now: Timestamp,
 }
 
 /// Those that come first go first.
 type Rank<'a> =
-    (bool, u8, bool, i32, Reverse<usize>, Option<Age<'a>>, Reverse<i32>, Reverse<i32>, Option<Age<'a>>);
+    (bool, u8, bool, i32, Reverse<usize>, bool, Option<Age<'a>>, Reverse<i32>, Reverse<i32>, Option<Age<'a>>);
 
 impl<'a> Ranks<'a> {
-    fn new(active: &'a [Arc<Pod>], related: &'a [Arc<Pod>], now: Timestamp) -> Self {
+    fn new(active: &'a [Arc<Pod>], related: &'a [Arc<Pod>], min_ready_seconds: i32, now: Timestamp) -> Self {
         let mut per_node = HashMap::new();
         for pod in related.iter().filter(|pod| pod::active(pod)) {
             *per_node.entry(pod::node(pod)).or_default() += 1;
         }
         let ages = |time: fn(&Pod) -> Option<Timestamp>| Ages::new(active, time, now);
-        Self { per_node, ready: ages(pod::ready_since), created: ages(pod::created) }
+        Self { per_node, ready: ages(pod::ready_since), created: ages(pod::created), min_ready_seconds, now }
     }
 
     fn of(&self, pod: &Pod) -> Rank<'a> {
@@ -60,6 +63,8 @@ impl<'a> Ranks<'a> {
             ready,
             cost(pod),
             Reverse(self.per_node.get(pod::node(pod)).copied().unwrap_or_default()),
+            // Of one magnitude of readiness those go that do not count as available yet.
+            pod::available(pod, self.min_ready_seconds, self.now) == Availability::Yes,
             if ready { self.ready.of(pod::ready_since(pod)) } else { None },
             Reverse(pod::restarts(pod)),
             Reverse(pod::sidecar_restarts(pod)),

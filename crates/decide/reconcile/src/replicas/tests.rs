@@ -93,13 +93,17 @@ fn the_least_useful_pods_go_first() {
         ("running ready node=n1 cost=-5 ready-for=90", "running ready node=n1 cost=+7 ready-for=10"),
         ("running ready node=n1 restarts=1 side=9", "running ready node=n1 side=9"),
         ("running ready node=n1 side=2", "running ready node=n1 init=9"),
-        // Ready for 70 s and for 100 s is the same power of two: the id decides.
-        ("running ready node=n1 ready-for=100 uid=a", "running ready node=n1 ready-for=70 uid=b"),
+        // Ready for 85 s and for 100 s is the same power of two: the id decides.
+        ("running ready node=n1 ready-for=100 uid=a", "running ready node=n1 ready-for=85 uid=b"),
+        // So is 75 s, but that is too short to be available.
+        ("running ready node=n1 ready-for=75 uid=b", "running ready node=n1 ready-for=100 uid=a"),
     ];
     for (first, second) in cases {
         let pods = [pod("z", first), pod("y", second)];
+        let mut owner = set(1, json!({"replicas": 0}));
+        owner.min_ready_seconds = 80;
         for pods in [[pods[0].clone(), pods[1].clone()], [pods[1].clone(), pods[0].clone()]] {
-            let got = run(&set(1, json!({"replicas": 0})), &pods);
+            let got = run(&owner, &pods);
             assert_eq!(got[0], "delete Pod z · SuccessfulDelete", "{first} before {second}");
         }
     }

@@ -1,7 +1,7 @@
 //! The rule for worlds in which nothing breaks but controllers and requests: rollouts never take more
 //! than they may.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -15,13 +15,16 @@ use plimsoll_reconcile::share::{self, Round};
 use crate::api::Api;
 use crate::process::Step;
 
+/// Counts what matters of a workload's ready pods.
+type Count = dyn Fn(&[Arc<Pod>]) -> usize;
+
 /// How many of a workload's pods there must be once there were.
 struct Floor {
     what: String,
     uid: String,
     owners: BTreeSet<String>,
     least: usize,
-    count: fn(&[Arc<Pod>]) -> usize,
+    count: Box<Count>,
 }
 
 /// Which workloads have come up.
@@ -33,15 +36,26 @@ pub(crate) struct Floors {
 
 impl Floors {
     /// Looks at what one request did. Whoever takes a pod that it does not know to be ready yet takes none of
-    /// those that it counts on.
+    /// those that it counts on; nor does a Deployment that was not yet told of as many as there must be.
     pub(crate) fn after(&mut self, api: &Api, step: &Step) {
-        let Action::Delete(delete) = &step.action else { return };
-        let known = delete.uid.as_ref().is_some_and(|uid| step.view.ready.contains(uid));
-        if delete.target.resource.kind == "Pod" && !known {
-            let concerned = floors(api).into_iter().filter(|floor| floor.owners.contains(&step.view.uid));
-            for floor in concerned {
-                self.reached.remove(&floor.uid);
+        let view = &step.view;
+        match &step.action {
+            Action::Delete(delete)
+                if delete.target.resource.kind == "Pod"
+                    && !delete.uid.as_ref().is_some_and(|uid| view.ready.contains(uid)) =>
+            {
+                self.forget(api, |floor| floor.owners.contains(&view.uid));
             }
+            Action::Patch(patch) if patch.target.resource.kind == "ReplicaSet" => {
+                self.forget(api, |floor| floor.uid == view.uid && view.available < floor.least);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, api: &Api, concerned: impl Fn(&Floor) -> bool) {
+        for floor in floors(api).into_iter().filter(concerned) {
+            self.reached.remove(&floor.uid);
         }
     }
 
@@ -76,7 +90,7 @@ fn floors(api: &Api) -> Vec<Floor> {
     let mut floors: Vec<_> = deployments.iter().filter_map(|one| of_deployment(one, &sets)).collect();
     floors.extend(of_sets.iter().map(|set| {
         let least = size(set.spec.replicas).saturating_sub(1);
-        Floor::new("StatefulSet", &set.metadata, least, <[_]>::len)
+        Floor::new("StatefulSet", &set.metadata, least, |pods| pods.len())
     }));
     floors.extend(api.all::<DaemonSet>().iter().map(|set| {
         let rolling = set.spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
@@ -87,14 +101,19 @@ fn floors(api: &Api) -> Vec<Floor> {
 }
 
 impl Floor {
-    fn new(kind: &str, meta: &ObjectMeta, least: usize, count: fn(&[Arc<Pod>]) -> usize) -> Self {
+    fn new(
+        kind: &str,
+        meta: &ObjectMeta,
+        least: usize,
+        count: impl Fn(&[Arc<Pod>]) -> usize + 'static,
+    ) -> Self {
         let uid = meta.uid.clone().unwrap_or_default();
         Self {
             what: format!("{kind} {}", meta.name.as_deref().unwrap_or_default()),
             owners: [uid.clone()].into(),
             uid,
             least,
-            count,
+            count: Box::new(count),
         }
     }
 }
@@ -105,11 +124,23 @@ fn of_deployment(one: &Deployment, sets: &[Arc<ReplicaSet>]) -> Option<Floor> {
     let replicas = one.spec.replicas.unwrap_or(1);
     let most = share::of(rolling.max_unavailable.as_ref(), replicas, Round::Down);
     let least = size(Some(replicas)).saturating_sub(size(Some(most)));
-    let mut floor = Floor::new("Deployment", &one.metadata, least, <[_]>::len);
-    let own =
-        sets.iter().filter(|set| controller_of(&set.metadata).is_some_and(|owner| owner.uid == floor.uid));
-    floor.owners = own.filter_map(|set| set.metadata.uid.clone()).collect();
-    Some(floor)
+    let owned = |set: &&Arc<ReplicaSet>| {
+        controller_of(&set.metadata).is_some_and(|owner| Some(&owner.uid) == one.metadata.uid.as_ref())
+    };
+    let own: BTreeMap<String, usize> = sets
+        .iter()
+        .filter(owned)
+        .filter_map(|set| Some((set.metadata.uid.clone()?, size(set.spec.replicas))))
+        .collect();
+    let owners = own.keys().cloned().collect();
+    let floor = Floor::new("Deployment", &one.metadata, least, move |pods| kept(&own, pods));
+    Some(Floor { owners, ..floor })
+}
+
+/// The pods that their ReplicaSets are to keep.
+fn kept(sets: &BTreeMap<String, usize>, pods: &[Arc<Pod>]) -> usize {
+    let of = |pod: &&Arc<Pod>, uid: &str| controller_of(&pod.metadata).is_some_and(|owner| owner.uid == uid);
+    sets.iter().map(|(uid, most)| pods.iter().filter(|pod| of(pod, uid)).count().min(*most)).sum()
 }
 
 fn nodes_of(pods: &[Arc<Pod>]) -> usize {

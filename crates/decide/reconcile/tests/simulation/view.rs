@@ -26,8 +26,9 @@ pub(crate) struct View {
     /// How many there may be, and how many there must be.
     pub(crate) most: usize,
     pub(crate) least: usize,
-    /// How many replicas its ReplicaSets had together.
+    /// How many replicas its ReplicaSets had together, and how many were available as they said.
     pub(crate) before: usize,
+    pub(crate) available: usize,
     /// Up to which version ReplicaSets were seen.
     pub(crate) version: u64,
 }
@@ -76,6 +77,8 @@ impl View {
                 );
                 let sets = caches.owned::<ReplicaSet>(one.metadata.uid.as_deref());
                 view.before = sets.iter().map(|set| size(set.spec.replicas)).sum();
+                let available = |set: &ReplicaSet| set.status.as_ref()?.available_replicas;
+                view.available = sets.iter().map(|set| size(available(set).or(Some(0)))).sum();
                 view
             }
             _ => return None,
