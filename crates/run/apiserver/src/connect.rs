@@ -212,6 +212,7 @@ fn pod(api: &Api, target: &ResourcePath, path: String) -> Result<Destination, St
     let address: IpAddr = pod["status"]["podIP"]
         .as_str()
         .and_then(|text| text.parse().ok())
+        .filter(|address| pod["spec"]["hostNetwork"] == true || may_be_asked(*address))
         .ok_or_else(|| Status::bad_request("address not allowed"))?;
     let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
     let mut ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
@@ -226,6 +227,16 @@ fn pod(api: &Api, target: &ResourcePath, path: String) -> Result<Destination, St
             .ok_or_else(invalid)?,
     };
     Ok(Destination { address: SocketAddr::new(address, port), tls: tls(scheme, address), path })
+}
+
+/// Whether an address is that of a pod and not, by a false status, of something near this server
+/// (k8s.io/apimachinery/pkg/util/proxy and pkg/proxy/util: IsProxyableIP).
+fn may_be_asked(address: IpAddr) -> bool {
+    let is_near = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(is_near || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
 fn tls(scheme: &str, address: IpAddr) -> Option<String> {

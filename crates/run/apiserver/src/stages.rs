@@ -158,7 +158,7 @@ async fn answer(
         return Err(refusal);
     }
     audit::received(&asked, &target).await?;
-    let wish = Wish::of(&asked, &target)?;
+    let wish = Wish::of(&asked, &target);
     let attributes = wish.attributes(&asked.path, &target);
     let settled = impersonate::impersonate(api, &asked.user, request.headers(), &attributes).await?;
     if let Some(settled) = settled {
@@ -218,9 +218,10 @@ fn extension(api: &Api, path: &str) -> Option<Arc<aggregate::Extension>> {
     api.aggregator.find(group, version)
 }
 
-/// The verb that authorization knows a request by.
-pub(crate) fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str, Status> {
-    Ok(match (asked.method.as_str(), target.name.is_empty()) {
+/// The verb that authorization knows a request by; other methods, which what is behind a proxy may answer,
+/// have none.
+pub(crate) fn verb(asked: &Asked, target: &ResourcePath) -> &'static str {
+    match (asked.method.as_str(), target.name.is_empty()) {
         ("GET" | "HEAD", _) if target.watch && target.subresource.is_empty() => "watch",
         ("GET" | "HEAD", true) if asked.query.flag("watch") => "watch",
         ("GET" | "HEAD", true) => "list",
@@ -230,8 +231,8 @@ pub(crate) fn verb(asked: &Asked, target: &ResourcePath) -> Result<&'static str,
         ("PATCH", _) => "patch",
         ("DELETE", true) => "deletecollection",
         ("DELETE", false) => "delete",
-        (method, _) => return Err(Status::method_not_allowed(&target.group, &target.resource, method)),
-    })
+        _ => "",
+    }
 }
 
 /// What a request wants to do, for authorizers.
@@ -244,19 +245,19 @@ struct Wish {
 }
 
 impl Wish {
-    fn of(asked: &Asked, target: &Target) -> Result<Self, Status> {
+    fn of(asked: &Asked, target: &Target) -> Self {
         let Target::Resource(path) = target else {
             let verb = asked.method.as_str().to_ascii_lowercase();
             let (fields, labels) = Default::default();
-            return Ok(Self { verb, fields, labels, narrowed: None });
+            return Self { verb, fields, labels, narrowed: None };
         };
-        let verb = verb(asked, path)?;
+        let verb = verb(asked, path);
         let narrowed = match verb {
             "list" | "watch" if path.name.is_empty() => registry::selected_name(&asked.query),
             _ => None,
         };
         let (fields, labels) = selectors(asked, verb);
-        Ok(Self { verb: verb.to_owned(), fields, labels, narrowed })
+        Self { verb: verb.to_owned(), fields, labels, narrowed }
     }
 
     fn attributes<'a>(&'a self, path: &'a str, target: &'a Target) -> Attributes<'a> {
@@ -335,7 +336,10 @@ async fn act(
         negotiate::offered(&asked.headers, available)?;
     }
     let form = negotiate::form(&asked.headers)?;
-    let unsupported = || Status::method_not_allowed(kind.group, kind.plural, verb);
+    let unsupported = || {
+        let verb = if verb.is_empty() { asked.method.as_str() } else { verb };
+        Status::method_not_allowed(kind.group, kind.plural, verb)
+    };
     let offered = |wanted: Verb| if kind.allows(wanted, None) { Ok(()) } else { Err(unsupported()) };
     match verb {
         "get" => {

@@ -29,6 +29,10 @@ pub(crate) async fn serve(
 ) -> Result<Response<ResponseBody>, Status> {
     let name = target.subresource.as_str();
     let sub = kind.subresource(name).ok_or_else(Status::no_such_path)?;
+    // Any method: who is asked answers.
+    if name == "proxy" {
+        return connect::serve(api, asked, kind, target, request).await;
+    }
     let verb = match asked.method.as_str() {
         "GET" | "HEAD" => Verb::Get,
         "POST" => Verb::Create,
@@ -37,12 +41,12 @@ pub(crate) async fn serve(
         "DELETE" => Verb::Delete,
         _ => return Err(Status::method_not_allowed(kind.group, kind.plural, asked.method.as_str())),
     };
-    if !sub.verbs.contains(verb) && name != "proxy" {
+    if !sub.verbs.contains(verb) {
         return Err(Status::method_not_allowed(kind.group, kind.plural, verb.name()));
     }
     match (name, verb) {
         ("scale", _) => scale::serve(api, asked, kind, target, request).await,
-        ("log" | "exec" | "attach" | "portforward" | "proxy", _) => {
+        ("log" | "exec" | "attach" | "portforward", _) => {
             connect::serve(api, asked, kind, target, request).await
         }
         ("binding", Verb::Create) => binding::create(api, asked, kind, target, request).await,

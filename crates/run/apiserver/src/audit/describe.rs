@@ -22,7 +22,10 @@ pub(super) fn user(user: &User) -> UserInfo {
 pub(super) fn verb(asked: &Asked, target: &Target) -> String {
     let method = || asked.method.as_str().to_ascii_lowercase();
     match target {
-        Target::Resource(path) => stages::verb(asked, path).map_or_else(|_| method(), str::to_owned),
+        Target::Resource(path) => match stages::verb(asked, path) {
+            "" => method(),
+            verb => verb.to_owned(),
+        },
         Target::Other => method(),
     }
 }

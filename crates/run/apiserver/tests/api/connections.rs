@@ -189,3 +189,45 @@ async fn some_requests_end_their_connection_so_that_clients_spread() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_hands_on_any_method_to_what_is_no_part_of_the_node() {
+    let cluster = Cluster::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    pod(&cluster, address).await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = head(&mut stream).await;
+            let line = asked.lines().next().unwrap_or_default();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{line}",
+                line.len()
+            );
+            stream.write_all(answer.as_bytes()).await.expect("written");
+        }
+    });
+    let pods = "/api/v1/namespaces/default/pods";
+    let at = |ip: &str| json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
+    let merge = "application/merge-patch+json";
+    let path = format!("{pods}/p:{}/proxy/x?y=1", address.port());
+    for ip in ["127.0.0.1", "169.254.169.254", "fe80::1", "0.0.0.0"] {
+        assert_eq!(cluster.patch(&format!("{pods}/p/status"), merge, at(ip)).await.code, 200, "{ip}");
+        let refused = cluster.get(&path).await;
+        assert_eq!((refused.code, refused.message().as_str()), (400, "address not allowed"), "{ip}");
+    }
+
+    let own = json!({"metadata": {"name": "own"}, "spec": {
+        "nodeName": "n", "hostNetwork": true, "containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(cluster.post(pods, own).await.code, 201);
+    assert_eq!(cluster.patch(&format!("{pods}/own/status"), merge, at("127.0.0.1")).await.code, 200);
+    let path = format!("{pods}/own:{}/proxy/x?y=1", address.port());
+    for method in ["GET", "DELETE", "OPTIONS", "PATCH", "POST", "PUT"] {
+        let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
+        let answer = cluster.ask(method.clone(), &path, None).await;
+        let line = format!("{method} /x?y=1 HTTP/1.1");
+        assert_eq!((answer.code, &answer.body[..]), (200, line.as_bytes()), "{method}");
+    }
+    let refused = cluster.ask(http::Method::OPTIONS, pods, None).await;
+    assert_eq!(refused.code, 405, "{refused:?}");
+}
