@@ -23,6 +23,7 @@ mod network;
 mod nodes;
 mod operators;
 mod pods;
+mod quotas;
 mod refusals;
 mod restart;
 mod rollouts;
@@ -142,6 +143,7 @@ const CASES: &[Case<Shared>] = table! {
     images: an_image_is_built_in_stages, images_travel_by_archive, images_travel_by_registry;
     kubectl: fields_are_explained, objects_are_described, tables_have_the_usual_columns, objects_are_changed_in_every_way,
         server_side_apply_has_owners, objects_are_watched_and_waited_for, the_short_ways_work;
+    quotas: each_priority_has_a_quota_of_its_own, limits_fill_in_and_hold;
     refusals: bad_manifests_get_upstreams_words;
     customs: kinds_of_users_look_like_others, objects_of_users_are_checked, objects_of_users_are_applied,
         bad_definitions_are_refused;
