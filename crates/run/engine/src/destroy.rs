@@ -1,7 +1,9 @@
 //! Taking away everything of a data directory, with or without an engine.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use plimsoll_cri::v1::PodSandboxConfig;
 use plimsoll_kernel::cgroup::Hierarchy;
@@ -86,10 +88,22 @@ async fn destroy_sandbox(layout: &Layout, hierarchy: &Hierarchy, id: &str, cgrou
         }
         namespace::release(&netns)?;
         mount::unmount_below(dir.path())?;
-        match fs::remove_dir_all(dir.path()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(dir.path())(error)),
-            _ => Ok(()),
-        }
+        remove(dir.path())
     })
     .await
+}
+
+/// Removes a folder. What watched a process may just write down how it ended.
+fn remove(folder: &Path) -> Result<()> {
+    const TRIES: u32 = 50;
+    for attempt in 1.. {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && attempt < TRIES => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(folder)(error)),
+            _ => break,
+        }
+    }
+    Ok(())
 }
