@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use crate::diagnosis::Diagnosis;
 use crate::needs::Needs;
-use crate::plugins::{
-    MAX_SCORE, WEIGHT_NODE_AFFINITY, WEIGHT_TAINT_TOLERATION, base_score, fits, node_affinity, refusal,
-    taint_toleration,
-};
+use crate::plugin::Plugin;
+use crate::plugins::{MAX_SCORE, base_score, fits, node_affinity, refusal, taint_toleration};
+use crate::profile::Profile;
 use crate::snapshot::Snapshot;
 use crate::topology::Slot;
 
@@ -47,7 +46,7 @@ impl Class {
     }
 
     /// Looks again at the nodes that changed.
-    pub(crate) fn refresh(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn refresh(&mut self, profile: &Profile, snapshot: &Snapshot) {
         if !self.fresh && self.position == snapshot.position && self.image_epoch == snapshot.image_epoch {
             return;
         }
@@ -58,8 +57,8 @@ impl Class {
         };
         self.base.resize(snapshot.rows().len(), UNFIT);
         match since {
-            Some(slots) => slots.for_each(|slot| self.judge(slot, snapshot)),
-            None => (0..snapshot.rows().len()).for_each(|slot| self.judge(slot, snapshot)),
+            Some(slots) => slots.for_each(|slot| self.judge(profile, slot, snapshot)),
+            None => (0..snapshot.rows().len()).for_each(|slot| self.judge(profile, slot, snapshot)),
         }
         self.position = snapshot.position;
         self.image_epoch = snapshot.image_epoch;
@@ -67,16 +66,20 @@ impl Class {
         self.diagnosis = None;
     }
 
-    fn judge(&mut self, slot: Slot, snapshot: &Snapshot) {
+    fn judge(&mut self, profile: &Profile, slot: Slot, snapshot: &Snapshot) {
         let row = &snapshot.rows()[slot];
         let needs = &*self.needs;
-        let Some(node) = row.node.as_ref().filter(|node| fits(needs, row, node)) else {
+        let Some(node) = row.node.as_ref().filter(|node| fits(profile, needs, row, node)) else {
             self.base[slot] = UNFIT;
             return;
         };
-        self.base[slot] = i32::try_from(base_score(needs, row, node, snapshot)).unwrap_or(i32::MAX);
-        set(&mut self.taints, slot, taint_toleration::count(needs, node));
-        set(&mut self.preferred, slot, node_affinity::sum(needs, node));
+        self.base[slot] = i32::try_from(base_score(profile, needs, row, node, snapshot)).unwrap_or(i32::MAX);
+        if profile.weight(Plugin::TaintToleration) > 0 {
+            set(&mut self.taints, slot, taint_toleration::count(needs, node));
+        }
+        if profile.weight(Plugin::NodeAffinity) > 0 {
+            set(&mut self.preferred, slot, node_affinity::sum(&profile.added, needs, node));
+        }
     }
 
     /// Whether a node fits.
@@ -89,22 +92,19 @@ impl Class {
         (0..self.base.len()).filter(|slot| self.base[*slot] != UNFIT).collect()
     }
 
-    /// The best node, if scores compare as they are; else the caller adds what needs comparison.
-    pub(crate) fn best(&self, start: usize) -> Option<Slot> {
-        if self.taints.is_empty() && self.preferred.is_empty() {
+    /// The best node from `start` on. Where `enough` says so, only so many of the next ones are looked at.
+    pub(crate) fn best(&self, profile: &Profile, start: usize, enough: Option<usize>) -> Option<Slot> {
+        if enough.is_none() && self.taints.is_empty() && self.preferred.is_empty() {
             let best = self.base.iter().copied().max().filter(|best| *best != UNFIT)?;
             return first_from(&self.base, start, best);
         }
-        let feasible = self.feasible();
-        let scores = self.scores(&feasible);
-        let best = scores.iter().copied().max()?;
-        let at = feasible.partition_point(|slot| *slot < start);
-        let order = (at..feasible.len()).chain(0..at);
-        order.into_iter().find(|at| scores[*at] == best).map(|at| feasible[at])
+        let feasible = next_ones(self.feasible(), start, enough);
+        let scores = self.scores(profile, &feasible);
+        best_of(&feasible, &scores, start)
     }
 
     /// Scores of the feasible nodes: everything but spread and pod affinity.
-    pub(crate) fn scores(&self, feasible: &[Slot]) -> Vec<i64> {
+    pub(crate) fn scores(&self, profile: &Profile, feasible: &[Slot]) -> Vec<i64> {
         let value = |list: &[i64], slot: Slot| list.get(slot).copied().unwrap_or(0);
         let most = |list: &[i64]| feasible.iter().map(|slot| value(list, *slot)).max().unwrap_or(0);
         let (taints, preferred) = (most(&self.taints), most(&self.preferred));
@@ -116,26 +116,45 @@ impl Class {
             };
             let liked =
                 if preferred == 0 { 0 } else { MAX_SCORE * value(&self.preferred, *slot) / preferred };
-            i64::from(self.base[*slot]) + WEIGHT_TAINT_TOLERATION * tolerated + WEIGHT_NODE_AFFINITY * liked
+            i64::from(self.base[*slot])
+                + profile.weight(Plugin::TaintToleration) * tolerated
+                + profile.weight(Plugin::NodeAffinity) * liked
         };
         feasible.iter().map(score).collect()
     }
 
     /// Why no node fits, kept until something changes.
-    pub(crate) fn diagnosis(&mut self, snapshot: &Snapshot) -> Diagnosis {
+    pub(crate) fn diagnosis(&mut self, profile: &Profile, snapshot: &Snapshot) -> Diagnosis {
         let needs = &self.needs;
         self.diagnosis
             .get_or_insert_with(|| {
                 let mut diagnosis = Diagnosis { nodes: snapshot.nodes(), ..Diagnosis::default() };
                 for row in snapshot.rows() {
                     if let Some(node) = &row.node {
-                        diagnosis.refuse(&refusal(needs, row, node));
+                        diagnosis.refuse(&refusal(profile, needs, row, node));
                     }
                 }
                 diagnosis
             })
             .clone()
     }
+}
+
+/// The nodes that are looked at: from `start` on, going round, until there are enough; in their order.
+pub(crate) fn next_ones(mut feasible: Vec<Slot>, start: usize, enough: Option<usize>) -> Vec<Slot> {
+    let Some(enough) = enough.filter(|enough| *enough < feasible.len()) else { return feasible };
+    let at = feasible.partition_point(|slot| *slot < start);
+    feasible.rotate_left(at);
+    feasible.truncate(enough);
+    feasible.sort_unstable();
+    feasible
+}
+
+/// The node of the highest score; of several the first at or after `start`, going round.
+pub(crate) fn best_of(feasible: &[Slot], scores: &[i64], start: usize) -> Option<Slot> {
+    let best = scores.iter().copied().max()?;
+    let at = feasible.partition_point(|slot| *slot < start);
+    (at..feasible.len()).chain(0..at).find(|at| scores[*at] == best).map(|at| feasible[at])
 }
 
 /// Keeps the list empty as long as every value is 0.

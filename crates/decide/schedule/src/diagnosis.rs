@@ -3,16 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::plugin::Plugin;
+use crate::profile::Plugins;
+
 /// Why a node was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason<'a> {
     Unschedulable,
-    Taint { key: &'a str, value: &'a str },
+    Taint {
+        key: &'a str,
+        value: &'a str,
+    },
     NodeAffinity,
+    EnforcedAffinity,
     NotNamed,
     Ports,
     TooManyPods,
     Insufficient(&'a str),
+    /// More than the whole node has.
+    Beyond(&'a str),
     SpreadLabel,
     Spread,
     Affinity,
@@ -29,6 +38,27 @@ pub(crate) enum Reason<'a> {
 }
 
 impl Reason<'_> {
+    /// Who says so.
+    pub(crate) fn plugin(self) -> Plugin {
+        match self {
+            Reason::Unschedulable => Plugin::NodeUnschedulable,
+            Reason::Taint { .. } => Plugin::TaintToleration,
+            Reason::NodeAffinity | Reason::EnforcedAffinity | Reason::NotNamed => Plugin::NodeAffinity,
+            Reason::Ports => Plugin::NodePorts,
+            Reason::TooManyPods | Reason::Insufficient(_) | Reason::Beyond(_) => Plugin::NodeResourcesFit,
+            Reason::SpreadLabel | Reason::Spread => Plugin::PodTopologySpread,
+            Reason::Affinity | Reason::AntiAffinity | Reason::ExistingAntiAffinity => {
+                Plugin::InterPodAffinity
+            }
+            Reason::Disk | Reason::ClaimOfOnePod => Plugin::VolumeRestrictions,
+            Reason::TooManyVolumes => Plugin::NodeVolumeLimits,
+            Reason::VolumeElsewhere | Reason::VolumeGone | Reason::NoVolume | Reason::NoRoom => {
+                Plugin::VolumeBinding
+            }
+            Reason::VolumeZone => Plugin::VolumeZone,
+        }
+    }
+
     /// Evicting other pods could make room.
     pub(crate) fn is_resolvable(self) -> bool {
         matches!(
@@ -52,10 +82,11 @@ impl fmt::Display for Reason<'_> {
             Reason::Unschedulable => f.write_str("node(s) were unschedulable"),
             Reason::Taint { key, value } => write!(f, "node(s) had untolerated taint {{{key}: {value}}}"),
             Reason::NodeAffinity => f.write_str("node(s) didn't match Pod's node affinity/selector"),
+            Reason::EnforcedAffinity => f.write_str("node(s) didn't match scheduler-enforced node affinity"),
             Reason::NotNamed => f.write_str("node(s) didn't satisfy plugin(s) [NodeAffinity]"),
             Reason::Ports => f.write_str("node(s) didn't have free ports for the requested pod ports"),
             Reason::TooManyPods => f.write_str("Too many pods"),
-            Reason::Insufficient(resource) => write!(f, "Insufficient {resource}"),
+            Reason::Insufficient(resource) | Reason::Beyond(resource) => write!(f, "Insufficient {resource}"),
             Reason::SpreadLabel => {
                 f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
             }
@@ -92,6 +123,8 @@ pub struct Diagnosis {
     pub reasons: BTreeMap<String, usize>,
     /// Nodes on which the eviction of pods could make room.
     pub resolvable: usize,
+    /// The plugins that refused a node.
+    pub plugins: Plugins,
     /// What became of the attempt to make room.
     pub attempt: Attempt,
 }
@@ -108,6 +141,8 @@ pub enum Attempt {
     UnderWay,
     /// Others end now.
     Made,
+    /// Nobody asks for it.
+    Off,
 }
 
 impl Diagnosis {
@@ -115,6 +150,7 @@ impl Diagnosis {
     pub(crate) fn refuse(&mut self, reasons: &[Reason<'_>]) {
         for reason in reasons {
             *self.reasons.entry(reason.to_string()).or_insert(0) += 1;
+            self.plugins.add(reason.plugin());
         }
         self.resolvable += usize::from(reasons.iter().all(|reason| reason.is_resolvable()));
     }
@@ -124,7 +160,7 @@ impl Diagnosis {
     fn preemption(&self) -> String {
         match self.attempt {
             Attempt::InVain => {}
-            Attempt::Made => return String::new(),
+            Attempt::Made | Attempt::Off => return String::new(),
             Attempt::Forbidden => {
                 return " preemption: not eligible due to preemptionPolicy=Never.".to_owned();
             }

@@ -35,6 +35,8 @@ const ANY: &str = "0.0.0.0";
 /// needs get equal verdicts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Needs {
+    /// The profile that decides about the pod, by its place in the list.
+    pub(crate) profile: usize,
     /// Resources.
     pub requests: Requests,
     /// Ports of the node.
@@ -61,13 +63,14 @@ impl Needs {
         ports.sort();
         ports.dedup();
         Needs {
+            profile: 0,
             requests: Requests::of(pod),
             ports,
             tolerations: spec.tolerations.iter().flatten().filter_map(Toleration::of).collect(),
             selector: spec.node_selector.clone().unwrap_or_default(),
             required: affinity.and_then(required),
             preferred: affinity.map(preferred).unwrap_or_default(),
-            images: spec.containers.iter().map(image).collect(),
+            images: spec.init_containers.iter().flatten().chain(&spec.containers).map(image).collect(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 
+use crate::profile::Resource;
 use crate::requests::amount;
 use crate::tolerate::Taint;
 
@@ -31,6 +32,21 @@ pub(crate) struct Amounts {
 }
 
 impl Node {
+    /// What it has of a resource for pods.
+    pub(crate) fn capacity(&self, resource: &Resource) -> i64 {
+        match resource {
+            Resource::Cpu => self.allocatable.cpu,
+            Resource::Memory => self.allocatable.memory,
+            Resource::Storage => self.allocatable.storage,
+            Resource::Other(name) => self.extended(name),
+        }
+    }
+
+    /// What it has of an extended resource or the like.
+    pub(crate) fn extended(&self, name: &str) -> i64 {
+        self.extended.get(name).copied().unwrap_or(0)
+    }
+
     pub(crate) fn of(node: &ApiNode) -> Self {
         let spec = node.spec.as_ref();
         let status = node.status.as_ref();

@@ -8,6 +8,7 @@ use plimsoll_meta::selector::{Labels, Operator, Requirement};
 
 use crate::needs::Needs;
 use crate::plugins::volume_restrictions::Disk;
+use crate::profile::DefaultConstraint;
 use crate::topology::Matcher;
 
 /// A pod, pending or placed.
@@ -40,6 +41,10 @@ pub struct PodInfo {
     /// Disks that it names itself.
     pub(crate) disks: Vec<Disk>,
     pub(crate) links: Links,
+    /// The kind and name of its controller.
+    pub(crate) owner: Option<(String, String)>,
+    /// Its profile keeps it away from places where there are too many like it.
+    pub(crate) must_spread: bool,
 }
 
 /// A claim that a pod uses.
@@ -61,14 +66,14 @@ pub(crate) struct Links {
 }
 
 /// Pods, and the node label whose values tell places apart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodTerm {
     pub(crate) matcher: Matcher,
     pub(crate) topology: String,
 }
 
 /// A topology spread constraint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) term: PodTerm,
     pub(crate) max_skew: i64,
@@ -100,6 +105,8 @@ impl PodInfo {
             claims: claims(pod),
             disks: Disk::of(pod),
             links: Links::default(),
+            owner: owner(pod),
+            must_spread: false,
         };
         info.links = Links::of(pod, &info);
         info
@@ -119,6 +126,7 @@ impl PodInfo {
     pub fn has_links(&self) -> bool {
         let links = &self.links;
         self.has_volumes()
+            || self.must_spread
             || !(links.affinity.is_empty()
                 && links.anti_affinity.is_empty()
                 && links.preferred.is_empty()
@@ -134,11 +142,10 @@ impl PodInfo {
 }
 
 impl Links {
-    /// Every term, with the topology it speaks of.
+    /// Every term of affinity, with the topology it speaks of.
     pub(crate) fn terms(&self) -> impl Iterator<Item = &PodTerm> {
         let preferred = self.preferred.iter().map(|(_, term)| term);
-        let spread = self.spread.iter().map(|spread| &spread.term);
-        self.affinity.iter().chain(&self.anti_affinity).chain(preferred).chain(spread)
+        self.affinity.iter().chain(&self.anti_affinity).chain(preferred)
     }
 
     fn of(pod: &Pod, info: &PodInfo) -> Self {
@@ -163,6 +170,16 @@ impl Links {
             weighted.map(|term| (sign * i64::from(term.weight), PodTerm::of(&term.pod_affinity_term, info))),
         );
     }
+}
+
+fn owner(pod: &Pod) -> Option<(String, String)> {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    let known = matches!(
+        (owner.api_version.as_str(), owner.kind.as_str()),
+        ("v1", "ReplicationController") | ("apps/v1", "ReplicaSet" | "StatefulSet")
+    );
+    known.then(|| (owner.kind.clone(), owner.name.clone()))
 }
 
 fn is_pre_empted(pod: &Pod) -> bool {
@@ -198,6 +215,17 @@ impl PodTerm {
 }
 
 impl Spread {
+    pub(crate) fn by_default(constraint: &DefaultConstraint, matcher: Matcher) -> Self {
+        Spread {
+            term: PodTerm { matcher, topology: constraint.topology.clone() },
+            max_skew: constraint.max_skew,
+            min_domains: 1,
+            hard: constraint.hard,
+            honor_affinity: true,
+            honor_taints: false,
+        }
+    }
+
     fn of(constraint: &TopologySpreadConstraint, info: &PodInfo) -> Self {
         let mut selector = constraint.label_selector.as_ref().map(Labels::from);
         if let Some(selector) = &mut selector {

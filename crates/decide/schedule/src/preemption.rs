@@ -10,15 +10,15 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::budget::{Budget, violations};
+use crate::node::Node;
+use crate::plugins::pod_topology_spread::Constraints;
 use crate::plugins::{fits, inter_pod_affinity, refusal};
 use crate::pod::PodInfo;
+use crate::profile::Profile;
 use crate::scheduler::{Scheduler, checks};
 use crate::snapshot::Snapshot;
 use crate::topology::Slot;
 use crate::volumes::Volumes;
-
-/// At least this many nodes are looked at, and a tenth of all.
-const FEWEST_CANDIDATES: usize = 100;
 
 /// Room that is made for a pod.
 #[derive(Clone, Debug)]
@@ -33,6 +33,15 @@ struct Candidate {
     slot: Slot,
     victims: Vec<Arc<PodInfo>>,
     broken_budgets: usize,
+}
+
+/// A pod that asks for room.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    pod: &'a PodInfo,
+    profile: &'a Profile,
+    constraints: &'a Constraints<'a>,
+    linked: bool,
 }
 
 impl Scheduler {
@@ -53,16 +62,20 @@ impl Scheduler {
     }
 
     fn cheapest(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Candidate> {
+        let profile = self.profile(pod).clone();
+        let constraints = Constraints::of(pod, &profile, &self.snapshot.selectors);
         let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, &self.snapshot);
         if linked {
-            self.snapshot.prepare(&pod.links);
+            self.snapshot.prepare(&pod.links, &constraints.list);
         }
-        let candidates = self.helpable(pod, linked);
-        let most = FEWEST_CANDIDATES.max(self.snapshot.nodes() / 10);
+        let asked = Asked { pod, profile: &profile, constraints: &constraints, linked };
+        let candidates = self.helpable(&asked);
+        let share = self.snapshot.nodes() * profile.candidates.percentage / 100;
+        let most = share.max(profile.candidates.absolute);
         let mut best: Option<(Cost, Candidate)> = None;
         let mut seen = 0;
         for slot in candidates {
-            let Some(candidate) = self.snapshot.try_node(pod, slot, linked, budgets) else { continue };
+            let Some(candidate) = self.snapshot.try_node(&asked, slot, budgets) else { continue };
             let cost = candidate.cost();
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, candidate));
@@ -76,14 +89,15 @@ impl Scheduler {
     }
 
     /// The nodes that refuse the pod for what other pods hold, beginning where the last search ended.
-    fn helpable(&self, pod: &PodInfo, linked: bool) -> Vec<Slot> {
+    fn helpable(&self, asked: &Asked<'_>) -> Vec<Slot> {
+        let Asked { pod, profile, constraints, linked } = *asked;
         let snapshot = &self.snapshot;
-        let volumes = Volumes::of(pod, snapshot).ok();
-        let checks = if linked { checks(pod, snapshot) } else { Vec::new() };
+        let volumes = Volumes::of(pod, profile, snapshot).ok();
+        let checks = if linked { checks(pod, profile, constraints, snapshot) } else { Vec::new() };
         let helps = |slot: &Slot| {
             let row = &snapshot.rows()[*slot];
             let Some(node) = &row.node else { return false };
-            let reasons = refusal(&pod.needs, row, node);
+            let reasons = refusal(profile, &pod.needs, row, node);
             if !reasons.is_empty() {
                 return reasons.iter().all(|reason| reason.is_resolvable());
             }
@@ -102,7 +116,8 @@ impl Scheduler {
 
 impl Snapshot {
     /// The least that has to go from a node; nothing if even the end of all lesser pods does not help.
-    fn try_node(&mut self, pod: &PodInfo, slot: Slot, linked: bool, budgets: &[Budget]) -> Option<Candidate> {
+    fn try_node(&mut self, asked: &Asked<'_>, slot: Slot, budgets: &[Budget]) -> Option<Candidate> {
+        let Asked { pod, linked, .. } = *asked;
         let mut lesser: Vec<Arc<PodInfo>> =
             self.shared_on(slot).filter(|other| other.priority < pod.priority).cloned().collect();
         // The most important first: of higher priority, then those that run for longer.
@@ -112,7 +127,7 @@ impl Snapshot {
         for other in &lesser {
             self.lift(slot, other, linked);
         }
-        if !self.takes(pod, slot, linked) {
+        if !self.takes(asked, slot) {
             lesser.iter().for_each(|other| self.lower(slot, other, linked));
             return None;
         }
@@ -121,7 +136,7 @@ impl Snapshot {
         let order = |wanted: bool| lesser.iter().zip(&broken).filter(move |(_, broken)| **broken == wanted);
         for (other, breaks) in order(true).chain(order(false)) {
             self.lower(slot, other, linked);
-            if !self.takes(pod, slot, linked) {
+            if !self.takes(asked, slot) {
                 self.lift(slot, other, linked);
                 broken_budgets += usize::from(*breaks);
                 victims.push(other.clone());
@@ -131,15 +146,17 @@ impl Snapshot {
         Some(Candidate { slot, victims, broken_budgets })
     }
 
-    fn takes(&self, pod: &PodInfo, slot: Slot, linked: bool) -> bool {
+    fn takes(&self, asked: &Asked<'_>, slot: Slot) -> bool {
+        let Asked { pod, profile, constraints, linked } = *asked;
         let row = &self.rows()[slot];
-        let Some(node) = row.node.as_ref().filter(|node| fits(&pod.needs, row, node)) else { return false };
+        let fit = |node: &&Node| fits(profile, &pod.needs, row, node);
+        let Some(node) = row.node.as_ref().filter(fit) else { return false };
         if !linked {
             return true;
         }
-        let volumes = Volumes::of(pod, self);
+        let volumes = Volumes::of(pod, profile, self);
         volumes.is_ok_and(|volumes| volumes.filter(node).is_empty())
-            && checks(pod, self).iter().all(|check| check.refuses(slot).is_none())
+            && checks(pod, profile, constraints, self).iter().all(|check| check.refuses(slot).is_none())
     }
 }
 

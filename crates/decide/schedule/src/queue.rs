@@ -11,11 +11,23 @@ use std::time::Duration;
 
 use crate::needs::Needs;
 use crate::pod::PodInfo;
+use crate::profile::Plugins;
 
-/// Shortest back-off (upstream: podInitialBackoffSeconds).
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest back-off (upstream: podMaxBackoffSeconds).
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// How long a pod waits that could not be placed, twice as long each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first attempt (upstream: podInitialBackoffSeconds).
+    pub first: Duration,
+    /// At most (upstream: podMaxBackoffSeconds).
+    pub most: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { first: Duration::from_secs(1), most: Duration::from_secs(10) }
+    }
+}
+
 /// Parked pods are tried again after this, whatever happens (upstream: podMaxInUnschedulablePodsDuration).
 const MAX_PARKED: Duration = Duration::from_secs(5 * 60);
 
@@ -24,6 +36,7 @@ type Uid = Arc<str>;
 /// Pods that wait for a node.
 #[derive(Default)]
 pub struct Queue {
+    backoff: Backoff,
     pods: HashMap<Uid, Waiting>,
     ready: BTreeSet<(Reverse<i32>, u64, Uid)>,
     backing_off: BTreeSet<(Duration, Uid)>,
@@ -39,6 +52,8 @@ struct Waiting {
     /// When its back-off ends.
     until: Duration,
     place: Place,
+    /// Who refused it when it was tried.
+    refused: Plugins,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -54,10 +69,17 @@ enum Place {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Group {
     needs: Arc<Needs>,
-    linked: bool,
+    refused: Plugins,
+    /// What else of the pod decides, where other pods or volumes do.
+    links: Option<String>,
 }
 
 impl Queue {
+    /// A queue whose pods wait like this.
+    pub fn new(backoff: Backoff) -> Self {
+        Queue { backoff, ..Queue::default() }
+    }
+
     /// A pod is pending. One that is known keeps its turn; if what it needs changed it is tried
     /// again at once.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
@@ -78,7 +100,14 @@ impl Queue {
         self.remove(&uid);
         self.pods.insert(
             uid.clone(),
-            Waiting { pod, arrival, attempts, until: Duration::ZERO, place: Place::Out },
+            Waiting {
+                pod,
+                arrival,
+                attempts,
+                until: Duration::ZERO,
+                place: Place::Out,
+                refused: Plugins::default(),
+            },
         );
         self.put(&uid, Place::Ready);
     }
@@ -103,14 +132,22 @@ impl Queue {
         Some(waiting.pod.clone())
     }
 
-    /// The pod found no node: it waits for a change that may help.
-    pub fn park(&mut self, uid: &str, now: Duration) {
+    /// The pod found no node, as these plugins refused them: it waits for a change that may help.
+    pub fn park(&mut self, uid: &str, refused: Plugins, now: Duration) {
+        if let Some(waiting) = self.pods.get_mut(uid).filter(|waiting| waiting.place == Place::Out) {
+            waiting.refused = refused;
+        }
         self.back_off(uid, now, Place::Parked(now));
     }
 
     /// Something went wrong with the pod: it is tried again after its back-off.
     pub fn retry(&mut self, uid: &str, now: Duration) {
         self.back_off(uid, now, Place::BackingOff);
+    }
+
+    /// How often a pod was tried.
+    pub fn attempts(&self, uid: &str) -> u32 {
+        self.pods.get(uid).map_or(0, |waiting| waiting.attempts)
     }
 
     /// Whether a pod waits here.
@@ -127,12 +164,13 @@ impl Queue {
         }
     }
 
-    /// Wakes the parked pods that `helps` says yes to, asked once for all pods of equal needs.
-    pub fn wake(&mut self, now: Duration, helps: impl Fn(&Needs, bool) -> bool) {
+    /// Wakes the parked pods that `helps` says yes to, asked once for all pods that are alike.
+    pub fn wake(&mut self, now: Duration, helps: impl Fn(&PodInfo, Plugins) -> bool) {
+        let one = |members: &BTreeSet<Uid>| self.pods.get(members.first()?);
         let woken: Vec<Uid> = self
             .parked
             .iter()
-            .filter(|(group, _)| helps(&group.needs, group.linked))
+            .filter(|(group, members)| one(members).is_some_and(|one| helps(&one.pod, group.refused)))
             .flat_map(|(_, members)| members.iter().cloned())
             .collect();
         for uid in woken {
@@ -158,7 +196,8 @@ impl Queue {
         let uid = uid.clone();
         if let Some(waiting) = self.pods.get_mut(&uid).filter(|waiting| waiting.place == Place::Out) {
             let doublings = waiting.attempts.saturating_sub(1).min(16);
-            waiting.until = now + (FIRST_BACKOFF * 2u32.pow(doublings)).min(MAX_BACKOFF);
+            let Backoff { first, most } = self.backoff;
+            waiting.until = now + first.saturating_mul(2u32.pow(doublings)).min(most);
             self.put(&uid, place);
         }
     }
@@ -193,7 +232,7 @@ impl Queue {
                 self.backing_off.insert((waiting.until, uid.clone()));
             }
             Place::Parked(since) => {
-                self.parked.entry(group(&waiting.pod)).or_default().insert(uid.clone());
+                self.parked.entry(group(waiting)).or_default().insert(uid.clone());
                 self.parked_since.insert((since, uid.clone()));
             }
             Place::Out => {}
@@ -211,7 +250,7 @@ impl Queue {
             }
             Place::Parked(since) => {
                 self.parked_since.remove(&(since, uid.clone()));
-                let group = group(&waiting.pod);
+                let group = group(waiting);
                 if let Some(members) = self.parked.get_mut(&group) {
                     members.remove(uid);
                     if members.is_empty() {
@@ -224,8 +263,11 @@ impl Queue {
     }
 }
 
-fn group(pod: &PodInfo) -> Group {
-    Group { needs: pod.needs.clone(), linked: pod.has_links() }
+fn group(waiting: &Waiting) -> Group {
+    let pod = &waiting.pod;
+    // Pods with equal claims are not alike, so volumes are left out.
+    let links = pod.has_links().then(|| format!("{} {:?} {:?}", pod.namespace, pod.labels, pod.links));
+    Group { needs: pod.needs.clone(), refused: waiting.refused, links }
 }
 
 /// Nothing that decides about the pod's place or turn changed.

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequir
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use plimsoll_meta::quantity::Quantity;
 
+use crate::profile::Resource;
+
 /// CPU that scoring assumes of a container that does not say (upstream: DefaultMilliCPURequest).
 const SCORED_CPU: i64 = 100;
 /// Memory that scoring assumes of a container that does not say (upstream: DefaultMemoryRequest).
@@ -49,6 +51,16 @@ impl Requests {
             extended,
             scored_cpu: scored("cpu"),
             scored_memory: scored("memory"),
+        }
+    }
+
+    /// What is requested of a resource, without assumptions.
+    pub(crate) fn plain(&self, resource: &Resource) -> i64 {
+        match resource {
+            Resource::Cpu => self.cpu,
+            Resource::Memory => self.memory,
+            Resource::Storage => self.storage,
+            Resource::Other(name) => self.extended.get(name).copied().unwrap_or(0),
         }
     }
 

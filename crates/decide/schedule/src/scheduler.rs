@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::class::Class;
+use crate::class::{Class, best_of, next_ones};
 use crate::diagnosis::{Attempt, Diagnosis, Reason};
 use crate::needs::Needs;
-use crate::plugins::{
-    WEIGHT_INTER_POD_AFFINITY, WEIGHT_POD_TOPOLOGY_SPREAD, fits, inter_pod_affinity, pod_topology_spread,
-    refusal, volume_binding,
-};
+use crate::node::Node;
+use crate::plugin::Plugin;
+use crate::plugins::pod_topology_spread::Constraints;
+use crate::plugins::{inter_pod_affinity, pod_topology_spread, refusal, volume_binding};
 use crate::pod::PodInfo;
+use crate::profile::{DEFAULT_SCHEDULER, Profile, SpreadDefaults};
 use crate::reservation::Reservation;
-use crate::snapshot::{Change, Snapshot};
+use crate::snapshot::{Row, Snapshot};
 use crate::topology::{Column, Slot};
 use crate::volumes::Volumes;
 
@@ -53,8 +54,9 @@ pub enum Decision {
 }
 
 /// Decides over a [`Snapshot`].
-#[derive(Default)]
 pub struct Scheduler {
+    /// At least one; whose pods are not among them are decided about by the first.
+    profiles: Arc<[Profile]>,
     /// The cluster; tell it what changes.
     pub snapshot: Snapshot,
     classes: HashMap<Arc<Needs>, Class>,
@@ -64,10 +66,47 @@ pub struct Scheduler {
     start: usize,
 }
 
+impl Default for Scheduler {
+    fn default() -> Self {
+        Scheduler::new(vec![Profile::default()])
+    }
+}
+
 impl Scheduler {
+    /// Decides by these profiles.
+    pub fn new(mut profiles: Vec<Profile>) -> Self {
+        if profiles.is_empty() {
+            profiles.push(Profile::default());
+        }
+        Scheduler {
+            profiles: profiles.into(),
+            snapshot: Snapshot::default(),
+            classes: HashMap::new(),
+            known: HashSet::new(),
+            decisions: 0,
+            start: 0,
+        }
+    }
+
+    /// The profile that a pod asks for, if it is here.
+    pub fn profile_of(&self, pod: &Pod) -> Option<&Profile> {
+        self.profile_at(pod).map(|at| &self.profiles[at])
+    }
+
+    /// The profile that decides about a pod.
+    pub fn profile(&self, pod: &PodInfo) -> &Profile {
+        &self.profiles[pod.needs.profile]
+    }
+
+    fn profile_at(&self, pod: &Pod) -> Option<usize> {
+        let name = pod.spec.as_ref()?.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
+        self.profiles.iter().position(|profile| profile.scheduler_name == name)
+    }
+
     /// Reads a pod; pods of equal needs share them.
     pub fn read(&mut self, pod: &Pod) -> PodInfo {
-        let needs = Needs::of(pod);
+        let profile = self.profile_at(pod).unwrap_or(0);
+        let needs = Needs { profile, ..Needs::of(pod) };
         let needs = match self.known.get(&needs) {
             Some(known) => known.clone(),
             None => {
@@ -77,7 +116,11 @@ impl Scheduler {
                 needs
             }
         };
-        PodInfo::of(pod, needs)
+        let must_spread = match &self.profiles[profile].spread {
+            SpreadDefaults::System => false,
+            SpreadDefaults::List(list) => list.iter().any(|one| one.hard),
+        };
+        PodInfo { must_spread, ..PodInfo::of(pod, needs) }
     }
 
     /// Chooses the node of a pending pod. The caller tells the snapshot if it follows.
@@ -99,56 +142,51 @@ impl Scheduler {
 
     fn decide_among(&mut self, pod: &PodInfo, promised: Option<Slot>) -> Decision {
         self.decisions += 1;
-        let Scheduler { snapshot, classes, decisions, start, .. } = self;
+        let Scheduler { profiles, snapshot, classes, decisions, start, .. } = self;
+        let profile = &profiles[pod.needs.profile];
         make_room(classes);
         let class = classes.entry(pod.needs.clone()).or_insert_with(|| Class::new(pod.needs.clone()));
         class.used = *decisions;
-        class.refresh(snapshot);
-        let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, snapshot);
+        class.refresh(profile, snapshot);
+        let constraints = Constraints::of(pod, profile, &snapshot.selectors);
+        let linked =
+            pod.has_links() || !constraints.list.is_empty() || inter_pod_affinity::is_claimed(pod, snapshot);
         if linked {
-            snapshot.prepare(&pod.links);
+            snapshot.prepare(&pod.links, &constraints.list);
         }
         let snapshot = &*snapshot;
-        let volumes = match Volumes::of(pod, snapshot) {
+        let volumes = match Volumes::of(pod, profile, snapshot) {
             Ok(volumes) => volumes,
-            Err(why) => return Decision::Nowhere(nowhere(pod, snapshot, why)),
+            Err(why) => return Decision::Nowhere(nowhere(pod, profile, snapshot, why)),
         };
+        let view = View { pod, profile, constraints: &constraints, volumes: &volumes, snapshot };
         let chosen = match linked {
-            true => among_linked(pod, &volumes, class, snapshot, *start, promised),
-            false => promised.filter(|slot| class.takes(*slot)).or_else(|| class.best(*start)),
+            true => view.among_linked(class, *start, promised),
+            false => {
+                let enough = profile.share.enough(snapshot.nodes());
+                promised.filter(|slot| class.takes(*slot)).or_else(|| class.best(profile, *start, enough))
+            }
         };
         match chosen {
             Some(slot) => {
                 *start = slot + 1;
                 Decision::Node(snapshot.rows()[slot].name.clone())
             }
-            None => Decision::Nowhere(diagnose(pod, &volumes, class, snapshot, linked)),
+            None => Decision::Nowhere(view.diagnose(class, linked)),
         }
     }
 
     /// What the pod's claims get on the node that was chosen. It is kept for them until it is released.
     pub fn reserve(&mut self, pod: &PodInfo, node: &str) -> Vec<Reservation> {
+        if !self.profile(pod).filters.has(Plugin::VolumeBinding) {
+            return Vec::new();
+        }
         let storage = &self.snapshot.storage;
         let plan = volume_binding::Plan::of(pod, storage).ok();
         let reserved = plan.zip(self.snapshot.node(node)).and_then(|(plan, node)| plan.reserve(node).ok());
         let reserved = reserved.unwrap_or_default();
         reserved.iter().for_each(|one| self.snapshot.storage.keep(one));
         reserved
-    }
-
-    /// Whether a change may let a pod of these needs find a node. `linked` pods depend on others.
-    pub fn may_help(&self, change: Change, needs: &Needs, linked: bool) -> bool {
-        match change {
-            Change::Nothing => false,
-            Change::Pods => linked,
-            Change::Node(_) if linked => true,
-            Change::Node(slot) => self
-                .snapshot
-                .rows()
-                .get(slot)
-                .and_then(|row| Some(fits(needs, row, row.node.as_ref()?)))
-                .unwrap_or(false),
-        }
     }
 
     /// Drops needs that only this set and its class still know.
@@ -172,87 +210,116 @@ fn make_room(classes: &mut HashMap<Arc<Needs>, Class>) {
     classes.retain(|_, class| class.used >= middle);
 }
 
-pub(crate) fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
-    let mut checks = pod_topology_spread::checks(pod, snapshot);
-    checks.extend(inter_pod_affinity::checks(pod, snapshot));
+pub(crate) fn checks<'s>(
+    pod: &PodInfo,
+    profile: &Profile,
+    constraints: &Constraints<'_>,
+    snapshot: &'s Snapshot,
+) -> Vec<Check<'s>> {
+    let mut checks = Vec::new();
+    if profile.filters.has(Plugin::PodTopologySpread) {
+        checks.extend(pod_topology_spread::checks(pod, constraints, snapshot));
+    }
+    if profile.filters.has(Plugin::InterPodAffinity) {
+        checks.extend(inter_pod_affinity::checks(pod, snapshot));
+    }
     checks
 }
 
-fn among_linked(
-    pod: &PodInfo,
-    volumes: &Volumes<'_>,
-    class: &Class,
-    snapshot: &Snapshot,
-    start: usize,
-    promised: Option<Slot>,
-) -> Option<Slot> {
-    let checks = checks(pod, snapshot);
-    let mut feasible = class.feasible();
-    if pod.has_volumes() {
-        let node = |slot: &Slot| snapshot.rows()[*slot].node.as_ref();
-        feasible.retain(|slot| node(slot).is_some_and(|node| volumes.filter(node).is_empty()));
-    }
-    feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
-    if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
-        return Some(promised);
-    }
-    let mut scores = class.scores(&feasible);
-    let weighted = [
-        (pod_topology_spread::scores(pod, snapshot, &feasible), WEIGHT_POD_TOPOLOGY_SPREAD),
-        (inter_pod_affinity::scores(pod, snapshot, &feasible), WEIGHT_INTER_POD_AFFINITY),
-    ];
-    for (more, weight) in weighted {
-        for (score, more) in scores.iter_mut().zip(more.into_iter().flatten()) {
-            *score += weight * more;
+/// Everything that a decision looks at.
+struct View<'v> {
+    pod: &'v PodInfo,
+    profile: &'v Profile,
+    constraints: &'v Constraints<'v>,
+    volumes: &'v Volumes<'v>,
+    snapshot: &'v Snapshot,
+}
+
+impl View<'_> {
+    fn among_linked(&self, class: &Class, start: usize, promised: Option<Slot>) -> Option<Slot> {
+        let View { pod, profile, constraints, snapshot, .. } = self;
+        let checks = checks(pod, profile, constraints, snapshot);
+        let mut feasible = class.feasible();
+        if pod.has_volumes() {
+            let node = |slot: &Slot| snapshot.rows()[*slot].node.as_ref();
+            feasible.retain(|slot| node(slot).is_some_and(|node| self.volumes.filter(node).is_empty()));
         }
+        feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
+        if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
+            return Some(promised);
+        }
+        let feasible = next_ones(feasible, start, profile.share.enough(snapshot.nodes()));
+        let mut scores = class.scores(profile, &feasible);
+        let mut add = |weight: i64, more: Option<Vec<i64>>| {
+            for (score, more) in scores.iter_mut().zip(more.into_iter().flatten()) {
+                *score += weight * more;
+            }
+        };
+        let spread = profile.weight(Plugin::PodTopologySpread);
+        if spread > 0 {
+            add(spread, pod_topology_spread::scores(pod, constraints, snapshot, &feasible));
+        }
+        let affinity = profile.weight(Plugin::InterPodAffinity);
+        if affinity > 0 {
+            add(affinity, inter_pod_affinity::scores(pod, profile.affinity, snapshot, &feasible));
+        }
+        best_of(&feasible, &scores, start)
     }
-    let best = scores.iter().copied().max()?;
-    let at = feasible.partition_point(|slot| *slot < start);
-    (at..feasible.len()).chain(0..at).find(|at| scores[*at] == best).map(|at| feasible[at])
-}
 
-/// No node can help.
-fn nowhere(pod: &PodInfo, snapshot: &Snapshot, why: String) -> Diagnosis {
-    Diagnosis {
-        nodes: snapshot.nodes(),
-        everywhere: Some(why),
-        attempt: attempt(pod),
-        ..Diagnosis::default()
+    fn diagnose(&self, class: &mut Class, linked: bool) -> Diagnosis {
+        let mut diagnosis =
+            if linked { self.diagnose_linked() } else { class.diagnosis(self.profile, self.snapshot) };
+        diagnosis.attempt = attempt(self.pod, self.profile);
+        diagnosis
     }
-}
 
-fn attempt(pod: &PodInfo) -> Attempt {
-    if pod.never_preempts { Attempt::Forbidden } else { Attempt::InVain }
-}
+    fn diagnose_linked(&self) -> Diagnosis {
+        let checks = checks(self.pod, self.profile, self.constraints, self.snapshot);
+        let mut diagnosis = Diagnosis { nodes: self.snapshot.nodes(), ..Diagnosis::default() };
+        for (slot, row) in self.snapshot.rows().iter().enumerate() {
+            if let Some(node) = &row.node {
+                diagnosis.refuse(&self.reasons(&checks, slot, row, node));
+            }
+        }
+        diagnosis
+    }
 
-fn diagnose(
-    pod: &PodInfo,
-    volumes: &Volumes<'_>,
-    class: &mut Class,
-    snapshot: &Snapshot,
-    linked: bool,
-) -> Diagnosis {
-    let mut diagnosis =
-        if linked { diagnose_linked(pod, volumes, snapshot) } else { class.diagnosis(snapshot) };
-    diagnosis.attempt = attempt(pod);
-    diagnosis
-}
-
-fn diagnose_linked(pod: &PodInfo, volumes: &Volumes<'_>, snapshot: &Snapshot) -> Diagnosis {
-    let checks = checks(pod, snapshot);
-    let mut diagnosis = Diagnosis { nodes: snapshot.nodes(), ..Diagnosis::default() };
-    for (slot, row) in snapshot.rows().iter().enumerate() {
-        let Some(node) = &row.node else { continue };
-        let mut reasons = refusal(&pod.needs, row, node);
+    /// Why a node refuses the pod: the reasons of the first plugin that does.
+    fn reasons<'a>(
+        &'a self,
+        checks: &[Check<'_>],
+        slot: Slot,
+        row: &'a Row,
+        node: &'a Node,
+    ) -> Vec<Reason<'a>> {
+        let mut reasons = refusal(self.profile, &self.pod.needs, row, node);
         if reasons.is_empty() {
-            reasons.extend(volumes.filter(node));
+            reasons.extend(self.volumes.filter(node));
         }
         if reasons.is_empty() {
             reasons.extend(checks.iter().find_map(|check| check.refuses(slot)));
         }
-        diagnosis.refuse(&reasons);
+        reasons
     }
-    diagnosis
+}
+
+/// No node can help.
+fn nowhere(pod: &PodInfo, profile: &Profile, snapshot: &Snapshot, why: String) -> Diagnosis {
+    Diagnosis {
+        nodes: snapshot.nodes(),
+        everywhere: Some(why),
+        plugins: [Plugin::VolumeBinding].into_iter().collect(),
+        attempt: attempt(pod, profile),
+        ..Diagnosis::default()
+    }
+}
+
+fn attempt(pod: &PodInfo, profile: &Profile) -> Attempt {
+    match (profile.preempts, pod.never_preempts) {
+        (false, _) => Attempt::Off,
+        (true, true) => Attempt::Forbidden,
+        (true, false) => Attempt::InVain,
+    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 
+use crate::hint::Change;
 use crate::mounts::Mounts;
 use crate::needs::{HostPort, Needs};
 use crate::node::{Amounts, Node};
-use crate::pod::{Links, PodInfo};
+use crate::pod::{Links, PodInfo, Spread};
+use crate::profile::Resource;
+use crate::selectors::Selectors;
 use crate::storage::Storage;
 use crate::topology::{Claimed, NamespaceLabels, Slot, Topology};
 
@@ -34,17 +37,6 @@ pub(crate) struct Row {
 pub(crate) struct Image {
     pub(crate) bytes: i64,
     pub(crate) nodes: usize,
-}
-
-/// What a change may mean for pods that found no node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing that the scheduler looks at changed.
-    Nothing,
-    /// The node in this place may be able to take more.
-    Node(usize),
-    /// Pods are elsewhere now, which only matters to pods with affinity or spread.
-    Pods,
 }
 
 struct Placed {
@@ -73,6 +65,8 @@ pub struct Snapshot {
     mounts: Mounts,
     /// Claims and volumes.
     pub storage: Storage,
+    /// What Services and the owners of pods select.
+    pub selectors: Selectors,
 }
 
 impl Snapshot {
@@ -102,7 +96,7 @@ impl Snapshot {
         self.topology.set_node(slot, None);
         self.touch(slot);
         self.release(slot);
-        Change::Pods
+        Change::NodeGone
     }
 
     /// A pod is on a node, or about to be. Telling it again with the same facts changes nothing.
@@ -124,10 +118,11 @@ impl Snapshot {
         // Removing the pod may have freed the slot of a node that is not known.
         let slot = self.slot(node);
         self.lower(slot, &pod, true);
-        self.rows[slot].pods.push(pod.uid.clone());
-        self.pods.insert(pod.uid.clone(), Placed { slot, pod });
+        let uid = pod.uid.clone();
+        self.rows[slot].pods.push(uid.clone());
+        self.pods.insert(uid.clone(), Placed { slot, pod });
         self.touch(slot);
-        if freed { Change::Node(slot) } else { Change::Pods }
+        if freed { Change::Node(slot) } else { Change::Placed(uid) }
     }
 
     /// A pod is gone, or not about to be on its node any more.
@@ -144,6 +139,11 @@ impl Snapshot {
     /// The node that a pod is on.
     pub fn node_of(&self, uid: &str) -> Option<&str> {
         self.pods.get(uid).map(|placed| self.rows[placed.slot].name.as_str())
+    }
+
+    /// A pod that is on a node, or about to be.
+    pub(crate) fn pod(&self, uid: &str) -> Option<&PodInfo> {
+        self.pods.get(uid).map(|placed| &*placed.pod)
     }
 
     /// A node is promised to a pending pod, which counts as placed there for pods that are not more important.
@@ -233,7 +233,7 @@ impl Snapshot {
         }
         self.namespaces.insert(name.to_owned(), labels);
         self.topology.forget_counters_by_namespace();
-        Change::Pods
+        Change::Namespace
     }
 
     /// A namespace is gone.
@@ -244,6 +244,11 @@ impl Snapshot {
     /// How many nodes there are.
     pub fn nodes(&self) -> usize {
         self.nodes
+    }
+
+    /// How many pods are on nodes, or promised one.
+    pub fn pods(&self) -> usize {
+        self.pods.len()
     }
 
     /// A node by name, if it is known.
@@ -279,7 +284,7 @@ impl Snapshot {
     }
 
     /// Prepares the columns and counters that a pod's links ask for.
-    pub(crate) fn prepare(&mut self, links: &Links) {
+    pub(crate) fn prepare(&mut self, links: &Links, spreads: &[Spread]) {
         let Snapshot { rows, pods, namespaces, topology, .. } = self;
         let nodes = || {
             rows.iter()
@@ -295,10 +300,10 @@ impl Snapshot {
         for term in single {
             topology.ensure_counter(&[&term.matcher], false, namespaces, placed());
         }
-        for spread in &links.spread {
+        for spread in spreads {
             topology.ensure_counter(&[&spread.term.matcher], true, namespaces, placed());
         }
-        for term in links.terms() {
+        for term in links.terms().chain(spreads.iter().map(|spread| &spread.term)) {
             topology.ensure_column(&term.topology, nodes());
         }
         let missing = |claimed: &&Claimed| topology.column(&claimed.term.topology).is_none();
@@ -364,6 +369,21 @@ impl Snapshot {
 }
 
 impl Row {
+    /// What its pods request of a resource.
+    pub(crate) fn used(&self, resource: &Resource) -> i64 {
+        match resource {
+            Resource::Cpu => self.used.cpu,
+            Resource::Memory => self.used.memory,
+            Resource::Storage => self.used.storage,
+            Resource::Other(name) => self.extended(name),
+        }
+    }
+
+    /// What they request of an extended resource or the like.
+    pub(crate) fn extended(&self, name: &str) -> i64 {
+        self.used_extended.get(name).copied().unwrap_or(0)
+    }
+
     /// Adds what a pod needs, or takes it off again.
     pub(crate) fn account(&mut self, needs: &Needs, sign: i64) {
         let requests = &needs.requests;

@@ -15,7 +15,7 @@ pub(crate) type Slot = usize;
 pub(crate) type NamespaceLabels = HashMap<String, BTreeMap<String, String>>;
 
 /// Selects pods.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Matcher {
     namespaces: Vec<String>,
     namespace_selector: Option<Labels>,
@@ -102,7 +102,9 @@ struct Counter {
 pub(crate) enum Claim {
     /// Required anti-affinity.
     KeepAway,
-    /// Preferred affinity of this weight; required affinity counts as 1.
+    /// Required affinity.
+    Company,
+    /// Preferred affinity of this weight.
     Attract(i64),
 }
 
@@ -194,7 +196,7 @@ impl Topology {
         }
         let links = &pod.links;
         let away = links.anti_affinity.iter().map(|term| (Claim::KeepAway, term));
-        let near = links.affinity.iter().map(|term| (Claim::Attract(1), term));
+        let near = links.affinity.iter().map(|term| (Claim::Company, term));
         let preferred = links.preferred.iter().map(|(weight, term)| (Claim::Attract(*weight), term));
         for (claim, term) in away.chain(near).chain(preferred) {
             self.claim(slot, claim, term, comes);

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::Reason;
 use crate::node::Node;
+use crate::plugin::Plugin;
 use crate::plugins::volume_binding::Plan;
 use crate::plugins::{node_volume_limits, volume_restrictions, volume_zone};
 use crate::pod::PodInfo;
+use crate::profile::Profile;
 use crate::snapshot::Snapshot;
 use crate::storage::Attachable;
 
 /// What a pod's volumes need, apart from the node.
 pub(crate) struct Volumes<'s> {
     pod: &'s PodInfo,
+    profile: &'s Profile,
     snapshot: &'s Snapshot,
     plan: Plan<'s>,
     /// A claim is for one pod alone, and another has it.
@@ -25,10 +28,11 @@ impl<'s> Volumes<'s> {
     ///
     /// # Errors
     /// Why the pod can go nowhere now, in upstream's words.
-    pub(crate) fn of(pod: &'s PodInfo, snapshot: &'s Snapshot) -> Result<Self, String> {
+    pub(crate) fn of(pod: &'s PodInfo, profile: &'s Profile, snapshot: &'s Snapshot) -> Result<Self, String> {
         let storage = &snapshot.storage;
         Ok(Volumes {
             pod,
+            profile,
             snapshot,
             plan: Plan::of(pod, storage)?,
             taken: volume_restrictions::claim_is_taken(pod, snapshot),
@@ -38,17 +42,20 @@ impl<'s> Volumes<'s> {
 
     /// Why a node cannot be taken.
     pub(crate) fn filter(&self, node: &Node) -> Vec<Reason<'static>> {
-        let first = volume_restrictions::filter(self.pod, self.taken, self.snapshot, &node.name)
-            .and_then(|()| node_volume_limits::filter(&self.wanted, self.snapshot, &node.name));
-        if let Err(reason) = first {
+        let has = |plugin| self.profile.filters.has(plugin);
+        let restricted = || volume_restrictions::filter(self.pod, self.taken, self.snapshot, &node.name);
+        if let Some(reason) = has(Plugin::VolumeRestrictions).then(restricted).and_then(Result::err) {
             return vec![reason];
         }
-        match self.plan.filter(node) {
-            reasons if reasons.is_empty() => {
-                let places = self.plan.bound().flat_map(|volume| &volume.places);
-                volume_zone::filter(places, node).err().into_iter().collect()
-            }
-            reasons => reasons,
+        let limited = || node_volume_limits::filter(&self.wanted, self.snapshot, &node.name);
+        if let Some(reason) = has(Plugin::NodeVolumeLimits).then(limited).and_then(Result::err) {
+            return vec![reason];
         }
+        let reasons = if has(Plugin::VolumeBinding) { self.plan.filter(node) } else { Vec::new() };
+        if !reasons.is_empty() || !has(Plugin::VolumeZone) {
+            return reasons;
+        }
+        let places = self.plan.bound().flat_map(|volume| &volume.places);
+        volume_zone::filter(places, node).err().into_iter().collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -11,8 +11,9 @@ use plimsoll_schedule::{Attempt, Budget, Change, Decision, Diagnosis, PodInfo, Q
 
 use crate::Config;
 use crate::effects::{Effects, Outcome};
+use crate::metrics::Ended;
 use crate::storage;
-use crate::waiting::{Ended, Waiting};
+use crate::waiting::{Waited, Waiting};
 
 type Uid = Arc<str>;
 
@@ -22,6 +23,8 @@ pub(crate) struct Cycle {
     effects: Effects,
     scheduler: Scheduler,
     queue: Queue,
+    /// Pods whose gates are not lifted.
+    gated: HashSet<Uid>,
     /// Decided pods that the API does not show on their node yet.
     assumed: HashSet<Uid>,
     /// Pods whose claims are not bound yet.
@@ -42,10 +45,10 @@ pub(crate) struct Cycle {
 impl Cycle {
     pub(crate) fn new(config: Config, effects: Effects) -> Self {
         Cycle {
-            config,
             effects,
-            scheduler: Scheduler::default(),
-            queue: Queue::default(),
+            scheduler: Scheduler::new(config.profiles.clone()),
+            queue: Queue::new(config.backoff),
+            gated: HashSet::new(),
             assumed: HashSet::new(),
             waiting: Waiting::default(),
             stirred: false,
@@ -54,6 +57,7 @@ impl Cycle {
             changes: Vec::new(),
             budgets: HashMap::new(),
             unsynced: 4 + storage::KINDS,
+            config,
         }
     }
 
@@ -103,9 +107,10 @@ impl Cycle {
     pub(crate) fn storage(&mut self, change: storage::Change) {
         match change {
             Some(change) => {
-                change(&mut self.scheduler.snapshot.storage);
-                self.stirred = true;
-                self.changed(Change::Pods);
+                if change.apply(&mut self.scheduler.snapshot) {
+                    self.stirred = true;
+                    self.changed(Change::Storage);
+                }
             }
             None => self.unsynced -= 1,
         }
@@ -130,7 +135,7 @@ impl Cycle {
                 self.reported.remove(&pod.uid);
                 self.queue.remove(&pod.uid);
                 let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
-                self.effects.event(&pod, EventType::Normal, "Scheduled", message);
+                self.tell(&pod, EventType::Normal, "Scheduled", message);
             }
             Outcome::NotBound(pod, why) => {
                 self.binding -= 1;
@@ -174,8 +179,8 @@ impl Cycle {
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {
             let scheduler = &self.scheduler;
-            self.queue.wake(now, |needs, linked| {
-                changes.iter().any(|change| scheduler.may_help(*change, needs, linked))
+            self.queue.wake(now, |pod, refused| {
+                changes.iter().any(|change| scheduler.may_help(change, pod, refused))
             });
         }
         for _ in 0..count {
@@ -183,16 +188,27 @@ impl Cycle {
                 return;
             }
             let Some(pod) = self.queue.pop(now) else { return };
-            match self.scheduler.decide(&pod) {
-                Decision::Node(node) => self.assume(pod, node, now),
-                Decision::Nowhere(diagnosis) => self.nowhere(&pod, diagnosis, now),
+            let begun = Instant::now();
+            let decision = self.scheduler.decide(&pod);
+            self.config.metrics.decided(begun.elapsed());
+            let name = &self.scheduler.profile(&pod).scheduler_name;
+            match decision {
+                Decision::Node(node) => {
+                    self.config.metrics.ended(name, Ended::Scheduled, begun.elapsed());
+                    self.config.metrics.placed_after(self.queue.attempts(&pod.uid));
+                    self.assume(pod, node, now);
+                }
+                Decision::Nowhere(diagnosis) => {
+                    self.config.metrics.ended(name, Ended::Unschedulable, begun.elapsed());
+                    self.nowhere(&pod, diagnosis, now);
+                }
             }
         }
     }
 
     /// The pod waits, maybe for room that is made for it.
     fn nowhere(&mut self, pod: &Arc<PodInfo>, mut diagnosis: Diagnosis, now: Duration) {
-        self.queue.park(&pod.uid, now);
+        self.queue.park(&pod.uid, diagnosis.plugins, now);
         if diagnosis.attempt == Attempt::InVain {
             diagnosis.attempt = self.make_room(pod, &diagnosis);
         }
@@ -212,9 +228,10 @@ impl Cycle {
         self.scheduler.snapshot.nominate(pod.clone(), &found.node);
         for victim in found.victims.iter().filter(|victim| !victim.terminating) {
             let message = format!("Preempted by pod {} on node {}", pod.uid, found.node);
-            self.effects.event(victim, EventType::Normal, "Preempted", message);
+            self.tell(victim, EventType::Normal, "Preempted", message);
         }
-        self.effects.preempt(pod, found, &self.config.scheduler_name);
+        self.config.metrics.preempted(found.victims.len());
+        self.effects.preempt(pod, found, &self.scheduler.profile(pod).scheduler_name);
         Attempt::Made
     }
 
@@ -243,24 +260,27 @@ impl Cycle {
             return self.bind(pod, node);
         }
         self.effects.prepare(pod.uid.clone(), reserved.clone());
-        self.waiting.add(pod, node, reserved, now);
+        let patience = self.scheduler.profile(&pod).bind_timeout;
+        self.waiting.add(pod, node, reserved, now + patience);
     }
 
     /// The claims of a pod are bound, or never will be.
-    fn prepared(&mut self, ended: Ended, now: Duration) {
-        let Ended { pod, node, reservations, failure } = ended;
+    fn prepared(&mut self, ended: Waited, now: Duration) {
+        let Waited { pod, node, reservations, failure } = ended;
         self.scheduler.snapshot.storage.release(&reservations);
         match failure {
             None => self.bind(pod, node),
             Some(why) => {
-                self.changed(Change::Pods);
+                self.changed(Change::Storage);
                 self.failed(&pod, format!("running PreBind plugin \"VolumeBinding\": {why}"), now);
             }
         }
     }
 
     fn failed(&mut self, pod: &Arc<PodInfo>, why: String, now: Duration) {
-        self.effects.event(pod, EventType::Warning, "FailedScheduling", why);
+        let name = &self.scheduler.profile(pod).scheduler_name;
+        self.config.metrics.ended(name, Ended::Error, Duration::ZERO);
+        self.tell(pod, EventType::Warning, "FailedScheduling", why);
         if self.assumed.remove(&pod.uid) {
             let change = self.scheduler.snapshot.remove_pod(&pod.uid);
             self.changed(change);
@@ -274,7 +294,7 @@ impl Cycle {
     }
 
     fn report(&mut self, pod: &Arc<PodInfo>, message: String) {
-        self.effects.event(pod, EventType::Warning, "FailedScheduling", message.clone());
+        self.tell(pod, EventType::Warning, "FailedScheduling", message.clone());
         if self.reported.get(&pod.uid) != Some(&message) {
             self.effects.report(pod, &message);
             self.reported.insert(pod.uid.clone(), message);
@@ -282,10 +302,15 @@ impl Cycle {
     }
 
     fn pending(&mut self, pod: &Pod) {
-        if !self.is_ours(pod) {
-            if let Some(uid) = &pod.metadata.uid {
-                self.queue.remove(uid);
-            }
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let turn = self.turn(pod);
+        if turn == Turn::Later {
+            self.gated.insert(uid.into());
+        } else {
+            self.gated.remove(uid);
+        }
+        if turn != Turn::Now {
+            self.queue.remove(uid);
             return;
         }
         let info = Arc::new(self.scheduler.read(pod));
@@ -306,12 +331,25 @@ impl Cycle {
         self.queue.add(info);
     }
 
-    fn is_ours(&self, pod: &Pod) -> bool {
-        let Some(spec) = &pod.spec else { return false };
-        let name = spec.scheduler_name.as_deref().unwrap_or("default-scheduler");
-        name == self.config.scheduler_name
-            && pod.metadata.deletion_timestamp.is_none()
-            && spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
+    fn turn(&self, pod: &Pod) -> Turn {
+        let Some(profile) = self.scheduler.profile_of(pod) else { return Turn::Never };
+        let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_deref()).unwrap_or_default();
+        match pod.metadata.deletion_timestamp {
+            Some(_) => Turn::Never,
+            None if profile.heeds_gates() && !gates.is_empty() => Turn::Later,
+            None => Turn::Now,
+        }
+    }
+
+    /// Tells users, in the name of the scheduler that the pod asked for.
+    fn tell(&self, pod: &PodInfo, kind: EventType, reason: &str, message: String) {
+        self.effects.event(&self.scheduler.profile(pod).scheduler_name, pod, kind, reason, message);
+    }
+
+    /// Tells readers of metrics how much there is.
+    pub(crate) fn tell_amounts(&self) {
+        let cache = [self.scheduler.snapshot.nodes(), self.scheduler.snapshot.pods(), self.assumed.len()];
+        self.config.metrics.amounts(self.queue.lengths(), self.gated.len(), cache);
     }
 
     fn bound(&mut self, pod: &Pod, node: &str) {
@@ -326,6 +364,7 @@ impl Cycle {
     fn gone(&mut self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
+        self.gated.remove(uid);
         if let Some(ended) = self.waiting.remove(uid, None) {
             self.scheduler.snapshot.storage.release(&ended.reservations);
         }
@@ -348,6 +387,16 @@ impl Cycle {
             self.changes.push(change);
         }
     }
+}
+
+/// Whether it is a pod's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Now,
+    /// Its gates are to be lifted first.
+    Later,
+    /// It is somebody else's, or ends.
+    Never,
 }
 
 /// The pod has ended and holds nothing of its node any more.

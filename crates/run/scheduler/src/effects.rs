@@ -1,5 +1,6 @@
 //! Writes to the API, in the background.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -7,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use plimsoll_client::{EventRecorder, EventType};
+use plimsoll_client::{EventRecorder, EventType, Term};
 use plimsoll_schedule::{PodInfo, Preemption, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
@@ -33,23 +34,30 @@ pub(crate) enum Outcome {
 /// Starts writes and tells how they ended.
 pub(crate) struct Effects {
     client: kube::Client,
-    recorder: EventRecorder,
+    term: Term,
+    /// By the names of schedulers.
+    recorders: HashMap<String, EventRecorder>,
     outcomes: mpsc::UnboundedSender<Outcome>,
 }
 
 impl Effects {
     pub(crate) fn new(
         client: kube::Client,
-        recorder: EventRecorder,
+        term: Term,
+        recorders: HashMap<String, EventRecorder>,
     ) -> (Self, mpsc::UnboundedReceiver<Outcome>) {
         let (outcomes, receiver) = mpsc::unbounded_channel();
-        (Effects { client, recorder, outcomes }, receiver)
+        (Effects { client, term, recorders, outcomes }, receiver)
     }
 
     /// Binds the pod to the node.
     pub(crate) fn bind(&self, pod: Arc<PodInfo>, node: String) {
-        let (api, outcomes) = (self.pods(&pod), self.outcomes.clone());
+        let (api, outcomes, term) = (self.pods(&pod), self.outcomes.clone(), self.term.clone());
         tokio::spawn(async move {
+            if !term.holds() {
+                drop(outcomes.send(Outcome::NotBound(pod, "leaderelection lost".to_owned())));
+                return;
+            }
             let binding = json!({
                 "apiVersion": "v1",
                 "kind": "Binding",
@@ -130,7 +138,15 @@ impl Effects {
     }
 
     /// Tells users what happened to the pod.
-    pub(crate) fn event(&self, pod: &PodInfo, kind: EventType, reason: &str, message: String) {
+    pub(crate) fn event(
+        &self,
+        scheduler: &str,
+        pod: &PodInfo,
+        kind: EventType,
+        reason: &str,
+        message: String,
+    ) {
+        let Some(recorder) = self.recorders.get(scheduler) else { return };
         let object = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -139,7 +155,7 @@ impl Effects {
             uid: Some(pod.uid.to_string()),
             ..ObjectReference::default()
         };
-        self.recorder.event(&object, kind, reason, message);
+        recorder.event(&object, kind, reason, message);
     }
 
     fn pods(&self, pod: &PodInfo) -> Api<Pod> {

@@ -7,18 +7,23 @@
 
 mod cycle;
 mod effects;
+mod metrics;
 mod storage;
 mod waiting;
+
+use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use plimsoll_client::{EventRecorder, Informers};
+use plimsoll_client::{EventRecorder, Informers, Term};
+use plimsoll_schedule::{Backoff, Profile};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use cycle::Cycle;
 use effects::Effects;
+pub use metrics::Metrics;
 
 /// Changes that are read before pods are scheduled again.
 const READ_AT_ONCE: usize = 1024;
@@ -27,17 +32,29 @@ const READ_AT_ONCE: usize = 1024;
 const SCHEDULED_AT_ONCE: usize = 64;
 
 /// How the scheduler works.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Pods with this `spec.schedulerName` are its business.
-    pub scheduler_name: String,
+    /// Pods that name one of them are its business.
+    pub profiles: Vec<Profile>,
+    /// How long pods wait that could not be placed.
+    pub backoff: Backoff,
     /// Bindings that may be under way at once.
     pub bindings_at_once: usize,
+    /// While it lasts the scheduler may act.
+    pub term: Term,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { scheduler_name: "default-scheduler".to_owned(), bindings_at_once: 256 }
+        Config {
+            profiles: vec![Profile::default()],
+            backoff: Backoff::default(),
+            bindings_at_once: 256,
+            term: Term::default(),
+            metrics: Arc::default(),
+        }
     }
 }
 
@@ -59,8 +76,12 @@ pub async fn run(
     client: kube::Client,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let recorder = EventRecorder::new(client.clone(), &config.scheduler_name, None);
-    let (effects, mut outcomes) = Effects::new(client, recorder);
+    let recorder = |profile: &Profile| {
+        let name = &profile.scheduler_name;
+        (name.clone(), EventRecorder::new(client.clone(), name, None))
+    };
+    let recorders = config.profiles.iter().map(recorder).collect();
+    let (effects, mut outcomes) = Effects::new(client.clone(), config.term.clone(), recorders);
     let mut nodes = informers.informer::<Node>().subscribe();
     let mut namespaces = informers.informer::<Namespace>().subscribe();
     let mut budgets = informers.informer::<PodDisruptionBudget>().subscribe();
@@ -106,6 +127,7 @@ pub async fn run(
             }
         }
         cycle.schedule(SCHEDULED_AT_ONCE, start.elapsed());
+        cycle.tell_amounts();
         tokio::task::yield_now().await;
     }
 }

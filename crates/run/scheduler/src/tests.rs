@@ -34,7 +34,7 @@ struct State {
     writes: Vec<(String, Value)>,
 }
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 15] = [
     "poddisruptionbudgets",
     "pods",
     "nodes",
@@ -46,6 +46,10 @@ const KINDS: [&str; 11] = [
     "csistoragecapacities",
     "csinodes",
     "volumeattachments",
+    "services",
+    "replicationcontrollers",
+    "replicasets",
+    "statefulsets",
 ];
 
 impl Api {

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use plimsoll_schedule::{PodInfo, Progress, Reservation, Snapshot};
 
-/// How long volumes may take.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 /// A pod that waits.
 struct Entry {
     pod: Arc<PodInfo>,
@@ -23,7 +20,7 @@ struct Entry {
 pub(crate) struct Waiting(HashMap<Arc<str>, Entry>);
 
 /// A pod whose wait is over.
-pub(crate) struct Ended {
+pub(crate) struct Waited {
     pub(crate) pod: Arc<PodInfo>,
     pub(crate) node: String,
     pub(crate) reservations: Vec<Reservation>,
@@ -37,10 +34,10 @@ impl Waiting {
         pod: Arc<PodInfo>,
         node: String,
         reservations: Vec<Reservation>,
-        now: Duration,
+        until: Duration,
     ) {
         let reservations = reservations.into_iter().map(|one| (one, None)).collect();
-        self.0.insert(pod.uid.clone(), Entry { pod, node, reservations, until: now + PATIENCE });
+        self.0.insert(pod.uid.clone(), Entry { pod, node, reservations, until });
     }
 
     pub(crate) fn written(&mut self, pod: &str, versions: &[u64]) {
@@ -50,10 +47,10 @@ impl Waiting {
     }
 
     /// The pod waits no more.
-    pub(crate) fn remove(&mut self, pod: &str, failure: Option<String>) -> Option<Ended> {
+    pub(crate) fn remove(&mut self, pod: &str, failure: Option<String>) -> Option<Waited> {
         let Entry { pod, node, reservations, .. } = self.0.remove(pod)?;
         let reservations = reservations.into_iter().map(|(one, _)| one).collect();
-        Some(Ended { pod, node, reservations, failure })
+        Some(Waited { pod, node, reservations, failure })
     }
 
     /// When the first of them has waited long enough.
@@ -62,7 +59,7 @@ impl Waiting {
     }
 
     /// Those whose claims are bound, or never will be.
-    pub(crate) fn ended(&mut self, snapshot: &Snapshot, now: Duration) -> Vec<Ended> {
+    pub(crate) fn ended(&mut self, snapshot: &Snapshot, now: Duration) -> Vec<Waited> {
         let over = |entry: &Entry| match progress(entry, snapshot) {
             Progress::Bound => Some(None),
             Progress::Failed(why) => Some(Some(why)),

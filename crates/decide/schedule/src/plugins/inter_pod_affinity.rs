@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::MAX_SCORE;
 use crate::diagnosis::Reason;
 use crate::pod::{PodInfo, PodTerm};
+use crate::profile::AffinityRules;
 use crate::scheduler::{Check, Sums};
 use crate::snapshot::Snapshot;
 use crate::topology::{Claim, Slot};
@@ -69,7 +70,15 @@ pub(crate) fn is_claimed(pod: &PodInfo, snapshot: &Snapshot) -> bool {
 }
 
 /// Scores of the feasible nodes by preferences of the pod and of pods in place; none without any.
-pub(crate) fn scores(pod: &PodInfo, snapshot: &Snapshot, feasible: &[Slot]) -> Option<Vec<i64>> {
+pub(crate) fn scores(
+    pod: &PodInfo,
+    rules: AffinityRules,
+    snapshot: &Snapshot,
+    feasible: &[Slot],
+) -> Option<Vec<i64>> {
+    if !rules.heeds_preferences && pod.links.preferred.is_empty() {
+        return None;
+    }
     let topology = snapshot.topology();
     let mut places: HashMap<&str, Sums> = HashMap::new();
     let mut add = |term_topology: &'_ str, counts: &[u32], weight: i64| {
@@ -84,9 +93,12 @@ pub(crate) fn scores(pod: &PodInfo, snapshot: &Snapshot, feasible: &[Slot]) -> O
         add(&term.topology, topology.counts(&[&term.matcher], false), *weight);
     }
     for claimed in topology.claims() {
-        if let Claim::Attract(weight) = claimed.claim
-            && claimed.term.matcher.matches(pod, snapshot.namespaces())
-        {
+        let weight = match claimed.claim {
+            Claim::KeepAway => 0,
+            Claim::Company => rules.hard_weight,
+            Claim::Attract(weight) => weight,
+        };
+        if weight != 0 && claimed.term.matcher.matches(pod, snapshot.namespaces()) {
             add(&claimed.term.topology, &claimed.per_node, weight);
         }
     }

@@ -1,19 +1,71 @@
 //! Pods of one kind spread evenly over zones, hosts or other places.
 
+use std::borrow::Cow;
+
+use plimsoll_meta::selector::Labels;
+
 use super::{MAX_SCORE, taint_toleration};
 use crate::diagnosis::Reason;
 use crate::node::Node;
+use crate::plugin::Plugin;
 use crate::pod::{PodInfo, Spread};
+use crate::profile::{DefaultConstraint, Profile, SpreadDefaults};
 use crate::scheduler::{Check, Sums};
+use crate::selectors::Selectors;
 use crate::snapshot::Snapshot;
-use crate::topology::{Column, Slot};
+use crate::topology::{Column, Matcher, Slot};
 
 /// The label of hosts: each node is a place of its own.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
+/// The label of zones.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// The constraints of a pod: its own, or those of its profile.
+pub(crate) struct Constraints<'p> {
+    pub(crate) list: Cow<'p, [Spread]>,
+    /// Only nodes with the labels of all of them are scored.
+    strict: bool,
+}
+
+impl<'p> Constraints<'p> {
+    pub(crate) fn of(pod: &'p PodInfo, profile: &Profile, selectors: &Selectors) -> Self {
+        if !pod.links.spread.is_empty() {
+            return Constraints { list: Cow::Borrowed(&pod.links.spread), strict: true };
+        }
+        let strict = profile.spread != SpreadDefaults::System;
+        let takes_part =
+            profile.weight(Plugin::PodTopologySpread) > 0 || profile.filters.has(Plugin::PodTopologySpread);
+        let constraint = |max_skew, topology: &str, hard| DefaultConstraint {
+            max_skew,
+            topology: topology.to_owned(),
+            hard,
+        };
+        let system;
+        let defaults = match &profile.spread {
+            SpreadDefaults::System => {
+                system = [constraint(3, HOSTNAME, false), constraint(5, ZONE, false)];
+                &system[..]
+            }
+            SpreadDefaults::List(list) => list,
+        };
+        let selector = if takes_part && !defaults.is_empty() { selectors.of(pod) } else { Labels::default() };
+        if selector.0.is_empty() {
+            return Constraints { list: Cow::Borrowed(&[]), strict };
+        }
+        let matcher = Matcher::new(vec![pod.namespace.clone()], None, Some(selector));
+        let list = defaults.iter().map(|one| Spread::by_default(one, matcher.clone())).collect();
+        Constraints { list: Cow::Owned(list), strict }
+    }
+}
+
 /// One check for each constraint that must hold.
-pub(crate) fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
-    let hard: Vec<&Spread> = pod.links.spread.iter().filter(|spread| spread.hard).collect();
+pub(crate) fn checks<'s>(
+    pod: &PodInfo,
+    constraints: &Constraints<'_>,
+    snapshot: &'s Snapshot,
+) -> Vec<Check<'s>> {
+    let hard: Vec<&Spread> = constraints.list.iter().filter(|spread| spread.hard).collect();
     hard.iter().filter_map(|spread| check(pod, spread, &hard, snapshot)).collect()
 }
 
@@ -65,15 +117,21 @@ fn domain(column: &Column, slot: Slot) -> usize {
 }
 
 /// Scores of the feasible nodes for the constraints that are only wishes; none without wishes.
-pub(crate) fn scores(pod: &PodInfo, snapshot: &Snapshot, feasible: &[Slot]) -> Option<Vec<i64>> {
-    let soft: Vec<&Spread> = pod.links.spread.iter().filter(|spread| !spread.hard).collect();
+pub(crate) fn scores(
+    pod: &PodInfo,
+    constraints: &Constraints<'_>,
+    snapshot: &Snapshot,
+    feasible: &[Slot],
+) -> Option<Vec<i64>> {
+    let soft: Vec<&Spread> = constraints.list.iter().filter(|spread| !spread.hard).collect();
     if soft.is_empty() {
         return None;
     }
-    let counted: Vec<bool> = feasible.iter().map(|slot| has_all_labels(&soft, snapshot, *slot)).collect();
+    let required: &[&Spread] = if constraints.strict { &soft } else { &[] };
+    let counted: Vec<bool> = feasible.iter().map(|slot| has_all_labels(required, snapshot, *slot)).collect();
     let mut raw = vec![0.0; feasible.len()];
     for spread in &soft {
-        add_wish(&mut raw, pod, spread, &soft, snapshot, feasible, &counted);
+        add_wish(&mut raw, pod, spread, required, snapshot, feasible, &counted);
     }
     Some(normalise(&raw, &counted))
 }
@@ -111,7 +169,8 @@ fn add_wish(
         seen.len()
     };
     let weight = ((places + 2) as f64).ln();
-    for (at, slot) in feasible.iter().enumerate().filter(|(at, _)| counted[*at]) {
+    let has_label = |slot: Slot| domain(column, slot) != 0;
+    for (at, slot) in feasible.iter().enumerate().filter(|(at, slot)| counted[*at] && has_label(**slot)) {
         let count = if by_host {
             i64::from(counts.get(*slot).copied().unwrap_or(0))
         } else {

@@ -55,21 +55,53 @@ fn parked_pods_wake_by_group_and_after_five_minutes() {
     queue.add(pod("small", 0, 1));
     queue.add(pod("big", 0, 9));
     while let Some(uid) = pop(&mut queue, 0) {
-        queue.park(&uid, seconds(0));
+        queue.park(&uid, Plugins::default(), seconds(0));
     }
     assert_eq!(queue.lengths(), [0, 0, 2]);
-    queue.wake(seconds(5), |needs, _| needs.requests.cpu < 5);
+    queue.wake(seconds(5), |pod, _| pod.needs.requests.cpu < 5);
     assert_eq!(pop(&mut queue, 5).as_deref(), Some("small"));
-    queue.park("small", seconds(5));
+    queue.park("small", Plugins::default(), seconds(5));
 
     // Woken during its back-off, it waits for its end.
-    queue.wake(seconds(6), |needs, _| needs.requests.cpu < 5);
+    queue.wake(seconds(6), |pod, _| pod.needs.requests.cpu < 5);
     assert_eq!(pop(&mut queue, 6), None);
     assert_eq!(queue.next_time(), Some(seconds(7)));
     assert_eq!(pop(&mut queue, 7).as_deref(), Some("small"));
 
     assert_eq!(queue.next_time(), Some(seconds(300)));
     assert_eq!(pop(&mut queue, 300).as_deref(), Some("big"));
+}
+
+/// Ten thousand pods that nothing helps are asked about once for each kind of them, and nobody waits for them.
+#[test]
+fn parked_pods_slow_nobody_down() {
+    let mut queue = Queue::default();
+    for at in 0..10_000 {
+        queue.add(pod(&format!("stuck-{at}"), 5, 1 + at % 3));
+    }
+    while let Some(uid) = pop(&mut queue, 0) {
+        queue.park(&uid, Plugins::default(), seconds(0));
+    }
+    let asked = std::cell::Cell::new(0);
+    queue.wake(seconds(20), |_, _| {
+        asked.set(asked.get() + 1);
+        false
+    });
+    assert_eq!(asked.get(), 3);
+    queue.add(pod("fresh", 0, 1));
+    assert_eq!(pop(&mut queue, 20).as_deref(), Some("fresh"));
+    assert_eq!(pop(&mut queue, 20), None);
+}
+
+#[test]
+fn back_off_as_configured() {
+    let mut queue = Queue::new(Backoff { first: seconds(3), most: seconds(5) });
+    queue.add(pod("a", 0, 1));
+    for (at, until) in [(0, 3), (3, 8), (8, 13)] {
+        assert!(queue.pop(seconds(at)).is_some());
+        queue.retry("a", seconds(at));
+        assert_eq!(queue.next_time(), Some(seconds(until)));
+    }
 }
 
 #[test]
@@ -79,7 +111,7 @@ fn changed_pods_are_tried_at_once_but_not_while_being_bound() {
     assert!(pop(&mut queue, 0).is_some());
     queue.add(pod("a", 0, 5));
     assert_eq!(pop(&mut queue, 0), None, "it is being bound");
-    queue.park("a", seconds(0));
+    queue.park("a", Plugins::default(), seconds(0));
     queue.add(pod("a", 0, 1));
     assert_eq!(queue.pop(seconds(0)).unwrap().needs.requests.cpu, 1);
 }

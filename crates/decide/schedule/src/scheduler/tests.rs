@@ -1,8 +1,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::hint::Change;
 
 fn node(name: &str, labels: Value, more: Value) -> k8s_openapi::api::core::v1::Node {
     let mut value = json!({"metadata": {"name": name, "labels": labels},
@@ -236,10 +238,95 @@ fn changes_help_only_who_fits() {
     let labels = json!({"kubernetes.io/hostname": "n0", "zone": "z0"});
     assert_eq!(scheduler.snapshot.set_node(&node("n0", labels, json!({}))), Change::Nothing);
     let change = scheduler.snapshot.set_node(&node("n0", json!({}), json!({})));
-    assert!(!scheduler.may_help(change, &big.needs, false));
-    assert!(scheduler.may_help(change, &small.needs, false));
-    assert!(scheduler.may_help(Change::Pods, &small.needs, true));
-    assert!(!scheduler.may_help(Change::Pods, &small.needs, false));
+    let by = |plugin: Plugin| [plugin].into_iter().collect();
+    let fit = by(Plugin::NodeResourcesFit);
+    assert!(!scheduler.may_help(&change, &big, fit));
+    assert!(scheduler.may_help(&change, &small, fit));
+    for (change, plugin, expected) in [
+        (Change::Storage, Plugin::VolumeBinding, true),
+        (Change::Storage, Plugin::NodeResourcesFit, false),
+        (Change::Namespace, Plugin::InterPodAffinity, true),
+        (Change::NodeGone, Plugin::PodTopologySpread, true),
+        (Change::NodeGone, Plugin::TaintToleration, false),
+    ] {
+        assert_eq!(scheduler.may_help(&change, &small, by(plugin)), expected, "{change:?} {plugin}");
+    }
+    let near = json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}}}]}}});
+    let lonely = scheduler.read(&pod("lonely", json!({}), near));
+    for (app, expected) in [("x", true), ("y", false)] {
+        let company = Arc::new(scheduler.read(&pod(app, json!({"app": app}), json!({}))));
+        let change = scheduler.snapshot.place(company, "n0");
+        assert_eq!(scheduler.may_help(&change, &lonely, by(Plugin::InterPodAffinity)), expected, "{app}");
+        assert!(!scheduler.may_help(&change, &lonely, fit));
+    }
+}
+
+/// Pods of one ReplicaSet spread over hosts and zones though they do not say so.
+#[test]
+fn pods_of_one_owner_spread() {
+    let mut scheduler = cluster(4);
+    let owner: ReplicaSet = serde_json::from_value(
+        json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": {"selector": {"matchLabels": {"app": "web"}}}}),
+    )
+    .unwrap();
+    scheduler.snapshot.selectors.set_replica_set(&owner);
+    let image = json!({"status": {"images": [{"names": ["i:latest"], "sizeBytes": 900 * 1024 * 1024}]}});
+    scheduler.snapshot.set_node(&node("n2", json!({"kubernetes.io/hostname": "n2"}), image));
+    let of = |name: &str, owned: bool, scheduler: &mut Scheduler| {
+        let mut object = pod(name, json!({"app": "web"}), json!({}));
+        let reference = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true}]);
+        object.metadata.owner_references = owned.then(|| serde_json::from_value(reference).unwrap());
+        put(scheduler, &object)
+    };
+    assert_eq!(of("a", true, &mut scheduler), "n2");
+    let mut next: Vec<String> = ["b", "c", "d"].iter().map(|name| of(name, true, &mut scheduler)).collect();
+    next.sort();
+    assert_eq!(next, ["n0", "n1", "n3"]);
+    assert_eq!(of("loner", false, &mut scheduler), "n2", "nobody's pods do not spread");
+}
+
+#[test]
+fn profiles_decide_for_their_own_pods() {
+    let document = |profiles: Value| json!({"apiVersion": crate::configuration::VERSION, "kind": crate::configuration::KIND, "profiles": profiles});
+    let profiles = document(json!([
+        {"schedulerName": "default-scheduler"},
+        {"schedulerName": "pack", "pluginConfig": [{"name": "NodeResourcesFit", "args": {"scoringStrategy": {"type": "MostAllocated"}}}],
+            "plugins": {"score": {"disabled": [{"name": "NodeResourcesBalancedAllocation"}]}}},
+        {"schedulerName": "zone-0", "plugins": {"filter": {"disabled": [{"name": "TaintToleration"}]}}, "pluginConfig": [
+            {"name": "NodeAffinity", "args": {"addedAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["z0"]}]}]}}}}]},
+    ]));
+    let configuration = crate::configuration::Configuration::of(&profiles).unwrap();
+    let mut scheduler = Scheduler::new(configuration.profiles().unwrap());
+    for at in 0..2 {
+        let taint = json!({"spec": {"taints": if at == 0 { json!([{"key": "k", "effect": "NoSchedule"}]) } else { json!([]) }}});
+        let labels = json!({"kubernetes.io/hostname": format!("n{at}"), "zone": format!("z{at}")});
+        scheduler.snapshot.set_node(&node(&format!("n{at}"), labels, taint));
+    }
+    scheduler.snapshot.set_node(&node(
+        "n2",
+        json!({"kubernetes.io/hostname": "n2", "zone": "z2"}),
+        json!({}),
+    ));
+    let by = |name: &str| {
+        let mut spec = cpu("1");
+        spec["schedulerName"] = json!(name);
+        spec
+    };
+    assert_eq!(put(&mut scheduler, &pod("a", json!({}), by("zone-0"))), "n0", "taints are nothing to it");
+    let packed: Vec<String> =
+        (0..3).map(|at| put(&mut scheduler, &pod(&format!("p{at}"), json!({}), by("pack")))).collect();
+    assert_eq!(packed, ["n1"; 3]);
+    assert_eq!(put(&mut scheduler, &pod("s", json!({}), by("default-scheduler"))), "n2");
+    scheduler.snapshot.remove_node("n0");
+    let message = put(&mut scheduler, &pod("b", json!({}), by("zone-0")));
+    assert!(
+        message
+            .starts_with("0/2 nodes are available: 2 node(s) didn't match scheduler-enforced node affinity."),
+        "{message}"
+    );
+    assert!(scheduler.profile_of(&pod("x", json!({}), by("unknown"))).is_none());
 }
 
 /// A class brought up to date by differences agrees with one made anew.
@@ -268,9 +355,10 @@ fn differences_agree_with_a_fresh_look() {
         for shape in &shapes {
             let info = scheduler.read(&pod("probe", json!({}), shape.clone()));
             let mut fresh = Class::new(info.needs.clone());
-            fresh.refresh(&scheduler.snapshot);
-            let expected =
-                fresh.best(scheduler.start).map(|slot| scheduler.snapshot.rows()[slot].name.clone());
+            fresh.refresh(scheduler.profile(&info), &scheduler.snapshot);
+            let expected = fresh
+                .best(scheduler.profile(&info), scheduler.start, None)
+                .map(|slot| scheduler.snapshot.rows()[slot].name.clone());
             let start = scheduler.start;
             match scheduler.decide(&info) {
                 Decision::Node(node) => assert_eq!(Some(node), expected),
