@@ -17,8 +17,9 @@ use crate::kubelet::Kubelet;
 use crate::kubelet::common::CommonArgs;
 use crate::limits::LimitArgs;
 use crate::safeguards::SafeguardArgs;
+use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
-use crate::{controllers, demo, doctor, down, image, kubelet, simulate, up};
+use crate::{controllers, demo, doctor, down, image, kubelet, scheduler, simulate, up};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ enum Action {
     Kubelet(Box<Kubelet>),
     /// Run the controllers alone, for any API server
     Controllers(Box<Controllers>),
+    /// Run the scheduler alone, for any API server
+    Scheduler(Box<Scheduler>),
     /// Play nodes that run pods without processes, for any API server
     Simulate(Simulate),
     /// Tell of any cluster what will hurt later
@@ -131,6 +134,9 @@ pub(crate) struct Up {
     #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = plimsoll_meta::duration::parse,
         help_heading = "Controllers")]
     pub(crate) node_monitor_grace_period: Duration,
+    /// File that says how pods find their nodes (KubeSchedulerConfiguration of kubescheduler.config.k8s.io/v1)
+    #[arg(long, value_name = "FILE", help_heading = "Scheduler")]
+    pub(crate) scheduler_config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) simulated: SimulatedArgs,
 }
@@ -176,6 +182,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Action::Down(options) => down::run(&options),
         Action::Kubelet(options) => kubelet::run(&options),
         Action::Controllers(options) => controllers::run(&options),
+        Action::Scheduler(options) => scheduler::run(&options),
         Action::Simulate(options) => simulate::run(&options),
         Action::Doctor(options) => doctor::run(&options),
         Action::Image(command) => image::run(command),

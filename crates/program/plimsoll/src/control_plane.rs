@@ -37,6 +37,7 @@ pub(crate) struct ControlPlane {
     signing_duration: Duration,
     node_monitor_grace: Duration,
     chosen: plimsoll_controllers::Selection,
+    scheduler: plimsoll_scheduler::Config,
     /// How this instance is known where one of several works.
     identity: String,
 }
@@ -47,6 +48,7 @@ impl ControlPlane {
         instance: &Instance,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let scheduler = crate::scheduler::config(options.scheduler_config.as_deref())?;
         let folder = instance.file("pki");
         let authority = Authority::ensure(&folder, "ca", "plimsoll-ca").context("certificate authority")?;
         let credentials = credentials(&authority, options, instance)?;
@@ -93,6 +95,7 @@ impl ControlPlane {
             signing_duration: options.cluster_signing_duration,
             node_monitor_grace: options.node_monitor_grace_period,
             chosen: options.controllers.clone(),
+            scheduler,
             identity: identity(instance)?,
         })
     }
@@ -107,9 +110,9 @@ impl ControlPlane {
         let mut tasks = JoinSet::new();
         let (informers, stop) = (self.informers.clone(), shutdown.clone());
         let client = self.client("kube-scheduler", "system:kube-scheduler", &[]);
+        let scheduler = self.scheduler.clone();
         tasks.spawn(async move {
-            let outcome =
-                plimsoll_scheduler::run(plimsoll_scheduler::Config::default(), informers, client, stop).await;
+            let outcome = plimsoll_scheduler::run(scheduler, informers, client, stop).await;
             ("scheduler", outcome.map_err(Into::into))
         });
         let (informers, stop) = (self.informers.clone(), shutdown.clone());

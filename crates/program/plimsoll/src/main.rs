@@ -20,6 +20,7 @@ mod node;
 mod preflight;
 mod progress;
 mod safeguards;
+mod scheduler;
 mod serving;
 mod simulate;
 mod up;

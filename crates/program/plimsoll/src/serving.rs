@@ -1,12 +1,14 @@
 //! The small server of a process of the control plane: its health for everybody, its metrics for who may read them.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,10 +19,13 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::Api;
 use kube::api::PostParams;
-use plimsoll_pki::Subject;
+use plimsoll_kubelet::Tls;
+use plimsoll_pki::{Authority, Purpose, Request, Subject};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::controllers::ServingArgs;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -36,6 +41,53 @@ pub(crate) struct Serving {
     /// The name of the check that the process works, and whether it does.
     pub(crate) check: (&'static str, Box<dyn Fn() -> bool + Send + Sync>),
     pub(crate) metrics: Box<Text>,
+}
+
+/// A process of the control plane, as its server shows it.
+pub(crate) struct Process {
+    /// Its name, and that of its certificate.
+    pub(crate) name: &'static str,
+    /// Where it listens unless flags say otherwise.
+    pub(crate) port: u16,
+    pub(crate) client: kube::Client,
+    /// Whether it works.
+    pub(crate) works: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) metrics: Box<Text>,
+}
+
+impl Process {
+    /// Serves as the flags say, if at all.
+    pub(crate) async fn serve(self, flags: &ServingArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Some(address) = flags.address(self.port) else { return Ok(()) };
+        let pair = flags.tls_cert_file.clone().zip(flags.tls_private_key_file.clone());
+        let (certificate, key) = match pair {
+            Some(pair) => pair,
+            None => certificate(self.name, &flags.cert_dir, address.ip())?,
+        };
+        let tls = Tls { certificate, key, clients: flags.client_ca_file.clone(), ..Tls::default() };
+        let server = Serving {
+            client: self.client,
+            open: flags.authorization_always_allow_paths.clone(),
+            check: ("leaderElection", self.works),
+            metrics: self.metrics,
+        };
+        server.start(address, tls.server().context("TLS")?, stop.clone()).await
+    }
+}
+
+/// A certificate of its own, as nobody gave it one.
+fn certificate(name: &str, folder: &Path, address: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let own = format!("{name}-ca");
+    let authority = Authority::ensure(folder, &own, &own).context("certificate")?;
+    let request = Request {
+        purpose: Purpose::Server,
+        dns_names: vec!["localhost".to_owned()],
+        addresses: vec![IpAddr::from([127, 0, 0, 1]), address],
+        ..Request::client(name, &[])
+    };
+    let files = authority.ensure_issued(folder, name, &request).context("certificate")?;
+    Ok((files.certificate, files.key))
 }
 
 impl Serving {
@@ -75,7 +127,7 @@ impl Serving {
         let _ = builder.serve_connection(TokioIo::new(stream), service).await;
     }
 
-    async fn answer(&self, request: &Request<Incoming>, certificate: Option<Subject>) -> Answer {
+    async fn answer(&self, request: &http::Request<Incoming>, certificate: Option<Subject>) -> Answer {
         let path = request.uri().path();
         if !is_open(&self.open, path)
             && let Err(refusal) = self.admit(request, certificate).await
@@ -99,7 +151,11 @@ impl Serving {
     }
 
     /// Finds out who asks, and asks the API server whether he may.
-    async fn admit(&self, request: &Request<Incoming>, certificate: Option<Subject>) -> Result<(), Answer> {
+    async fn admit(
+        &self,
+        request: &http::Request<Incoming>,
+        certificate: Option<Subject>,
+    ) -> Result<(), Answer> {
         let unauthorized = || plain(StatusCode::UNAUTHORIZED, "Unauthorized");
         let user = match (certificate, bearer(request.headers())) {
             (Some(subject), _) => of_certificate(subject),
@@ -165,7 +221,7 @@ fn health(name: &str, check: &str, works: bool, verbose: bool) -> Answer {
     }
 }
 
-fn verbose(request: &Request<Incoming>) -> bool {
+fn verbose(request: &http::Request<Incoming>) -> bool {
     request.uri().query().is_some_and(|query| query.split('&').any(|one| one.starts_with("verbose")))
 }
 

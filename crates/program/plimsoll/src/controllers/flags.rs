@@ -211,9 +211,9 @@ pub(crate) struct ServingArgs {
     /// Address of the server
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
     bind_address: IpAddr,
-    /// Its port: /healthz, /livez, /readyz, /metrics; 0 for none
-    #[arg(long, value_name = "PORT", default_value_t = 10257)]
-    secure_port: u16,
+    /// Its port: /healthz, /livez, /readyz, /metrics; 0 for none [default: 10257, of a scheduler 10259]
+    #[arg(long, value_name = "PORT")]
+    secure_port: Option<u16>,
     /// Its certificate [default: made, and kept in --cert-dir]
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
     pub(crate) tls_cert_file: Option<PathBuf>,
@@ -233,7 +233,8 @@ pub(crate) struct ServingArgs {
 
 impl ServingArgs {
     /// Where it listens, if at all.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        (self.secure_port != 0).then(|| SocketAddr::new(self.bind_address, self.secure_port))
+    pub(crate) fn address(&self, usual: u16) -> Option<SocketAddr> {
+        let port = self.secure_port.unwrap_or(usual);
+        (port != 0).then(|| SocketAddr::new(self.bind_address, port))
     }
 }

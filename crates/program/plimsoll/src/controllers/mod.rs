@@ -3,8 +3,7 @@
 mod flags;
 
 use std::fs;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,19 +11,20 @@ use anyhow::Context;
 use base64::Engine;
 use kube::config::Kubeconfig;
 use plimsoll_client::{EventRecorder, Informers, Term};
-use plimsoll_controllers::{Config, Masks, Metrics};
-use plimsoll_kubelet::Tls;
-use plimsoll_pki::{Authority, Purpose, Request};
+use plimsoll_controllers::{Config, Masks};
+use plimsoll_pki::Authority;
 use tokio_util::sync::CancellationToken;
 
-use crate::serving::Serving;
+use crate::serving::Process;
 use crate::up;
-pub(crate) use flags::{Controllers, selection};
+pub(crate) use flags::{Controllers, ServingArgs, selection};
 
 /// The name of the process where the API shows one.
 const COMPONENT: &str = "kube-controller-manager";
+/// Its usual port.
+const PORT: u16 = 10257;
 /// How long after the end of its Lease a process that neither renews it nor ends is healthy still.
-const EXPIRED: Duration = Duration::from_secs(20);
+pub(crate) const EXPIRED: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
     let identity = identity()?;
@@ -39,7 +39,15 @@ pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
         let held = Arc::new(OnceLock::<Term>::new());
         let (renewed, patience) = (held.clone(), election.patience() + EXPIRED);
         let works = move || renewed.get().is_none_or(|term| !term.overdue(patience));
-        serve(options, &client, config.metrics.clone(), Box::new(works), &shutdown).await?;
+        let metrics = config.metrics.clone();
+        let process = Process {
+            name: COMPONENT,
+            port: PORT,
+            client: client.clone(),
+            works: Box::new(works),
+            metrics: Box::new(move |accept| metrics.text(accept)),
+        };
+        process.serve(&options.serving, &shutdown).await?;
         if !options.election.leader_elect {
             return work(config, client, shutdown).await;
         }
@@ -66,7 +74,7 @@ async fn work(config: Config, client: kube::Client, stop: CancellationToken) -> 
 }
 
 /// Two processes on one machine are two.
-fn identity() -> anyhow::Result<String> {
+pub(crate) fn identity() -> anyhow::Result<String> {
     let host = nix::unistd::gethostname().context("name of the host")?;
     Ok(format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4()))
 }
@@ -125,43 +133,4 @@ fn server_authority(kubeconfig: &Path) -> anyhow::Result<String> {
         Some(file) => fs::read_to_string(file).with_context(|| format!("read {file}")),
         None => Ok(String::new()),
     }
-}
-
-async fn serve(
-    options: &Controllers,
-    client: &kube::Client,
-    metrics: Arc<Metrics>,
-    works: Box<dyn Fn() -> bool + Send + Sync>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let serving = &options.serving;
-    let Some(address) = serving.address() else { return Ok(()) };
-    let pair = serving.tls_cert_file.clone().zip(serving.tls_private_key_file.clone());
-    let (certificate, key) = match pair {
-        Some(pair) => pair,
-        None => certificate(&serving.cert_dir, address.ip())?,
-    };
-    let tls = Tls { certificate, key, clients: serving.client_ca_file.clone(), ..Tls::default() };
-    let server = Serving {
-        client: client.clone(),
-        open: serving.authorization_always_allow_paths.clone(),
-        check: ("leaderElection", works),
-        metrics: Box::new(move |accept| metrics.text(accept)),
-    };
-    server.start(address, tls.server().context("TLS")?, stop.clone()).await
-}
-
-/// A certificate of its own, as nobody gave it one.
-fn certificate(folder: &Path, address: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    let authority = Authority::ensure(folder, "kube-controller-manager-ca", "kube-controller-manager-ca")
-        .context("certificate")?;
-    let request = Request {
-        purpose: Purpose::Server,
-        dns_names: vec!["localhost".to_owned()],
-        addresses: vec![IpAddr::from([127, 0, 0, 1]), address],
-        ..Request::client(COMPONENT, &[])
-    };
-    let files = authority.ensure_issued(folder, COMPONENT, &request).context("certificate")?;
-    Ok((files.certificate, files.key))
 }
