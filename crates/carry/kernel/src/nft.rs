@@ -28,6 +28,7 @@ use crate::netlink::{Conversation, DUMP, REQUEST, attributes};
 const NETFILTER_FAMILY: isize = 12;
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 
 /// Largest batch in one request: 20,000 Services with two endpoints each fit several times.
@@ -97,6 +98,20 @@ impl Tables {
             let body = message.body.get(4..).unwrap_or_default();
             let name = attributes(body).find(|(kind, _)| *kind == 1).map(|(_, value)| text(value));
             names.extend(name);
+        })?;
+        Ok(names)
+    }
+
+    /// The names of a table's chains; none where there is no such table.
+    pub fn chains(&mut self, family: Family, table: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        let request = self.get(GET_CHAIN, family, |_| {});
+        self.netlink.dump(&request, |message| {
+            let body = message.body.get(4..).unwrap_or_default();
+            let named = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, name)| text(name));
+            if named(1).is_some_and(|name| name == table) {
+                names.extend(named(3));
+            }
         })?;
         Ok(names)
     }

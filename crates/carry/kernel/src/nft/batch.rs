@@ -21,6 +21,12 @@ const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
 /// Data type number of verdicts.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 
+/// The attribute of an element that holds the end of its range.
+const KEY_END: u16 = 10;
+
+/// Flags of sets of ranges: intervals, of concatenated fields.
+const RANGES: u32 = 0x4 | 0x80;
+
 /// Lists of elements are cut before their length overflows 16 bits.
 const LONGEST_LIST: usize = 60_000;
 
@@ -196,11 +202,21 @@ impl Batch {
 
     /// Makes a set or map if it is missing.
     pub fn create_set(&mut self, name: &str, kind: SetKind) {
+        self.create_set_of(name, kind, &[]);
+    }
+
+    /// Makes a set or map of ranges if it is missing; `fields` are the bytes of each of its key's at
+    /// least two fields. A range holds a key when each of its fields does.
+    pub fn create_ranges(&mut self, name: &str, kind: SetKind, fields: &[u32]) {
+        self.create_set_of(name, kind, fields);
+    }
+
+    fn create_set_of(&mut self, name: &str, kind: SetKind, fields: &[u32]) {
         let (table, id) = (self.table.clone(), u32::try_from(self.names.len()).unwrap_or(u32::MAX));
         self.message(NEW_SET, CREATE, &format!("create set {name}"), |writer| {
             writer.text(1, &table);
             writer.text(2, name);
-            writer.number(3, set_flags(kind));
+            writer.number(3, set_flags(kind) | if fields.is_empty() { 0 } else { RANGES });
             writer.number(4, kind.key_type);
             writer.number(5, kind.key_length);
             match kind.value {
@@ -210,6 +226,9 @@ impl Batch {
                     writer.number(7, length);
                 }
                 Value::Verdict => writer.number(6, VERDICT_TYPE),
+            }
+            if !fields.is_empty() {
+                writer.nested(9, |writer| writer.nested(2, |writer| write_fields(writer, fields)));
             }
             writer.number(10, id);
         });
@@ -231,9 +250,39 @@ impl Batch {
 
     /// Adds an element to a verdict map.
     pub fn add_verdict(&mut self, map: &str, key: &[u8], verdict: &Verdict) {
-        self.elements(NEW_ELEMENTS, CREATE, map, [key], |writer, key| {
+        self.add_verdicts(map, [(key, verdict)]);
+    }
+
+    /// Adds elements to a verdict map.
+    pub fn add_verdicts<'a>(
+        &mut self,
+        map: &str,
+        elements: impl IntoIterator<Item = (&'a [u8], &'a Verdict)>,
+    ) {
+        self.elements(NEW_ELEMENTS, CREATE, map, elements, |writer, (key, verdict)| {
             write_data(writer, 1, key);
             writer.nested(2, |writer| write_verdict(writer, verdict));
+        });
+    }
+
+    /// Adds ranges, both ends in them, to a verdict map of ranges. They must not overlap.
+    pub fn add_verdict_ranges<'a>(
+        &mut self,
+        map: &str,
+        ranges: impl IntoIterator<Item = ([&'a [u8]; 2], &'a Verdict)>,
+    ) {
+        self.elements(NEW_ELEMENTS, CREATE, map, ranges, |writer, ([first, last], verdict)| {
+            write_data(writer, 1, first);
+            writer.nested(2, |writer| write_verdict(writer, verdict));
+            write_data(writer, KEY_END, last);
+        });
+    }
+
+    /// Removes ranges, which must exist, from a map of ranges.
+    pub fn delete_ranges<'a>(&mut self, map: &str, ranges: impl IntoIterator<Item = [&'a [u8]; 2]>) {
+        self.elements(DELETE_ELEMENTS, 0, map, ranges, |writer, [first, last]| {
+            write_data(writer, 1, first);
+            write_data(writer, KEY_END, last);
         });
     }
 
@@ -320,6 +369,12 @@ fn set_flags(kind: SetKind) -> u32 {
     let map = if kind.value == Value::None { 0 } else { 0x8 };
     let dynamic = if kind.dynamic { 0x10 | 0x20 } else { 0 };
     map | dynamic
+}
+
+fn write_fields(writer: &mut Writer, fields: &[u32]) {
+    for length in fields {
+        writer.nested(1, |writer| writer.number(1, *length));
+    }
 }
 
 fn write_data(writer: &mut Writer, kind: u16, bytes: &[u8]) {

@@ -57,6 +57,8 @@ pub enum Conntrack {
     State,
     /// A bit set: [`Conntrack::DESTINATION_CHANGED`] and others.
     Status,
+    /// 0 for packets of who began the connection, 1 for those of who answers; one byte.
+    Direction,
     /// The destination address the connection began with.
     OriginalDestination,
     /// The destination port the connection began with.
@@ -92,6 +94,10 @@ pub enum Comparison {
     Equal,
     /// They differ.
     Different,
+    /// The register's bytes, read as one big-endian number, are at least these.
+    AtLeast,
+    /// They are at most these.
+    AtMost,
 }
 
 /// Which of a packet's addresses is rewritten.
@@ -279,7 +285,15 @@ impl Expression<'_> {
             }
             Self::Compare(from, comparison, bytes) => {
                 writer.number(1, from.number());
-                writer.number(2, if *comparison == Comparison::Equal { 0 } else { 1 });
+                writer.number(
+                    2,
+                    match comparison {
+                        Comparison::Equal => 0,
+                        Comparison::Different => 1,
+                        Comparison::AtMost => 3,
+                        Comparison::AtLeast => 5,
+                    },
+                );
                 writer.nested(3, |writer| writer.raw(1, bytes));
             }
             Self::Mask(register, mask) => {
@@ -354,6 +368,7 @@ pub(super) fn write_verdict(writer: &mut Writer, verdict: &Verdict) {
 fn write_conntrack(writer: &mut Writer, family: Family, fact: Conntrack, to: Register) {
     let (key, original) = match (fact, family) {
         (Conntrack::State, _) => (0, false),
+        (Conntrack::Direction, _) => (1, false),
         (Conntrack::Status, _) => (2, false),
         (Conntrack::OriginalDestination, Family::Ipv4) => (20, true),
         (Conntrack::OriginalDestination, Family::Ipv6) => (22, true),
