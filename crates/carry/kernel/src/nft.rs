@@ -108,7 +108,8 @@ impl Tables {
         let request = self.get(GET_CHAIN, family, |_| {});
         self.netlink.dump(&request, |message| {
             let body = message.body.get(4..).unwrap_or_default();
-            let named = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, name)| text(name));
+            let named =
+                |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, name)| text(name));
             if named(1).is_some_and(|name| name == table) {
                 names.extend(named(3));
             }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::Delta;
 use plimsoll_engine::{CgroupDriver, Engine, StoredImages};
 use plimsoll_kubelet::Tls;
-use plimsoll_network::BridgeNetwork;
+use plimsoll_network::{BridgeNetwork, Policies};
 use plimsoll_oci::{ImageStore, Keep, Registries};
 use plimsoll_pki::{Purpose, Request};
 use plimsoll_podlife::configuration::Configuration;
@@ -111,6 +111,7 @@ pub(crate) async fn start(
         resolver: vec![instance.cluster_dns()],
     };
     let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
+    let policies = Policies::new(&bridge).context("network policies")?;
     let socket = instance.file("run/engine.sock");
     let wanted = settings(options, instance)?;
     let engine = plimsoll_engine::Config {
@@ -131,6 +132,8 @@ pub(crate) async fn start(
     tasks.spawn(async move {
         ("network", plimsoll_network::run(network, informers, stop).await.map_err(Into::into))
     });
+    let (informers, stop) = (plane.informers.clone(), shutdown.clone());
+    tasks.spawn(async move { ("network policies", policies.run(informers, stop).await.map_err(Into::into)) });
     let resolver = plimsoll_dns::Config {
         listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
         metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],

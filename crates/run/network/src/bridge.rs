@@ -18,6 +18,7 @@ use crate::Error;
 use crate::cleanup::is_ours;
 use crate::config::{Config, Names, family_of};
 use crate::encode::{address_bytes, frontend_key, target_bytes};
+use crate::policies::Attachments;
 use crate::reaper::Reaper;
 use crate::sandboxes::{Sandbox, Sandboxes};
 use crate::table::{Set, Table};
@@ -42,6 +43,7 @@ struct Inner {
     /// Held while links change: the kernel lets only one do so, and many who wait disturb that one.
     turn: Mutex<()>,
     tables: Mutex<Vec<Table>>,
+    attachments: Attachments,
     reaper: Reaper,
 }
 
@@ -66,6 +68,14 @@ impl BridgeNetwork {
         self.inner.sandboxes().gateways()
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn attachments(&self) -> &Attachments {
+        &self.inner.attachments
+    }
+
     fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
@@ -79,7 +89,18 @@ impl BridgeNetwork {
 
 impl PodNetwork for BridgeNetwork {
     fn attach<'a>(&'a self, request: Attach) -> BoxFuture<'a, Result<Attached, NetworkError>> {
-        self.blocking(move |inner| inner.attach(&request))
+        let pod = (request.namespace.clone(), request.name.clone());
+        let id = request.sandbox_id.clone();
+        Box::pin(async move {
+            let attached = self.blocking(move |inner| inner.attach(&request)).await?;
+            let attachments = &self.inner.attachments;
+            let change = attachments.add(&id, pod, &attached.addresses);
+            if attachments.stands(change).await {
+                return Ok(attached);
+            }
+            let error = io::Error::other("network policies cannot be read");
+            Err(NetworkError::io(format!("connect sandbox {id}"), error))
+        })
     }
 
     fn detach<'a>(&'a self, sandbox_id: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {
@@ -130,8 +151,12 @@ impl Inner {
             sandboxes: Mutex::new(sandboxes),
             turn: Mutex::new(()),
             tables: Mutex::new(tables),
+            attachments: Attachments::default(),
             reaper,
         };
+        for sandbox in inner.sandboxes().iter() {
+            inner.attachments.add(&sandbox.id, sandbox.key(), &sandbox.addresses);
+        }
         inner.take_over(&mut links).map_err(kernel("links of an earlier process"))?;
         let ranges = inner.sandboxes().ranges();
         inner.address_bridge(&ranges)?;
@@ -270,6 +295,7 @@ impl Inner {
         let Some(sandbox) = self.sandboxes().get(id).cloned() else { return Ok(()) };
         self.disconnect(&sandbox)
             .map_err(|error| NetworkError::io(format!("disconnect sandbox {id}"), error))?;
+        self.attachments.remove(id);
         self.sandboxes().release(id)
     }
 

@@ -1,7 +1,8 @@
 //! Pod addresses, Services and policies in the kernel.
 //!
 //! What enters: sandboxes to connect ([`BridgeNetwork`], asked by the engine)
-//! and the cluster's Services with their endpoints ([`run`], told by informers).
+//! and the cluster's Services with their endpoints ([`run`], told by informers)
+//! and NetworkPolicies ([`Policies`], likewise).
 //! What leaves: links, addresses, routes and packet rules. What to do is decided
 //! in `decide/netplan`; nothing here answers to users.
 //!
@@ -15,6 +16,7 @@ mod bridge;
 mod cleanup;
 mod config;
 mod encode;
+mod policies;
 mod program;
 mod reaper;
 mod sandboxes;
@@ -24,6 +26,7 @@ mod table;
 pub use bridge::BridgeNetwork;
 pub use cleanup::cleanup;
 pub use config::{Config, instance_name};
+pub use policies::Policies;
 pub use services::run;
 
 use plimsoll_kernel::pod_network::NetworkError;

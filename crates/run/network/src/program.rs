@@ -20,13 +20,17 @@ use plimsoll_kernel::nft::{
 use plimsoll_netplan::services::Audience;
 use plimsoll_netplan::services::rules::Balancer;
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use crate::config::{Config, Names};
 use crate::encode::{OUTSIDE, address_bytes, choice_bytes};
+use crate::policies;
 use crate::table::Set;
 
-type Rule = Vec<Expression<'static>>;
+/// What is done with a packet for which all before holds.
+pub(crate) type Rule = Vec<Expression<'static>>;
 
 /// A type of route: to an address of this host.
 const LOCAL: u32 = 2;
@@ -38,6 +42,7 @@ pub(crate) struct Ranges {
     pods: Option<IpNet>,
     services: Option<IpNet>,
     veth_prefix: String,
+    resolver: Vec<IpAddr>,
 }
 
 impl Ranges {
@@ -47,6 +52,7 @@ impl Ranges {
             pods: Config::of_family(&config.cluster_cidr, family),
             services: Config::of_family(&config.service_cidr, family),
             veth_prefix: names.veth_prefix(),
+            resolver: config.resolver.clone(),
         }
     }
 }
@@ -65,11 +71,12 @@ pub(crate) fn write(batch: &mut Batch, ranges: &Ranges) {
     }
 }
 
-type Chain = (&'static str, Option<Hook>, Vec<Rule>);
+/// A chain's name, where packets enter it, and its rules.
+pub(crate) type Chain = (&'static str, Option<Hook>, Vec<Rule>);
 
 fn chains(ranges: &Ranges) -> Vec<Chain> {
     let hook = |kind, point, priority| Some(Hook { kind, point, priority });
-    vec![
+    let mut chains = vec![
         ("outside", None, outside(ranges.family)),
         ("services", None, services(ranges.family)),
         ("refuse", None, refuse()),
@@ -81,7 +88,9 @@ fn chains(ranges: &Ranges) -> Vec<Chain> {
         ("forward", hook(ChainKind::Filter, HookPoint::Forward, 0), forward(ranges)),
         ("host-output", hook(ChainKind::Filter, HookPoint::Output, 0), vec![known(), vec![jump("rejected")]]),
         ("input", hook(ChainKind::Filter, HookPoint::Input, 0), input(ranges.family)),
-    ]
+    ];
+    chains.extend(policies::rules::chains(ranges.family, &ranges.resolver));
+    chains
 }
 
 /// What a pod may not send at all: packets from an address that is not its own, and packets to the
@@ -431,7 +440,7 @@ fn redirected() -> Rule {
     any_bit(Conntrack::Status, Conntrack::DESTINATION_CHANGED)
 }
 
-fn any_bit(fact: Conntrack, bits: u32) -> Rule {
+pub(crate) fn any_bit(fact: Conntrack, bits: u32) -> Rule {
     vec![
         Expression::Conntrack(fact, Register(0)),
         Expression::Mask(Register(0), bits.to_ne_bytes().to_vec()),
@@ -469,12 +478,12 @@ fn compare_range(
     parts.into_iter().flatten()
 }
 
-fn jump(chain: &str) -> Expression<'static> {
+pub(crate) fn jump(chain: &str) -> Expression<'static> {
     Expression::Verdict(Verdict::Jump(chain.to_owned()))
 }
 
 /// Words of a register that an address takes.
-fn words(family: Family) -> u8 {
+pub(crate) fn words(family: Family) -> u8 {
     if family == Family::Ipv4 { 1 } else { 4 }
 }
 

@@ -19,11 +19,20 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sandbox {
     pub(crate) id: String,
-    /// Whose it is; only people read this.
+    /// Whose it is: namespace, name and UID.
     pod: String,
     pub(crate) addresses: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<PortMapping>,
+}
+
+impl Sandbox {
+    /// Namespace and name of the pod.
+    pub(crate) fn key(&self) -> (String, String) {
+        let name = self.pod.split(' ').next().unwrap_or_default();
+        let (namespace, name) = name.split_once('/').unwrap_or_default();
+        (namespace.to_owned(), name.to_owned())
+    }
 }
 
 /// All sandboxes of this node.

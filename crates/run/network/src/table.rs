@@ -7,14 +7,14 @@ use plimsoll_kernel::nft::{Batch, Family, SetKind, Tables, Value};
 use plimsoll_netplan::services::rules::{Balancer, Elements};
 
 use crate::config::{Config, Names};
-use crate::{encode, program};
+use crate::{encode, policies, program};
 
 /// `nft`'s numbers of types, concatenated six bits at a time.
 const IPV4_ADDRESS: u32 = 7;
 const IPV6_ADDRESS: u32 = 8;
 const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
-const NUMBER: u32 = 19;
+pub(crate) const NUMBER: u32 = 19;
 
 /// A set of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Set {
     }
 
     fn kind(self, family: Family) -> SetKind {
-        let address = if family == Family::Ipv4 { IPV4_ADDRESS } else { IPV6_ADDRESS };
+        let address = address_type(family);
         let frontend = [address, PROTOCOL, PORT];
         let target = data(&[address, PORT]);
         let number = data(&[NUMBER]);
@@ -109,11 +109,18 @@ fn data(types: &[u32]) -> Value {
     Value::Data { kind: concatenated(types), length: length(types) }
 }
 
-fn concatenated(types: &[u32]) -> u32 {
+/// The number of the type of addresses.
+pub(crate) fn address_type(family: Family) -> u32 {
+    if family == Family::Ipv4 { IPV4_ADDRESS } else { IPV6_ADDRESS }
+}
+
+/// The number of the type of several fields.
+pub(crate) fn concatenated(types: &[u32]) -> u32 {
     types.iter().fold(0, |all, kind| all << 6 | kind)
 }
 
-fn length(types: &[u32]) -> u32 {
+/// The bytes of several fields.
+pub(crate) fn length(types: &[u32]) -> u32 {
     types.iter().map(|kind| if *kind == IPV6_ADDRESS { 16 } else { 4 }).sum()
 }
 
@@ -136,6 +143,7 @@ impl Table {
         for set in Set::ALL {
             batch.create_set(set.name(), set.kind(family));
         }
+        policies::rules::create_sets(&mut batch, family);
         program::write(&mut batch, &program::Ranges::new(config, names, family));
         table.commit(batch)?;
         Ok(table)
@@ -168,6 +176,11 @@ impl Table {
             }
         }
         Ok(elements)
+    }
+
+    /// The names of the chains.
+    pub(crate) fn chains(&mut self) -> io::Result<Vec<String>> {
+        self.tables.chains(self.family, &self.name)
     }
 
     /// The keys of a set.

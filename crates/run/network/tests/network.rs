@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod policies;
 mod support;
 
 use std::fs::File;

@@ -81,11 +81,6 @@ impl Plan {
         Self { newest, ..Self::default() }
     }
 
-    /// Takes note that the kernel has no rules of policies any more.
-    pub fn forget(&mut self) {
-        self.applied = Rules::default();
-    }
-
     /// Tells what is wanted now; answers with what leads there.
     pub fn wish(&mut self, wanted: &Wanted) -> Difference {
         self.next = self.number(wanted);

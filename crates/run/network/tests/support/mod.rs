@@ -170,7 +170,27 @@ pub(crate) struct Api {
 struct State {
     version: u64,
     objects: BTreeMap<(&'static str, String), Value>,
-    watches: Vec<(&'static str, mpsc::UnboundedSender<Bytes>)>,
+    watches: Vec<(Wanted, mpsc::UnboundedSender<Bytes>)>,
+}
+
+/// What is listed or watched: a resource, perhaps only what belongs to the node.
+#[derive(Clone, Copy)]
+struct Wanted {
+    resource: &'static str,
+    here: bool,
+}
+
+impl Wanted {
+    fn read(request: &http::Uri) -> Self {
+        let named = |name: &&&str| request.path().ends_with(**name);
+        let known = ["/services", "/endpointslices", "/pods", "/namespaces", "/networkpolicies"];
+        let resource = known.iter().find(named).unwrap().trim_start_matches('/');
+        Self { resource, here: request.query().unwrap_or_default().contains("nodeName") }
+    }
+
+    fn has(self, resource: &str, object: &Value) -> bool {
+        self.resource == resource && (!self.here || object["spec"]["nodeName"] == "here")
+    }
 }
 
 type Answer = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -206,21 +226,43 @@ impl Api {
         }
     }
 
+    pub(crate) fn put_namespace(&self, name: &str) {
+        self.put("namespaces", name, json!({"metadata": {"labels": {"name": name}}}));
+    }
+
+    /// A pod of this node with a label that says its name; who has an address in its status is elsewhere.
+    pub(crate) fn put_pod(&self, name: &str, elsewhere: Option<&str>) {
+        let node = if elsewhere.is_some() { "there" } else { "here" };
+        let ips: Vec<_> = elsewhere.iter().map(|ip| json!({"ip": ip})).collect();
+        let ports = json!([{"name": "web", "containerPort": 8080}]);
+        let pod = json!({
+            "metadata": {"labels": {"app": name}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "ports": ports}]},
+            "status": {"phase": "Pending", "podIPs": ips},
+        });
+        self.put("pods", name, pod);
+    }
+
+    pub(crate) fn put_policy(&self, name: &str, spec: Value) {
+        self.put("networkpolicies", name, json!({"metadata": {}, "spec": spec}));
+    }
+
     fn put(&self, resource: &'static str, name: &str, mut object: Value) {
         let mut state = self.state.lock().unwrap();
         object["metadata"]["name"] = name.into();
-        object["metadata"]["namespace"] = "default".into();
+        if resource != "namespaces" {
+            object["metadata"]["namespace"] = "default".into();
+        }
         object["metadata"]["uid"] = name.into();
         state.tell("ADDED", resource, object);
     }
 
     fn answer(&self, request: &http::Request<kube::client::Body>) -> Answer {
         let mut state = self.state.lock().unwrap();
-        let path = request.uri().path();
-        let resource = if path.ends_with("/services") { "services" } else { "endpointslices" };
+        let wanted = Wanted::read(request.uri());
         let body = if request.uri().query().unwrap_or_default().contains("watch=") {
             let (sender, mut receiver) = mpsc::unbounded_channel::<Bytes>();
-            state.watches.push((resource, sender));
+            state.watches.push((wanted, sender));
             let lines = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
             let frames = futures::StreamExt::map(lines, |line| Ok(http_body::Frame::data(line)));
             StreamBody::new(frames).boxed_unsync()
@@ -228,7 +270,7 @@ impl Api {
             let items: Vec<_> = state
                 .objects
                 .iter()
-                .filter(|((kind, _), _)| *kind == resource)
+                .filter(|((kind, _), object)| wanted.has(kind, object))
                 .map(|(_, object)| object)
                 .collect();
             let list = json!({"metadata": {"resourceVersion": state.version.to_string()}, "items": items});
@@ -243,7 +285,8 @@ impl State {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let line = Bytes::from(format!("{}\n", json!({"type": kind, "object": object})));
-        self.watches.retain(|(watched, sender)| *watched != resource || sender.send(line.clone()).is_ok());
+        let skips = |wanted: &Wanted| !wanted.has(resource, &object);
+        self.watches.retain(|(wanted, sender)| skips(wanted) || sender.send(line.clone()).is_ok());
         if kind != "DELETED" {
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             self.objects.insert((resource, name), object);

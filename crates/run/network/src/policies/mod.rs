@@ -1,0 +1,290 @@
+//! Keeps the kernel's rules as the NetworkPolicies want them.
+//!
+//! What enters: policies, namespaces and the pods of all nodes, told by informers, and the addresses of
+//! this node's pods, told when they are connected. What leaves: elements and chains of the table that
+//! Services use, too. The first change replaces what an earlier process left, at one instant.
+
+mod attachments;
+pub(crate) mod rules;
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt as _;
+use plimsoll_client::{Backoff, Delta, Filter, Informer, Informers};
+use plimsoll_kernel::nft::Family;
+use plimsoll_netplan::policies::plan::Plan;
+use plimsoll_netplan::policies::{Key, Picture, PodFacts, desired, resolver};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Names};
+use crate::table::Table;
+use crate::{BridgeNetwork, Error};
+
+pub(crate) use attachments::Attachments;
+
+/// How often somebody looks whether the rules are still there.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The policies of this node's pods.
+pub struct Policies {
+    config: Config,
+    names: Names,
+    attachments: Attachments,
+}
+
+impl Policies {
+    /// From now on the network connects a pod only when the policies' rules stand for it, which they do
+    /// while [`Self::run`] runs.
+    pub fn new(network: &BridgeNetwork) -> Result<Self, Error> {
+        let (config, attachments) = (network.config().clone(), network.attachments().clone());
+        let names = Names::new(&config.instance)?;
+        attachments.enforce();
+        Ok(Self { config, names, attachments })
+    }
+
+    /// Keeps the rules as the cluster's NetworkPolicies want them, until `shutdown`. They stay when it
+    /// ends, and the next run takes them over.
+    pub async fn run(self, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut enforcer = Enforcer::open(self, &informers)?;
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            result = enforcer.follow() => result,
+        }
+    }
+}
+
+/// One family's rules.
+struct Plane {
+    table: Table,
+    plan: Plan,
+    /// What an earlier process left; nothing once it is replaced.
+    left: Option<Vec<String>>,
+}
+
+impl Plane {
+    fn open(config: &Config, names: &Names, family: Family) -> io::Result<Self> {
+        let mut table = Table::open(config, names, family)?;
+        let chains = table.chains()?;
+        Ok(Self { table, plan: Plan::after(rules::newest(&chains)), left: Some(chains) })
+    }
+
+    /// Brings the kernel to what the picture wants.
+    fn apply(&mut self, picture: &Picture) -> io::Result<()> {
+        let family = self.table.family();
+        let difference = self.plan.wish(&desired(picture, family == Family::Ipv4));
+        let mut batch = self.table.batch();
+        match &self.left {
+            Some(chains) => rules::clear(&mut batch, chains),
+            None if difference.is_empty() => return Ok(()),
+            None => rules::take_turn(&mut batch),
+        }
+        rules::write(&mut batch, family, &difference);
+        self.table.commit(batch)?;
+        self.plan.apply();
+        self.left = None;
+        Ok(())
+    }
+
+    /// Fails when somebody removed the rules.
+    fn look(&mut self) -> io::Result<()> {
+        let mut batch = self.table.batch();
+        rules::take_turn(&mut batch);
+        self.table.commit(batch)
+    }
+}
+
+/// What changed since it was looked at.
+#[derive(Default)]
+struct Dirty {
+    pods: HashSet<Key>,
+    namespaces: HashSet<String>,
+    policies: HashSet<Key>,
+    /// The kernel is not as was wanted last.
+    kernel: bool,
+}
+
+/// Changes of everything that rules depend on.
+struct Changes {
+    all: UnboundedReceiver<Delta<Pod>>,
+    here: UnboundedReceiver<Delta<Pod>>,
+    namespaces: UnboundedReceiver<Delta<Namespace>>,
+    policies: UnboundedReceiver<Delta<NetworkPolicy>>,
+    attached: watch::Receiver<u64>,
+}
+
+struct Enforcer {
+    policies: Policies,
+    planes: Vec<Plane>,
+    picture: Picture,
+    /// The pods of all nodes.
+    all: Informer<Pod>,
+    /// Those of this node: the agent has the same, so that whoever it starts is known here.
+    here: Informer<Pod>,
+    namespaces: Informer<Namespace>,
+    rules: Informer<NetworkPolicy>,
+}
+
+impl Enforcer {
+    fn open(policies: Policies, informers: &Informers) -> Result<Self, Error> {
+        let (config, names) = (&policies.config, &policies.names);
+        let planes: io::Result<Vec<_>> =
+            config.families().map(|family| Plane::open(config, names, family)).collect();
+        let planes = planes.map_err(Error::Rules)?;
+        let mut picture = Picture::default();
+        let (key, facts) = resolver(config.resolver.iter().copied());
+        picture.set_pod(&key, Some(facts));
+        let fields = Some(format!("spec.nodeName={}", config.node_name));
+        Ok(Self {
+            planes,
+            picture,
+            all: informers.informer(),
+            here: informers.filtered(Filter { namespace: None, labels: None, fields }),
+            namespaces: informers.informer(),
+            rules: informers.informer(),
+            policies,
+        })
+    }
+
+    async fn follow(&mut self) -> Result<(), Error> {
+        let mut changes = Changes {
+            all: self.all.subscribe(),
+            here: self.here.subscribe(),
+            namespaces: self.namespaces.subscribe(),
+            policies: self.rules.subscribe(),
+            attached: self.policies.attachments.subscribe(),
+        };
+        self.rules.synced().await;
+        self.namespaces.synced().await;
+        self.here.synced().await;
+        self.all.synced().await;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(10));
+        let mut dirty = Dirty { kernel: true, ..Dirty::default() };
+        loop {
+            let (change, attached) = self.policies.attachments.take();
+            dirty.pods.extend(attached);
+            changes.gather(&mut dirty);
+            if self.look(&mut dirty)
+                && let Err(error) = self.apply()
+            {
+                tracing::warn!(%error, "rules of policies were refused, trying again");
+                dirty.kernel = true;
+                tokio::time::sleep(backoff.delay()).await;
+                continue;
+            }
+            backoff.reset();
+            self.policies.attachments.stand(change);
+            match tokio::time::timeout(LOOK, changes.wait(&mut dirty)).await {
+                Ok(true) => {}
+                // The informers only end with the process.
+                Ok(false) => return Ok(()),
+                Err(_) => dirty.kernel |= self.find_again(),
+            }
+        }
+    }
+
+    /// Brings the picture up to date; whether anything is to be done about it.
+    fn look(&mut self, dirty: &mut Dirty) -> bool {
+        let mut changed = std::mem::take(&mut dirty.kernel);
+        for key in dirty.pods.drain() {
+            changed |= self.look_at_pod(&key);
+        }
+        for name in dirty.namespaces.drain() {
+            changed |= self.picture.set_namespace(&name, self.namespaces.get("", &name).as_deref());
+        }
+        for key in dirty.policies.drain() {
+            changed |= self.picture.set_policy(&key, self.rules.get(&key.0, &key.1));
+        }
+        changed
+    }
+
+    fn look_at_pod(&mut self, key: &Key) -> bool {
+        let node = &self.policies.config.node_name;
+        let attached = self.policies.attachments.addresses(key);
+        let read = |pod: Arc<Pod>| PodFacts::read(&pod, node);
+        let facts = match self.here.get(&key.0, &key.1) {
+            // An address in a status may be another pod's by now.
+            Some(pod) => read(pod).map(|facts| PodFacts { addresses: attached.unwrap_or_default(), ..facts }),
+            // What is deleted by force and still runs is as isolated as it was.
+            None if attached.is_some() => return false,
+            None => self.all.get(&key.0, &key.1).and_then(read).filter(|facts| !facts.here),
+        };
+        self.picture.set_pod(key, facts)
+    }
+
+    /// Starts again with the tables whose rules somebody removed; whether there are such.
+    fn find_again(&mut self) -> bool {
+        let mut missing = false;
+        for plane in &mut self.planes {
+            if plane.look().is_err() {
+                missing = true;
+                match Plane::open(&self.policies.config, &self.policies.names, plane.table.family()) {
+                    Ok(opened) => *plane = opened,
+                    Err(error) => tracing::warn!(%error, "the table of packet rules cannot be made again"),
+                }
+            }
+        }
+        missing
+    }
+
+    fn apply(&mut self) -> io::Result<()> {
+        for plane in &mut self.planes {
+            if let Err(error) = plane.apply(&self.picture) {
+                *plane = Plane::open(&self.policies.config, &self.policies.names, plane.table.family())?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Changes {
+    /// Notes the changes that are waiting.
+    fn gather(&mut self, dirty: &mut Dirty) {
+        while let Ok(delta) = self.all.try_recv() {
+            mark(&delta, &mut dirty.pods, key_of);
+        }
+        while let Ok(delta) = self.here.try_recv() {
+            mark(&delta, &mut dirty.pods, key_of);
+        }
+        while let Ok(delta) = self.namespaces.try_recv() {
+            mark(&delta, &mut dirty.namespaces, kube::ResourceExt::name_any);
+        }
+        while let Ok(delta) = self.policies.try_recv() {
+            mark(&delta, &mut dirty.policies, key_of);
+        }
+    }
+
+    /// Waits for a change; whether there can be more.
+    async fn wait(&mut self, dirty: &mut Dirty) -> bool {
+        let noted = tokio::select! {
+            delta = self.all.recv() => delta.map(|delta| mark(&delta, &mut dirty.pods, key_of)),
+            delta = self.here.recv() => delta.map(|delta| mark(&delta, &mut dirty.pods, key_of)),
+            delta = self.namespaces.recv() => {
+                delta.map(|delta| mark(&delta, &mut dirty.namespaces, kube::ResourceExt::name_any))
+            }
+            delta = self.policies.recv() => delta.map(|delta| mark(&delta, &mut dirty.policies, key_of)),
+            changed = self.attached.changed() => changed.ok(),
+        };
+        noted.is_some()
+    }
+}
+
+fn key_of<K: kube::Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Adds what a change is about.
+fn mark<K, T: Eq + std::hash::Hash>(delta: &Delta<K>, dirty: &mut HashSet<T>, key: impl Fn(&K) -> T) {
+    match delta {
+        Delta::Applied { new, .. } => dirty.insert(key(new)),
+        Delta::Deleted(last) => dirty.insert(key(last)),
+        Delta::Synced => false,
+    };
+}
