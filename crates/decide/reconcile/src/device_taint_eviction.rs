@@ -1,19 +1,23 @@
 //! Pods whose devices have become what they do not tolerate
 //! (kube-controller-manager: pkg/controller/devicetainteviction, v1.37).
 
+mod rule;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{
-    DeviceRequestAllocationResult, DeviceTaint, DeviceTaintRule, DeviceToleration, ResourceClaim,
-    ResourceSlice,
+    DeviceRequestAllocationResult, DeviceTaint, DeviceTaintRule, DeviceTaintSelector, DeviceToleration,
+    ResourceClaim, ResourceClaimConsumerReference, ResourceSlice,
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, Severity};
 use crate::pod;
 use crate::taint_eviction::disrupted;
+pub use rule::{ObservedRule, decide_rule};
 
 /// What is known when deciding.
 pub struct Observed<'a> {
@@ -43,6 +47,15 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
     }
 }
 
+/// The ids of the rules that have a part in the pod's end.
+pub fn rules_ending(observed: &Observed<'_>) -> Vec<String> {
+    let ended = |rule: &&Arc<DeviceTaintRule>| {
+        let alone = Observed { slices: &[], rules: &[(*rule).clone()], ..*observed };
+        observed.claims.iter().any(|claim| deadline(&alone, claim, Timestamp::MIN).is_some())
+    };
+    observed.rules.iter().filter(ended).filter_map(|rule| rule.metadata.uid.clone()).collect()
+}
+
 /// Tells that a pod that was to be evicted stays after all.
 pub fn spared(running: &Pod) -> Action {
     Action::event(running, Severity::Normal, "DeviceTaintManagerEviction", "Cancelling deletion")
@@ -57,10 +70,8 @@ fn evict(doomed: &Pod, now: Timestamp) -> Vec<Action> {
 
 /// When the devices of a claim end the pod, if it is one of the claim's users.
 fn deadline(observed: &Observed<'_>, claim: &ResourceClaim, now: Timestamp) -> Option<Timestamp> {
-    let status = claim.status.as_ref()?;
-    let mut users = status.reserved_for.iter().flatten();
-    users.find(|user| Some(&user.uid) == observed.pod.metadata.uid.as_ref())?;
-    let devices = status.allocation.as_ref()?.devices.as_ref()?.results.iter().flatten();
+    users(claim).find(|user| Some(&user.uid) == observed.pod.metadata.uid.as_ref())?;
+    let devices = claim.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?.results.iter().flatten();
     let ends = devices.flat_map(|device| {
         let taints = taints(observed, device).filter(|taint| taint.effect == "NoExecute");
         taints.filter_map(|taint| end(device.tolerations.as_deref().unwrap_or_default(), taint, now))
@@ -73,24 +84,40 @@ fn taints<'a>(
     observed: &'a Observed<'_>,
     device: &'a DeviceRequestAllocationResult,
 ) -> impl Iterator<Item = &'a DeviceTaint> {
-    let of_pool = |slice: &&Arc<ResourceSlice>| {
-        slice.spec.driver == device.driver && slice.spec.pool.name == device.pool
-    };
-    let newest = observed.slices.iter().filter(of_pool).map(|slice| slice.spec.pool.generation).max();
-    let slices = observed.slices.iter().filter(of_pool);
-    let slices = slices.filter(move |slice| Some(slice.spec.pool.generation) == newest);
+    let slices = newest(observed.slices)
+        .filter(|slice| slice.spec.driver == device.driver && slice.spec.pool.name == device.pool);
     let devices = slices.flat_map(|slice| slice.spec.devices.iter().flatten());
     let told = devices.filter(|one| one.name == device.device).flat_map(|one| one.taints.iter().flatten());
-    told.chain(observed.rules.iter().filter(|rule| covers(rule, device)).map(|rule| &rule.spec.taint))
+    // A rule that selects nothing in particular is about no device.
+    let concerns = |rule: &&Arc<DeviceTaintRule>| {
+        let selector = rule.spec.device_selector.as_ref();
+        selector.is_some_and(|selector| covers(selector, &device.driver, &device.pool, &device.device))
+    };
+    told.chain(observed.rules.iter().filter(concerns).map(|rule| &rule.spec.taint))
 }
 
-/// Whether a rule is about a device; one that selects nothing in particular is about none.
-fn covers(rule: &DeviceTaintRule, device: &DeviceRequestAllocationResult) -> bool {
-    let Some(selector) = &rule.spec.device_selector else { return false };
-    let fits = |wanted: &Option<String>, found: &String| wanted.as_ref().is_none_or(|wanted| wanted == found);
-    fits(&selector.driver, &device.driver)
-        && fits(&selector.pool, &device.pool)
-        && fits(&selector.device, &device.device)
+/// What is known of each pool in its newest state.
+fn newest(slices: &[Arc<ResourceSlice>]) -> impl Iterator<Item = &Arc<ResourceSlice>> {
+    fn pool(slice: &ResourceSlice) -> (&str, &str) {
+        (&slice.spec.driver, &slice.spec.pool.name)
+    }
+    let mut newest = HashMap::new();
+    for slice in slices {
+        let known = newest.entry(pool(slice)).or_insert(slice.spec.pool.generation);
+        *known = slice.spec.pool.generation.max(*known);
+    }
+    slices.iter().filter(move |slice| newest.get(&pool(slice)) == Some(&slice.spec.pool.generation))
+}
+
+/// Whether a selector is about a device.
+fn covers(selector: &DeviceTaintSelector, driver: &str, pool: &str, device: &str) -> bool {
+    let fits = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
+    fits(&selector.driver, driver) && fits(&selector.pool, pool) && fits(&selector.device, device)
+}
+
+/// Who may use what was allocated to a claim.
+fn users(claim: &ResourceClaim) -> impl Iterator<Item = &ResourceClaimConsumerReference> {
+    claim.status.iter().flat_map(|status| status.reserved_for.iter().flatten())
 }
 
 /// When a taint ends the pod; never if it is tolerated without limit.

@@ -214,7 +214,11 @@ pub(crate) const ROWS: &[Row] = &[
         "device-taint-eviction-controller",
         "device-taint-eviction",
         units::resource_claim::device_taints,
-        [changes("v1/pods/status", &["status.conditions"]).of("tainted devices"), removes("v1/pods")]
+        [
+            changes("v1/pods/status", &["status.conditions"]).of("tainted devices"),
+            removes("v1/pods"),
+            status("resource.k8s.io/v1/devicetaintrules/status")
+        ]
     ),
     row!(
         "serviceaccount-controller",
