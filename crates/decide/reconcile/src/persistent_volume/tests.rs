@@ -250,6 +250,7 @@ fn volumes_follow_their_claims() {
     let policy = |policy: &str| json!({"spec": {"persistentVolumeReclaimPolicy": policy}});
     let by = |name: &str| json!({"metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": name}}});
     let ours = json!({"metadata": {"annotations": {BY_CONTROLLER: "yes"}}});
+    let going = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}});
     let released = r#"patch PersistentVolume/status v {"status":{"phase":"Released"}}"#;
     let available = r#"patch PersistentVolume/status v {"status":{"phase":"Available"}}"#;
     let failed = |why: &str| {
@@ -285,6 +286,19 @@ fn volumes_follow_their_claims() {
             vec![r#"patch PersistentVolume v {"spec":{"claimRef":{"uid":null}}}"#.to_owned(), available.to_owned()],
         ),
         (owned(merged(by("d"), policy("Delete"))), Some(to("w")), vec![released.to_owned()]),
+        // It was deleted before its claim came to name it.
+        (
+            owned(merged(going.clone(), phase("Bound"))),
+            Some(claim(json!({}))),
+            vec![r#"patch PersistentVolume v {"spec":{"claimRef":{"uid":null}}}"#.to_owned(), available.to_owned()],
+        ),
+        (
+            owned(merged(merged(by("d"), policy("Delete")), merged(going.clone(), phase("Bound")))),
+            Some(claim(json!({}))),
+            vec![released.to_owned()],
+        ),
+        (owned(going.clone()), Some(claim(json!({}))), vec![]),
+        (owned(merged(going, phase("Bound"))), Some(to("v")), vec![]),
         (owned(phase("Bound")), None, vec![released.to_owned()]),
         (owned(phase("Released")), None, vec![]),
         (owned(merged(merged(by("d"), policy("Delete")), phase("Bound"))), None, vec![released.to_owned()]),

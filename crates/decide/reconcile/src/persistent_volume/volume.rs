@@ -30,7 +30,9 @@ pub fn decide(observed: &Volume<'_>) -> Vec<Action> {
     }
     let Some(claim) = observed.claim else { return release(volume) };
     let name = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
-    if name.is_empty() {
+    // No claim is given a volume that goes: it is freed, so that nothing holds it, as if the claim had another.
+    let goes = volume.metadata.deletion_timestamp.is_some();
+    if name.is_empty() && !(goes && volume_phase(volume) == "Bound") {
         // The claim's own decision completes the binding.
         return if same_mode(volume, claim) { Vec::new() } else { mismatch(volume, claim) };
     }

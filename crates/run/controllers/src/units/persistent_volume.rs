@@ -151,7 +151,8 @@ impl Binder {
         }
     }
 
-    /// The claim of a volume. The cache may be late: only the server's word releases a volume.
+    /// The claim of a volume. The cache may be late: only the server's word releases a volume, or frees one
+    /// that goes from a claim that does not name it yet.
     async fn owner(
         &self,
         volume: &PersistentVolume,
@@ -162,7 +163,9 @@ impl Binder {
         };
         let is_it = |claim: &PersistentVolumeClaim| claim.metadata.uid.as_ref() == Some(uid);
         let cached = self.claims.get(&key.namespace, &key.name).filter(|claim| is_it(claim));
-        if cached.is_some() || uid.is_empty() || settled(volume) {
+        let goes = volume.metadata.deletion_timestamp.is_some();
+        let known = cached.as_ref().is_some_and(|claim| !goes || volume_name(claim).is_some());
+        if known || uid.is_empty() || settled(volume) {
             return Ok(cached);
         }
         let api = kube::Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &key.namespace);

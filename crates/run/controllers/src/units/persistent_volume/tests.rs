@@ -95,6 +95,28 @@ async fn claims_stay_while_pods_use_them_and_volumes_while_they_are_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_that_is_deleted_in_the_middle_of_a_binding_goes_and_the_claim_gets_another() {
+    let server = Memory::default();
+    let (claim, volume_path) = (claim(&server, "c", Some("")), volume(&server, "v"));
+    let mut half = server.get(&volume_path).unwrap();
+    half["metadata"]["finalizers"] = json!(["kubernetes.io/pv-protection"]);
+    half["metadata"]["annotations"] = json!({"pv.kubernetes.io/bound-by-controller": "yes"});
+    half["spec"]["claimRef"] =
+        json!({"name": "c", "namespace": "ns", "uid": server.get(&claim).unwrap()["metadata"]["uid"]});
+    half["status"] = json!({"phase": "Bound"});
+    server.put(&volume_path, half);
+    server.delete(&volume_path);
+    assert!(server.get(&volume_path).is_some(), "it is held");
+    let all = format!("{BINDER},{PROTECTION}");
+    play(&server, &all, 60).await;
+    assert!(server.get(&volume_path).is_none(), "nothing holds it any more");
+    assert_eq!(phase(&server, &claim), "Pending");
+    let other = volume(&server, "w");
+    play(&server, &all, 60).await;
+    assert_eq!((phase(&server, &claim), phase(&server, &other)), (json!("Bound"), json!("Bound")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn volumes_are_attached_and_detached() {
     const ATTACHER: &str = "persistentvolume-attach-detach-controller";
     let server = Memory::default();
@@ -109,13 +131,27 @@ async fn volumes_are_attached_and_detached() {
     let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
     server.put(node, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": ready}));
     let pod = "/api/v1/namespaces/ns/pods/p";
-    server.put(
-        pod,
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"},
-            "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}]}}),
-    );
+    let put_pod = || {
+        server.put(
+            pod,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"},
+                "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}]}}),
+        );
+    };
+    put_pod();
+    // First the driver says that its volumes need not be attached.
+    let driver = |attaches: bool| {
+        server.put(
+            "/apis/storage.k8s.io/v1/csidrivers/d",
+            json!({"metadata": {"name": "d"}, "spec": {"attachRequired": attaches}}),
+        );
+    };
+    driver(false);
     play(&server, &format!("{BINDER},{ATTACHER}"), 60).await;
     assert_eq!(phase(&server, &claim), "Bound");
+    assert!(server.paths("/apis/storage.k8s.io/v1/volumeattachments").is_empty());
+    driver(true);
+    play(&server, ATTACHER, 60).await;
     let attachments = || server.paths("/apis/storage.k8s.io/v1/volumeattachments");
     let [attachment] = &attachments()[..] else { panic!("one attachment: {:?}", attachments()) };
     let spec = &server.get(attachment).unwrap()["spec"];
@@ -134,4 +170,27 @@ async fn volumes_are_attached_and_detached() {
     change(node, &|node| node["status"]["volumesInUse"] = json!([]));
     play(&server, ATTACHER, 60).await;
     assert_eq!((attachments().len(), on_node()), (0, json!([])));
+
+    // A node that says nothing any more: only after a while, or at once when it is given up, is it taken away.
+    for (taints, waits) in [
+        (json!([]), true),
+        (json!([{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]), false),
+    ] {
+        put_pod();
+        change(node, &|node| node["status"]["conditions"] = ready["conditions"].clone());
+        change(node, &|node| node["spec"]["taints"] = json!([]));
+        play(&server, ATTACHER, 60).await;
+        let [attachment] = &attachments()[..] else { panic!("one attachment: {:?}", attachments()) };
+        change(attachment, &|attachment| attachment["status"] = json!({"attached": true}));
+        play(&server, ATTACHER, 60).await;
+        change(node, &|node| node["status"]["volumesInUse"] = json!(["kubernetes.io/csi/d^h"]));
+        change(node, &|node| node["status"]["conditions"][0]["status"] = json!("Unknown"));
+        change(node, &|node| node["spec"]["taints"] = taints.clone());
+        server.delete(pod);
+        play(&server, ATTACHER, 300).await;
+        assert_eq!(attachments().len(), usize::from(waits), "{taints}");
+        change(node, &|node| node["status"]["volumesInUse"] = json!([]));
+        play(&server, ATTACHER, 60).await;
+        assert_eq!(attachments().len(), 0, "{taints}");
+    }
 }
