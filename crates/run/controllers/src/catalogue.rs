@@ -68,7 +68,7 @@ pub(crate) const ROWS: &[Row] = &[
         "deployment-controller",
         units::deployment::build,
         [
-            status("apps/v1/deployments/status"),
+            changes("apps/v1/deployments/status", &["status", "metadata.annotations"]),
             changes("apps/v1/deployments", &["metadata.annotations", "spec.template"]),
             makes("apps/v1/replicasets"),
             changes(
