@@ -331,3 +331,53 @@ fn keys_of<K: Object>(delta: &Delta<K>, keys: &impl Fn(&K) -> Vec<Key>) -> Vec<K
         Delta::Synced => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::output::{Output, removes};
+    use crate::testing::Memory;
+
+    const WRITES: &[Output] = &[removes("v1/configmaps")];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_decision_that_fails_is_made_again_and_holds_up_nobody() {
+        let server = Memory::default();
+        let queue = WorkQueue::new();
+        for name in ["wrong", "right"] {
+            server.put(
+                &format!("/api/v1/namespaces/ns/configmaps/{name}"),
+                json!({"metadata": {"name": name}}),
+            );
+            queue.add(Key::new("ns", name));
+        }
+        let decided = Arc::new(Mutex::new(HashMap::<String, Vec<Instant>>::new()));
+        let (log, begun) = (decided.clone(), Instant::now());
+        let executor = Executor::new(server.client(), "test", "test", WRITES);
+        let unit = Unit::new("test", executor, queue, 1).decide(move |key, _| {
+            let mut times = log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let times = times.entry(key.name.clone()).or_default();
+            times.push(Instant::now());
+            assert!(key.name != "wrong" || times.len() > 3, "decided wrongly");
+            let map = json!({"metadata": {"name": key.name, "namespace": key.namespace}});
+            let map: k8s_openapi::api::core::v1::ConfigMap =
+                serde_json::from_value(map).expect("a ConfigMap");
+            vec![Action::delete(&map).into()]
+        });
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(unit.run(stop.clone()));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        stop.cancel();
+        running.await.expect("the loop goes on");
+        assert!(server.paths("/api/v1/configmaps").is_empty());
+        let decided = decided.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let times = |name: &str| decided[name].iter().map(|at| *at - begun).collect::<Vec<_>>();
+        let (wrong, right) = (times("wrong"), times("right"));
+        assert_eq!((wrong.len(), right.len()), (4, 1), "{wrong:?} {right:?}");
+        assert!(right[0] <= wrong[1], "others are not behind it: {wrong:?} {right:?}");
+        let pauses: Vec<_> = wrong.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.is_sorted() && pauses[0] < pauses[2], "less and less often: {pauses:?}");
+    }
+}
