@@ -10,15 +10,13 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use plimsoll_mvcc::{Entry, Event, EventKind, Memo, Revision, Row};
 
 use crate::row::{self, LogRow};
-use crate::{StoreError, Transform};
+use crate::{Options, StoreError, Transform, journal};
 
 /// The layout that this version writes.
 const FORMAT: u32 = 1;
 /// The row of revision 0, which no change has, holds the compacted revision: 8 bytes, big endian.
 /// In a keyspace of its own it would rarely be written out and keep old journals alive.
 const COMPACTED: &str = "compacted";
-/// What one memtable may take before it is written out.
-const MEMTABLE: u64 = 16 << 20;
 /// Blocks kept in memory: old revisions are read rarely.
 const CACHE: u64 = 4 << 20;
 
@@ -27,6 +25,8 @@ pub(crate) struct Disk {
     db: Database,
     log: Keyspace,
     transform: Option<Arc<dyn Transform>>,
+    /// Held for as long as the database is open, and before anything in it is touched.
+    _lock: fs::File,
 }
 
 /// Some events of history.
@@ -38,8 +38,10 @@ pub(crate) struct Chapter {
 
 impl Disk {
     /// Opens or creates the database below `path`; it holds secrets, so only the owner may enter.
-    pub(crate) fn open(path: &Path, transform: Option<Arc<dyn Transform>>) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         check_format(path)?;
+        let lock = lock(path)?;
+        journal::repair(&path.join("db"))?;
         let opened = Database::builder(path.join("db"))
             .cache_size(CACHE)
             .max_journaling_size(64 << 20)
@@ -50,9 +52,9 @@ impl Disk {
             fjall::Error::Locked => StoreError::InUse { path: path.into() },
             other => StoreError::Disk(other),
         })?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-        let log = db.keyspace("log", options)?;
-        Ok(Self { db, log, transform })
+        let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable);
+        let log = db.keyspace("log", create)?;
+        Ok(Self { db, log, transform: options.transform.clone(), _lock: lock })
     }
 
     /// Appends a group and syncs it: all of it or nothing is there after a crash.
@@ -146,13 +148,20 @@ impl Disk {
         Ok(batch.commit()?)
     }
 
-    /// Deletes rows. A crash may bring them back; opening the store finds them again.
-    pub(crate) fn remove(&self, rows: &[Row]) -> Result<(), StoreError> {
+    /// Deletes rows that a compaction passed. A crash may bring them back; opening the store finds them again.
+    pub(crate) fn remove(&self, rows: &[Row], compacted: Revision) -> Result<(), StoreError> {
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        // Rows never go without the word that they may: it stays true when the batch that said so is damaged.
+        batch.insert(&self.log, compacted_key(), row::revision_key(compacted));
         for row in rows {
             batch.remove(&self.log, row::row_key(row.revision, &row.key));
         }
         Ok(batch.commit()?)
+    }
+
+    /// Makes removals durable.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        Ok(self.db.persist(PersistMode::SyncData)?)
     }
 
     /// Bytes on disk.
@@ -193,6 +202,18 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path).map_err(failed),
         Err(error) => Err(failed(error)),
+    }
+}
+
+/// Takes the directory for this process, until the file is closed.
+fn lock(path: &Path) -> Result<fs::File, StoreError> {
+    let failed = |source| StoreError::Directory { path: path.into(), source };
+    let file = fs::File::options().write(true).create(true).truncate(false).open(path.join("lock"));
+    let file = file.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

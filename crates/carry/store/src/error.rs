@@ -76,6 +76,17 @@ pub enum StoreError {
         /// Its revision.
         revision: Revision,
     },
+    /// A journal is damaged in a place that a power cut cannot explain.
+    #[error(
+        "journal {path} is damaged behind revision {revision}, where acknowledged writes were: restore a snapshot \
+         (plimsoll store snapshot restore), or look at what is left with plimsoll store check"
+    )]
+    Torn {
+        /// The journal.
+        path: PathBuf,
+        /// The last revision before the damage.
+        revision: Revision,
+    },
     /// A value of the log is in a form that nothing reads.
     #[error("unable to transform key {key:?}: {cause}")]
     Sealed {

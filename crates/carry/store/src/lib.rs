@@ -18,6 +18,7 @@
 mod disk;
 mod error;
 mod hub;
+mod journal;
 mod options;
 mod page;
 mod row;

@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// When another process has it, a newer version wrote it, or the disk fails. Nothing is changed then.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let disk = Disk::open(path, options.transform.clone())?;
+        let disk = Disk::open(path, &options)?;
         let mut expiry = Expiry::default();
         let rows = disk.rows(Revision::FIRST).map(|row| {
             row.map(|row| {

@@ -171,14 +171,19 @@ fn compact(shared: &Shared, upkeep: &Upkeep, to: Revision) -> Result<(), StoreEr
 }
 
 fn reclaim(shared: &Shared, upkeep: &Upkeep) -> Result<(), StoreError> {
+    let mut removed = false;
     while !upkeep.inbox().stop {
-        let rows = shared.write().reclaim(STEP);
+        let (rows, compacted) = {
+            let mut state = shared.write();
+            (state.reclaim(STEP), state.compacted())
+        };
         if rows.is_empty() {
             break;
         }
-        shared.disk.remove(&rows)?;
+        shared.disk.remove(&rows, compacted)?;
+        removed = true;
     }
-    Ok(())
+    if removed { shared.disk.sync() } else { Ok(()) }
 }
 
 fn report(result: Result<(), StoreError>) {

@@ -16,7 +16,7 @@ fn small() -> Options {
         compaction_interval: None,
         window: Limits { events: 4, bytes: 1 << 20 },
         watch_queue: 2,
-        transform: None,
+        ..Options::default()
     }
 }
 

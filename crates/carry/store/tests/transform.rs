@@ -43,6 +43,7 @@ fn open(path: &Path, by: u8, reads: &[u8]) -> Result<Store, StoreError> {
             window: Limits { events: 1, bytes: 1 << 20 },
             watch_queue: 2,
             transform: Some(Arc::new(Turned { by, reads: reads.to_vec() })),
+            ..Options::default()
         },
     )
 }
