@@ -214,7 +214,8 @@ impl Config {
             "static" => CpuManagerPolicy::Static,
             other => return Err(misfit("cpuManagerPolicy", format!("unknown policy: {other:?}"))),
         };
-        self.cpu_manager_policy_options = Options::parse(&given.cpu_manager_policy_options)
+        let alpha = given.feature_gates.get("CPUManagerPolicyAlphaOptions") == Some(&true);
+        self.cpu_manager_policy_options = Options::parse(&given.cpu_manager_policy_options, alpha)
             .map_err(|problem| misfit("cpuManagerPolicyOptions", problem))?;
         self.memory_manager_policy = match given.memory_manager_policy.as_str() {
             "None" => MemoryManagerPolicy::None,
@@ -365,8 +366,8 @@ mod tests {
                 "cpuManagerPolicyOptions: unknown CPU Manager Policy option: \"fast\"",
             ),
             (
-                json!({"cpuManagerPolicyOptions": {"align-by-socket": "yes"}}),
-                "cpuManagerPolicyOptions: bad value for option \"align-by-socket\": strconv.ParseBool: parsing \"yes\": invalid syntax",
+                json!({"cpuManagerPolicyOptions": {"full-pcpus-only": "yes"}}),
+                "cpuManagerPolicyOptions: bad value for option \"full-pcpus-only\": strconv.ParseBool: parsing \"yes\": invalid syntax",
             ),
             (json!({"evictionHard": {"mem": "1"}}), "evictionHard: unsupported eviction signal mem"),
         ] {

@@ -40,7 +40,7 @@ const fn free(name: &'static str, is_on: bool) -> Gate {
 const GATES: &[Gate] = &[
     free("AllAlpha", false),
     free("AllBeta", false),
-    off("CPUManagerPolicyAlphaOptions"),
+    free("CPUManagerPolicyAlphaOptions", false),
     on("CPUManagerPolicyBetaOptions"),
     locked("CPUManagerPolicyOptions"),
     off("ClusterTrustBundle"),

@@ -43,7 +43,7 @@ impl Allocator {
     /// An allocator of a machine with these memory nodes.
     ///
     /// # Errors
-    /// The machine has more memory nodes than are allowed.
+    /// The machine has more memory nodes than are allowed, or options do not go together.
     pub fn new(
         cpus: Option<Static>,
         memory: Option<Memory>,
@@ -52,6 +52,9 @@ impl Allocator {
     ) -> Result<Self, String> {
         if keeping.policy != Policy::None && nodes.0.len() > keeping.most_nodes {
             return Err(format!("unsupported on machines with more than {} NUMA Nodes", keeping.most_nodes));
+        }
+        if let Some(cpus) = &cpus {
+            cpus.check(keeping.policy)?;
         }
         Ok(Self { cpus, memory, keeping, nodes, tally: Tally::default() })
     }

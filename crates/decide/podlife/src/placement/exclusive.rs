@@ -5,14 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use super::choice::{combinations, packed, spread};
-use super::hints::{Hint, Hints};
+use super::choice::{Filling, combinations, packed, spread};
+use super::hints::{Hint, Hints, Policy};
 use super::{CpuSet, Refused, State, Topology, pinned, truth};
 use crate::qos::amount;
 use crate::spec::is_sidecar;
 
 /// The resource of hints.
 const CPU: &str = "cpu";
+
+const FULL_CORES: &str = "full-pcpus-only";
+const SPREAD: &str = "distribute-cpus-across-numa";
+const BY_SOCKET: &str = "align-by-socket";
+const ACROSS_CORES: &str = "distribute-cpus-across-cores";
+const BY_CACHE: &str = "prefer-align-cpus-by-uncorecache";
 
 /// What `cpuManagerPolicyOptions` say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,26 +31,63 @@ pub struct Options {
     pub by_socket: bool,
     /// `strict-cpu-reservation`: nobody gets reserved processors.
     pub strict: bool,
+    /// `distribute-cpus-across-cores`: threads of one core go to different containers, if that is possible.
+    pub across_cores: bool,
+    /// `prefer-align-cpus-by-uncorecache`: what shares a cache goes to one container, if that is possible.
+    pub by_cache: bool,
 }
 
 impl Options {
-    /// Reads options by their names (kubelet: pkg/kubelet/cm/cpumanager/policy_options.go).
+    /// Reads options by their names; some need the feature `CPUManagerPolicyAlphaOptions`
+    /// (kubelet: pkg/kubelet/cm/cpumanager/policy_options.go).
     ///
     /// # Errors
-    /// An option that there is not, or a value that is neither true nor false.
-    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, String> {
+    /// An option that there is not, a value that is neither true nor false, or options that exclude each other.
+    pub fn parse(given: &BTreeMap<String, String>, alpha: bool) -> Result<Self, String> {
         let mut it = Self::default();
         for (name, value) in given {
             let option = match name.as_str() {
-                "full-pcpus-only" => &mut it.full_cores,
-                "distribute-cpus-across-numa" => &mut it.spread,
-                "align-by-socket" => &mut it.by_socket,
+                FULL_CORES => &mut it.full_cores,
+                SPREAD => &mut it.spread,
                 "strict-cpu-reservation" => &mut it.strict,
+                BY_CACHE => &mut it.by_cache,
+                BY_SOCKET | ACROSS_CORES if !alpha => {
+                    return Err(format!(
+                        "CPU Manager Policy Alpha-level Options not enabled, but option {name:?} provided"
+                    ));
+                }
+                BY_SOCKET => &mut it.by_socket,
+                ACROSS_CORES => &mut it.across_cores,
                 _ => return Err(format!("unknown CPU Manager Policy option: {name:?}")),
             };
             *option = truth(name, value)?;
         }
-        Ok(it)
+        let pairs = [
+            ((it.full_cores, FULL_CORES), (it.across_cores, ACROSS_CORES)),
+            ((it.spread, SPREAD), (it.across_cores, ACROSS_CORES)),
+            ((it.by_cache, BY_CACHE), (it.across_cores, ACROSS_CORES)),
+            ((it.by_cache, BY_CACHE), (it.spread, SPREAD)),
+        ];
+        match pairs.into_iter().find(|(one, other)| one.0 && other.0) {
+            Some(((_, one), (_, other))) => {
+                Err(format!("static policy options {one} and {other} can not be used at the same time"))
+            }
+            None => Ok(it),
+        }
+    }
+
+    /// Takes `count` of the processors that are `available`.
+    fn take(self, topology: &Topology, available: &CpuSet, count: usize) -> Result<CpuSet, Refused> {
+        let filling = match self {
+            Self { across_cores: true, .. } => Filling::Threads,
+            Self { by_cache: true, .. } => Filling::Caches,
+            _ => Filling::Cores,
+        };
+        if self.spread {
+            let group = if self.full_cores { topology.cpus_per_core() } else { 1 };
+            return spread(topology, available, count, group.max(1), filling);
+        }
+        packed(topology, available, count, filling)
     }
 }
 
@@ -72,7 +115,7 @@ impl Static {
         options: Options,
     ) -> Result<Self, String> {
         let reserved = match reserved.is_empty() {
-            true => packed(&topology, &topology.cpus(), count).map_err(|error| error.to_string())?,
+            true => options.take(&topology, &topology.cpus(), count).map_err(|error| error.to_string())?,
             false => reserved.clone(),
         };
         if reserved.is_empty() {
@@ -190,10 +233,11 @@ impl Static {
         if self.options.full_cores {
             self.check_cores(count, &free)?;
         }
-        let near = nodes.map(|nodes| self.topology.cpus_of(nodes).intersection(&free)).unwrap_or_default();
-        let mut taken = self.take(&near, count.min(near.len()))?;
+        let near = nodes.map(|nodes| self.near(nodes).intersection(&free)).unwrap_or_default();
+        let take = |from: &CpuSet, count: usize| self.options.take(&self.topology, from, count);
+        let mut taken = take(&near, count.min(near.len()))?;
         if taken.len() < count {
-            let rest = self.take(&free.difference(&taken), count - taken.len());
+            let rest = take(&free.difference(&taken), count - taken.len());
             let rest = rest.map_err(|_| Refused::TooFew { requested: count, available: free.len() })?;
             taken = taken.union(&rest);
         }
@@ -204,12 +248,33 @@ impl Static {
         Ok(())
     }
 
-    fn take(&self, available: &CpuSet, count: usize) -> Result<CpuSet, Refused> {
-        if self.options.spread {
-            let group = if self.options.full_cores { self.topology.cpus_per_core() } else { 1 };
-            return spread(&self.topology, available, count, group.max(1));
+    /// The processors of some memory nodes, or of the sockets of these.
+    fn near(&self, nodes: &BTreeSet<u32>) -> CpuSet {
+        match self.options.by_socket {
+            true => self.topology.cpus_of_sockets(nodes),
+            false => self.topology.cpus_of(nodes),
         }
-        packed(&self.topology, available, count)
+    }
+
+    /// Whether its options suit the machine and how strictly things are kept together.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(super) fn check(&self, keeping: Policy) -> Result<(), String> {
+        if !self.options.by_socket {
+            return Ok(());
+        }
+        if keeping == Policy::SingleNode {
+            // Upstream's word, as users search for it.
+            return Err(format!(
+                "Topolgy manager single-numa-node policy is incompatible with CPUManager {BY_SOCKET} policy option"
+            ));
+        }
+        if self.topology.has_sockets_within_nodes() {
+            let problem = "Align by socket is not compatible with hardware where number of sockets are more than number of NUMA";
+            return Err(problem.to_owned());
+        }
+        Ok(())
     }
 
     /// Processors that can be given.

@@ -7,7 +7,10 @@
 //! all who have something to give say where it could be ([`hints`]); [`Allocator`] goes from one to the other.
 
 mod allocator;
+mod balance;
 mod choice;
+#[cfg(test)]
+mod choice_tests;
 mod cpuset;
 mod exclusive;
 pub mod hints;

@@ -11,13 +11,14 @@ use super::*;
 
 /// Two sockets, a memory node each, four cores of two threads each: threads of a core are 8 apart.
 fn two_sockets() -> Topology {
-    let place = |cpu: u32| Place { core: cpu % 8, socket: cpu % 8 / 4, node: cpu % 8 / 4 };
+    let place =
+        |cpu: u32| Place { core: cpu % 8, socket: cpu % 8 / 4, node: cpu % 8 / 4, cache: cpu % 8 / 4 };
     Topology::new((0..16).map(|cpu| (cpu, place(cpu))).collect())
 }
 
 /// One socket of two memory nodes, four cores without threads.
 fn split_socket() -> Topology {
-    let place = |cpu: u32| Place { core: cpu, socket: 0, node: cpu / 2 };
+    let place = |cpu: u32| Place { core: cpu, socket: 0, node: cpu / 2, cache: 0 };
     Topology::new((0..4).map(|cpu| (cpu, place(cpu))).collect())
 }
 
@@ -141,7 +142,7 @@ fn spread_over_memory_nodes_in_equal_parts() {
     let options = Options { spread: true, ..Options::default() };
     let mut cpus = policy(two_sockets(), options, Policy::None);
     cpus.admit(&pod("a", &[], &["2"])).unwrap();
-    assert_eq!(own(&cpus, "a", "c0"), "1,9", "one node is enough");
+    assert_eq!(own(&cpus, "a", "c0"), "4,12", "one node is enough: that which has more");
     cpus.release("a");
     cpus.admit(&pod("b", &[], &["10"])).unwrap();
     let taken = given(&cpus).own("b", "c0").unwrap();

@@ -13,6 +13,8 @@ pub struct Place {
     pub socket: u32,
     /// Its memory node.
     pub node: u32,
+    /// The last cache before memory that it shares with others.
+    pub cache: u32,
 }
 
 /// The processors of a machine.
@@ -40,6 +42,11 @@ impl Topology {
         self.places.len() / self.count(|place| place.core).max(1)
     }
 
+    /// How many processors share a cache.
+    pub(super) fn cpus_per_cache(&self) -> usize {
+        self.places.len() / self.count(|place| place.cache).max(1)
+    }
+
     /// The memory nodes.
     #[must_use]
     pub fn nodes(&self) -> Vec<u32> {
@@ -62,6 +69,26 @@ impl Topology {
     /// Whether sockets are no larger than memory nodes, so that nodes are the upper level.
     pub(super) fn has_wide_nodes(&self) -> bool {
         self.count(|place| place.socket) >= self.count(|place| place.node)
+    }
+
+    /// Whether there are more sockets than memory nodes.
+    pub(super) fn has_sockets_within_nodes(&self) -> bool {
+        self.count(|place| place.socket) > self.count(|place| place.node)
+    }
+
+    /// Memory nodes and sockets, the larger ones first.
+    pub(super) fn levels(&self) -> (Level, Level) {
+        if self.has_wide_nodes() {
+            (|place| place.node, |place| place.socket)
+        } else {
+            (|place| place.socket, |place| place.node)
+        }
+    }
+
+    /// The processors of the sockets of some memory nodes.
+    pub(super) fn cpus_of_sockets(&self, nodes: &BTreeSet<u32>) -> CpuSet {
+        let sockets = self.sockets_of(nodes);
+        self.places.iter().filter(|(_, place)| sockets.contains(&place.socket)).map(|(cpu, _)| *cpu).collect()
     }
 
     /// The processors among `cpus`, by a level.

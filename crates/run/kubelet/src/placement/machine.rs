@@ -27,17 +27,28 @@ pub(super) fn topology(system: &Path) -> Topology {
         read(system.join(format!("node/node{node}/cpulist"))).parse().unwrap_or_default()
     };
     let nodes: Vec<(u32, CpuSet)> = nodes_online(system).iter().map(|node| (node, cpus_of(node))).collect();
+    let node_of = |cpu: u32| nodes.iter().find(|(_, cpus)| cpus.contains(cpu));
     let place = |cpu: u32| {
         let folder = system.join(format!("cpu/cpu{cpu}/topology"));
         let siblings: CpuSet = read(folder.join("thread_siblings_list")).parse().unwrap_or_default();
+        let socket = read(folder.join("physical_package_id")).parse().unwrap_or(0);
+        let (node, of_node) = node_of(cpu).map_or((0, online.len()), |(node, cpus)| (*node, cpus.len()));
         Place {
             // The first of its threads: numbers of cores repeat in each socket.
             core: siblings.iter().next().unwrap_or(cpu),
-            socket: read(folder.join("physical_package_id")).parse().unwrap_or(0),
-            node: nodes.iter().find(|(_, cpus)| cpus.contains(cpu)).map_or(0, |(node, _)| *node),
+            socket,
+            node,
+            cache: split_cache(&system.join(format!("cpu/cpu{cpu}/cache/index3")), of_node).unwrap_or(socket),
         }
     };
     Topology::new(online.iter().map(|cpu| (cpu, place(cpu))).collect::<BTreeMap<_, _>>())
+}
+
+/// The number of a cache that only a part of the `of_node` processors of a memory node share.
+fn split_cache(folder: &Path, of_node: usize) -> Option<u32> {
+    let shared: CpuSet = read(folder.join("shared_cpu_list")).parse().ok()?;
+    let id = read(folder.join("id")).parse().ok()?;
+    (!shared.is_empty() && shared.len() != of_node).then_some(id)
 }
 
 /// The memory nodes; one when the machine does not tell of any.
@@ -125,8 +136,15 @@ mod tests {
             put(format!("cpu/cpu{cpu}/topology/thread_siblings_list"), siblings);
             put(format!("cpu/cpu{cpu}/topology/physical_package_id"), socket);
         }
-        let place = |core, socket| Place { core, socket, node: socket };
-        let places = [(0, place(0, 0)), (1, place(1, 1)), (2, place(0, 0)), (3, place(1, 1))];
+        let place = |core, socket, cache| Place { core, socket, node: socket, cache };
+        let places = [(0, place(0, 0, 0)), (1, place(1, 1, 1)), (2, place(0, 0, 0)), (3, place(1, 1, 1))];
+        assert_eq!(topology(temp.path()), Topology::new(places.into()));
+        // A cache that all of a node share divides nothing; the second node has one for each processor.
+        for (cpu, shared, id) in [(0, "0,2", "7"), (1, "1", "8"), (2, "0,2", "7"), (3, "3", "9")] {
+            put(format!("cpu/cpu{cpu}/cache/index3/shared_cpu_list"), shared);
+            put(format!("cpu/cpu{cpu}/cache/index3/id"), id);
+        }
+        let places = [(0, place(0, 0, 0)), (1, place(1, 1, 8)), (2, place(0, 0, 0)), (3, place(1, 1, 9))];
         assert_eq!(topology(temp.path()), Topology::new(places.into()));
     }
 }
