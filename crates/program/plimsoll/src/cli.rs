@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
+use plimsoll_podlife::configuration::Configuration;
 
 use crate::access::AccessArgs;
 use crate::controllers::Controllers;
@@ -16,6 +17,7 @@ use crate::ingress::IngressArgs;
 use crate::kubelet::Kubelet;
 use crate::kubelet::common::CommonArgs;
 use crate::limits::LimitArgs;
+use crate::log::Format;
 use crate::safeguards::SafeguardArgs;
 use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
@@ -151,8 +153,18 @@ pub(crate) struct AgentArgs {
     /// Folder of files that change parts of it: *.conf in the order of their names
     #[arg(long, value_name = "DIR")]
     pub(crate) kubelet_config_dir: Option<PathBuf>,
+    /// Format of the program's own log [default: that of the configuration]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    logging_format: Option<Format>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+}
+
+impl AgentArgs {
+    /// How the log is written.
+    pub(crate) fn log_format(&self, settings: &Configuration) -> Format {
+        self.logging_format.unwrap_or_else(|| Format::of(&settings.logging.format))
+    }
 }
 
 /// `plimsoll down`

@@ -16,6 +16,7 @@ mod ingress;
 mod instance;
 mod kubelet;
 mod limits;
+mod log;
 mod node;
 mod preflight;
 mod progress;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controllers::{EXPIRED, ServingArgs, identity};
 use crate::serving::Process;
-use crate::up;
+use crate::{log, up};
 
 /// The name of the process where the API shows one.
 const COMPONENT: &str = "kube-scheduler";
@@ -123,7 +123,7 @@ pub(crate) fn run(options: &Scheduler) -> anyhow::Result<()> {
     let kubeconfig = options.kubeconfig.clone().unwrap_or(said);
     ensure!(!kubeconfig.as_os_str().is_empty(), "how is the API server reached? Say --kubeconfig FILE");
     let election = election(&configuration.leader_election, identity()?);
-    up::log(true);
+    log::begin(log::Reader::File, options.serving.logging_format);
     let runtime = up::runtime()?;
     let outcome = runtime.block_on(async {
         let shutdown = CancellationToken::new();

@@ -16,7 +16,7 @@ use plimsoll_podlife::simulated::node::Fleet;
 use plimsoll_simulate::{Config, Simulation};
 use tokio_util::sync::CancellationToken;
 
-use crate::up;
+use crate::{log, up};
 
 /// What flags are called in `up` alone.
 const PREFIX: &str = "simulated-";
@@ -112,7 +112,7 @@ pub(crate) fn shorten(flag: Arg) -> Arg {
 
 pub(crate) fn run(options: &Simulate) -> anyhow::Result<()> {
     let config = options.simulated.config().context("how many nodes? Say --nodes COUNT")?;
-    up::log(true);
+    log::begin(log::Reader::File, log::Format::Text);
     up::runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         up::stop_on_signal(shutdown.clone())?;

@@ -13,7 +13,7 @@ use crate::cli::Up;
 use crate::control_plane::ControlPlane;
 use crate::instance::Instance;
 use crate::progress::Progress;
-use crate::{detach, node, preflight};
+use crate::{detach, log, node, preflight};
 
 /// After a signal the parts have this long to end.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
@@ -39,7 +39,8 @@ pub(crate) fn run(options: &Up) -> anyhow::Result<()> {
         drop(claim);
         return detach::detach(&instance.directory);
     }
-    log(detached);
+    let reader = if detached { log::Reader::File } else { log::Reader::Terminal };
+    log::begin(reader, options.agent.log_format(&agent.settings));
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(options, &instance));
     runtime.shutdown_timeout(FAREWELL);
@@ -55,16 +56,6 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("start the runtime")
-}
-
-pub(crate) fn log(detached: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PLIMSOLL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(if detached { "info" } else { "warn" }));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(!detached)
-        .init();
 }
 
 async fn serve(options: &Up, instance: &Instance) -> anyhow::Result<()> {

@@ -244,7 +244,7 @@ pub const FLAGS: &[Flag] = &[
         "Enforce limits of local storage",
     ),
     flag("log-flush-frequency", "logging.flushFrequency", Form::Text, "Has no effect"),
-    flag("logging-format", "logging.format", Form::Text, "Format of the agent's own log: text"),
+    flag("logging-format", "logging.format", Form::Text, "Format of the agent's own log: text or json"),
     flag("make-iptables-util-chains", "makeIPTablesUtilChains", Form::Truth, "Has no effect"),
     flag("manifest-url", "staticPodURL", Form::Text, "Where static pods are fetched from"),
     flag("manifest-url-header", "staticPodURLHeader", Form::Headers, "Headers of the request for them"),

@@ -156,7 +156,7 @@ settings! {
     /// The agent's own log.
     Logging {
         /// `text` or `json`.
-        format: String = "format", empty "text".to_owned(), Fixed;
+        format: String = "format", empty "text".to_owned(), Used;
         /// Nothing is held back here.
         flush_frequency: FlushFrequency = "flushFrequency", none, Moot;
         /// How much is told.

@@ -177,6 +177,14 @@ fn what_nothing_acts_upon_is_refused() {
     assert!(
         of(json!({"syncFrequency": "10s", "logging": {"verbosity": 4, "flushFrequency": 5_000_000}})).is_ok()
     );
+    assert!(of(json!({"logging": {"format": "json"}})).is_ok());
+    let odd = json!({"logging": {"format": "xml", "vmodule": [{"filePattern": "a", "verbosity": 1}]}});
+    assert_eq!(
+        of(odd).unwrap_err(),
+        "logging.format: Invalid value: \"xml\": Unsupported log format, logging.vmodule: Forbidden: Only supported for \
+         text log format"
+    );
+    assert_eq!(of(json!({"tracing": {"endpoint": "localhost:4317"}})).unwrap_err(), unused("tracing"));
 }
 
 #[test]

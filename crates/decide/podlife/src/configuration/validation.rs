@@ -380,6 +380,13 @@ fn logs(it: &Configuration, all: &mut Problems) {
         "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s".into()
     });
     all.unless(it.container_log_max_files > 1, || "containerLogMaxFiles must be greater than 1".into());
+    let format = it.logging.format.as_str();
+    if !matches!(format, "text" | "json") {
+        all.found.push(format!("logging.format: Invalid value: {format:?}: Unsupported log format"));
+    }
+    if format != "text" && !it.logging.vmodule.is_empty() {
+        all.found.push("logging.vmodule: Forbidden: Only supported for text log format".to_owned());
+    }
     let folder = it.pod_logs_dir.as_str();
     all.unless(folder.starts_with('/'), || format!("pod logs path {folder:?} must be absolute path"));
     let is_clean = folder == "/" || !folder.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));

@@ -9,6 +9,8 @@ use plimsoll_client::Election;
 use plimsoll_controllers::{Autoscaling, Selection};
 use plimsoll_meta::duration;
 
+use crate::log::Format;
+
 /// `plimsoll controllers`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Controllers {
@@ -208,6 +210,9 @@ impl Leadership {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServingArgs {
+    /// Format of the program's own log
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) logging_format: Format,
     /// Address of the server
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
     bind_address: IpAddr,

@@ -16,7 +16,7 @@ use plimsoll_pki::Authority;
 use tokio_util::sync::CancellationToken;
 
 use crate::serving::Process;
-use crate::up;
+use crate::{log, up};
 pub(crate) use flags::{Controllers, ServingArgs, selection};
 
 /// The name of the process where the API shows one.
@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
     let identity = identity()?;
     let election = options.election.election(identity.clone()).map_err(anyhow::Error::msg)?;
     let config = config(options)?;
-    up::log(true);
+    log::begin(log::Reader::File, options.serving.logging_format);
     let runtime = up::runtime()?;
     let outcome = runtime.block_on(async {
         let shutdown = CancellationToken::new();

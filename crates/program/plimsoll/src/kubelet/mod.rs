@@ -20,7 +20,7 @@ use plimsoll_podlife::configuration::Configuration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::{preflight, up};
+use crate::{log, preflight, up};
 use common::CommonArgs;
 use settings::{FieldFlags, Sources};
 
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Kubelet) -> anyhow::Result<()> {
     let root = options.root_dir.canonicalize().context("find --root-dir")?;
     let _only = only(&root)?;
     let config = config(options, &configuration, &root)?;
-    up::log(true);
+    log::begin(log::Reader::File, log::Format::of(&configuration.logging.format));
     allow_files(configuration.max_open_files);
     let runtime = up::runtime()?;
     let outcome = runtime.block_on(serve(options, &configuration, config));
