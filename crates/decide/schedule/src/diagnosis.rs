@@ -35,6 +35,9 @@ pub(crate) enum Reason<'a> {
     NoVolume,
     NoRoom,
     VolumeZone,
+    ClaimElsewhere,
+    NoDevices,
+    DevicesTakeTooLong,
 }
 
 impl Reason<'_> {
@@ -56,6 +59,9 @@ impl Reason<'_> {
                 Plugin::VolumeBinding
             }
             Reason::VolumeZone => Plugin::VolumeZone,
+            Reason::ClaimElsewhere | Reason::NoDevices | Reason::DevicesTakeTooLong => {
+                Plugin::DynamicResources
+            }
         }
     }
 
@@ -72,6 +78,9 @@ impl Reason<'_> {
                 | Reason::Spread
                 | Reason::AntiAffinity
                 | Reason::ExistingAntiAffinity
+                | Reason::ClaimElsewhere
+                | Reason::NoDevices
+                | Reason::DevicesTakeTooLong
         )
     }
 }
@@ -98,6 +107,9 @@ impl fmt::Display for Reason<'_> {
                 "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
             ),
             Reason::TooManyVolumes => f.write_str("node(s) exceed max volume count"),
+            Reason::ClaimElsewhere => f.write_str("resourceclaim not available on the node"),
+            Reason::NoDevices => f.write_str("cannot allocate all claims"),
+            Reason::DevicesTakeTooLong => f.write_str("timed out trying to allocate devices"),
             Reason::VolumeZone => f.write_str("node(s) had no available volume zone"),
             Reason::VolumeElsewhere => f.write_str("node(s) had volume node affinity conflict"),
             Reason::VolumeGone => {

@@ -26,6 +26,8 @@ pub enum Change {
     Namespace,
     /// Claims, volumes, or what is known of them.
     Storage,
+    /// Devices, or claims on them.
+    Devices,
 }
 
 /// Plugins whose verdict on one node depends on pods elsewhere.
@@ -45,6 +47,7 @@ impl Scheduler {
             Change::Placed(uid) => any(&ELSEWHERE) && self.is_company(uid, pod),
             Change::Namespace => refused.has(Plugin::InterPodAffinity),
             Change::Storage => any(&VOLUMES),
+            Change::Devices => refused.has(Plugin::DynamicResources),
         }
     }
 

@@ -12,6 +12,7 @@
 mod budget;
 mod class;
 pub mod configuration;
+mod devices;
 mod diagnosis;
 mod hint;
 mod mounts;
@@ -34,12 +35,15 @@ mod terms;
 mod tolerate;
 mod topology;
 mod volumes;
+mod why;
 
 pub use budget::Budget;
+pub use devices::Devices;
 pub use diagnosis::{Attempt, Diagnosis};
 pub use hint::Change;
 pub use needs::{HostPort, Needs};
 pub use plugin::{Plugin, Point};
+pub use plugins::dynamic_resources::Booking;
 pub use pod::PodInfo;
 pub use preemption::Preemption;
 pub use profile::{DEFAULT_SCHEDULER, Plugins, Profile};
@@ -51,3 +55,4 @@ pub use scheduler::{Decision, Scheduler};
 pub use selectors::Selectors;
 pub use snapshot::Snapshot;
 pub use storage::Storage;
+pub use why::{Cause, Explanation, Verdict};

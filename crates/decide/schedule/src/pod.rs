@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, TopologySpreadConstraint, WeightedPodAffinityTerm};
+use k8s_openapi::api::core::v1::{
+    Pod, PodAffinityTerm, PodResourceClaim, TopologySpreadConstraint, WeightedPodAffinityTerm,
+};
 use plimsoll_meta::selector::{Labels, Operator, Requirement};
 
 use crate::needs::Needs;
@@ -38,6 +40,8 @@ pub struct PodInfo {
     pub needs: Arc<Needs>,
     /// Claims on volumes.
     pub(crate) claims: Vec<ClaimUse>,
+    /// Claims on devices; none where one is not made yet.
+    pub(crate) device_claims: Vec<Option<String>>,
     /// Disks that it names itself.
     pub(crate) disks: Vec<Disk>,
     pub(crate) links: Links,
@@ -103,6 +107,7 @@ impl PodInfo {
             never_preempts: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
             needs,
             claims: claims(pod),
+            device_claims: device_claims(pod),
             disks: Disk::of(pod),
             links: Links::default(),
             owner: owner(pod),
@@ -117,6 +122,11 @@ impl PodInfo {
         !self.claims.is_empty()
     }
 
+    /// Whether it uses claims on devices.
+    pub fn has_device_claims(&self) -> bool {
+        !self.device_claims.is_empty()
+    }
+
     /// Whether it uses claims or disks, which others may have to do without.
     pub(crate) fn has_volumes(&self) -> bool {
         self.has_claims() || !self.disks.is_empty()
@@ -126,6 +136,7 @@ impl PodInfo {
     pub fn has_links(&self) -> bool {
         let links = &self.links;
         self.has_volumes()
+            || self.has_device_claims()
             || self.must_spread
             || !(links.affinity.is_empty()
                 && links.anti_affinity.is_empty()
@@ -192,6 +203,22 @@ fn claims(pod: &Pod) -> Vec<ClaimUse> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let used = volumes.filter_map(|volume| plimsoll_volume::claim_name(pod, volume));
     used.map(|(name, own)| ClaimUse { name, own }).collect()
+}
+
+/// The names of its claims on devices, as its status has them for those that are made for it.
+fn device_claims(pod: &Pod) -> Vec<Option<String>> {
+    let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let made = |name: &str| {
+        let statuses = pod.status.as_ref()?.resource_claim_statuses.as_deref()?;
+        statuses.iter().find(|status| status.name == name)
+    };
+    let name = |claim: &PodResourceClaim| match (&claim.resource_claim_name, made(&claim.name)) {
+        (Some(name), _) => Some(Some(name.clone())),
+        // Whoever makes them has found that none is needed.
+        (None, Some(status)) => status.resource_claim_name.clone().map(Some),
+        (None, None) => Some(None),
+    };
+    claims.filter_map(name).collect()
 }
 
 fn terms(list: &Option<Vec<PodAffinityTerm>>, info: &PodInfo) -> Vec<PodTerm> {

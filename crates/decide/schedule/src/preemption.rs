@@ -107,6 +107,7 @@ impl Scheduler {
                     .iter()
                     .find_map(|check| check.refuses(*slot))
                     .is_none_or(|reason| reason.is_resolvable())
+                && volumes.devices(node).err().is_none_or(|reason| reason.is_resolvable())
         };
         let lesser = |slot: &Slot| snapshot.on(*slot).any(|other| other.priority < pod.priority);
         let (start, count) = (self.start(), snapshot.rows().len());
@@ -155,7 +156,7 @@ impl Snapshot {
             return true;
         }
         let volumes = Volumes::of(pod, profile, self);
-        volumes.is_ok_and(|volumes| volumes.filter(node).is_empty())
+        volumes.is_ok_and(|volumes| volumes.filter(node).is_empty() && volumes.devices(node).is_ok())
             && checks(pod, profile, constraints, self).iter().all(|check| check.refuses(slot).is_none())
     }
 }

@@ -41,6 +41,11 @@ impl Plugins {
         self.0 & plugin.bit() != 0
     }
 
+    /// Whether a plugin is among them.
+    pub fn contains(self, plugin: Plugin) -> bool {
+        self.has(plugin)
+    }
+
     pub(crate) fn add(&mut self, plugin: Plugin) {
         self.0 |= plugin.bit();
     }

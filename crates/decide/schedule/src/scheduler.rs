@@ -4,16 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 
 use crate::class::{Class, best_of, next_ones};
 use crate::diagnosis::{Attempt, Diagnosis, Reason};
 use crate::needs::Needs;
 use crate::node::Node;
 use crate::plugin::Plugin;
+use crate::plugins::dynamic_resources::{Booking, Claims};
 use crate::plugins::pod_topology_spread::Constraints;
 use crate::plugins::{inter_pod_affinity, pod_topology_spread, refusal, volume_binding};
 use crate::pod::PodInfo;
-use crate::profile::{DEFAULT_SCHEDULER, Profile, SpreadDefaults};
+use crate::profile::{DEFAULT_SCHEDULER, Profile, Share, SpreadDefaults};
 use crate::reservation::Reservation;
 use crate::snapshot::{Row, Snapshot};
 use crate::topology::{Column, Slot};
@@ -176,6 +178,33 @@ impl Scheduler {
         }
     }
 
+    /// What the pod's claims on devices get on the node that was chosen. It is kept for them until the API shows it,
+    /// or [`Devices::release`](crate::Devices::release). Nothing if one of them gets nothing.
+    pub fn book(&mut self, pod: &PodInfo, node: &str) -> Option<Vec<Booking>> {
+        let devices = &self.snapshot.devices;
+        let claims = Claims::of(pod, devices).ok()?;
+        let booked = claims.book(pod, self.snapshot.node(node)?)?;
+        for booking in &booked {
+            if let Some(allocation) = &booking.allocation {
+                self.snapshot.devices.keep(&booking.claim, allocation.clone());
+            }
+        }
+        Some(booked)
+    }
+
+    /// The claims of a pod that nobody uses and that keep it from nodes where it could run: they may get other devices.
+    pub fn idle_claims(&self, pod: &PodInfo) -> Vec<Arc<ResourceClaim>> {
+        let named = pod.device_claims.iter().flatten();
+        let claims = named.filter_map(|name| self.snapshot.devices.claim(&pod.namespace, name));
+        let idle = |claim: &&Arc<ResourceClaim>| {
+            let status = claim.status.as_ref();
+            let mut users = status.iter().flat_map(|status| status.reserved_for.iter().flatten());
+            status.is_some_and(|status| status.allocation.is_some())
+                && users.all(|user| *user.uid == *pod.uid)
+        };
+        claims.filter(idle).cloned().collect()
+    }
+
     /// What the pod's claims get on the node that was chosen. It is kept for them until it is released.
     pub fn reserve(&mut self, pod: &PodInfo, node: &str) -> Vec<Reservation> {
         if !self.profile(pod).filters.has(Plugin::VolumeBinding) {
@@ -245,6 +274,9 @@ impl View<'_> {
             feasible.retain(|slot| node(slot).is_some_and(|node| self.volumes.filter(node).is_empty()));
         }
         feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
+        if pod.has_device_claims() {
+            feasible = self.with_devices(feasible, start, promised);
+        }
         if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
             return Some(promised);
         }
@@ -266,9 +298,30 @@ impl View<'_> {
         best_of(&feasible, &scores, start)
     }
 
+    /// Those whose devices meet the pod's claims. Finding out takes long, so only as many as upstream would score
+    /// are looked for.
+    fn with_devices(&self, feasible: Vec<Slot>, start: usize, promised: Option<Slot>) -> Vec<Slot> {
+        let suits = |slot: &Slot| {
+            let node = self.snapshot.rows()[*slot].node.as_ref();
+            node.is_some_and(|node| self.volumes.devices(node).is_ok())
+        };
+        if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok() && suits(slot)) {
+            return vec![promised];
+        }
+        let enough = Share::Adaptive.enough(self.snapshot.nodes()).unwrap_or(usize::MAX);
+        let at = feasible.partition_point(|slot| *slot < start);
+        let next = feasible[at..].iter().chain(&feasible[..at]).copied();
+        let mut found: Vec<Slot> = next.filter(suits).take(enough).collect();
+        found.sort_unstable();
+        found
+    }
+
     fn diagnose(&self, class: &mut Class, linked: bool) -> Diagnosis {
         let mut diagnosis =
             if linked { self.diagnose_linked() } else { class.diagnosis(self.profile, self.snapshot) };
+        if let Some(why) = self.volumes.broken() {
+            diagnosis.everywhere = Some(why);
+        }
         diagnosis.attempt = attempt(self.pod, self.profile);
         diagnosis
     }
@@ -299,16 +352,24 @@ impl View<'_> {
         if reasons.is_empty() {
             reasons.extend(checks.iter().find_map(|check| check.refuses(slot)));
         }
+        if reasons.is_empty() {
+            reasons.extend(self.volumes.devices(node).err());
+        }
         reasons
     }
 }
 
 /// No node can help.
-fn nowhere(pod: &PodInfo, profile: &Profile, snapshot: &Snapshot, why: String) -> Diagnosis {
+fn nowhere(
+    pod: &PodInfo,
+    profile: &Profile,
+    snapshot: &Snapshot,
+    (why, plugin): (String, Plugin),
+) -> Diagnosis {
     Diagnosis {
         nodes: snapshot.nodes(),
         everywhere: Some(why),
-        plugins: [Plugin::VolumeBinding].into_iter().collect(),
+        plugins: [plugin].into_iter().collect(),
         attempt: attempt(pod, profile),
         ..Diagnosis::default()
     }

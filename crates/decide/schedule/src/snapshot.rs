@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 
+use crate::devices::Devices;
 use crate::hint::Change;
 use crate::mounts::Mounts;
 use crate::needs::{HostPort, Needs};
@@ -65,6 +66,8 @@ pub struct Snapshot {
     mounts: Mounts,
     /// Claims and volumes.
     pub storage: Storage,
+    /// Devices and claims on them.
+    pub devices: Devices,
     /// What Services and the owners of pods select.
     pub selectors: Selectors,
 }

@@ -21,7 +21,8 @@ use crate::log::Format;
 use crate::safeguards::SafeguardArgs;
 use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
-use crate::{controllers, demo, doctor, down, image, kubelet, scheduler, simulate, up};
+use crate::why::Why;
+use crate::{controllers, demo, doctor, down, image, kubelet, scheduler, simulate, up, why};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ enum Action {
     Simulate(Simulate),
     /// Tell of any cluster what will hurt later
     Doctor(Doctor),
+    /// Tell of any cluster why a pod waits, node by node, and what would help
+    Why(Why),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
     Image(ImageCommand),
     /// Serve the web pages of the demo image
@@ -197,6 +200,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Action::Scheduler(options) => scheduler::run(&options),
         Action::Simulate(options) => simulate::run(&options),
         Action::Doctor(options) => doctor::run(&options),
+        Action::Why(options) => why::run(&options),
         Action::Image(command) => image::run(command),
         Action::Demo(options) => demo::run(options),
         Action::Version => {

@@ -25,6 +25,7 @@ mod scheduler;
 mod serving;
 mod simulate;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use plimsoll_client::{Delta, EventType};
-use plimsoll_schedule::{Attempt, Budget, Change, Decision, Diagnosis, PodInfo, Queue, Scheduler};
+use plimsoll_schedule::{
+    Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Queue, Scheduler,
+};
 
 use crate::Config;
 use crate::effects::{Effects, Outcome};
@@ -29,6 +31,8 @@ pub(crate) struct Cycle {
     assumed: HashSet<Uid>,
     /// Pods whose claims are not bound yet.
     waiting: Waiting,
+    /// What the claims on devices of decided pods get.
+    booked: HashMap<Uid, Vec<Booking>>,
     /// Claims or volumes changed, or what is written about them.
     stirred: bool,
     /// Bindings under way.
@@ -51,6 +55,7 @@ impl Cycle {
             gated: HashSet::new(),
             assumed: HashSet::new(),
             waiting: Waiting::default(),
+            booked: HashMap::new(),
             stirred: false,
             binding: 0,
             reported: HashMap::new(),
@@ -107,10 +112,9 @@ impl Cycle {
     pub(crate) fn storage(&mut self, change: storage::Change) {
         match change {
             Some(change) => {
-                if change.apply(&mut self.scheduler.snapshot) {
-                    self.stirred = true;
-                    self.changed(Change::Storage);
-                }
+                let news = change.apply(&mut self.scheduler.snapshot);
+                self.stirred |= news == Change::Storage;
+                self.changed(news);
             }
             None => self.unsynced -= 1,
         }
@@ -133,6 +137,7 @@ impl Cycle {
             Outcome::Bound(pod, node) => {
                 self.binding -= 1;
                 self.reported.remove(&pod.uid);
+                self.booked.remove(&pod.uid);
                 self.queue.remove(&pod.uid);
                 let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
                 self.tell(&pod, EventType::Normal, "Scheduled", message);
@@ -212,6 +217,11 @@ impl Cycle {
         if diagnosis.attempt == Attempt::InVain {
             diagnosis.attempt = self.make_room(pod, &diagnosis);
         }
+        if diagnosis.plugins.contains(Plugin::DynamicResources) && diagnosis.everywhere.is_none() {
+            for claim in self.scheduler.idle_claims(pod) {
+                self.effects.deallocate(claim);
+            }
+        }
         self.report(pod, diagnosis.to_string());
     }
 
@@ -252,6 +262,12 @@ impl Cycle {
         let change = self.scheduler.snapshot.place(pod.clone(), &node);
         self.changed(change);
         self.assumed.insert(pod.uid.clone());
+        if pod.has_device_claims() {
+            match self.scheduler.book(&pod, &node) {
+                Some(booked) => drop(self.booked.insert(pod.uid.clone(), booked)),
+                None => return self.failed(&pod, "cannot allocate all claims".to_owned(), now),
+            }
+        }
         let reserved = match pod.has_claims() {
             true => self.scheduler.reserve(&pod, &node),
             false => Vec::new(),
@@ -281,6 +297,7 @@ impl Cycle {
         let name = &self.scheduler.profile(pod).scheduler_name;
         self.config.metrics.ended(name, Ended::Error, Duration::ZERO);
         self.tell(pod, EventType::Warning, "FailedScheduling", why);
+        self.unbook(&pod.uid);
         if self.assumed.remove(&pod.uid) {
             let change = self.scheduler.snapshot.remove_pod(&pod.uid);
             self.changed(change);
@@ -290,7 +307,19 @@ impl Cycle {
 
     fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
         self.binding += 1;
-        self.effects.bind(pod, node);
+        let bookings = self.booked.get(&pod.uid).cloned().unwrap_or_default();
+        self.effects.bind(pod, node, bookings);
+    }
+
+    /// The pod's claims on devices get nothing after all.
+    fn unbook(&mut self, uid: &str) {
+        for booking in self.booked.remove(uid).unwrap_or_default() {
+            if booking.allocation.is_some() {
+                let claim = booking.claim.metadata.uid.as_deref().unwrap_or_default();
+                self.scheduler.snapshot.devices.release(claim);
+                self.changed(Change::Devices);
+            }
+        }
     }
 
     fn report(&mut self, pod: &Arc<PodInfo>, message: String) {
@@ -365,6 +394,7 @@ impl Cycle {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
         self.gated.remove(uid);
+        self.unbook(uid);
         if let Some(ended) = self.waiting.remove(uid, None) {
             self.scheduler.snapshot.storage.release(&ended.reservations);
         }

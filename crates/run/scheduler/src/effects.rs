@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plimsoll_client::{EventRecorder, EventType, Term};
-use plimsoll_schedule::{PodInfo, Preemption, Reservation};
+use plimsoll_schedule::{Booking, PodInfo, Preemption, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+/// Holds a claim while devices are allocated to it.
+const CLAIM_PROTECTION: &str = "resource.kubernetes.io/delete-protection";
 
 /// How a write ended.
 pub(crate) enum Outcome {
@@ -50,13 +54,21 @@ impl Effects {
         (Effects { client, term, recorders, outcomes }, receiver)
     }
 
-    /// Binds the pod to the node.
-    pub(crate) fn bind(&self, pod: Arc<PodInfo>, node: String) {
+    /// Writes what the pod's claims on devices get, and binds the pod to the node.
+    pub(crate) fn bind(&self, pod: Arc<PodInfo>, node: String, bookings: Vec<Booking>) {
         let (api, outcomes, term) = (self.pods(&pod), self.outcomes.clone(), self.term.clone());
+        let client = self.client.clone();
         tokio::spawn(async move {
             if !term.holds() {
                 drop(outcomes.send(Outcome::NotBound(pod, "leaderelection lost".to_owned())));
                 return;
+            }
+            for booking in &bookings {
+                if let Err(error) = book(&client, &pod, booking).await {
+                    let why = format!("running PreBind plugin \"DynamicResources\": {}", text(&error));
+                    drop(outcomes.send(Outcome::NotBound(pod, why)));
+                    return;
+                }
             }
             let binding = json!({
                 "apiVersion": "v1",
@@ -94,6 +106,22 @@ impl Effects {
                 }
             }
             drop(outcomes.send(Outcome::Prepared(pod, versions)));
+        });
+    }
+
+    /// Takes the devices of a claim that nobody uses away, so that it may get others.
+    pub(crate) fn deallocate(&self, claim: Arc<ResourceClaim>) {
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let meta = &claim.metadata;
+            let namespace = meta.namespace.as_deref().unwrap_or_default();
+            let api = Api::<ResourceClaim>::namespaced(client, namespace);
+            let body = json!({"metadata": {"resourceVersion": meta.resource_version},
+                "status": {"allocation": null, "reservedFor": null}});
+            let name = meta.name.as_deref().unwrap_or_default();
+            if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await {
+                tracing::debug!(claim = name, namespace, %error, "devices not taken away");
+            }
         });
     }
 
@@ -161,6 +189,32 @@ impl Effects {
     fn pods(&self, pod: &PodInfo) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace)
     }
+}
+
+/// Writes what a claim gets, and that the pod uses it.
+async fn book(client: &kube::Client, pod: &PodInfo, booking: &Booking) -> Result<(), kube::Error> {
+    let meta = &booking.claim.metadata;
+    let name = meta.name.as_deref().unwrap_or_default();
+    let api = Api::<ResourceClaim>::namespaced(client.clone(), &pod.namespace);
+    let user = json!([{"resource": "pods", "name": pod.name, "uid": *pod.uid}]);
+    let mut body = json!({"metadata": {"uid": meta.uid}, "status": {"reservedFor": user}});
+    if let Some(allocation) = &booking.allocation {
+        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+        let mut version = meta.resource_version.clone();
+        if !finalizers.iter().any(|one| one == CLAIM_PROTECTION) {
+            finalizers.push(CLAIM_PROTECTION.to_owned());
+            let held = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+            version = api
+                .patch(name, &PatchParams::default(), &Patch::Merge(held))
+                .await?
+                .metadata
+                .resource_version;
+        }
+        // Somebody who was quicker shall not be overruled.
+        body["metadata"]["resourceVersion"] = json!(version);
+        body["status"]["allocation"] = json!(**allocation);
+    }
+    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await.map(drop)
 }
 
 /// Marks a pod as ended for another, and deletes it. One that is gone already is no failure.

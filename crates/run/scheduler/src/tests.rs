@@ -34,7 +34,7 @@ struct State {
     writes: Vec<(String, Value)>,
 }
 
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 19] = [
     "poddisruptionbudgets",
     "pods",
     "nodes",
@@ -50,6 +50,10 @@ const KINDS: [&str; 15] = [
     "replicationcontrollers",
     "replicasets",
     "statefulsets",
+    "resourceslices",
+    "deviceclasses",
+    "resourceclaims",
+    "devicetaintrules",
 ];
 
 impl Api {
@@ -80,6 +84,15 @@ impl Api {
 
     /// Claims and volumes take what is written to them.
     fn patched(&self, path: &str, body: Value) -> Value {
+        if let Some(path) = path.strip_suffix("/status") {
+            return match path.contains("/resourceclaims/") {
+                true => self.merged("resourceclaims", path, body),
+                false => body,
+            };
+        }
+        if path.contains("/resourceclaims/") {
+            return self.merged("resourceclaims", path, body);
+        }
         let mut parts = path.rsplit('/');
         let (name, plural) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let Some(kind) =
@@ -93,6 +106,19 @@ impl Api {
         }
         if !body["spec"]["claimRef"].is_null() {
             object["spec"]["claimRef"] = body["spec"]["claimRef"].clone();
+        }
+        self.put(kind, object);
+        self.object(kind, name)
+    }
+
+    /// An object with what is written laid over it.
+    fn merged(&self, kind: &'static str, path: &str, body: Value) -> Value {
+        let name = path.rsplit('/').next().unwrap();
+        let mut object = self.object(kind, name);
+        for part in ["metadata", "status"] {
+            for (key, value) in body[part].as_object().into_iter().flatten() {
+                object[part][key] = value.clone();
+            }
         }
         self.put(kind, object);
         self.object(kind, name)
@@ -403,4 +429,50 @@ async fn pods_are_bound_after_their_claims() {
         api.object("persistentvolumes", "there")["spec"]["claimRef"]["uid"] == "found"
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_get_devices_before_their_pods_are_bound() {
+    let api = Api::default();
+    for name in ["n0", "n1"] {
+        api.put("nodes", node(name, "8"));
+    }
+    let class = json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"},
+        "spec": {"selectors": [{"cel": {"expression": "device.driver == 'gpu.example.com'"}}]}});
+    api.put("deviceclasses", class);
+    let slice = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"},
+        "spec": {"driver": "gpu.example.com", "nodeName": "n1", "devices": [{"name": "gpu-0"}],
+            "pool": {"name": "n1", "generation": 1, "resourceSliceCount": 1}}});
+    api.put("resourceslices", slice);
+    let claim = |name: &str| {
+        let exactly = json!({"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1});
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name, "namespace": "ns", "uid": name},
+            "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}})
+    };
+    let user = |name: &str, claim: &str| {
+        let mut pod = pod(name, "1");
+        pod["spec"]["resourceClaims"] = json!([{"name": "c", "resourceClaimName": claim}]);
+        pod
+    };
+    api.put("resourceclaims", claim("one"));
+    api.put("pods", user("a", "one"));
+    let _shutdown = start(&api);
+    eventually("bound where the device is", || api.node_of("a").as_deref() == Some("n1")).await;
+    let one = api.object("resourceclaims", "one");
+    assert_eq!(one["metadata"]["finalizers"], json!(["resource.kubernetes.io/delete-protection"]));
+    let result = json!({"device": "gpu-0", "driver": "gpu.example.com", "pool": "n1", "request": "r"});
+    assert_eq!(one["status"]["allocation"]["devices"]["results"], json!([result]));
+    assert_eq!(one["status"]["reservedFor"], json!([{"resource": "pods", "name": "a", "uid": "a"}]));
+
+    // The same claim serves another pod; another claim waits until the device is free.
+    api.put("pods", user("b", "one"));
+    eventually("the claim is shared", || api.node_of("b").as_deref() == Some("n1")).await;
+    api.put("resourceclaims", claim("two"));
+    api.put("pods", user("c", "two"));
+    eventually("it says what is missing", || !api.writes("/pods/c/status").is_empty()).await;
+    let message = &api.writes("/pods/c/status")[0]["status"]["conditions"][0]["message"];
+    let missing = "0/2 nodes are available: 2 cannot allocate all claims.";
+    assert!(message.as_str().unwrap().starts_with(missing), "{message}");
+    api.remove("resourceclaims", "one");
+    eventually("the device is free", || api.node_of("c").as_deref() == Some("n1")).await;
 }

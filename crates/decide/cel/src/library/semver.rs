@@ -28,6 +28,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// The version that a text is, if any.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        parse(text).ok()
+    }
+
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.order(other) == Ordering::Equal
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use plimsoll_meta::quantity::Quantity;
+
 use super::{Duration, List, Map, Object, Opaque, Timestamp, Type};
 
 /// A value; lists, maps and text from JSON are views that copy nothing.
@@ -73,6 +75,17 @@ impl<'a> Value<'a> {
     /// Text of its own.
     pub fn text(text: impl Into<Arc<str>>) -> Self {
         Self::String(Text::Shared(text.into()))
+    }
+
+    /// A quantity, as the function of that name makes it.
+    pub fn quantity(quantity: Quantity) -> Self {
+        Self::Opaque(Opaque::Quantity(quantity))
+    }
+
+    /// A semantic version, if the text is one.
+    pub fn semver(text: &str) -> Option<Self> {
+        let version = crate::library::semver::Version::read(text)?;
+        Some(Self::Opaque(Opaque::Semver(Arc::new(version))))
     }
 
     /// A list of its own.

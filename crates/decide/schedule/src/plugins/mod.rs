@@ -5,6 +5,7 @@
 //! NodeName, as pods that wait have no node; SchedulingGates and PrioritySort, which the [queue](crate::Queue) heeds;
 //! DefaultBinder, which writes.
 
+pub(crate) mod dynamic_resources;
 pub(crate) mod image_locality;
 pub(crate) mod inter_pod_affinity;
 pub(crate) mod node_affinity;
@@ -71,6 +72,34 @@ fn first_refusal<'n>(profile: &Profile, needs: &Needs, row: &Row, node: &'n Node
         node_affinity::filter(needs, node)?;
     }
     if has(Plugin::NodePorts) { node_ports::filter(needs, row) } else { Ok(()) }
+}
+
+/// The reasons of all these filters, whether or not one before them refuses.
+pub(crate) fn every_refusal<'a>(
+    profile: &Profile,
+    needs: &'a Needs,
+    row: &'a Row,
+    node: &'a Node,
+) -> Vec<Reason<'a>> {
+    let has = |plugin| profile.filters.has(plugin);
+    let mut all = Vec::new();
+    if has(Plugin::NodeUnschedulable) {
+        all.extend(node_unschedulable::filter(needs, node).err());
+    }
+    if has(Plugin::TaintToleration) {
+        all.extend(taint_toleration::filter(needs, node).err());
+    }
+    if has(Plugin::NodeAffinity) {
+        all.extend(node_affinity::enforced(&profile.added, node).err());
+        all.extend(node_affinity::filter(needs, node).err());
+    }
+    if has(Plugin::NodePorts) {
+        all.extend(node_ports::filter(needs, row).err());
+    }
+    if has(Plugin::NodeResourcesFit) {
+        all.extend(node_resources_fit::shortfalls(&profile.fit, &needs.requests, row, node));
+    }
+    all
 }
 
 /// Sum of the scores that need no comparison with other nodes.

@@ -369,4 +369,5 @@ fn differences_agree_with_a_fresh_look() {
     }
 }
 
+mod simulation;
 mod volumes;
