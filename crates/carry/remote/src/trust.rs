@@ -20,7 +20,7 @@ pub enum Authorities {
     System,
     /// These certificates (PEM), and no others.
     Bundle(Vec<u8>),
-    /// Nobody: any certificate will do. For `insecureSkipTLSVerify` alone.
+    /// Nobody: any certificate will do. For `insecureSkipTLSVerify`, and for pods, whose certificates nobody here knows.
     Anybody,
 }
 

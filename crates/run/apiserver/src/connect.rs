@@ -18,7 +18,7 @@ use crate::subresource;
 use crate::target::ResourcePath;
 use crate::tunnel::{self, Destination};
 use crate::websocket::{Content, WebSocket};
-use crate::{collection, registry};
+use crate::{collection, proxied, registry};
 
 /// What may stand in a query value or path segment as it is.
 const PLAIN: &AsciiSet =
@@ -45,7 +45,10 @@ pub(crate) async fn serve(
         ("Pod", action) => running(api, kind, target, action, &options).await?,
         _ => return Err(Status::no_such_path()),
     };
-    tunnel::forward(&api.agents, destination, request).await
+    match kind.kind != "Node" && target.subresource == "proxy" {
+        true => proxied::forward(&api.pods, target, destination, request).await,
+        false => tunnel::forward(&api.agents, destination, request).await,
+    }
 }
 
 /// What the agent of the pod's node has of a container's output.

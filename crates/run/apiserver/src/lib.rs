@@ -63,6 +63,7 @@ mod peer;
 mod present;
 mod probes;
 mod protobuf;
+mod proxied;
 mod query;
 mod quota;
 mod reach;

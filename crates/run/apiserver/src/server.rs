@@ -40,7 +40,7 @@ use crate::openapi::Documents;
 use crate::pages::Start;
 use crate::peer::{Peer, Verifiers};
 use crate::rest::Rests;
-use crate::tunnel::Agents;
+use crate::tunnel::Wires;
 use crate::usage::Sampler;
 use crate::user::User;
 use crate::{bootstrap, claims, listen, quota, reload, stages, usage};
@@ -61,7 +61,9 @@ pub(crate) struct Api {
     pub(crate) policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
     pub(crate) rests: Rests,
-    pub(crate) agents: Agents,
+    pub(crate) agents: Wires,
+    /// To what runs in pods, which shows certificates that nobody here knows.
+    pub(crate) pods: Wires,
     pub(crate) admission: Admission,
     pub(crate) features: Features,
     pub(crate) aggregator: Arc<Aggregator>,
@@ -170,7 +172,8 @@ impl Server {
             policies: Policies::follow(&store, &admission.plugins),
             addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
             rests: Rests::default(),
-            agents: Agents(Arc::new(agent_tls(credentials)?)),
+            agents: Wires(Arc::new(agent_tls(credentials)?)),
+            pods: Wires::to_anybody(),
             admission,
             features: config.features,
             encryption,

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use plimsoll_meta::status::Status;
+use plimsoll_remote::{Authorities, client_tls};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,15 +27,23 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) address: SocketAddr,
-    /// Name that the server's certificate must carry; `None` for plain HTTP.
+    /// Name that the server's certificate must carry where that counts; `None` for plain HTTP.
     pub(crate) tls: Option<String>,
     /// Path and query there.
     pub(crate) path: String,
 }
 
-/// Makes connections to node agents.
+/// Makes connections to servers of one kind: whom it trusts, and as whom it comes.
 #[derive(Clone)]
-pub(crate) struct Agents(pub(crate) Arc<rustls::ClientConfig>);
+pub(crate) struct Wires(pub(crate) Arc<rustls::ClientConfig>);
+
+impl Wires {
+    /// To servers whose certificates nobody knows, as nobody.
+    pub(crate) fn to_anybody() -> Self {
+        let tls = client_tls(&Authorities::Anybody, None).expect("without certificates none is unreadable");
+        Self(Arc::new(tls))
+    }
+}
 
 /// Address of the agent of a node.
 pub(crate) fn agent(node: &Value, path: String) -> Result<Destination, Status> {
@@ -56,7 +65,7 @@ pub(crate) fn agent(node: &Value, path: String) -> Result<Destination, Status> {
 
 /// Sends the request on and brings the answer back, byte streams included.
 pub(crate) async fn forward(
-    agents: &Agents,
+    wires: &Wires,
     destination: Destination,
     mut request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
@@ -74,7 +83,7 @@ pub(crate) async fn forward(
         None => Box::new(stream),
         Some(name) => {
             let name = ServerName::try_from(name.clone()).map_err(|error| unreachable(&error))?;
-            let connector = TlsConnector::from(Arc::clone(&agents.0));
+            let connector = TlsConnector::from(Arc::clone(&wires.0));
             Box::new(connector.connect(name, stream).await.map_err(|error| unreachable(&error))?)
         }
     };

@@ -29,7 +29,7 @@ pub(crate) use discovery::Offers;
 use crate::follow::{Follower, follow};
 use crate::object::meta;
 use crate::reach::ServiceNames;
-use crate::tunnel::Agents;
+use crate::tunnel::Wires;
 
 /// The largest document that an extension server may answer to discovery, in bytes.
 const DOCUMENT: usize = 16 << 20;
@@ -68,7 +68,7 @@ pub(crate) struct Extension {
 
 /// Whom to trust there, ready for use.
 struct Reach {
-    streams: Agents,
+    streams: Wires,
     documents: Remote,
 }
 
@@ -155,7 +155,7 @@ impl Aggregator {
         };
         let tls = client_tls(&authorities, Some(&self.identity)).map_err(|error| error.to_string())?;
         let documents = Remote::new(tls.clone(), Arc::clone(&self.names), DOCUMENT);
-        Ok(Reach { streams: Agents(Arc::new(tls)), documents })
+        Ok(Reach { streams: Wires(Arc::new(tls)), documents })
     }
 
     /// Learns an APIService; true when something else than its status changed.

@@ -190,6 +190,68 @@ async fn some_requests_end_their_connection_so_that_clients_spread() {
     }
 }
 
+/// A pod `own` in the network of its node; the path of pods.
+async fn own_pod(cluster: &Cluster) -> &'static str {
+    let pods = "/api/v1/namespaces/default/pods";
+    let own = json!({"metadata": {"name": "own"}, "spec": {
+        "nodeName": "n", "hostNetwork": true, "containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(cluster.post(pods, own).await.code, 201);
+    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    let merge = "application/merge-patch+json";
+    assert_eq!(cluster.patch(&format!("{pods}/own/status"), merge, status).await.code, 200);
+    pods
+}
+
+/// Answers one request with its first line, or with a page.
+async fn say_what_was_asked(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) {
+    let asked = head(&mut stream).await;
+    let line = asked.lines().next().unwrap_or_default();
+    if line.contains("/page") {
+        let page = "HTTP/1.1 302 Found\r\nlocation: /next?a\r\nconnection: close\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 13\r\n\r\n<a href='/a'>";
+        let page = if line.contains("/page/away") {
+            page.to_owned()
+        } else {
+            page.replace("302 Found\r\nlocation: /next?a", "200 OK")
+        };
+        stream.write_all(page.as_bytes()).await.expect("written");
+        return;
+    }
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{line}", line.len());
+    stream.write_all(answer.as_bytes()).await.expect("written");
+    stream.flush().await.expect("sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_takes_any_certificate_of_a_pod_and_shows_none() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = plimsoll_pki::Authority::ensure(folder.path(), "ca", "of a pod").expect("an authority");
+    let request = plimsoll_pki::Request {
+        purpose: plimsoll_pki::Purpose::Server,
+        dns_names: vec!["elsewhere.example".to_owned()],
+        ..plimsoll_pki::Request::client("pod", &[])
+    };
+    let files = authority.ensure_issued(folder.path(), "pod", &request).expect("a certificate");
+    // It asks for certificates and would take those of the cluster.
+    let tls = plimsoll_apiserver::server_tls(&files.certificate, &files.key, cluster.authority.certificate());
+    let acceptor = TlsAcceptor::from(tls.expect("TLS"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    pod(&cluster, address).await;
+    let pods = own_pod(&cluster).await;
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let stream = acceptor.accept(stream).await.expect("a handshake");
+        let shown = stream.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
+        say_what_was_asked(stream).await;
+        shown
+    });
+    let answer = cluster.get(&format!("{pods}/https:own:{}/proxy/", address.port())).await;
+    assert_eq!((answer.code, &answer.body[..]), (200, &b"GET / HTTP/1.1"[..]), "{answer:?}");
+    assert_eq!(serving.await.expect("no panic"), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_hands_on_any_method_to_what_is_no_part_of_the_node() {
     let cluster = Cluster::start().await;
@@ -197,14 +259,8 @@ async fn a_proxy_hands_on_any_method_to_what_is_no_part_of_the_node() {
     let address = listener.local_addr().expect("an address");
     pod(&cluster, address).await;
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let asked = head(&mut stream).await;
-            let line = asked.lines().next().unwrap_or_default();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{line}",
-                line.len()
-            );
-            stream.write_all(answer.as_bytes()).await.expect("written");
+        while let Ok((stream, _)) = listener.accept().await {
+            say_what_was_asked(stream).await;
         }
     });
     let pods = "/api/v1/namespaces/default/pods";
@@ -217,10 +273,7 @@ async fn a_proxy_hands_on_any_method_to_what_is_no_part_of_the_node() {
         assert_eq!((refused.code, refused.message().as_str()), (400, "address not allowed"), "{ip}");
     }
 
-    let own = json!({"metadata": {"name": "own"}, "spec": {
-        "nodeName": "n", "hostNetwork": true, "containers": [{"name": "c", "image": "i"}]}});
-    assert_eq!(cluster.post(pods, own).await.code, 201);
-    assert_eq!(cluster.patch(&format!("{pods}/own/status"), merge, at("127.0.0.1")).await.code, 200);
+    own_pod(&cluster).await;
     let path = format!("{pods}/own:{}/proxy/x?y=1", address.port());
     for method in ["GET", "DELETE", "OPTIONS", "PATCH", "POST", "PUT"] {
         let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
@@ -228,6 +281,25 @@ async fn a_proxy_hands_on_any_method_to_what_is_no_part_of_the_node() {
         let line = format!("{method} /x?y=1 HTTP/1.1");
         assert_eq!((answer.code, &answer.body[..]), (200, line.as_bytes()), "{method}");
     }
+    let through = format!("{pods}/own:{}/proxy", address.port());
+    let page = cluster.get(&format!("{through}/page")).await;
+    assert_eq!(page.body, format!("<a href=\"{through}/a\">"), "{page:?}");
+    let away = cluster.get(&format!("{through}/page/away")).await;
+    assert_eq!(
+        (away.code, away.headers["location"].to_str().expect("text")),
+        (302, format!("{through}/next?a").as_str()),
+        "{away:?}"
+    );
+    // What is asked without a slash at the end is a folder, for those who read.
+    let bare = format!("{pods}/own:{}/proxy", address.port());
+    let moved = cluster.get(&format!("{bare}?a=b")).await;
+    assert_eq!(
+        (moved.code, moved.headers["location"].to_str().expect("text")),
+        (301, format!("{bare}/?a=b").as_str()),
+        "{moved:?}"
+    );
+    let answer = cluster.post(&format!("{bare}?a=b"), json!({})).await;
+    assert_eq!((answer.code, &answer.body[..]), (200, &b"POST /?a=b HTTP/1.1"[..]), "{answer:?}");
     let refused = cluster.ask(http::Method::OPTIONS, pods, None).await;
     assert_eq!(refused.code, 405, "{refused:?}");
 }
