@@ -180,7 +180,7 @@ mod tests {
             ),
             ("<a href=\"/cut".to_owned(), None),
         ] {
-            let moved = place().page(page.as_bytes()).map(|moved| String::from_utf8(moved).unwrap());
+            let moved = place().page(page.as_bytes()).map(|moved| String::from_utf8(moved).expect("text"));
             assert_eq!(moved, expected, "{page}");
         }
     }
