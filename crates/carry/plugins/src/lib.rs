@@ -46,6 +46,27 @@ pub mod dra_v1beta1 {
     tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1beta1");
 }
 
+/// The health of devices of such drivers (`v1.DRAResourceHealth`).
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description"
+)]
+pub mod dra_health {
+    include!(concat!(env!("OUT_DIR"), "/health/v1.rs"));
+}
+
+/// The same under its older name (`v1alpha1.DRAResourceHealth`).
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface description"
+)]
+pub mod dra_health_v1alpha1 {
+    include!(concat!(env!("OUT_DIR"), "/health/v1alpha1.rs"));
+}
+
 /// The version of the interface of device plugins.
 pub const DEVICE_VERSION: &str = "v1beta1";
 /// What a device says of itself when it can be used.

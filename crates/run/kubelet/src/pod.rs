@@ -15,7 +15,7 @@ use plimsoll_podlife::projection::projection;
 use plimsoll_podlife::resize::Pending;
 use plimsoll_podlife::static_pod::is_static;
 use plimsoll_podlife::{Effect, Input, Life, Verdict, status_patch};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -75,6 +75,7 @@ struct Task {
     admitting: Arc<Mutex<()>>,
     /// Drivers of claimed devices as they come.
     drivers: tokio::sync::watch::Receiver<u64>,
+    health: tokio::sync::watch::Receiver<u64>,
     /// When tokens or certificates are to be renewed.
     renewal: Option<Timestamp>,
     refreshing: bool,
@@ -129,6 +130,12 @@ impl Writer {
         self.place = Place::Mirror(uid);
     }
 
+    /// What the API has of a container's devices.
+    fn last_devices(&self, list: &str, container: &str) -> Option<Value> {
+        let mut all = self.known.get(list)?.as_array()?.iter();
+        all.find(|it| it["name"] == container)?.get("allocatedResourcesStatus").cloned()
+    }
+
     /// The UID of what the status is written to.
     fn target(&self, own: &str) -> Option<String> {
         match &self.place {
@@ -150,6 +157,7 @@ pub(crate) async fn live(
     let watches = Arc::new(Watches::new(&agent.informers, &pod, &changes.0));
     let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let (devices, drivers) = (agent.devices.subscribe(), agent.claims.subscribe());
+    let health = agent.claims.subscribe_to_health();
     let mut task = Task {
         devices,
         starting: (!seen && !has_run(&pod)).then(|| Starting::new(created)),
@@ -167,6 +175,7 @@ pub(crate) async fn live(
         mounting: Arc::default(),
         admitting: Arc::default(),
         drivers,
+        health,
         renewal: None,
         refreshing: false,
         stale: false,
@@ -236,6 +245,7 @@ impl Task {
                 Some(()) = self.changes.1.recv() => self.references_changed(),
                 Ok(()) = self.devices.changed(), if self.agent.devices.concerns(self.life.pod()) => self.unsettled = true,
                 Ok(()) = self.drivers.changed(), if has_claims(self.life.pod()) => self.take(Input::Retry),
+                Ok(()) = self.health.changed(), if has_claims(self.life.pod()) => self.unsettled = true,
                 () = until(wake, self.writer.retry) => self.take(Input::Tick),
             }
             self.drain().await;
@@ -522,12 +532,23 @@ impl Task {
 
     /// Adds to a status which devices containers have, and how these are.
     fn tell_devices(&self, status: &mut Value) {
-        let uid = self.life.pod().metadata.uid.as_deref().unwrap_or_default();
-        for list in ["initContainerStatuses", "containerStatuses"] {
+        let pod = self.life.pod();
+        let (uid, spec) = (pod.metadata.uid.as_deref().unwrap_or_default(), pod.spec.as_ref());
+        let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+        let main = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+        for (list, specs) in [("initContainerStatuses", init), ("containerStatuses", main)] {
             for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 let name = container["name"].as_str().unwrap_or_default();
-                if let Some(told) = self.agent.devices.status(uid, name) {
-                    container["allocatedResourcesStatus"] = told;
+                let mut told = self.agent.devices.status(uid, name).unwrap_or_default();
+                if let Some(spec) = specs.iter().find(|spec| spec.name == name).filter(|_| has_claims(pod)) {
+                    let claimed = self.agent.claims.statuses(pod, spec);
+                    told.extend(claimed.into_iter().map(|it| json!(it)));
+                }
+                if !told.is_empty() {
+                    container["allocatedResourcesStatus"] = Value::Array(told);
+                } else if let Some(last) = self.writer.last_devices(list, name) {
+                    // What a container had and has no more stays as it was.
+                    container["allocatedResourcesStatus"] = last;
                 }
             }
         }

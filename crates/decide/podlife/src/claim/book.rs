@@ -30,6 +30,13 @@ pub struct Device {
     pub cdi: Vec<String>,
 }
 
+impl Device {
+    /// Whether it is for a request; an empty one is for all.
+    pub(super) fn is_for(&self, request: &str) -> bool {
+        request.is_empty() || self.requests.is_empty() || self.requests.iter().any(|one| one == request)
+    }
+}
+
 /// A claim in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -112,10 +119,7 @@ impl Book {
         })?;
         let mut found = Vec::new();
         for request in requests {
-            let is_for = |device: &&Device| {
-                request.is_empty() || device.requests.is_empty() || device.requests.contains(request)
-            };
-            let devices = held.claim.drivers.values().flatten().filter(is_for);
+            let devices = held.claim.drivers.values().flatten().filter(|device| device.is_for(request));
             found.extend(devices.flat_map(|device| device.cdi.iter().cloned()));
         }
         Ok(found)

@@ -2,16 +2,17 @@
 //! them (kubelet: pkg/kubelet/cm/dra).
 //!
 //! What enters: pods, their ResourceClaims, what drivers answer. What leaves: claims to prepare and to take back
-//! ([`Book`]), devices of containers, a record that outlives the agent ([`record`]).
+//! ([`Book`]), devices of containers and how these are ([`health`]), a record that outlives the agent ([`record`]).
 
 mod book;
+pub mod health;
 pub mod record;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceClaim as ResourceClaimName};
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use plimsoll_meta::quantity::Quantity;
 
@@ -138,6 +139,20 @@ pub fn requests(pod: &Pod, container: &Container) -> Result<BTreeMap<String, Vec
         }
     }
     Ok(found)
+}
+
+/// The claims that a container names: the pod's word for each, the request of it, the name of the ResourceClaim.
+#[must_use]
+pub fn words(pod: &Pod, container: &Container) -> Vec<(String, String, String)> {
+    let claims = pod_spec(pod).resource_claims.as_deref().unwrap_or_default();
+    let wanted = container.resources.iter().flat_map(|it| it.claims.iter().flatten());
+    let of = |wanted: &ResourceClaimName| {
+        let claim = claims.iter().find(|claim| claim.name == wanted.name)?;
+        let template = claim.resource_claim_template_name.is_some();
+        let name = name(pod, &claim.name, claim.resource_claim_name.as_deref(), template).ok()??;
+        Some((claim.name.clone(), wanted.request.clone().unwrap_or_default(), name))
+    };
+    wanted.filter_map(of).collect()
 }
 
 /// The resources of which a container asks for something.

@@ -12,10 +12,11 @@ use plimsoll_plugins::dra::{
     NodeUnprepareResourcesRequest,
 };
 use plimsoll_plugins::dra_v1beta1::dra_plugin_client::DraPluginClient as OlderClient;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::Claims;
+use super::{Claims, health};
 use crate::engine::text;
 use crate::metrics::Metrics;
 
@@ -60,6 +61,8 @@ pub(super) struct Driver {
     service: Service,
     channel: Channel,
     metrics: Arc<Metrics>,
+    /// Ends what follows it.
+    _followed: Arc<DropGuard>,
 }
 
 impl Driver {
@@ -109,7 +112,7 @@ impl Driver {
 ///
 /// # Errors
 /// Why it is not taken, in upstream's words.
-pub(crate) fn register(claims: &Claims, socket: &Path, info: &PluginInfo) -> Result<(), String> {
+pub(crate) fn register(claims: &Arc<Claims>, socket: &Path, info: &PluginInfo) -> Result<(), String> {
     let endpoint = if info.endpoint.is_empty() { socket } else { Path::new(&info.endpoint) };
     let (name, shown) = (&info.name, endpoint.display());
     let service = Service::choose(&info.supported_versions).map_err(|why| {
@@ -128,13 +131,16 @@ pub(crate) fn register(claims: &Claims, socket: &Path, info: &PluginInfo) -> Res
              driver plugin {name}"
         ));
     }
+    let (channel, gone) = (plimsoll_cri::connect(endpoint), CancellationToken::new());
+    tokio::spawn(health::follow(Arc::downgrade(claims), name.clone(), channel.clone(), gone.clone()));
     all.push(Driver {
         name: name.clone(),
         socket: socket.to_owned(),
         endpoint: endpoint.to_owned(),
         service,
-        channel: plimsoll_cri::connect(endpoint),
+        channel,
         metrics: claims.metrics.clone(),
+        _followed: Arc::new(gone.drop_guard()),
     });
     drop(drivers);
     claims.arrivals.send_modify(|count| *count += 1);

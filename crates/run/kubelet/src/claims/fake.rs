@@ -2,13 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use plimsoll_csi::registration::registration_server::{Registration, RegistrationServer};
 use plimsoll_csi::registration::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
 use plimsoll_plugins::dra as wire;
 use plimsoll_plugins::dra::dra_plugin_server::{DraPlugin, DraPluginServer};
-use tokio_stream::wrappers::UnixListenerStream;
+use plimsoll_plugins::dra_health::dra_resource_health_server::{DraResourceHealth, DraResourceHealthServer};
+use plimsoll_plugins::dra_health::{
+    DeviceHealth, DeviceIdentifier, HealthStatus, NodeWatchResourcesRequest, NodeWatchResourcesResponse,
+};
+use tokio::sync::watch;
+use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +27,17 @@ pub(crate) const DRIVER: &str = "gpu.example.com";
 pub(crate) struct Log {
     calls: Arc<Mutex<Vec<String>>>,
     broken: Arc<Mutex<bool>>,
+    healths: Healths,
+}
+
+/// What it says of its device: how that is, why, and for how many seconds this holds.
+#[derive(Clone)]
+struct Healths(watch::Sender<(HealthStatus, &'static str, i64)>);
+
+impl Default for Healths {
+    fn default() -> Self {
+        Self(watch::channel((HealthStatus::Healthy, "", 60)).0)
+    }
 }
 
 impl Log {
@@ -29,6 +47,10 @@ impl Log {
 
     pub(crate) fn set_broken(&self, broken: bool) {
         *self.broken.lock().unwrap() = broken;
+    }
+
+    pub(crate) fn say(&self, health: HealthStatus, message: &'static str, seconds: i64) {
+        self.healths.0.send_replace((health, message, seconds));
     }
 
     fn note(&self, what: &str, claims: &[wire::Claim]) -> String {
@@ -101,6 +123,31 @@ impl DraPlugin for Fake {
     }
 }
 
+#[tonic::async_trait]
+impl DraResourceHealth for Fake {
+    type NodeWatchResourcesStream =
+        Pin<Box<dyn Stream<Item = Result<NodeWatchResourcesResponse, Status>> + Send>>;
+
+    async fn node_watch_resources(
+        &self,
+        _: Request<NodeWatchResourcesRequest>,
+    ) -> Result<Response<Self::NodeWatchResourcesStream>, Status> {
+        let told = WatchStream::new(self.log.healths.0.subscribe()).map(|(health, message, seconds)| {
+            let device = DeviceIdentifier { pool_name: "n1".into(), device_name: "g0".into() };
+            Ok(NodeWatchResourcesResponse {
+                devices: vec![DeviceHealth {
+                    device: Some(device),
+                    health: health.into(),
+                    message: message.into(),
+                    health_check_timeout_seconds: seconds,
+                    ..DeviceHealth::default()
+                }],
+            })
+        });
+        Ok(Response::new(Box::pin(told)))
+    }
+}
+
 /// Starts a driver whose registration is found in `folder`, until the token is cancelled.
 pub(crate) fn start(folder: &Path, log: &Log) -> CancellationToken {
     std::fs::create_dir_all(folder).unwrap();
@@ -117,7 +164,8 @@ pub(crate) fn start(folder: &Path, log: &Log) -> CancellationToken {
         });
     };
     let server = tonic::transport::Server::builder;
-    serve(&endpoint, server().add_service(DraPluginServer::new(fake())));
+    let health = DraResourceHealthServer::new(fake());
+    serve(&endpoint, server().add_service(DraPluginServer::new(fake())).add_service(health));
     serve(&socket, server().add_service(RegistrationServer::new(fake())));
     stop
 }

@@ -1,13 +1,14 @@
 //! Devices that are allocated by claims: their drivers on this node, and what pods get of them.
 //!
 //! What enters: drivers that make themselves known ([`driver`]), pods with claims. What leaves: calls to drivers
-//! before pods start and after they have ended ([`prepare`]), names of devices for the engine, a record that outlives
+//! before pods start and after they have ended ([`prepare`]), what drivers say of devices ([`health`]), names of devices for the engine, a record that outlives
 //! the agent under upstream's name. Which claims a pod may use is decided in `plimsoll-podlife`. A driver that is not
 //! there offers nothing ([`slices`]).
 //!
 //! Devices reach containers by their CDI names, which the engine looks up.
 
 mod driver;
+mod health;
 mod prepare;
 mod slices;
 
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use plimsoll_cri::v1;
+use plimsoll_podlife::claim::health::Healths;
 use plimsoll_podlife::claim::{Book, Held, record, requests};
 use tokio::sync::{OwnedMutexGuard, watch};
 
@@ -44,6 +46,9 @@ pub(crate) struct Claims {
     turns: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     /// Counts drivers as they come.
     arrivals: watch::Sender<u64>,
+    healths: Mutex<Healths>,
+    /// Counts changes of devices.
+    changes: watch::Sender<u64>,
     metrics: Arc<Metrics>,
 }
 
@@ -64,6 +69,8 @@ impl Claims {
             drivers: Mutex::default(),
             turns: Mutex::default(),
             arrivals: watch::channel(0).0,
+            healths: Mutex::default(),
+            changes: watch::channel(0).0,
             metrics,
         })
     }

@@ -193,7 +193,7 @@ impl Devices {
     }
 
     /// `allocatedResourcesStatus` of a container; none without devices.
-    pub(crate) fn status(&self, uid: &str, container: &str) -> Option<Value> {
+    pub(crate) fn status(&self, uid: &str, container: &str) -> Option<Vec<Value>> {
         let state = self.state();
         let of = state.ledger.of(uid, container).map(|(resource, held)| {
             let health =
@@ -201,7 +201,7 @@ impl Devices {
             json!({"name": resource, "resources": held.devices.iter().map(health).collect::<Vec<_>>()})
         });
         let list: Vec<Value> = of.collect();
-        (!list.is_empty()).then_some(Value::Array(list))
+        (!list.is_empty()).then_some(list)
     }
 }
 

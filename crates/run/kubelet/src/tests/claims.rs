@@ -1,5 +1,6 @@
 //! A pod with a claim, its driver, and a device on its way to a container.
 
+use plimsoll_plugins::dra_health::HealthStatus;
 use plimsoll_plugins::resources as wire;
 use plimsoll_plugins::resources::pod_resources_lister_client::PodResourcesListerClient;
 use serde_json::{Value, json};
@@ -26,6 +27,26 @@ fn asking() -> Value {
     spec["resourceClaims"] = json!([{"name": "g", "resourceClaimName": "gpus"}]);
     spec["containers"][0]["resources"]["claims"] = json!([{"name": "g", "request": "gpu"}]);
     pod(spec)
+}
+
+/// How the device is, as its driver says it and for as long as it says.
+async fn health_is_told(rig: &Rig, log: &Log) {
+    let shows = async |health: &str, message: Value| {
+        let of = |pod: Value| pod["status"]["containerStatuses"][0]["allocatedResourcesStatus"].clone();
+        let mut device = json!({"health": health, "resourceID": "example.com/gpu=g0"});
+        if message != Value::Null {
+            device["message"] = message;
+        }
+        let expected = json!([{"name": "claim:g/gpu", "resources": [device]}]);
+        rig.api.wait("its health shows", |api| api.pod().is_some_and(|pod| of(pod) == expected)).await;
+    };
+    shows("Healthy", Value::Null).await;
+    log.say(HealthStatus::Unhealthy, "too hot", 60);
+    shows("Unhealthy", json!("too hot")).await;
+    // The driver falls silent, and is not believed for ever.
+    log.say(HealthStatus::Healthy, "", 1);
+    shows("Healthy", Value::Null).await;
+    shows("Unknown", Value::Null).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,6 +81,7 @@ async fn claimed_devices_are_prepared_and_taken_back() {
         (device.device_name.as_str(), device.cdi_devices[0].name.as_str()),
         ("g0", "example.com/gpu=g0")
     );
+    health_is_told(&rig, &log).await;
     let record = rig.temp.path().join("kubelet/dra_manager_state");
     let kept = std::fs::read_to_string(&record).unwrap();
     assert!(kept.contains("u-1") && kept.contains("example.com/gpu=g0"), "{kept}");
