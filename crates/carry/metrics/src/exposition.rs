@@ -8,14 +8,13 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters whose names upstream gave before counters had to end with `_total`.
-const NAMELESS: [&str; 15] = [
+const NAMELESS: [&str; 14] = [
     "authentication_attempts",
     "authenticated_user_requests",
     "apiserver_admission_webhook_fail_open_count",
     "apiserver_admission_webhook_rejection_count",
     "kubelet_container_aligned_compute_resources_count",
     "kubelet_container_aligned_compute_resources_failure_count",
-    "kubelet_credential_provider_plugin_errors",
     "kubelet_evictions",
     "kubelet_pod_resources_endpoint_errors_get",
     "kubelet_pod_resources_endpoint_errors_get_allocatable",

@@ -124,6 +124,7 @@ async fn fetch(
             let (took, all) = (go_time(pulled.took), go_time(begun.elapsed()));
             agent.records.end(image, Some((&pulled.id, pulled.credentials.as_ref())));
             let size = pulled.size;
+            agent.metrics.pulled(size, pulled.took);
             let message = format!(
                 "Successfully pulled image \"{image}\" in {took} ({all} including waiting). Image size: {size} bytes."
             );

@@ -3,6 +3,7 @@
 //! What enters: starts, calls and requests as they end. What leaves: the text of `/metrics` and
 //! `/metrics/probes`. Counting costs some atomic additions; how many pods there are is counted when it is asked for.
 
+mod images;
 mod labels;
 mod now;
 mod placement;
@@ -22,6 +23,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use images::Images;
+pub(crate) use images::Removal;
 use labels::{
     Answered, Asked, Build, ContainerType, Failed, Handled, Handler, Knows, Named, Of, Operation, Preemption,
     Refusal, Signal,
@@ -97,6 +100,7 @@ pub(crate) struct Metrics {
     claim_times: Distribution<Handled>,
     driver_times: Distribution<Asked>,
     questions: Questions,
+    images: Images,
     admissions: Counter,
     admission_times: Histogram,
     preemptions: Family<Preemption, Counter>,
@@ -141,6 +145,7 @@ impl Metrics {
             claim_times: Family::new_with_constructor(|| Histogram::new(CLAIMS)),
             driver_times: Family::new_with_constructor(|| Histogram::new(CLAIMS)),
             questions: Questions::default(),
+            images: Images::default(),
             admissions: Counter::default(),
             admission_times: Histogram::new(ADMISSIONS),
             preemptions: Family::default(),
@@ -226,6 +231,7 @@ impl Metrics {
             self.admission_times.clone(),
         );
         self.questions.register(all);
+        self.images.register(all);
         all.register(
             "preemptions",
             "[ALPHA] Cumulative number of pod preemptions by preemption resource",
@@ -440,6 +446,16 @@ impl Metrics {
         if !success {
             self.credential_errors.get_or_create(&knows).inc();
         }
+    }
+
+    /// An image of so many bytes was pulled.
+    pub(crate) fn pulled(&self, bytes: u64, took: Duration) {
+        self.images.pulled(bytes, took);
+    }
+
+    /// Images were removed that nobody used.
+    pub(crate) fn images_removed(&self, why: Removal, count: usize) {
+        self.images.removed(why, count);
     }
 
     /// A pod is evicted.

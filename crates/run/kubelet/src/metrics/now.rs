@@ -67,7 +67,10 @@ impl Now {
             desired.get_or_create(&Static { r#static: label }).set(0);
             active.get_or_create(&Static { r#static: label }).set(0);
         }
+        let ephemeral: Gauge = Gauge::default();
         for pod in &self.pods {
+            let debuggers = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+            ephemeral.inc_by(count(debuggers.count()));
             let annotations = pod.metadata.annotations.as_ref();
             let has = |name: &str| annotations.is_some_and(|annotations| annotations.contains_key(name));
             // What is mirrored in the API is desired by a file of the node.
@@ -88,6 +91,11 @@ impl Now {
             "active_pods",
             "[ALPHA] The number of pods the kubelet considers active and which are being considered when admitting new pods. static is true if the pod is not from the apiserver.",
             active,
+        );
+        all.register(
+            "managed_ephemeral_containers",
+            "[ALPHA] Current number of ephemeral containers in pods managed by this kubelet.",
+            ephemeral,
         );
         all.register(
             "mirror_pods",

@@ -14,7 +14,8 @@ use super::*;
 fn now() -> Now {
     let pod = |mirror: bool, phase: &str| {
         let annotations = if mirror { json!({"kubernetes.io/config.mirror": "1"}) } else { json!({}) };
-        let pod = json!({"metadata": {"annotations": annotations}, "status": {"phase": phase}});
+        let spec = json!({"containers": [], "ephemeralContainers": [{"name": "e"}]});
+        let pod = json!({"metadata": {"annotations": annotations}, "spec": spec, "status": {"phase": phase}});
         Arc::new(serde_json::from_value(pod).expect("a pod"))
     };
     let running = v1::Container { state: 1, ..v1::Container::default() };
@@ -31,6 +32,64 @@ fn now() -> Now {
         claims: [("<any>".to_owned(), 1), ("gpu.example.com".to_owned(), 1)].into(),
     }
 }
+
+/// Names of upstream's agent that this one tells, without `kubelet_`, and their types
+/// (kubelet: pkg/kubelet/metrics/metrics.go, v1.37).
+const NAMES: &[&str] = &[
+    "active_pods gauge",
+    "admission_rejections_total counter",
+    "cgroup_manager_duration_seconds histogram",
+    "container_aligned_compute_resources_count counter",
+    "container_aligned_compute_resources_failure_count counter",
+    "cpu_manager_allocation_per_numa gauge",
+    "cpu_manager_exclusive_cpu_allocation_count gauge",
+    "cpu_manager_pinning_errors_total counter",
+    "cpu_manager_pinning_requests_total counter",
+    "cpu_manager_shared_pool_size_millicores gauge",
+    "credential_provider_plugin_duration histogram",
+    "credential_provider_plugin_errors_total counter",
+    "desired_pods gauge",
+    "device_plugin_alloc_duration_seconds histogram",
+    "device_plugin_registration_total counter",
+    "evictions counter",
+    "http_inflight_requests gauge",
+    "http_requests_duration_seconds histogram",
+    "http_requests_total counter",
+    "image_garbage_collected_total counter",
+    "image_pull_duration_seconds histogram",
+    "managed_ephemeral_containers gauge",
+    "memory_manager_pinning_errors_total counter",
+    "memory_manager_pinning_requests_total counter",
+    "mirror_pods gauge",
+    "node_name gauge",
+    "pod_resources_endpoint_errors_get counter",
+    "pod_resources_endpoint_errors_get_allocatable counter",
+    "pod_resources_endpoint_errors_list counter",
+    "pod_resources_endpoint_requests_get counter",
+    "pod_resources_endpoint_requests_get_allocatable counter",
+    "pod_resources_endpoint_requests_list counter",
+    "pod_resources_endpoint_requests_total counter",
+    "pod_start_duration_seconds histogram",
+    "pod_start_sli_duration_seconds histogram",
+    "pod_start_total_duration_seconds histogram",
+    "pod_status_sync_duration_seconds histogram",
+    "pod_worker_duration_seconds histogram",
+    "preemptions counter",
+    "run_podsandbox_duration_seconds histogram",
+    "run_podsandbox_errors_total counter",
+    "running_containers gauge",
+    "running_pods gauge",
+    "runtime_operations_duration_seconds histogram",
+    "runtime_operations_errors_total counter",
+    "runtime_operations_total counter",
+    "started_containers_errors_total counter",
+    "started_containers_total counter",
+    "started_pods_errors_total counter",
+    "started_pods_total counter",
+    "topology_manager_admission_duration_ms histogram",
+    "topology_manager_admission_errors_total counter",
+    "topology_manager_admission_requests_total counter",
+];
 
 #[test]
 fn the_agents_work_is_told_under_upstreams_names() {
@@ -49,10 +108,22 @@ fn the_agents_work_is_told_under_upstreams_names() {
     metrics.status_written(Duration::from_millis(3));
     metrics.cgroup("create", Instant::now());
     metrics.evicted("memory.available");
+    metrics.preempted("cpu");
+    metrics.refused("OutOfcpu");
+    metrics.device_plugin_registered("example.com/gpu");
+    metrics.devices_given("example.com/gpu", Duration::from_millis(3));
+    metrics.credentials_asked("helper", Duration::from_millis(3), false);
+    for question in [Question::List, Question::GetAllocatable, Question::Get] {
+        metrics.resources_not_told(question);
+        metrics.resources_asked(question);
+    }
+    for (bytes, seconds) in [(0, 0), (5 << 20, 10), (1 << 30, 10), (200 << 30, 10)] {
+        metrics.pulled(bytes, Duration::from_secs(seconds));
+    }
+    metrics.images_removed(Removal::Space, 2);
     metrics.claims_handled("PrepareResources", false, Duration::from_millis(3));
     metrics.driver_called("gpu.example.com", "/x/y".into(), tonic::Code::Ok, Duration::from_millis(3));
     metrics.placed(Duration::from_millis(1));
-    metrics.resources_asked(Question::List);
     let request = Request { method: "GET", path: &["pods"] };
     drop(metrics.asked(&request));
     let running = metrics.asked(&request);
@@ -85,7 +156,15 @@ fn the_agents_work_is_told_under_upstreams_names() {
         "dra_operations_duration_seconds_count{is_error=\"false\",operation_name=\"PrepareResources\"} 1",
         "dra_grpc_operations_duration_seconds_count{driver_name=\"gpu.example.com\",grpc_status_code=\"OK\",method_name=\"/x/y\"} 1",
         "dra_resource_claims_in_use{driver_name=\"<any>\"} 1",
-        "kubelet_pod_resources_endpoint_requests_total{server_api_version=\"v1\"} 1",
+        "kubelet_pod_resources_endpoint_requests_total{server_api_version=\"v1\"} 3",
+        "kubelet_image_pull_duration_seconds_bucket{image_size_in_bytes=\"N/A\",le=\"1\"} 1",
+        "kubelet_image_pull_duration_seconds_sum{image_size_in_bytes=\"0-10MB\"} 10",
+        "kubelet_image_pull_duration_seconds_bucket{image_size_in_bytes=\"1GB-5GB\",le=\"10\"} 1",
+        "kubelet_image_pull_duration_seconds_bucket{image_size_in_bytes=\"GT100GB\",le=\"5\"} 0",
+        "kubelet_image_garbage_collected_total{reason=\"space\"} 2",
+        "kubelet_managed_ephemeral_containers 3",
+        "kubelet_preemptions{preemption_signal=\"cpu\"} 1",
+        "kubelet_credential_provider_plugin_errors_total{plugin_name=\"helper\"} 1",
         "kubelet_pod_resources_endpoint_requests_list{server_api_version=\"v1\"} 1",
         "kubelet_cpu_manager_pinning_requests_total 3",
         "kubelet_cpu_manager_shared_pool_size_millicores 13000",
@@ -103,6 +182,10 @@ fn the_agents_work_is_told_under_upstreams_names() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+    let told: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE kubelet_")).collect();
+    let mut sorted = told.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, NAMES, "names and types");
     for head in ["kubernetes_build_info{", "process_start_time_seconds ", "process_cpu_seconds_total "] {
         assert!(text.lines().any(|line| line.starts_with(head)), "{head}\n{text}");
     }

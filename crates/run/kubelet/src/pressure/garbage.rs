@@ -13,6 +13,7 @@ use plimsoll_podlife::eviction::rank::Layout;
 
 use super::measure::{Disks, space};
 use crate::agent::Agent;
+use crate::metrics::Removal;
 
 /// How often it is looked whether images must go.
 const PERIOD: SignedDuration = SignedDuration::from_mins(5);
@@ -90,6 +91,7 @@ impl Garbage {
         let policy = self.agent.config.image_gc;
         let outdated = self.images.outdated(&policy, now);
         let old = self.remove(&outdated).await;
+        self.agent.metrics.images_removed(Removal::Age, old.images);
         if old.images > 0 {
             let removed = old.images;
             tracing::info!(removed, bytes = old.bytes, "removed images that were unused for too long");
@@ -101,6 +103,7 @@ impl Garbage {
         };
         let (chosen, eligible) = self.images.to_free(excess, &policy, now);
         let freed = self.remove(&chosen).await;
+        self.agent.metrics.images_removed(Removal::Space, freed.images);
         let place = disks.images.display();
         if freed.images > 0 {
             let message = format!(
@@ -134,6 +137,7 @@ impl Garbage {
             };
             let (all, _) = self.images.to_free(i64::MAX, &policy, now);
             freed = Freed { containers: freed.containers, ..self.remove(&all).await };
+            self.agent.metrics.images_removed(Removal::Space, freed.images);
         }
         freed.place = if images { disks.images.clone() } else { disks.containers.clone() };
         Some(freed)
