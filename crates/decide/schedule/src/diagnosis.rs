@@ -160,11 +160,21 @@ pub enum Attempt {
 impl Diagnosis {
     /// Counts a node with all its reasons.
     pub(crate) fn refuse(&mut self, reasons: &[Reason<'_>]) {
+        if reasons.is_empty() {
+            return;
+        }
         for reason in reasons {
             *self.reasons.entry(reason.to_string()).or_insert(0) += 1;
             self.plugins.add(reason.plugin());
         }
         self.resolvable += usize::from(reasons.iter().all(|reason| reason.is_resolvable()));
+    }
+
+    /// Counts a node that somebody outside refused.
+    pub fn refuse_outside(&mut self, reason: &str, is_resolvable: bool) {
+        *self.reasons.entry(reason.to_owned()).or_insert(0) += 1;
+        self.resolvable += usize::from(is_resolvable);
+        self.plugins = Plugins::all();
     }
 
     /// The sentence about preemption: where that could not help and where no victims were found. When

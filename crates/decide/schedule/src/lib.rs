@@ -14,6 +14,7 @@ mod class;
 pub mod configuration;
 mod devices;
 mod diagnosis;
+pub mod extender;
 mod hint;
 mod mounts;
 mod needs;

@@ -46,6 +46,11 @@ impl Plugins {
         self.has(plugin)
     }
 
+    /// Every plugin.
+    pub(crate) fn all() -> Self {
+        Plugin::ALL.into_iter().collect()
+    }
+
     pub(crate) fn add(&mut self, plugin: Plugin) {
         self.0 |= plugin.bit();
     }

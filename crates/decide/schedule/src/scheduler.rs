@@ -8,6 +8,7 @@ use k8s_openapi::api::resource::v1::ResourceClaim;
 
 use crate::class::{Class, best_of, next_ones};
 use crate::diagnosis::{Attempt, Diagnosis, Reason};
+use crate::extender::Scored;
 use crate::needs::Needs;
 use crate::node::Node;
 use crate::plugin::Plugin;
@@ -143,6 +144,65 @@ impl Scheduler {
     }
 
     fn decide_among(&mut self, pod: &PodInfo, promised: Option<Slot>) -> Decision {
+        let chosen = self.look(pod, |view, class| {
+            let chosen = match view.linked {
+                true => view.among_linked(class, promised),
+                false => {
+                    let enough = view.profile.share.enough(view.snapshot.nodes());
+                    let promised = promised.filter(|slot| class.takes(*slot));
+                    promised.or_else(|| class.best(view.profile, view.start, enough))
+                }
+            };
+            chosen.ok_or_else(|| view.diagnose(class))
+        });
+        match chosen.and_then(|chosen| chosen) {
+            Ok(slot) => {
+                self.start = slot + 1;
+                Decision::Node(self.snapshot.rows()[slot].name.clone())
+            }
+            Err(diagnosis) => Decision::Nowhere(diagnosis),
+        }
+    }
+
+    /// The nodes that take a pending pod and their scores, for others to have their say.
+    ///
+    /// # Errors
+    /// Why none does.
+    pub fn candidates(&mut self, pod: &PodInfo) -> Result<Scored, Diagnosis> {
+        let lesser = self.snapshot.take_lesser_nominations(pod);
+        let found = self.look(pod, |view, class| {
+            let feasible = view.feasible(class, None);
+            if feasible.is_empty() {
+                return Err(view.diagnose(class));
+            }
+            let scores = view.scores(class, &feasible);
+            let name = |slot: Slot| view.snapshot.rows()[slot].name.clone();
+            Ok(feasible.iter().zip(scores).map(|(slot, score)| (name(*slot), score)).collect())
+        });
+        self.snapshot.give_back(lesser);
+        found.and_then(|found| found)
+    }
+
+    /// Whether a node takes a pod.
+    pub fn takes(&mut self, pod: &PodInfo, node: &str) -> bool {
+        let Some(slot) = self.snapshot.slot_of(node) else { return false };
+        let lesser = self.snapshot.take_lesser_nominations(pod);
+        let takes = self.look(pod, |view, class| view.feasible(class, None).binary_search(&slot).is_ok());
+        self.snapshot.give_back(lesser);
+        takes.unwrap_or(false)
+    }
+
+    /// Why nodes refuse a pod, as far as they do.
+    pub fn diagnosis(&mut self, pod: &PodInfo) -> Diagnosis {
+        self.look(pod, |view, class| view.diagnose(class)).unwrap_or_else(|diagnosis| diagnosis)
+    }
+
+    /// Prepares everything that a decision looks at.
+    fn look<T>(
+        &mut self,
+        pod: &PodInfo,
+        act: impl FnOnce(&View<'_>, &mut Class) -> T,
+    ) -> Result<T, Diagnosis> {
         self.decisions += 1;
         let Scheduler { profiles, snapshot, classes, decisions, start, .. } = self;
         let profile = &profiles[pod.needs.profile];
@@ -157,25 +217,23 @@ impl Scheduler {
             snapshot.prepare(&pod.links, &constraints.list);
         }
         let snapshot = &*snapshot;
-        let volumes = match Volumes::of(pod, profile, snapshot) {
-            Ok(volumes) => volumes,
-            Err(why) => return Decision::Nowhere(nowhere(pod, profile, snapshot, why)),
-        };
-        let view = View { pod, profile, constraints: &constraints, volumes: &volumes, snapshot };
-        let chosen = match linked {
-            true => view.among_linked(class, *start, promised),
-            false => {
-                let enough = profile.share.enough(snapshot.nodes());
-                promised.filter(|slot| class.takes(*slot)).or_else(|| class.best(profile, *start, enough))
-            }
-        };
-        match chosen {
-            Some(slot) => {
-                *start = slot + 1;
-                Decision::Node(snapshot.rows()[slot].name.clone())
-            }
-            None => Decision::Nowhere(view.diagnose(class, linked)),
+        let named = profile.filters.has(Plugin::NodeAffinity).then(|| pod.needs.named_nodes()).flatten();
+        if named.is_some_and(|named| named.is_empty()) {
+            let why = ("pod affinity terms conflict".to_owned(), Plugin::NodeAffinity);
+            return Err(nowhere(pod, profile, snapshot, why));
         }
+        let volumes =
+            Volumes::of(pod, profile, snapshot).map_err(|why| nowhere(pod, profile, snapshot, why))?;
+        let view = View {
+            pod,
+            profile,
+            constraints: &constraints,
+            volumes: &volumes,
+            snapshot,
+            linked,
+            start: *start,
+        };
+        Ok(act(&view, class))
     }
 
     /// What the pod's claims on devices get on the node that was chosen. It is kept for them until the API shows it,
@@ -262,10 +320,24 @@ struct View<'v> {
     constraints: &'v Constraints<'v>,
     volumes: &'v Volumes<'v>,
     snapshot: &'v Snapshot,
+    /// Other pods, volumes or devices decide, too.
+    linked: bool,
+    /// Where the search among equally good nodes begins.
+    start: usize,
 }
 
 impl View<'_> {
-    fn among_linked(&self, class: &Class, start: usize, promised: Option<Slot>) -> Option<Slot> {
+    fn among_linked(&self, class: &Class, promised: Option<Slot>) -> Option<Slot> {
+        let feasible = self.feasible(class, promised);
+        if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
+            return Some(promised);
+        }
+        let feasible = next_ones(feasible, self.start, self.profile.share.enough(self.snapshot.nodes()));
+        best_of(&feasible, &self.scores(class, &feasible), self.start)
+    }
+
+    /// The nodes that take the pod.
+    fn feasible(&self, class: &Class, promised: Option<Slot>) -> Vec<Slot> {
         let View { pod, profile, constraints, snapshot, .. } = self;
         let checks = checks(pod, profile, constraints, snapshot);
         let mut feasible = class.feasible();
@@ -275,13 +347,14 @@ impl View<'_> {
         }
         feasible.retain(|slot| checks.iter().all(|check| check.refuses(*slot).is_none()));
         if pod.has_device_claims() {
-            feasible = self.with_devices(feasible, start, promised);
+            feasible = self.with_devices(feasible, self.start, promised);
         }
-        if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
-            return Some(promised);
-        }
-        let feasible = next_ones(feasible, start, profile.share.enough(snapshot.nodes()));
-        let mut scores = class.scores(profile, &feasible);
+        feasible
+    }
+
+    fn scores(&self, class: &Class, feasible: &[Slot]) -> Vec<i64> {
+        let View { pod, profile, constraints, snapshot, .. } = self;
+        let mut scores = class.scores(profile, feasible);
         let mut add = |weight: i64, more: Option<Vec<i64>>| {
             for (score, more) in scores.iter_mut().zip(more.into_iter().flatten()) {
                 *score += weight * more;
@@ -289,13 +362,13 @@ impl View<'_> {
         };
         let spread = profile.weight(Plugin::PodTopologySpread);
         if spread > 0 {
-            add(spread, pod_topology_spread::scores(pod, constraints, snapshot, &feasible));
+            add(spread, pod_topology_spread::scores(pod, constraints, snapshot, feasible));
         }
         let affinity = profile.weight(Plugin::InterPodAffinity);
         if affinity > 0 {
-            add(affinity, inter_pod_affinity::scores(pod, profile.affinity, snapshot, &feasible));
+            add(affinity, inter_pod_affinity::scores(pod, profile.affinity, snapshot, feasible));
         }
-        best_of(&feasible, &scores, start)
+        scores
     }
 
     /// Those whose devices meet the pod's claims. Finding out takes long, so only as many as upstream would score
@@ -316,9 +389,9 @@ impl View<'_> {
         found
     }
 
-    fn diagnose(&self, class: &mut Class, linked: bool) -> Diagnosis {
+    fn diagnose(&self, class: &mut Class) -> Diagnosis {
         let mut diagnosis =
-            if linked { self.diagnose_linked() } else { class.diagnosis(self.profile, self.snapshot) };
+            if self.linked { self.diagnose_linked() } else { class.diagnosis(self.profile, self.snapshot) };
         if let Some(why) = self.volumes.broken() {
             diagnosis.everywhere = Some(why);
         }

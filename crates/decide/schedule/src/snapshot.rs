@@ -254,6 +254,11 @@ impl Snapshot {
         self.pods.len()
     }
 
+    /// The place of a node.
+    pub(crate) fn slot_of(&self, name: &str) -> Option<Slot> {
+        self.by_name.get(name).copied()
+    }
+
     /// A node by name, if it is known.
     pub(crate) fn node(&self, name: &str) -> Option<&Node> {
         self.rows[*self.by_name.get(name)?].node.as_ref()

@@ -9,6 +9,9 @@ use plimsoll_meta::selector::Labels;
 
 use crate::pod::{PodInfo, PodTerm};
 
+/// Counters that are kept.
+const KEPT_COUNTERS: usize = 512;
+
 /// Position of a node in the snapshot.
 pub(crate) type Slot = usize;
 
@@ -95,6 +98,8 @@ struct Counter {
     /// Leave out pods whose deletion has begun.
     living: bool,
     per_node: Vec<u32>,
+    /// When it was last asked for.
+    used: u64,
 }
 
 /// What placed pods say of pods to come.
@@ -122,6 +127,8 @@ pub(crate) struct Claimed {
 pub(crate) struct Topology {
     columns: HashMap<String, Column>,
     counters: HashMap<String, Counter>,
+    /// How often counters were asked for.
+    uses: u64,
     claims: HashMap<(Claim, String, String), Claimed>,
 }
 
@@ -171,15 +178,29 @@ impl Topology {
         pods: impl Iterator<Item = (Slot, &'p PodInfo)>,
     ) {
         let id = counter_id(matchers, living);
-        if self.counters.contains_key(&id) {
+        self.uses += 1;
+        if let Some(counter) = self.counters.get_mut(&id) {
+            counter.used = self.uses;
             return;
         }
+        self.forget_unused_counters();
         let matchers = matchers.iter().map(|matcher| (*matcher).clone()).collect();
-        let mut counter = Counter { matchers, living, per_node: Vec::new() };
+        let mut counter = Counter { matchers, living, per_node: Vec::new(), used: self.uses };
         for (slot, pod) in pods {
             counter.count(slot, pod, namespaces, true);
         }
         self.counters.insert(id, counter);
+    }
+
+    /// Each counter costs something whenever a pod comes or goes; those of owners that are gone are not asked for.
+    fn forget_unused_counters(&mut self) {
+        if self.counters.len() < KEPT_COUNTERS {
+            return;
+        }
+        let mut used: Vec<u64> = self.counters.values().map(|counter| counter.used).collect();
+        used.sort_unstable();
+        let middle = used[used.len() / 2];
+        self.counters.retain(|_, counter| counter.used >= middle);
     }
 
     /// The labels of the node in this slot are these now (none if it is gone).

@@ -10,8 +10,8 @@ use clap::{ArgAction, Args};
 use plimsoll_client::{Election, EventRecorder, Informers, Term};
 use plimsoll_document::Document;
 use plimsoll_schedule::Backoff;
-use plimsoll_schedule::configuration::{Configuration, KIND, LeaderElection, VERSION};
-use plimsoll_scheduler::Config;
+use plimsoll_schedule::configuration::{Configuration, ExtenderFields, KIND, LeaderElection, VERSION};
+use plimsoll_scheduler::{Config, Extender};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -103,6 +103,11 @@ pub(crate) fn config(file: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 fn config_of(configuration: &Configuration) -> anyhow::Result<Config> {
+    let extender = |(at, fields): (usize, &ExtenderFields)| {
+        Extender::new(fields.clone()).map_err(|why| anyhow::anyhow!("extenders[{at}]: {why}"))
+    };
+    let extenders =
+        configuration.extenders.iter().enumerate().map(extender).collect::<anyhow::Result<Vec<_>>>();
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     Ok(Config {
         profiles: configuration.profiles().context("scheduler configuration")?,
@@ -110,6 +115,7 @@ fn config_of(configuration: &Configuration) -> anyhow::Result<Config> {
             first: seconds(configuration.pod_initial_backoff_seconds),
             most: seconds(configuration.pod_max_backoff_seconds),
         },
+        extenders: extenders.context("scheduler configuration")?,
         ..Config::default()
     })
 }

@@ -1,18 +1,20 @@
 //! The scheduler's state, and what each change does to it.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use plimsoll_client::{Delta, EventType};
+use plimsoll_client::{Delta, EventType, Informer};
 use plimsoll_schedule::{
     Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Queue, Scheduler,
 };
 
 use crate::Config;
 use crate::effects::{Effects, Outcome};
+use crate::extenders::{Consulted, Extender, Question};
 use crate::metrics::Ended;
 use crate::storage;
 use crate::waiting::{Waited, Waiting};
@@ -23,6 +25,8 @@ type Uid = Arc<str>;
 pub(crate) struct Cycle {
     config: Config,
     effects: Effects,
+    /// For those who decide elsewhere.
+    objects: (Informer<Node>, Informer<Pod>),
     scheduler: Scheduler,
     queue: Queue,
     /// Pods whose gates are not lifted.
@@ -47,9 +51,10 @@ pub(crate) struct Cycle {
 }
 
 impl Cycle {
-    pub(crate) fn new(config: Config, effects: Effects) -> Self {
+    pub(crate) fn new(config: Config, effects: Effects, objects: (Informer<Node>, Informer<Pod>)) -> Self {
         Cycle {
             effects,
+            objects,
             scheduler: Scheduler::new(config.profiles.clone()),
             queue: Queue::new(config.backoff),
             gated: HashSet::new(),
@@ -146,6 +151,7 @@ impl Cycle {
                 self.binding -= 1;
                 self.failed(&pod, why, now);
             }
+            Outcome::Consulted(pod, left) => self.consulted(pod, left, now),
             Outcome::Prepared(uid, versions) => {
                 self.waiting.written(&uid, &versions);
                 self.stirred = true;
@@ -193,6 +199,10 @@ impl Cycle {
                 return;
             }
             let Some(pod) = self.queue.pop(now) else { return };
+            if let Some(question) = self.question(&pod) {
+                self.consult(pod, question, now);
+                continue;
+            }
             let begun = Instant::now();
             let decision = self.scheduler.decide(&pod);
             self.config.metrics.decided(begun.elapsed());
@@ -208,6 +218,55 @@ impl Cycle {
                     self.nowhere(&pod, diagnosis, now);
                 }
             }
+        }
+    }
+
+    /// Who else has a say about a pod, if anybody.
+    fn question(&self, pod: &PodInfo) -> Option<Question> {
+        if self.config.extenders.is_empty() {
+            return None;
+        }
+        let object = self.objects.1.get(&pod.namespace, &pod.name)?;
+        let interested = self.config.extenders.iter().filter(|extender| extender.is_interested(&object));
+        let extenders: Vec<_> = interested.cloned().collect();
+        let nodes = self.objects.0.clone();
+        (!extenders.is_empty()).then_some(Question { extenders, pod: object, nodes })
+    }
+
+    /// Others have their say before the pod gets its node.
+    fn consult(&mut self, pod: Arc<PodInfo>, question: Question, now: Duration) {
+        match self.scheduler.candidates(&pod) {
+            Ok(nodes) => {
+                self.binding += 1;
+                self.effects.consult(pod, question, nodes);
+            }
+            Err(diagnosis) => self.nowhere(&pod, diagnosis, now),
+        }
+    }
+
+    /// They have had it.
+    fn consulted(&mut self, pod: Arc<PodInfo>, left: Result<Consulted, String>, now: Duration) {
+        self.binding -= 1;
+        if !self.queue.knows(&pod.uid) {
+            return;
+        }
+        let Consulted { mut nodes, refused } = match left {
+            Ok(left) => left,
+            Err(why) => return self.failed(&pod, why, now),
+        };
+        if nodes.is_empty() {
+            let mut diagnosis = self.scheduler.diagnosis(&pod);
+            for refusal in refused.values() {
+                diagnosis.refuse_outside(&refusal.reason, refusal.is_resolvable);
+            }
+            self.queue.park(&pod.uid, diagnosis.plugins, now);
+            return self.report(&pod, diagnosis.to_string());
+        }
+        nodes.sort_by_key(|(_, score)| Reverse(*score));
+        // Others may have been quicker meanwhile.
+        match nodes.into_iter().find(|(node, _)| self.scheduler.takes(&pod, node)) {
+            Some((node, _)) => self.assume(pod, node, now),
+            None => self.queue.retry(&pod.uid, now),
         }
     }
 
@@ -308,7 +367,9 @@ impl Cycle {
     fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
         self.binding += 1;
         let bookings = self.booked.get(&pod.uid).cloned().unwrap_or_default();
-        self.effects.bind(pod, node, bookings);
+        let question = self.question(&pod);
+        let binder = question.and_then(|question| question.extenders.into_iter().find(Extender::binds));
+        self.effects.bind(pod, node, bookings, binder);
     }
 
     /// The pod's claims on devices get nothing after all.

@@ -10,11 +10,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plimsoll_client::{EventRecorder, EventType, Term};
+use plimsoll_schedule::extender::{Scored, binding, binding_error};
 use plimsoll_schedule::{Booking, PodInfo, Preemption, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+use crate::extenders::{Consulted, Extender, Question};
 
 /// Holds a claim while devices are allocated to it.
 const CLAIM_PROTECTION: &str = "resource.kubernetes.io/delete-protection";
@@ -23,6 +26,8 @@ const CLAIM_PROTECTION: &str = "resource.kubernetes.io/delete-protection";
 pub(crate) enum Outcome {
     /// The pod is on that node.
     Bound(Arc<PodInfo>, String),
+    /// Others have had their say about the pod, or could not.
+    Consulted(Arc<PodInfo>, Result<Consulted, String>),
     /// It is not, because of this.
     NotBound(Arc<PodInfo>, String),
     /// The claims of that pod are on their way, since these versions.
@@ -55,7 +60,13 @@ impl Effects {
     }
 
     /// Writes what the pod's claims on devices get, and binds the pod to the node.
-    pub(crate) fn bind(&self, pod: Arc<PodInfo>, node: String, bookings: Vec<Booking>) {
+    pub(crate) fn bind(
+        &self,
+        pod: Arc<PodInfo>,
+        node: String,
+        bookings: Vec<Booking>,
+        binder: Option<Extender>,
+    ) {
         let (api, outcomes, term) = (self.pods(&pod), self.outcomes.clone(), self.term.clone());
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -69,6 +80,16 @@ impl Effects {
                     drop(outcomes.send(Outcome::NotBound(pod, why)));
                     return;
                 }
+            }
+            if let Some(extender) = binder {
+                let order = binding(&pod.namespace, &pod.name, &pod.uid, &node);
+                let answer = extender.bind(&order).await;
+                let outcome = match answer.map(|answer| binding_error(&answer)) {
+                    Ok(None) => Outcome::Bound(pod, node),
+                    Ok(Some(why)) | Err(why) => Outcome::NotBound(pod, format!("binding rejected: {why}")),
+                };
+                drop(outcomes.send(outcome));
+                return;
             }
             let binding = json!({
                 "apiVersion": "v1",
@@ -106,6 +127,15 @@ impl Effects {
                 }
             }
             drop(outcomes.send(Outcome::Prepared(pod, versions)));
+        });
+    }
+
+    /// Lets others have their say about the nodes of a pod.
+    pub(crate) fn consult(&self, pod: Arc<PodInfo>, question: Question, nodes: Scored) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let left = question.ask(nodes).await;
+            drop(outcomes.send(Outcome::Consulted(pod, left)));
         });
     }
 

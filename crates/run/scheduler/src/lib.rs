@@ -7,6 +7,7 @@
 
 mod cycle;
 mod effects;
+mod extenders;
 mod metrics;
 mod storage;
 mod waiting;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use cycle::Cycle;
 use effects::Effects;
+pub use extenders::Extender;
 pub use metrics::Metrics;
 
 /// Changes that are read before pods are scheduled again.
@@ -38,6 +40,8 @@ pub struct Config {
     pub profiles: Vec<Profile>,
     /// How long pods wait that could not be placed.
     pub backoff: Backoff,
+    /// Who has a say over HTTP.
+    pub extenders: Vec<Extender>,
     /// Bindings that may be under way at once.
     pub bindings_at_once: usize,
     /// While it lasts the scheduler may act.
@@ -51,6 +55,7 @@ impl Default for Config {
         Config {
             profiles: vec![Profile::default()],
             backoff: Backoff::default(),
+            extenders: Vec::new(),
             bindings_at_once: 256,
             term: Term::default(),
             metrics: Arc::default(),
@@ -87,7 +92,8 @@ pub async fn run(
     let mut budgets = informers.informer::<PodDisruptionBudget>().subscribe();
     let mut storage = storage::follow(&informers);
     let mut pods = informers.informer::<Pod>().subscribe();
-    let mut cycle = Cycle::new(config, effects);
+    let objects = (informers.informer::<Node>(), informers.informer::<Pod>());
+    let mut cycle = Cycle::new(config, effects, objects);
     let start = Instant::now();
     loop {
         let wake = cycle.next_time().map(|time| start + time);

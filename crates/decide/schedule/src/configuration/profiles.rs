@@ -59,6 +59,8 @@ pub(super) fn profile(fields: &ProfileFields, whole: &Configuration) -> Result<P
             take(&mut profile, plugin, config.args.clone().into()).map_err(refused)?;
         }
     }
+    let managed = whole.extenders.iter().flat_map(|extender| &extender.managed_resources);
+    profile.fit.ignored.extend(managed.filter(|one| one.ignored_by_scheduler).map(|one| one.name.clone()));
     Ok(profile)
 }
 

@@ -122,6 +122,23 @@ fn every_filter_says_its_reason() {
 }
 
 #[test]
+fn names_that_exclude_each_other() {
+    let mut scheduler = cluster(2);
+    let field = |name: &str| json!({"key": "metadata.name", "operator": "In", "values": [name]});
+    let spec = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchFields": [field("n0"), field("n1")]}]}}}});
+    assert_eq!(
+        put(&mut scheduler, &pod("p", json!({}), spec)),
+        "0/2 nodes are available: pod affinity terms conflict. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    );
+    let message = put(&mut scheduler, &pod("big", json!({}), cpu("5")));
+    assert_eq!(
+        message,
+        "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    );
+}
+
+#[test]
 fn host_ports_clash() {
     let mut scheduler = cluster(1);
     let spec = |port: i32, ip: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": port, "hostIP": ip}]}]});

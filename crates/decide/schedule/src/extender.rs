@@ -1,0 +1,203 @@
+//! What extenders are asked and what their answers mean (k8s.io/kube-scheduler/extender/v1).
+//!
+//! What leaves are bodies of requests; what enters are answers, which may be wrong: nodes that nobody asked about are
+//! an error, and scores of such nodes count nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value, json};
+
+use crate::configuration::ExtenderFields;
+
+/// The best score that an extender gives.
+const MAX_SCORE: i64 = 10;
+
+/// Nodes and their scores.
+pub type Scored = Vec<(String, i64)>;
+
+/// Why an extender refuses a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In its words.
+    pub reason: String,
+    /// The end of other pods could help.
+    pub is_resolvable: bool,
+}
+
+/// Whether the pod asks for something that the extender manages.
+pub fn is_interested(extender: &ExtenderFields, pod: &Pod) -> bool {
+    let managed: BTreeSet<&str> = extender.managed_resources.iter().map(|one| one.name.as_str()).collect();
+    if managed.is_empty() {
+        return true;
+    }
+    let spec = pod.spec.as_ref();
+    let containers =
+        spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let mut asked = containers.filter_map(|one| one.resources.as_ref()).flat_map(|resources| {
+        resources
+            .requests
+            .iter()
+            .flatten()
+            .chain(resources.limits.iter().flatten())
+            .map(|(name, _)| name.as_str())
+    });
+    asked.any(|name| managed.contains(name))
+}
+
+/// The question about some nodes; `object` finds their objects.
+pub fn arguments<'a>(
+    extender: &ExtenderFields,
+    pod: &Pod,
+    nodes: impl Iterator<Item = &'a str>,
+    object: impl Fn(&str) -> Option<Value>,
+) -> Value {
+    if extender.node_cache_capable {
+        return json!({"Pod": pod, "Nodes": null, "NodeNames": nodes.collect::<Vec<_>>()});
+    }
+    let items: Vec<Value> = nodes.filter_map(object).collect();
+    json!({"Pod": pod, "Nodes": {"metadata": {}, "items": items}, "NodeNames": null})
+}
+
+/// The nodes of `asked` that the extender leaves, and why it refuses the others.
+///
+/// # Errors
+/// What it says went wrong, or what is wrong with its answer.
+pub fn filtered(
+    extender: &ExtenderFields,
+    asked: &Scored,
+    answer: &Value,
+) -> Result<(Scored, BTreeMap<String, Refusal>), String> {
+    let answer = folded(answer);
+    if let Some(error) = answer.get("error").and_then(Value::as_str).filter(|error| !error.is_empty()) {
+        return Err(error.to_owned());
+    }
+    let left: BTreeSet<&str> = match (answer.get("nodenames"), answer.get("nodes")) {
+        (Some(Value::Array(names)), _) if extender.node_cache_capable => {
+            names.iter().filter_map(Value::as_str).collect()
+        }
+        (_, Some(Value::Object(list))) => {
+            let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
+            items.filter_map(|node| node["metadata"]["name"].as_str()).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    if let Some(name) = left.iter().find(|name| !asked.iter().any(|(known, _)| known == *name)) {
+        return Err(format!(
+            "extender {:?} claims a filtered node {name:?} which is not found in the input node list",
+            extender.url_prefix
+        ));
+    }
+    let kept: Scored = asked.iter().filter(|(name, _)| left.contains(name.as_str())).cloned().collect();
+    let reasons = |field: &str| answer.get(field).and_then(Value::as_object).cloned().unwrap_or_default();
+    let (hard, soft) = (reasons("failedandunresolvablenodes"), reasons("failednodes"));
+    let refused = asked.iter().filter(|(name, _)| !left.contains(name.as_str())).map(|(name, _)| {
+        let said = hard.get(name).or_else(|| soft.get(name)).and_then(Value::as_str);
+        let reason = said.filter(|reason| !reason.is_empty());
+        // Upstream counts nodes without a reason under none.
+        let reason = reason.map_or_else(|| format!("FilteredOut by {}", extender.url_prefix), str::to_owned);
+        (name.clone(), Refusal { reason, is_resolvable: !hard.contains_key(name) })
+    });
+    Ok((kept, refused.collect()))
+}
+
+/// Adds an extender's scores.
+pub fn add_scores(extender: &ExtenderFields, nodes: &mut Scored, answer: &Value) {
+    for score in answer.as_array().into_iter().flatten().map(folded) {
+        let host = score.get("host").and_then(Value::as_str).unwrap_or_default();
+        let given = score.get("score").and_then(Value::as_i64).unwrap_or(0);
+        if let Some((_, sum)) = nodes.iter_mut().find(|(name, _)| name == host) {
+            // Its best is worth as much as the best of a plugin.
+            *sum = sum.saturating_add(given.saturating_mul(extender.weight).saturating_mul(100 / MAX_SCORE));
+        }
+    }
+}
+
+/// The order to bind a pod.
+pub fn binding(namespace: &str, name: &str, uid: &str, node: &str) -> Value {
+    json!({"PodName": name, "PodNamespace": namespace, "PodUID": uid, "Node": node})
+}
+
+/// What went wrong with it, if so.
+pub fn binding_error(answer: &Value) -> Option<String> {
+    folded(answer).get("error")?.as_str().filter(|error| !error.is_empty()).map(str::to_owned)
+}
+
+/// The fields of an answer, whose names Go reads in any case.
+fn folded(answer: &Value) -> Map<String, Value> {
+    let fields = answer.as_object().into_iter().flatten();
+    fields.map(|(name, value)| (name.to_lowercase(), value.clone())).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn extender(more: Value) -> ExtenderFields {
+        let mut all = json!({"urlPrefix": "http://e", "weight": 2});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn nodes() -> Scored {
+        ["a", "b", "c"].iter().map(|name| ((*name).to_owned(), 10)).collect()
+    }
+
+    #[test]
+    fn answers() {
+        let cache = extender(json!({"nodeCacheCapable": true}));
+        let plain = extender(json!({}));
+        let names = |answer: &Result<(Scored, BTreeMap<String, Refusal>), String>| match answer {
+            Ok((left, refused)) => {
+                let left: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
+                let refused: Vec<String> = refused
+                    .iter()
+                    .map(|(name, why)| format!("{name}: {} {}", why.reason, why.is_resolvable))
+                    .collect();
+                format!("{} | {}", left.join(","), refused.join(", "))
+            }
+            Err(why) => why.clone(),
+        };
+        let none = "FilteredOut by http://e true";
+        let table = [
+            (&cache, json!({"NodeNames": ["a", "c"], "FailedNodes": {"b": "no"}}), "a,c | b: no true".to_owned()),
+            (&cache, json!({"nodenames": ["a", "c"], "failedAndUnresolvableNodes": {"b": "never"}}), "a,c | b: never false".to_owned()),
+            (&plain, json!({"Nodes": {"items": [{"metadata": {"name": "b"}}]}}), format!("b | a: {none}, c: {none}")),
+            (&plain, json!({}), format!(" | a: {none}, b: {none}, c: {none}")),
+            (&cache, json!({"NodeNames": ["z"]}), "extender \"http://e\" claims a filtered node \"z\" which is not found in the input node list".to_owned()),
+            (&cache, json!({"NodeNames": ["a"], "Error": "broken"}), "broken".to_owned()),
+        ];
+        for (extender, answer, expected) in table {
+            assert_eq!(names(&filtered(extender, &nodes(), &answer)), expected, "{answer}");
+        }
+        let mut scored = nodes();
+        add_scores(&plain, &mut scored, &json!([{"Host": "b", "Score": 7}, {"host": "z", "score": 9}]));
+        assert_eq!(scored[1], ("b".to_owned(), 10 + 7 * 2 * 10));
+        assert_eq!(binding_error(&json!({"Error": "no"})).as_deref(), Some("no"));
+        assert_eq!(binding_error(&json!({})), None);
+    }
+
+    #[test]
+    fn interest_and_questions() {
+        let gpu = extender(json!({"managedResources": [{"name": "x.io/gpu"}]}));
+        let pod = |limits: Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}})).unwrap()
+        };
+        assert!(
+            is_interested(&gpu, &pod(json!({"x.io/gpu": "1"})))
+                && !is_interested(&gpu, &pod(json!({"cpu": "1"})))
+        );
+        assert!(is_interested(&extender(json!({})), &pod(json!({}))));
+        let object = |name: &str| (name != "gone").then(|| json!({"metadata": {"name": name}}));
+        let asked = |extender: &ExtenderFields| {
+            arguments(extender, &pod(json!({})), ["a", "gone"].into_iter(), object)
+        };
+        assert_eq!(asked(&gpu)["Nodes"]["items"], json!([{"metadata": {"name": "a"}}]));
+        let cache = asked(&extender(json!({"nodeCacheCapable": true})));
+        assert_eq!(
+            (&cache["NodeNames"], &cache["Pod"]["metadata"]["name"]),
+            (&json!(["a", "gone"]), &json!("p"))
+        );
+    }
+}
