@@ -138,7 +138,7 @@ impl Drop for Agent {
 }
 
 /// Lets nodes with a token ask for certificates, which are approved at once: a kubeconfig with the token.
-fn invite(cluster: &Cluster) -> String {
+pub(crate) fn invite(cluster: &Cluster) -> String {
     let binding = |name: &str, role: &str, group: &str| {
         format!(
             "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {name}}}\n\

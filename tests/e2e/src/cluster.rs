@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{Background, Outcome, found, run};
+use crate::hosts::Host;
 use crate::http::get_from;
 use crate::namespace::Namespace;
 
@@ -55,6 +56,8 @@ pub struct Cluster {
     listen: SocketAddr,
     node: String,
     options: Vec<String>,
+    /// What makes `nsenter` enter the machine that it is on, if it is another one.
+    entry: Vec<String>,
     process: Mutex<Option<Child>>,
     proxy: OnceLock<Background>,
     // Last, so that the directory goes after everything that uses it.
@@ -84,10 +87,21 @@ impl Cluster {
             listen: free,
             node: format!("e2e-{}-{number}", std::process::id()),
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            entry: Vec::new(),
             process: Mutex::new(None),
             proxy: OnceLock::new(),
             scratch,
         }
+    }
+
+    /// Starts a cluster on a machine of its own, where others can join, and waits until its node is ready.
+    #[track_caller]
+    pub fn start_on(host: &Host, options: &[&str]) -> Self {
+        let mut cluster = Self::prepare(options);
+        cluster.listen = SocketAddr::new(host.address(), 6443);
+        cluster.entry = host.entry().to_vec();
+        cluster.up();
+        cluster
     }
 
     /// The data directory.
@@ -128,9 +142,19 @@ impl Cluster {
 
     /// `plimsoll up` with this cluster's options.
     pub fn up_command(&self) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.program();
         command.arg("up").arg("--data-dir").arg(&self.data).arg("--listen").arg(self.listen.to_string());
         command.arg("--node-name").arg(&self.node).args(&self.options);
+        command
+    }
+
+    /// The program, on the cluster's machine.
+    fn program(&self) -> Command {
+        if self.entry.is_empty() {
+            return Command::new(program());
+        }
+        let mut command = Command::new("nsenter");
+        command.args(&self.entry).arg(program());
         command
     }
 
@@ -209,7 +233,7 @@ impl Cluster {
 
     /// `plimsoll WORDS --data-dir …` with more options.
     pub fn plimsoll(&self, words: &str, options: &[&str]) -> Outcome {
-        let mut command = Command::new(program());
+        let mut command = self.program();
         command.args(words.split(' ')).arg("--data-dir").arg(&self.data).args(options);
         run(&mut command, b"", COMMAND)
     }

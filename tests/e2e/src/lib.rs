@@ -3,7 +3,7 @@
 //! What enters: the program `plimsoll`, built beside the tests, and the real `kubectl` in `PATH`.
 //! What leaves: a [`Cluster`] in a directory of its own, [`Namespace`]s in it, and [`Machine`]
 //! inventories that show what a cluster left behind. Whoever drops a cluster stops it. A node can also be an
-//! [`Agent`] of its own on a [`Containerd`].
+//! [`Agent`] of its own on a [`Containerd`], or a [`Worker`] on one of several machines ([`Hosts`]).
 //!
 //! Nothing here sleeps for luck: every wait names a condition and a deadline, and tells what it saw.
 
@@ -11,6 +11,7 @@ mod agent;
 mod cluster;
 mod command;
 mod containerd;
+mod hosts;
 mod http;
 mod machine;
 mod namespace;
@@ -20,6 +21,7 @@ pub use agent::Agent;
 pub use cluster::{Cluster, built, program};
 pub use command::{Background, Outcome, found, run};
 pub use containerd::Containerd;
+pub use hosts::{Host, Hosts, Worker};
 pub use http::{Response, get, get_from};
 pub use machine::Machine;
 pub use namespace::Namespace;

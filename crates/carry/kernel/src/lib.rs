@@ -8,6 +8,7 @@ pub mod apparmor;
 mod bpf;
 pub mod build_step;
 pub mod cgroup;
+pub mod far;
 pub mod idmap;
 pub mod link;
 pub mod listen;

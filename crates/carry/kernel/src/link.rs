@@ -182,13 +182,17 @@ impl Links {
 
     /// The addresses of an interface.
     pub fn addresses(&mut self, device: u32) -> io::Result<Vec<IpNet>> {
+        let all = self.all_addresses()?;
+        Ok(all.into_iter().filter(|(index, _)| *index == device).map(|(_, address)| address).collect())
+    }
+
+    /// The addresses of all interfaces, with the index of each.
+    pub fn all_addresses(&mut self) -> io::Result<Vec<(u32, IpNet)>> {
         let mut found = Vec::new();
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.all(request, |message| {
-            if let RouteNetlinkMessage::NewAddress(address) = message
-                && address.header.index == device
-            {
-                found.extend(address_of(&address));
+            if let RouteNetlinkMessage::NewAddress(address) = message {
+                found.extend(address_of(&address).map(|net| (address.header.index, net)));
             }
         })?;
         Ok(found)
@@ -245,7 +249,12 @@ impl Links {
         Ok(links.iter().filter(|link| uplinks.contains(&link.index)).map(|link| link.mtu).min())
     }
 
-    fn one(&mut self, message: RouteNetlinkMessage, flags: u16, harmless: Option<Errno>) -> io::Result<()> {
+    pub(crate) fn one(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        harmless: Option<Errno>,
+    ) -> io::Result<()> {
         self.batch(std::iter::once((message, flags)), harmless)
     }
 
@@ -265,7 +274,11 @@ impl Links {
         }
     }
 
-    fn all(&mut self, request: RouteNetlinkMessage, take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    pub(crate) fn all(
+        &mut self,
+        request: RouteNetlinkMessage,
+        take: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
         self.get(request, DUMP, take)
     }
 
@@ -363,7 +376,7 @@ fn address_of(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(address, message.header.prefix_len).ok()
 }
 
-fn route_message(route: &Route) -> RouteMessage {
+pub(crate) fn route_message(route: &Route) -> RouteMessage {
     let mut message = match route.destination {
         IpNet::V4(net) => {
             RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(net.network(), net.prefix_len()).build()

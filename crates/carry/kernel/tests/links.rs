@@ -79,3 +79,70 @@ fn a_pair_joins_two_namespaces_and_goes_with_its_group() {
     })
     .unwrap();
 }
+
+#[test]
+fn two_machines_are_joined_by_a_tunnel() {
+    use plimsoll_kernel::far::{Neighbour, Vxlan};
+    let (one, two) = (namespace(), namespace());
+    in_namespace(one.as_fd(), || {
+        let veth = Veth { name: "up0", peer: "up0", peer_namespace: two.as_fd(), mtu: 1500, group: 0 };
+        Links::open()?.create_veth(&veth)
+    })
+    .unwrap();
+    let end = |number: u8| {
+        let hardware = |number| [2, 80, 192, 0, 2, number];
+        let mut links = Links::open()?;
+        let up = index_of("up0")?;
+        links.ensure(&[LOOPBACK, up], &[(up, format!("192.0.2.{number}/24").parse().unwrap())], &[])?;
+        let local = [192, 0, 2, number].into();
+        let name = "plimx-test".to_owned();
+        let vxlan =
+            Vxlan { name, network: (1, 4789), local, hardware: hardware(number), mtu: 1450, group: 7 };
+        let device = links.ensure_vxlan(&Vxlan { mtu: 1400, ..vxlan.clone() })?;
+        assert_ne!(links.ensure_vxlan(&vxlan)?, device, "another one");
+        let device = index_of("plimx-test")?;
+        assert_eq!(links.ensure_vxlan(&vxlan)?, device, "the same");
+        links.ensure_address(device, format!("10.9.{number}.0/32").parse().unwrap())?;
+        let other = 3 - number;
+        let inside = [10, 9, other, 0].into();
+        let said = [
+            Neighbour::Resolved(inside, hardware(other)),
+            Neighbour::Resolved("fd09::".parse().unwrap(), hardware(other)),
+            Neighbour::Forwarded(hardware(other), [192, 0, 2, other].into()),
+        ];
+        let gone = Neighbour::Forwarded(hardware(9), [192, 0, 2, 9].into());
+        for neighbour in said.iter().chain([&gone, &said[0], &said[2]]) {
+            links.ensure_neighbour(device, neighbour)?;
+        }
+        links.remove_neighbour(device, &gone)?;
+        links.remove_neighbour(device, &gone)?;
+        let mut found = links.neighbours(device)?;
+        found.sort();
+        assert_eq!(found, said);
+        let route = Route {
+            destination: format!("10.9.{other}.0/24").parse().unwrap(),
+            device,
+            gateway: Some(inside),
+            source: None,
+        };
+        links.ensure_far_route(&route)?;
+        links.ensure_far_route(&route)?;
+        assert_eq!(links.far_routes()?, [route]);
+        Ok(())
+    };
+    in_namespace(one.as_fd(), || end(1)).unwrap();
+    in_namespace(two.as_fd(), || end(2)).unwrap();
+    let listener = in_namespace(one.as_fd(), || std::net::TcpListener::bind("10.9.1.0:7000")).unwrap();
+    let stream = in_namespace(two.as_fd(), || std::net::TcpStream::connect("10.9.1.0:7000")).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "10.9.2.0");
+    drop(stream);
+    in_namespace(one.as_fd(), || {
+        let mut links = Links::open()?;
+        let route = links.far_routes()?[0];
+        links.remove_far_route(&route)?;
+        links.remove_far_route(&route)?;
+        assert_eq!(links.far_routes()?, []);
+        Ok(())
+    })
+    .unwrap();
+}

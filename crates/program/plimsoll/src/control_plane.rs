@@ -76,7 +76,11 @@ impl ControlPlane {
             authorization: options.access.authorization()?,
             authorization_file: options.access.authorization_file(),
             first_objects: first_objects(options),
-            own_objects: proportional_autoscalers().context("definition of ProportionalAutoscalers")?,
+            own_objects: [
+                proportional_autoscalers().context("definition of ProportionalAutoscalers")?,
+                node_access(),
+            ]
+            .concat(),
         };
         let server = Server::start(config, shutdown.clone()).await.context("API server")?;
         server.describe(crate::cli::flags());
@@ -288,6 +292,33 @@ fn storage_class() -> serde_json::Value {
         "provisioner": "plimsoll.io/local", "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
     })
+}
+
+/// What agents with a network of their own read beside what upstream's role of nodes says: where packets go,
+/// and the resolver's configuration.
+fn node_access() -> Vec<serde_json::Value> {
+    let (group, name) = ("rbac.authorization.k8s.io", "plimsoll:node-network");
+    let version = format!("{group}/v1");
+    let rule = |group: &str, resources: &[&str]| serde_json::json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
+    let mut resolver = rule("", &["configmaps"]);
+    resolver["resourceNames"] = serde_json::json!(["coredns", "coredns-custom"]);
+    let rules = [
+        rule("", &["services", "nodes", "namespaces", "pods"]),
+        rule("discovery.k8s.io", &["endpointslices"]),
+        rule("networking.k8s.io", &["networkpolicies"]),
+    ];
+    let nodes = serde_json::json!([{"apiGroup": group, "kind": "Group", "name": "system:nodes"}]);
+    let everywhere = serde_json::json!({"name": name});
+    let inside = serde_json::json!({"name": name, "namespace": "kube-system"});
+    let role = |kind: &str| serde_json::json!({"apiGroup": group, "kind": kind, "name": name});
+    vec![
+        serde_json::json!({"apiVersion": version, "kind": "ClusterRole", "metadata": everywhere, "rules": rules}),
+        serde_json::json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": everywhere,
+            "roleRef": role("ClusterRole"), "subjects": nodes}),
+        serde_json::json!({"apiVersion": version, "kind": "Role", "metadata": inside, "rules": [resolver]}),
+        serde_json::json!({"apiVersion": version, "kind": "RoleBinding", "metadata": inside,
+            "roleRef": role("Role"), "subjects": nodes}),
+    ]
 }
 
 /// The kind of the controller of that name, and who may use it.

@@ -71,6 +71,24 @@ impl Instance {
         Ok((chosen, claim))
     }
 
+    /// The part of another machine's instance that a node agent of this machine keeps in a folder of its own.
+    pub(crate) fn of_agent(
+        directory: &Path,
+        pod_cidr: IpNet,
+        service_cidr: IpNet,
+        cgroup_root: &str,
+    ) -> anyhow::Result<Self> {
+        let own = Self {
+            id: plimsoll_network::instance_name(directory),
+            directory: directory.to_owned(),
+            pod_cidr,
+            service_cidr,
+            cgroup_root: cgroup_root.to_owned(),
+        };
+        own.check()?;
+        Ok(own)
+    }
+
     /// What was chosen once cannot change under running pods.
     fn agrees(&self, options: &Up) -> anyhow::Result<()> {
         let differs = |flag: &str, now: String, wanted: Option<String>| match wanted {
@@ -142,11 +160,13 @@ impl Instance {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut words = line.split(|byte| *byte == 0);
         let program = words.next()?;
-        (program.ends_with(b"plimsoll") && words.next() == Some(b"up")).then_some(pid)
+        let runs = matches!(words.next(), Some(b"up" | b"kubelet"));
+        (program.ends_with(b"plimsoll") && runs).then_some(pid)
     }
 }
 
-fn nth(range: IpNet, offset: u32) -> IpAddr {
+/// An address of a range, counted from its first.
+pub(crate) fn nth(range: IpNet, offset: u32) -> IpAddr {
     match range {
         IpNet::V4(range) => {
             IpAddr::from(std::net::Ipv4Addr::from(u32::from(range.network()).saturating_add(offset)))

@@ -1,12 +1,12 @@
 //! This machine as a node: images, engine, pod network, resolver, agent.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
-use plimsoll_client::Delta;
+use plimsoll_client::{Delta, Informers};
 use plimsoll_engine::{CgroupDriver, Engine, StoredImages};
 use plimsoll_kubelet::Tls;
 use plimsoll_network::{BridgeNetwork, Policies};
@@ -100,52 +100,9 @@ pub(crate) async fn start(
     tasks: &mut JoinSet<Part>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let images = images(&instance.file("images")).await?;
-    let network = plimsoll_network::Config {
-        data_dir: instance.directory.clone(),
-        instance: instance.id.clone(),
-        cluster_cidr: vec![instance.pod_cidr],
-        service_cidr: vec![instance.service_cidr],
-        node_name: name.to_owned(),
-        node_zone: None,
-        resolver: vec![instance.cluster_dns()],
-    };
-    let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
-    let policies = Policies::new(&bridge).context("network policies")?;
-    let socket = instance.file("run/engine.sock");
     let wanted = settings(options, instance)?;
-    let engine = plimsoll_engine::Config {
-        socket: socket.clone(),
-        cgroup_driver: match wanted.settings.cgroup_driver.as_str() {
-            "systemd" => CgroupDriver::Systemd,
-            _ => CgroupDriver::Cgroupfs,
-        },
-        cgroup_root: instance.cgroup_root.clone(),
-        network: Some(Arc::new(bridge)),
-        ..plimsoll_engine::Config::new(
-            instance.directory.clone(),
-            Arc::new(StoredImages::new(images, Registries::default())),
-        )
-    };
-    Engine::start(engine, shutdown.clone()).await.context("container engine")?;
-    let (informers, stop) = (plane.informers.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        ("network", plimsoll_network::run(network, informers, stop).await.map_err(Into::into))
-    });
-    let (informers, stop) = (plane.informers.clone(), shutdown.clone());
-    tasks.spawn(async move { ("network policies", policies.run(informers, stop).await.map_err(Into::into)) });
-    let resolver = plimsoll_dns::Config {
-        listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
-        metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],
-        zone: "cluster.local".to_owned(),
-        addresses: vec![instance.cluster_dns()],
-        node_name: name.to_owned(),
-        resolv_conf: "/etc/resolv.conf".into(),
-    };
-    let (informers, stop) = (plane.informers.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        ("resolver", plimsoll_dns::run(resolver, informers, stop).await.map_err(Into::into))
-    });
+    let socket =
+        foundation(instance, name, &wanted.settings, plane.informers.clone(), tasks, shutdown).await?;
     if let Some(config) = options.ingress.config(name) {
         let client = plane.client("plimsoll-ingress", "system:plimsoll-ingress", &["system:masters"]);
         let (informers, stop) = (plane.informers.clone(), shutdown.clone());
@@ -162,6 +119,68 @@ pub(crate) async fn start(
         ("node agent", plimsoll_kubelet::run(agent, client, informers, stop).await.map_err(Into::into))
     });
     Ok(())
+}
+
+/// Starts what pods stand on: images, engine, network and resolver; answers with the engine's socket.
+pub(crate) async fn foundation(
+    instance: &Instance,
+    name: &str,
+    settings: &Configuration,
+    informers: Informers,
+    tasks: &mut JoinSet<Part>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<PathBuf> {
+    let images = images(&instance.file("images")).await?;
+    let network = plimsoll_network::Config {
+        data_dir: instance.directory.clone(),
+        instance: instance.id.clone(),
+        cluster_cidr: vec![instance.pod_cidr],
+        service_cidr: vec![instance.service_cidr],
+        node_name: name.to_owned(),
+        node_zone: None,
+        resolver: vec![instance.cluster_dns()],
+    };
+    let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
+    let policies = Policies::new(&bridge).context("network policies")?;
+    let socket = instance.file("run/engine.sock");
+    let engine = plimsoll_engine::Config {
+        socket: socket.clone(),
+        cgroup_driver: match settings.cgroup_driver.as_str() {
+            "systemd" => CgroupDriver::Systemd,
+            _ => CgroupDriver::Cgroupfs,
+        },
+        cgroup_root: instance.cgroup_root.clone(),
+        network: Some(Arc::new(bridge.clone())),
+        ..plimsoll_engine::Config::new(
+            instance.directory.clone(),
+            Arc::new(StoredImages::new(images, Registries::default())),
+        )
+    };
+    Engine::start(engine, shutdown.clone()).await.context("container engine")?;
+    let (nodes, stop) = (informers.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        plimsoll_network::reach_hosts(bridge, nodes, stop).await;
+        ("ways to other nodes", Ok(()))
+    });
+    let (services, stop) = (informers.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        ("network", plimsoll_network::run(network, services, stop).await.map_err(Into::into))
+    });
+    let (followed, stop) = (informers.clone(), shutdown.clone());
+    tasks.spawn(async move { ("network policies", policies.run(followed, stop).await.map_err(Into::into)) });
+    let resolver = plimsoll_dns::Config {
+        listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
+        metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],
+        zone: "cluster.local".to_owned(),
+        addresses: vec![instance.cluster_dns()],
+        node_name: name.to_owned(),
+        resolv_conf: "/etc/resolv.conf".into(),
+    };
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        ("resolver", plimsoll_dns::run(resolver, informers, stop).await.map_err(Into::into))
+    });
+    Ok(socket)
 }
 
 /// The image store with the images that are made of this program.

@@ -29,8 +29,7 @@ pub(crate) fn check(options: &Up, instance: &Instance, agent: &Configuration) ->
     port_is_free(options.listen)?;
     if !options.no_node {
         machine(agent)?;
-        packet_rules()?;
-        overlay()?;
+        check_own_engine()?;
     }
     Ok(())
 }
@@ -42,6 +41,12 @@ pub(crate) fn check_agent(agent: &Configuration) -> anyhow::Result<()> {
         "must run as root: mounts and control groups need it; try `sudo plimsoll kubelet`"
     );
     machine(agent)
+}
+
+/// Refuses what an engine and a network of its own cannot work with.
+pub(crate) fn check_own_engine() -> anyhow::Result<()> {
+    packet_rules()?;
+    overlay()
 }
 
 fn machine(agent: &Configuration) -> anyhow::Result<()> {

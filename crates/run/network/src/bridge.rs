@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::future::BoxFuture;
@@ -13,6 +14,7 @@ use plimsoll_kernel::nft::{Batch, Family};
 use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork, PortMapping, Protocol};
 use plimsoll_netplan::endpoints::Target;
 use plimsoll_netplan::services::{Audience, Frontend};
+use tokio::sync::Notify;
 
 use crate::Error;
 use crate::cleanup::is_ours;
@@ -30,15 +32,21 @@ const INTERFACE: &str = "eth0";
 const DEFAULT_MTU: u32 = 1500;
 
 /// Connects pods to the node by a link each, between which the node routes.
+#[derive(Clone)]
 pub struct BridgeNetwork {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    config: Config,
-    names: Names,
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) names: Names,
     bridge: u32,
-    mtu: u32,
+    /// The largest packet to the world.
+    pub(crate) uplink_mtu: u32,
+    /// The largest packet of new pods.
+    pub(crate) mtu: AtomicU32,
+    /// Told when the node has got its ranges.
+    pub(crate) ranged: Notify,
     sandboxes: Mutex<Sandboxes>,
     /// Held while links change: the kernel lets only one do so, and many who wait disturb that one.
     turn: Mutex<()>,
@@ -139,7 +147,7 @@ impl Inner {
         let mut links = Links::open().map_err(kernel("netlink"))?;
         let bridge =
             links.ensure_bridge(&names.bridge(), names.group()).map_err(kernel("the instance's bridge"))?;
-        let mtu = links.uplink_mtu().map_err(kernel("routes"))?.unwrap_or(DEFAULT_MTU);
+        let uplink_mtu = links.uplink_mtu().map_err(kernel("routes"))?.unwrap_or(DEFAULT_MTU);
         for address in &config.resolver {
             links.ensure_address(bridge, IpNet::from(*address)).map_err(kernel("the resolver's address"))?;
         }
@@ -147,7 +155,9 @@ impl Inner {
             config,
             names,
             bridge,
-            mtu,
+            uplink_mtu,
+            mtu: AtomicU32::new(uplink_mtu),
+            ranged: Notify::new(),
             sandboxes: Mutex::new(sandboxes),
             turn: Mutex::new(()),
             tables: Mutex::new(tables),
@@ -195,7 +205,14 @@ impl Inner {
             }
         }
         self.sandboxes().set_ranges(&ranges)?;
-        self.address_bridge(&ranges)
+        self.address_bridge(&ranges)?;
+        self.ranged.notify_one();
+        Ok(())
+    }
+
+    /// The ranges of this node's pods; empty until they are known.
+    pub(crate) fn ranges(&self) -> Vec<IpNet> {
+        self.sandboxes().ranges()
     }
 
     /// Gives the bridge the pods' gateways, and sends to it what is for nobody: addresses of no pod
@@ -207,8 +224,9 @@ impl Inner {
         let mut routes = Vec::new();
         for (range, gateway) in ranges.iter().zip(&gateways) {
             let family = family_of(*gateway);
-            let services = Config::of_family(&self.config.service_cidr, family);
-            for destination in std::iter::once(*range).chain(services) {
+            let all = [&self.config.service_cidr, &self.config.cluster_cidr];
+            let all = all.into_iter().filter_map(|ranges| Config::of_family(ranges, family));
+            for destination in std::iter::once(*range).chain(all) {
                 routes.push(Route {
                     destination,
                     device: self.bridge,
@@ -242,7 +260,7 @@ impl Inner {
             let what = format!("connect pod {}/{}", request.namespace, request.name);
             return Err(NetworkError::io(what, error));
         }
-        Ok(Attached { addresses: sandbox.addresses, interface: INTERFACE.to_owned(), mtu: self.mtu })
+        Ok(Attached { addresses: sandbox.addresses, interface: INTERFACE.to_owned(), mtu: self.mtu() })
     }
 
     fn connect(&self, request: &Attach, sandbox: &Sandbox) -> io::Result<()> {
@@ -269,13 +287,17 @@ impl Inner {
         links.await_carrier(device)
     }
 
+    fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
     /// Makes the pod's link, unless it is there and whole.
     fn make_veth(&self, links: &mut Links, name: &str, netns: &File) -> io::Result<()> {
         let veth = Veth {
             name,
             peer: INTERFACE,
             peer_namespace: netns.as_fd(),
-            mtu: self.mtu,
+            mtu: self.mtu(),
             group: self.names.group(),
         };
         match links.create_veth(&veth) {

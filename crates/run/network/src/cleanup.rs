@@ -9,6 +9,7 @@ use plimsoll_kernel::pod_network::NetworkError;
 
 use crate::Error;
 use crate::config::{Names, folder};
+use crate::hosts;
 
 /// Removes everything an instance has in the kernel: links with their addresses and routes, packet
 /// rules. Also forgets its sandboxes' addresses. Works from the name alone, and again.
@@ -29,8 +30,10 @@ pub async fn cleanup(data_dir: &Path, instance: &str) -> Result<(), Error> {
 
 fn remove_links(names: &Names) -> io::Result<()> {
     let mut links = Links::open()?;
+    hosts::forget(&mut links, &names.bridge())?;
     links.remove_group(names.doomed_group())?;
     links.remove_group(names.group())?;
+    links.remove(&names.tunnel())?;
     links.remove(&names.bridge())?;
     let prefix = names.veth_prefix();
     for link in links.list()?.iter().filter(|link| is_ours(&link.name, &prefix)) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use plimsoll_kernel::nft::Family;
+use plimsoll_netplan::digest;
 
 use crate::Error;
 
@@ -114,6 +115,11 @@ impl Names {
         format!("plim-{}", self.instance)
     }
 
+    /// The device that wraps packets for nodes on other links.
+    pub(crate) fn tunnel(&self) -> String {
+        format!("plimx-{}", self.instance)
+    }
+
     /// The table of packet rules, of the same name in each family.
     pub(crate) fn table(&self) -> String {
         format!("plim-{}", self.instance)
@@ -140,15 +146,6 @@ impl Names {
     pub(crate) fn doomed_group(&self) -> u32 {
         self.group() | 1
     }
-}
-
-/// FNV-1a, then mixed, because its upper bits say little about short inputs.
-fn digest(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 29)
 }
 
 #[cfg(test)]

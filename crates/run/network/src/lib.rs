@@ -10,12 +10,14 @@
 //! share no segment, so a pod can neither answer for another's address nor send
 //! from it. The instance's bridge carries no pod; it is where the node's own
 //! addresses live (the pods' gateway, the resolver) and where routes to Services
-//! point. All rules are in one table for each address family.
+//! point. All rules are in one table for each address family. Pods of other nodes are reached by routes
+//! ([`reach_hosts`]), through a tunnel where no link is shared.
 
 mod bridge;
 mod cleanup;
 mod config;
 mod encode;
+mod hosts;
 mod policies;
 mod program;
 mod reaper;
@@ -26,6 +28,7 @@ mod table;
 pub use bridge::BridgeNetwork;
 pub use cleanup::cleanup;
 pub use config::{Config, instance_name};
+pub use hosts::reach_hosts;
 pub use policies::Policies;
 pub use services::run;
 

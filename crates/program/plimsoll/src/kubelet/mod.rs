@@ -2,6 +2,7 @@
 
 pub(crate) mod common;
 mod credentials;
+mod own;
 pub(crate) mod settings;
 
 use std::fs::{self, File};
@@ -12,15 +13,18 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_client::Informers;
 use plimsoll_kubelet::Tls;
 use plimsoll_pki::{Authority, Purpose, Request};
 use plimsoll_podlife::configuration::Configuration;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{log, preflight, up};
+use crate::instance::Instance;
+use crate::{log, node, preflight, up};
 use common::CommonArgs;
 use settings::{FieldFlags, Sources};
 
@@ -53,10 +57,18 @@ pub(crate) struct Kubelet {
     pub(crate) node_ip: Vec<IpAddr>,
     #[command(flatten)]
     common: CommonArgs,
-    /// How long the stop signal of a pod waits at most until Services have dropped it; the node has to be
-    /// allowed to watch EndpointSlices, which upstream's role of nodes does not say
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = plimsoll_meta::duration::parse)]
-    pub(crate) endpoint_drain: Duration,
+    /// How long the stop signal of a pod waits at most until Services have dropped it [default: 0s, 5s with
+    /// --cluster-cidr]; the node has to be allowed to watch EndpointSlices, which upstream's role of nodes does
+    /// not say
+    #[arg(long, value_name = "DURATION", value_parser = plimsoll_meta::duration::parse)]
+    pub(crate) endpoint_drain: Option<Duration>,
+    /// Range of the cluster's pod addresses; with it the node brings its own engine, pod network, Services and
+    /// resolver, as a node of `plimsoll up` does
+    #[arg(long, value_name = "CIDR", requires_all = ["kubeconfig", "service_cluster_ip_range"])]
+    pub(crate) cluster_cidr: Option<IpNet>,
+    /// Range of the cluster's Service addresses, the tenth of which is the resolver's
+    #[arg(long, value_name = "CIDR", requires = "cluster_cidr")]
+    pub(crate) service_cluster_ip_range: Option<IpNet>,
     #[command(flatten)]
     pub(crate) fields: FieldFlags,
 }
@@ -69,22 +81,27 @@ impl Kubelet {
 }
 
 pub(crate) fn run(options: &Kubelet) -> anyhow::Result<()> {
+    let own = options.cluster_cidr.zip(options.service_cluster_ip_range);
     let sources = Sources {
-        base: json!({}),
+        base: own.map_or(json!({}), |(_, services)| own::base(&options.root_dir, services)),
         file: options.config.as_deref(),
         folder: options.config_dir.as_deref(),
         flags: &options.fields,
     };
     let (_, configuration) = sources.read()?;
     preflight::check_agent(&configuration)?;
+    if own.is_some() {
+        preflight::check_own_engine()?;
+    }
     fs::create_dir_all(&options.root_dir).with_context(|| format!("make {}", options.root_dir.display()))?;
     let root = options.root_dir.canonicalize().context("find --root-dir")?;
     let _only = only(&root)?;
     let config = config(options, &configuration, &root)?;
+    let own = own.map(|ranges| own::instance(&root, ranges, &configuration)).transpose()?;
     log::begin(log::Reader::File, log::Format::of(&configuration.logging.format));
     allow_files(configuration.max_open_files);
     let runtime = up::runtime()?;
-    let outcome = runtime.block_on(serve(options, &configuration, config));
+    let outcome = runtime.block_on(serve(options, &configuration, config, own.as_ref()));
     runtime.shutdown_timeout(up::FAREWELL);
     outcome
 }
@@ -122,7 +139,9 @@ fn config(
     };
     let mut config = plimsoll_kubelet::Config::new(&name, root.to_owned(), PathBuf::new(), addresses[0]);
     config.apply(configuration)?;
-    config.endpoint_drain = options.endpoint_drain;
+    let own_engine = options.cluster_cidr.is_some();
+    let usual = if own_engine { config.endpoint_drain } else { Duration::ZERO };
+    config.endpoint_drain = options.endpoint_drain.unwrap_or(usual);
     options.common.apply(&mut config)?;
     config.standalone = options.kubeconfig.is_none();
     if configuration.enable_server {
@@ -201,7 +220,8 @@ fn nobody() -> kube::Client {
 async fn serve(
     options: &Kubelet,
     configuration: &Configuration,
-    config: plimsoll_kubelet::Config,
+    mut config: plimsoll_kubelet::Config,
+    own: Option<&Instance>,
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     up::stop_on_signal(shutdown.clone())?;
@@ -228,5 +248,21 @@ async fn serve(
         tokio::spawn(serving.keep(move || asks.clone(), || {}, shutdown.clone()));
     }
     let informers = Informers::new(client.clone());
-    plimsoll_kubelet::run(config, client, informers, shutdown).await.context("node agent")
+    let Some(own) = own else {
+        return plimsoll_kubelet::run(config, client, informers, shutdown).await.context("node agent");
+    };
+    let mut tasks = JoinSet::new();
+    let (name, seen) = (config.node_name.clone(), informers.clone());
+    config.cri_socket = node::foundation(own, &name, configuration, seen, &mut tasks, &shutdown).await?;
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        let outcome = plimsoll_kubelet::run(config, client, informers, stop).await;
+        ("node agent", outcome.map_err(Into::into))
+    });
+    let first = tasks.join_next().await;
+    if !shutdown.is_cancelled() {
+        return node::unexpected(first);
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(())
 }

@@ -40,6 +40,64 @@ pub(crate) fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
     .unwrap();
 }
 
+/// A machine beside others: what runs on it goes on whenever somebody is on it.
+pub(crate) struct Machine {
+    netns: File,
+    runtime: tokio::runtime::Runtime,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) name: &'static str,
+}
+
+impl Machine {
+    pub(crate) fn new(name: &'static str) -> Self {
+        let netns = namespace();
+        let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = in_namespace(netns.as_fd(), build).unwrap();
+        Self { netns, runtime, folder: tempfile::tempdir().unwrap(), name }
+    }
+
+    pub(crate) fn on<T: Send, F: Future<Output = T>>(&self, work: impl FnOnce() -> F + Send) -> T {
+        in_namespace(self.netns.as_fd(), || Ok(self.runtime.block_on(async { work().await }))).unwrap()
+    }
+
+    /// A cable to another machine, with an address at each end; both ends have the other machine's name.
+    pub(crate) fn wire(&self, own: &str, other: &Self, others: &str) {
+        let end = |name: &str, address: &str| {
+            let device = plimsoll_kernel::link::index_of(name)?;
+            Links::open()?.ensure(&[device], &[(device, address.parse().unwrap())], &[])
+        };
+        self.on(|| async {
+            let veth = plimsoll_kernel::link::Veth {
+                name: other.name,
+                peer: self.name,
+                peer_namespace: other.netns.as_fd(),
+                mtu: 1500,
+                group: 0,
+            };
+            Links::open().unwrap().create_veth(&veth).unwrap();
+            end(other.name, own).unwrap();
+        });
+        other.on(|| async { end(self.name, others).unwrap() });
+    }
+
+    /// Sends packets to a destination by another machine.
+    pub(crate) fn route(&self, destination: &str, gateway: &str, other: &Self) {
+        self.on(|| async {
+            let route = plimsoll_kernel::link::Route {
+                destination: destination.parse().unwrap(),
+                device: plimsoll_kernel::link::index_of(other.name).unwrap(),
+                gateway: Some(gateway.parse().unwrap()),
+                source: None,
+            };
+            Links::open().unwrap().ensure_route(&route).unwrap();
+        });
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config { node_name: self.name.to_owned(), ..config(self.folder.path()) }
+    }
+}
+
 pub(crate) fn config(folder: &std::path::Path) -> Config {
     Config {
         data_dir: folder.to_owned(),
@@ -183,7 +241,7 @@ struct Wanted {
 impl Wanted {
     fn read(request: &http::Uri) -> Self {
         let named = |name: &&&str| request.path().ends_with(**name);
-        let known = ["/services", "/endpointslices", "/pods", "/namespaces", "/networkpolicies"];
+        let known = ["/services", "/endpointslices", "/nodes", "/pods", "/namespaces", "/networkpolicies"];
         let resource = known.iter().find(named).unwrap().trim_start_matches('/');
         Self { resource, here: request.query().unwrap_or_default().contains("nodeName") }
     }
@@ -217,6 +275,15 @@ impl Api {
             "endpoints": endpoints,
         });
         self.put("endpointslices", name, slice);
+    }
+
+    pub(crate) fn put_node(&self, name: &str, range: &str, addresses: &[&str]) {
+        let addresses: Vec<_> =
+            addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
+        let node = json!({
+            "metadata": {}, "spec": {"podCIDR": range, "podCIDRs": [range]}, "status": {"addresses": addresses},
+        });
+        self.put("nodes", name, node);
     }
 
     pub(crate) fn delete(&self, resource: &'static str, name: &str) {

@@ -1,0 +1,102 @@
+//! Nodes on machines of their own.
+
+use std::net::SocketAddr;
+
+use plimsoll_e2e::{Cluster, Hosts, Namespace, Worker, get};
+
+use crate::network::{REQUEST, SERVICE};
+use crate::pods::{STAY, pod};
+use crate::{BUSYBOX, PATIENCE, Shared};
+
+/// A pod on a node that answers with its name.
+fn server(name: &str, node: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: web}}}}
+spec:
+  nodeName: {node}
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: web
+    image: plimsoll.io/demo
+    imagePullPolicy: IfNotPresent
+    ports: [{{name: http, containerPort: 8080}}]
+    readinessProbe: {{httpGet: {{path: /healthz, port: http}}, periodSeconds: 1}}
+"
+    )
+}
+
+/// A pod on a node that fetches all of these once; it fails when one cannot be had.
+fn fetcher(name: &str, node: &str, urls: &[String]) -> String {
+    let fetches: Vec<_> = urls.iter().map(|url| format!("wget -q -O - {url} || exit 1")).collect();
+    pod(name, &fetches.join("; "), "", &format!("  nodeName: {node}\n  restartPolicy: Never"))
+}
+
+fn address(space: &Namespace<'_>, pod: &str) -> String {
+    space.wait_ready(pod)["status"]["podIP"].as_str().unwrap().to_owned()
+}
+
+/// Two nodes on one link, a third one behind a router.
+pub(crate) fn pods_and_services_span_nodes(_: &Shared) {
+    let hosts = Hosts::start(&[1, 1, 2]);
+    let cluster = Cluster::start_on(hosts.host(0), &[]);
+    cluster.busybox(BUSYBOX);
+    let near = Worker::join(&cluster, hosts.host(1), "near");
+    let far = Worker::join(&cluster, hosts.host(2), "far");
+    near.bring(&[BUSYBOX]);
+    far.bring(&[BUSYBOX]);
+    let space = cluster.namespace("span");
+    let service = SERVICE.replace("spec: {", "spec: {type: NodePort, ");
+    space.apply(
+        &(server("at-near", near.node())
+            + &server("at-far", far.node())
+            + &service
+            + "---\n"
+            + &pod("client", STAY, "", &format!("  nodeName: {}", cluster.node()))),
+    );
+    let urls = ["at-near", "at-far"].map(|pod| format!("http://{}:8080/", address(&space, pod)));
+    space.wait_ready("client");
+
+    // By the pods' addresses, from each node to each other.
+    for (url, name) in urls.iter().zip(["at-near", "at-far"]) {
+        let text = space.sh("client", &format!("wget -q -O - {url}"));
+        assert!(text.starts_with(&format!("pod: {name}\n")), "{url}: {text}");
+    }
+    let mut all = urls.to_vec();
+    all.push("http://web.span.svc.cluster.local/".to_owned());
+    space
+        .apply(&(fetcher("from-near", near.node(), &all) + "---\n" + &fetcher("from-far", far.node(), &all)));
+    for pod in ["from-near", "from-far"] {
+        let ended = space.wait_ended(pod);
+        assert_eq!(ended["status"]["phase"], "Succeeded", "{pod}: {ended:#}");
+    }
+    let ways = |worker: &Worker<'_>| worker.host().run("ip", &["route", "show", "proto", "76"]);
+    let (of_near, of_far) = (ways(&near), ways(&far));
+    assert_eq!((of_near.matches("via").count(), of_near.matches("dev plimx-").count()), (2, 1), "{of_near}");
+    assert_eq!(of_far.matches("dev plimx-").count(), 2, "{of_far}");
+    let mtu = space.sh("client", "cat /sys/class/net/eth0/mtu");
+    assert_eq!(mtu.trim(), "1450");
+
+    // The Service's port is open on every node, and leads to pods of all nodes.
+    let port = space.object("services/web").unwrap()["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    for number in 0..3 {
+        let node = SocketAddr::new(hosts.host(number).address(), u16::try_from(port).unwrap());
+        let mut seen = std::collections::BTreeSet::new();
+        space.wait("pods of both nodes answered", || {
+            seen.extend(get(node, "/", REQUEST).ok().map(|answer| answer.body));
+            (seen.len() == 2).then_some(())
+        });
+    }
+
+    // The ways stay when an agent dies, and go with its node.
+    far.kill();
+    let text = space.sh("client", &format!("wget -q -O - {}", urls[1]));
+    assert!(text.starts_with("pod: at-far\n"), "{text}");
+    cluster.kubectl(&["delete", "node", far.node()]).ok();
+    space.wait("nobody knows a way any more", || (!ways(&near).contains("plimx-")).then_some(()));
+    space.until(&["exec", "client", "--", "wget", "-q", "-O", "-", "http://web/"], PATIENCE, |text| {
+        text.starts_with("pod: at-near\n")
+    });
+}
