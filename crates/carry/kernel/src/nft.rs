@@ -92,29 +92,33 @@ impl Tables {
 
     /// The names of all tables of a family.
     pub fn list(&mut self, family: Family) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        let request = self.get(GET_TABLE, family, |_| {});
-        self.netlink.dump(&request, |message| {
-            let body = message.body.get(4..).unwrap_or_default();
-            let name = attributes(body).find(|(kind, _)| *kind == 1).map(|(_, value)| text(value));
-            names.extend(name);
-        })?;
-        Ok(names)
+        self.at_rest(|tables| {
+            let mut names = Vec::new();
+            let request = tables.get(GET_TABLE, family, |_| {});
+            tables.netlink.dump(&request, |message| {
+                let body = message.body.get(4..).unwrap_or_default();
+                let name = attributes(body).find(|(kind, _)| *kind == 1).map(|(_, value)| text(value));
+                names.extend(name);
+            })?;
+            Ok(names)
+        })
     }
 
     /// The names of a table's chains; none where there is no such table.
     pub fn chains(&mut self, family: Family, table: &str) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        let request = self.get(GET_CHAIN, family, |_| {});
-        self.netlink.dump(&request, |message| {
-            let body = message.body.get(4..).unwrap_or_default();
-            let named =
-                |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, name)| text(name));
-            if named(1).is_some_and(|name| name == table) {
-                names.extend(named(3));
-            }
-        })?;
-        Ok(names)
+        self.at_rest(|tables| {
+            let mut names = Vec::new();
+            let request = tables.get(GET_CHAIN, family, |_| {});
+            tables.netlink.dump(&request, |message| {
+                let body = message.body.get(4..).unwrap_or_default();
+                let named =
+                    |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, name)| text(name));
+                if named(1).is_some_and(|name| name == table) {
+                    names.extend(named(3));
+                }
+            })?;
+            Ok(names)
+        })
     }
 
     /// The elements of a set or map by key; an error of kind `NotFound` when there is no such set.
@@ -124,16 +128,23 @@ impl Tables {
         table: &str,
         set: &str,
     ) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-        for attempt in 0..ATTEMPTS {
-            if let Some(found) = self.try_elements(family, table, set)? {
-                return Ok(found);
-            }
-            std::thread::sleep(Duration::from_millis(1 << attempt));
-        }
-        Err(io::Error::other(format!("table {table}: set {set} does not come to rest")))
+        self.at_rest(|tables| tables.try_elements(family, table, set))
     }
 
-    /// One walk over a set; nothing when the set was rearranged meanwhile.
+    /// Walks again while what is walked over changes, which anybody's change of any table may do.
+    fn at_rest<T>(&mut self, walk: impl Fn(&mut Self) -> io::Result<T>) -> io::Result<T> {
+        for attempt in 0..ATTEMPTS {
+            match walk(self) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    std::thread::sleep(Duration::from_millis(1 << attempt));
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(io::Error::other("the packet rules do not come to rest"))
+    }
+
+    /// One walk over a set; an error of kind `Interrupted` when the set was rearranged meanwhile.
     ///
     /// The kernel grows its hash tables in the background. A walk of several
     /// reads that meets this tells some elements twice, and as many not at all.
@@ -142,25 +153,21 @@ impl Tables {
         family: Family,
         table: &str,
         set: &str,
-    ) -> io::Result<Option<BTreeMap<Vec<u8>, Vec<u8>>>> {
+    ) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let (mut found, mut doubled) = (BTreeMap::new(), false);
         let request = self.get(GET_ELEMENTS, family, |writer| {
             writer.text(1, table);
             writer.text(2, set);
         });
-        let dumped = self.netlink.dump(&request, |message| {
+        self.netlink.dump(&request, |message| {
             let body = message.body.get(4..).unwrap_or_default();
             for (_, list) in attributes(body).filter(|(kind, _)| *kind == 3) {
                 for (key, value) in attributes(list).filter_map(|(_, element)| key_and_value(element)) {
                     doubled |= found.insert(key, value).is_some();
                 }
             }
-        });
-        match dumped {
-            Ok(()) => Ok((!doubled).then_some(found)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(error),
-        }
+        })?;
+        if doubled { Err(io::ErrorKind::Interrupted.into()) } else { Ok(found) }
     }
 
     fn get(&mut self, kind: u16, family: Family, attributes: impl FnOnce(&mut Writer)) -> Vec<u8> {

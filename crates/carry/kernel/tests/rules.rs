@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use plimsoll_kernel::link::in_namespace;
@@ -100,4 +101,50 @@ fn elements_are_read_back_as_they_were_written() {
         ])
     })
     .unwrap();
+}
+
+#[test]
+fn what_is_there_is_told_while_others_change_it() {
+    let namespace = namespace();
+    let others = namespace.try_clone().unwrap();
+    in_namespace(namespace.as_fd(), || {
+        let mut batch = Batch::new(Family::Ipv4, "t");
+        batch.create_table();
+        // More than one read takes.
+        (0..2_000).for_each(|n| batch.create_chain(&format!("chain-{n}"), None));
+        Tables::open()?.commit(&batch.finish())
+    })
+    .unwrap();
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            in_namespace(others.as_fd(), || {
+                let mut tables = Tables::open()?;
+                let mut count = 0;
+                while !stopped.load(Ordering::Relaxed) {
+                    let mut batch = Batch::new(Family::Ipv4, "other");
+                    batch.create_table();
+                    if count % 2 == 1 {
+                        batch.delete_table();
+                    }
+                    tables.commit(&batch.finish())?;
+                    count += 1;
+                    // Others leave the rules alone at times.
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                Ok(count)
+            })
+        });
+        let told = in_namespace(namespace.as_fd(), || {
+            let mut tables = Tables::open()?;
+            for _ in 0..200 {
+                assert_eq!(tables.chains(Family::Ipv4, "t")?.len(), 2_000);
+                assert!(tables.list(Family::Ipv4)?.contains(&"t".to_owned()));
+            }
+            Ok(())
+        });
+        stopped.store(true, Ordering::Relaxed);
+        assert!(changes.join().unwrap().unwrap() > 0);
+        told.unwrap();
+    });
 }
