@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Context;
 use plimsoll_apiserver::{Config, Credentials, Server, User};
 use plimsoll_client::{Election, ElectionError, EventRecorder, Informers, Term};
-use plimsoll_document::Document;
 use plimsoll_pki::{Authority, CertifiedFiles, Purpose, Request};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +76,8 @@ impl ControlPlane {
             authorization_file: options.access.authorization_file(),
             first_objects: first_objects(options),
             own_objects: [
-                proportional_autoscalers().context("definition of ProportionalAutoscalers")?,
+                crate::controllers::proportional_autoscalers()
+                    .context("definition of ProportionalAutoscalers")?,
                 node_access(),
             ]
             .concat(),
@@ -319,10 +319,4 @@ fn node_access() -> Vec<serde_json::Value> {
         serde_json::json!({"apiVersion": version, "kind": "RoleBinding", "metadata": inside,
             "roleRef": role("Role"), "subjects": nodes}),
     ]
-}
-
-/// The kind of the controller of that name, and who may use it.
-fn proportional_autoscalers() -> anyhow::Result<Vec<serde_json::Value>> {
-    let mut list = Document::yaml(plimsoll_reconcile::proportional::DEFINITION)?.value;
-    Ok(serde_json::from_value(list["items"].take())?)
 }

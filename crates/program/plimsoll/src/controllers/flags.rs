@@ -243,3 +243,46 @@ impl ServingArgs {
         (port != 0).then(|| SocketAddr::new(self.bind_address, port))
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Controllers,
+    }
+
+    fn parse(flag: &str) -> Result<Line, clap::Error> {
+        Line::try_parse_from(["controllers", "--kubeconfig=file", flag])
+    }
+
+    #[test]
+    fn flags_of_concurrency_reach_controllers_that_exist() {
+        let command = Line::command();
+        let flags = command.get_arguments().filter_map(|argument| argument.get_long());
+        let flags: Vec<_> = flags.filter(|flag| flag.contains("concurrent")).collect();
+        assert_eq!(flags.len(), 17);
+        for flag in flags {
+            let workers = parse(&format!("--{flag}=3")).unwrap().options.concurrency.workers();
+            let [(name, count)] = workers.into_iter().collect::<Vec<_>>()[..] else { panic!("{flag}") };
+            assert!(plimsoll_controllers::names().any(|known| known == name), "{flag}: {name}");
+            assert_eq!(count, 3);
+        }
+        let refused = [
+            ("--concurrent-job-syncs=0", "invalid value '0'"),
+            (
+                "--concurrent-resource-quota-syncs=5",
+                "unexpected argument '--concurrent-resource-quota-syncs'",
+            ),
+        ];
+        for (flag, why) in refused {
+            let error = parse(flag).err().unwrap().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

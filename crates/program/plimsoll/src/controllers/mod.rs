@@ -1,5 +1,6 @@
 //! `plimsoll controllers`: the controllers as a process of their own, for any API server.
 
+mod definition;
 mod flags;
 
 use std::fs;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::serving::Process;
 use crate::{log, up};
+pub(crate) use definition::objects as proportional_autoscalers;
 pub(crate) use flags::{Controllers, ServingArgs, selection};
 
 /// The name of the process where the API shows one.
@@ -69,6 +71,7 @@ pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
 }
 
 async fn work(config: Config, client: kube::Client, stop: CancellationToken) -> anyhow::Result<()> {
+    definition::install(&client, &config).await;
     let informers = Informers::new(client.clone());
     plimsoll_controllers::run(config, client, informers, stop).await.context("controllers")
 }
