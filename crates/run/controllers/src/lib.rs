@@ -10,6 +10,7 @@ mod graph;
 mod kinds;
 mod metrics;
 mod output;
+mod selection;
 #[cfg(test)]
 mod testing;
 mod unit;
@@ -29,6 +30,7 @@ pub use graph::{Graph, graph};
 pub use metrics::Metrics;
 pub use plimsoll_reconcile::autoscale::Settings as Autoscaling;
 pub use plimsoll_reconcile::ipam::Masks;
+pub use selection::Selection;
 
 /// Keys that a controller works on at once, if nobody says.
 const WORKERS: usize = 8;
@@ -71,36 +73,6 @@ pub struct Config {
 impl Config {
     fn workers(&self, name: &str) -> usize {
         self.workers.get(name).copied().unwrap_or(WORKERS)
-    }
-}
-
-/// Which controllers run: all, but for those left out, or only those named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection(Vec<String>);
-
-impl Default for Selection {
-    fn default() -> Self {
-        Self(vec!["*".to_owned()])
-    }
-}
-
-impl Selection {
-    /// Reads `*,-podgc`, `-*` or `deployment-controller,replicaset-controller`.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let words: Vec<String> = text.split(',').map(|word| word.trim().to_owned()).collect();
-        for word in &words {
-            let name = word.strip_prefix('-').unwrap_or(word);
-            if name != "*" && !names().any(|known| known == name) {
-                return Err(Error::UnknownController(name.to_owned()));
-            }
-        }
-        Ok(Self(words))
-    }
-
-    /// Whether a controller runs.
-    pub fn includes(&self, name: &str) -> bool {
-        let says = |word: &str| self.0.iter().any(|known| known == word);
-        says(name) || (says("*") && !says(&format!("-{name}")))
     }
 }
 
@@ -170,23 +142,6 @@ mod tests {
     use plimsoll_client::{Election, ElectionError, EventRecorder};
 
     use super::*;
-
-    #[test]
-    fn selections_name_what_runs() {
-        let cases = [
-            ("*", "job-controller", true),
-            ("*,-job-controller", "job-controller", false),
-            ("*,-node-ipam-controller", "node-ipam-controller", false),
-            ("*,-node-ipam-controller", "job-controller", true),
-            ("job-controller", "job-controller", true),
-            ("job-controller", "node-ipam-controller", false),
-        ];
-        for (text, name, expected) in cases {
-            assert_eq!(Selection::parse(text).unwrap().includes(name), expected, "{name} of {text}");
-        }
-        let refused = Selection::parse("*,-nonsense").unwrap_err().to_string();
-        assert_eq!(refused, "controller \"nonsense\": unknown name");
-    }
 
     /// Runs some controllers for a while against a server whose watches are late.
     pub(crate) async fn play(server: &testing::Memory, controllers: &str, seconds: u64) {
