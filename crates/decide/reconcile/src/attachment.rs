@@ -4,7 +4,7 @@
 //! A volume is attached by a VolumeAttachment, which the driver's attacher carries out. What is attached is written
 //! into the node's status, and crossed out there before it is detached, so that no agent takes it up meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,28 @@ pub struct Observed<'a> {
     pub elsewhere: &'a dyn Fn(&str) -> bool,
     /// Since when an attachment has been unwanted.
     pub unwanted_since: &'a dyn Fn(&str) -> Timestamp,
+}
+
+/// The nodes for which exclusive volumes are being attached: caches show an attachment only some time after it
+/// was made, and meanwhile another node must not get the volume.
+#[derive(Debug, Default)]
+pub struct Promises(HashMap<String, String>);
+
+impl Promises {
+    /// Takes back what was promised to a node and is not wanted there any more.
+    fn settle(&mut self, observed: &Observed<'_>) {
+        let wanted = |title: &str| observed.wanted.iter().any(|(volume, _)| self::title(volume) == title);
+        self.0.retain(|title, node| node != observed.name || wanted(title));
+    }
+
+    /// Whether the node gets the volume; it is promised then.
+    fn give(&mut self, title: &str, node: &str) -> bool {
+        self.0.entry(title.to_owned()).or_insert_with(|| node.to_owned()) == node
+    }
+}
+
+fn title(volume: &PersistentVolume) -> &str {
+    volume.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// The name of a volume's attachment to a node.
@@ -77,9 +99,11 @@ pub fn unwanted<'a>(observed: &'a Observed<'_>) -> impl Iterator<Item = &'a Arc<
 }
 
 /// What to do about a node.
-pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
+pub fn decide(observed: &Observed<'_>, promises: &mut Promises, now: Timestamp) -> Vec<Action> {
+    promises.settle(observed);
+    let wanted = observed.wanted.iter();
     let mut actions: Vec<Action> =
-        observed.wanted.iter().flat_map(|(volume, pods)| observed.attach(volume, pods)).collect();
+        wanted.flat_map(|(volume, pods)| observed.attach(volume, pods, promises)).collect();
     let (mut leaving, mut waits) = (Vec::new(), None::<Duration>);
     for attachment in unwanted(observed).filter(|one| one.metadata.deletion_timestamp.is_none()) {
         match observed.may_detach(attachment, now) {
@@ -102,10 +126,10 @@ enum Detach {
 }
 
 impl Observed<'_> {
-    fn attach(&self, volume: &PersistentVolume, pods: &[Arc<Pod>]) -> Vec<Action> {
+    fn attach(&self, volume: &PersistentVolume, pods: &[Arc<Pod>], promises: &mut Promises) -> Vec<Action> {
         let (Some(name), Some(_)) = (name(volume, self.name), self.node) else { return Vec::new() };
         let known = self.attachments.iter().find(|one| one.metadata.name.as_deref() == Some(name.as_str()));
-        let title = volume.metadata.name.as_deref().unwrap_or_default();
+        let title = title(volume);
         if let Some(known) = known {
             let error = known.status.as_ref().and_then(|status| status.attach_error.as_ref());
             let Some(error) = error.filter(|_| !attached(known)) else { return Vec::new() };
@@ -113,7 +137,7 @@ impl Observed<'_> {
             let message = format!("AttachVolume.Attach failed for volume {title:?} : {why}");
             return tell(pods, Severity::Warning, "FailedAttachVolume", &message);
         }
-        if is_exclusive(volume) && (self.elsewhere)(title) {
+        if is_exclusive(volume) && ((self.elsewhere)(title) || !promises.give(title, self.name)) {
             let message = format!(
                 "Multi-Attach error for volume {title:?} Volume is already exclusively attached to one node and can't be attached to another"
             );
@@ -180,8 +204,7 @@ impl Observed<'_> {
             unique_name(volume).is_some_and(|name| volumes.contains_key(&name) && !before.contains(&name))
         });
         let told = fresh.flat_map(|(volume, pods)| {
-            let title = volume.metadata.name.as_deref().unwrap_or_default();
-            let message = format!("AttachVolume.Attach succeeded for volume {title:?}");
+            let message = format!("AttachVolume.Attach succeeded for volume {:?}", title(volume));
             tell(pods, Severity::Normal, "SuccessfulAttachVolume", &message)
         });
         std::iter::once(Action::Patch(Box::new(write))).chain(told).collect()
@@ -241,7 +264,7 @@ mod tests {
             elsewhere: &|_| elsewhere,
             unwanted_since: &|_| at(0),
         };
-        decide(&observed, at(300)).iter().map(summary).collect()
+        decide(&observed, &mut Promises::default(), at(300)).iter().map(summary).collect()
     }
 
     #[test]
@@ -285,6 +308,41 @@ mod tests {
             assert_eq!(decided(Some(&node), true, &attachments, elsewhere), expected, "{at}");
         }
         assert!(decided(None, true, &[], false).is_empty(), "there is no such node");
+    }
+
+    #[test]
+    fn a_volume_is_promised_to_one_node_at_a_time() {
+        let pod: Pod = object(json!({"metadata": {"name": "p"}, "spec": {"containers": []}}));
+        let pod = Arc::new(pod);
+        let mut promises = Promises::default();
+        // No cache shows any attachment yet.
+        let mut look = |name: &str, mode: &str, wants: bool| {
+            let wanted: Vec<_> = wants.then(|| (volume(mode), vec![pod.clone()])).into_iter().collect();
+            let node: Node = object(json!({"metadata": {"name": name}}));
+            let observed = Observed {
+                name,
+                node: Some(&node),
+                wanted: &wanted,
+                attachments: &[],
+                volume: &|_| None,
+                elsewhere: &|_| false,
+                unwanted_since: &|_| at(0),
+            };
+            let told = decide(&observed, &mut promises, at(0));
+            told.iter().any(|action| matches!(action, Action::Create(_)))
+        };
+        let steps = [
+            ("a", "ReadWriteOnce", true, true),
+            ("b", "ReadWriteOnce", true, false),
+            ("a", "ReadWriteOnce", true, true),
+            ("b", "ReadWriteMany", true, true),
+            ("a", "ReadWriteOnce", false, false),
+            ("b", "ReadWriteOnce", true, true),
+            ("a", "ReadWriteOnce", true, false),
+        ];
+        for (number, (node, mode, wants, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(look(node, mode, wants), expected, "step {number}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_client::{Informer, Object as _};
 use plimsoll_reconcile::action::Action;
-use plimsoll_reconcile::attachment::{self, Observed};
+use plimsoll_reconcile::attachment::{self, Observed, Promises};
 use plimsoll_reconcile::pod;
 use plimsoll_volume::{bound_to, claims_of};
 
@@ -28,6 +28,7 @@ struct State {
     attachments: Informer<VolumeAttachment>,
     /// Since when attachments are not needed any more.
     unwanted: Mutex<HashMap<String, Timestamp>>,
+    promises: Mutex<Promises>,
 }
 
 /// A key is a node.
@@ -40,6 +41,7 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
         drivers: context.informers.informer(),
         attachments: context.informers.informer(),
         unwanted: Mutex::default(),
+        promises: Mutex::default(),
     });
     indexes::nodes(&state.pods);
     indexes::claims(&state.pods);
@@ -85,7 +87,8 @@ impl State {
             unwanted_since: &|attachment| *self.unwanted().entry(attachment.to_owned()).or_insert(now),
         };
         self.remember(&observed, now);
-        attachment::decide(&observed, now)
+        let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        attachment::decide(&observed, &mut promises, now)
     }
 
     fn unwanted(&self) -> std::sync::MutexGuard<'_, HashMap<String, Timestamp>> {
