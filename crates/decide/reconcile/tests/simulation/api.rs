@@ -9,6 +9,7 @@ use plimsoll_reconcile::garbage::{self, FOREGROUND, ORPHAN, Owner};
 use plimsoll_volume::annotation::{CLAIM_PROTECTION, VOLUME_PROTECTION};
 use serde_json::{Value, json};
 
+use crate::attaching;
 use crate::kind::{self, Kind, KindId, Typed};
 
 /// Namespace and name.
@@ -51,6 +52,8 @@ pub(crate) struct Api {
     pub(crate) version: u64,
     /// Nodes that nothing is heard of, and since when.
     pub(crate) silent: BTreeMap<String, Timestamp>,
+    /// Whether volumes have to be attached to nodes.
+    pub(crate) remote: bool,
     made: u64,
 }
 
@@ -59,7 +62,7 @@ impl Api {
         let kinds = kind::all();
         let objects = kinds.iter().map(|_| BTreeMap::new()).collect();
         let log = kinds.iter().map(|_| Vec::new()).collect();
-        Self { kinds, objects, log, version: 0, silent: BTreeMap::new(), made: 0 }
+        Self { kinds, objects, log, version: 0, silent: BTreeMap::new(), remote: false, made: 0 }
     }
 
     /// The kind of a resource.
@@ -143,7 +146,12 @@ impl Api {
             "Pod" => object["status"] = json!({"phase": "Pending"}),
             "Node" => {}
             "PersistentVolumeClaim" => hold(object, CLAIM_PROTECTION),
-            "PersistentVolume" => hold(object, VOLUME_PROTECTION),
+            "PersistentVolume" => {
+                hold(object, VOLUME_PROTECTION);
+                if self.remote {
+                    attaching::attachable(object);
+                }
+            }
             "Job" => {
                 object.as_object_mut().map(|job| job.remove("status"));
                 let uid = object["metadata"]["uid"].clone();

@@ -36,7 +36,8 @@ pub(crate) struct Floors {
 
 impl Floors {
     /// Looks at what one request did. Whoever takes a pod that it does not know to be ready yet takes none of
-    /// those that it counts on; nor does a Deployment that was not yet told of as many as there must be.
+    /// those that it counts on; nor does a Deployment that was not yet told of as many as there must be by sets that
+    /// knew how large they are to be.
     pub(crate) fn after(&mut self, api: &Api, step: &Step) {
         let view = &step.view;
         match &step.action {

@@ -4,13 +4,14 @@ use std::any::Any;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttachment};
 use plimsoll_reconcile::action::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,6 +49,8 @@ pub(crate) fn all() -> Vec<Kind> {
         row::<EndpointSlice>(false),
         row::<PodDisruptionBudget>(true),
         row::<Node>(true),
+        row::<HorizontalPodAutoscaler>(true),
+        row::<VolumeAttachment>(true),
     ]
 }
 

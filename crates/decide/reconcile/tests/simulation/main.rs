@@ -10,6 +10,8 @@
 //! first; a failing seed alone, with its story, is had by its number and a count of 1.
 
 mod api;
+mod attaching;
+mod autoscaling;
 mod availability;
 mod cache;
 mod dice;

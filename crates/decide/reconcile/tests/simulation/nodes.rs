@@ -10,6 +10,7 @@ use plimsoll_reconcile::{node, pod};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Name};
+use crate::attaching;
 use crate::dice::Dice;
 use crate::storage::{self, Claims};
 
@@ -77,6 +78,10 @@ impl Machines {
             return false;
         }
         if pod::phase(pod) == "Pending" {
+            let node = nodes.iter().find(|node| node.metadata.name.as_deref() == Some(on));
+            if !node.is_some_and(|node| attaching::is_ready(api, pod, node)) {
+                return false;
+            }
             self.run(api, pod, on, now);
             return true;
         }

@@ -10,6 +10,8 @@ use plimsoll_reconcile::expectation::{Expectations, Written};
 use plimsoll_reconcile::garbage::{self, FOREGROUND, Graph, Node, Owner, OwnerState};
 
 use crate::api::{Answer, Api, Refusal, Stored};
+use crate::attaching::{self, Attacher};
+use crate::autoscaling::{self, Autoscalers};
 use crate::cache::Caches;
 use crate::ends;
 use crate::heartbeat::{self, Heard};
@@ -54,6 +56,8 @@ pub(crate) struct Process {
     graph: Graph,
     memory: Memory,
     heard: Heard,
+    autoscalers: Autoscalers,
+    attacher: Attacher,
     /// When each key is due.
     due: BTreeMap<Key, Duration>,
     failures: BTreeMap<Key, u32>,
@@ -70,6 +74,8 @@ impl Process {
             graph: Graph::default(),
             memory: Memory::default(),
             heard: Heard::default(),
+            autoscalers: Autoscalers::default(),
+            attacher: Attacher::default(),
             due: BTreeMap::new(),
             failures: BTreeMap::new(),
             expectations: Expectations::default(),
@@ -93,7 +99,7 @@ impl Process {
         let name = &api.kinds[kind].resource.kind;
         for stored in old.into_iter().chain(new) {
             let keys = wiring::keys(&self.caches, name, &stored.typed);
-            let more = [storage::keys, heartbeat::keys, ends::keys]
+            let more = [storage::keys, heartbeat::keys, ends::keys, autoscaling::keys, attaching::keys]
                 .map(|keys| keys(&self.caches, name, &stored.typed));
             for key in keys.into_iter().chain(more.into_iter().flatten()) {
                 self.add(key, now);
@@ -119,9 +125,15 @@ impl Process {
         self.due.iter().filter(|(key, at)| **at <= now && !busy(key)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// When the next key is due. Nodes that are heard of are looked at for ever.
+    /// When the next key is due. Nodes that are heard of are looked at for ever, and so are autoscalers.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.due.iter().filter(|(key, _)| key.0 != Controller::NodeLife).map(|(_, at)| *at).min()
+        let ends = |key: &Key| !matches!(key.0, Controller::NodeLife | Controller::Autoscaler);
+        self.due.iter().filter(|(key, _)| ends(key)).map(|(_, at)| *at).min()
+    }
+
+    /// When all autoscalers will have had their turn.
+    pub(crate) fn turns(&self) -> Option<Duration> {
+        self.due.iter().filter(|(key, _)| key.0 == Controller::Autoscaler).map(|(_, at)| *at).max()
     }
 
     /// Decides about a key, if the caches show what was written for it; gives whether it did.
@@ -142,6 +154,8 @@ impl Process {
             Controller::NodeLife | Controller::TaintEviction => {
                 self.heard.decide(api, &self.caches, key, wall)
             }
+            Controller::Attacher => self.attacher.decide(&self.caches, &key.1, wall),
+            Controller::Autoscaler => self.autoscalers.decide(api, &self.caches, &key.1, wall, None),
             _ => wiring::decide(&self.caches, &mut self.memory, key, wall, None),
         };
         self.begin(key.clone(), actions, false);
@@ -184,7 +198,7 @@ impl Process {
         let (key, view) = (run.key.clone(), run.view.clone());
         match &result {
             Ok(answer) => run.written.extend(answer.as_ref().map(|answer| written(&action, answer))),
-            Err(refusal) => self.fail(at, &action, refusal, now, wall),
+            Err(refusal) => self.fail(api, at, &action, refusal, (now, wall)),
         }
         Some(Step { key, action, view, result })
     }
@@ -214,7 +228,14 @@ impl Process {
         }
     }
 
-    fn fail(&mut self, at: usize, action: &Action, refusal: &Refusal, now: Duration, wall: Timestamp) {
+    fn fail(
+        &mut self,
+        api: &Api,
+        at: usize,
+        action: &Action,
+        refusal: &Refusal,
+        (now, wall): (Duration, Timestamp),
+    ) {
         let run = self.runs.remove(at);
         self.expectations.add(&run.key, run.written, now);
         if !run.reporting {
@@ -228,7 +249,11 @@ impl Process {
                     .into_iter()
                     .collect(),
             };
-            let told = wiring::decide(&self.caches, &mut self.memory, &run.key, wall, Some(&failure));
+            let (caches, failure) = (&self.caches, Some(&failure));
+            let told = match run.key.0 {
+                Controller::Autoscaler => self.autoscalers.decide(api, caches, &run.key.1, wall, failure),
+                _ => wiring::decide(caches, &mut self.memory, &run.key, wall, failure),
+            };
             if !told.is_empty() {
                 return self.begin(run.key, told, true);
             }

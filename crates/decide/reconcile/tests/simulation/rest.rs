@@ -17,6 +17,7 @@ use plimsoll_reconcile::pod;
 use plimsoll_reconcile::service;
 
 use crate::api::Api;
+use crate::attaching;
 use crate::ends;
 use crate::judge::{Judge, finished};
 use crate::storage;
@@ -41,6 +42,7 @@ pub(crate) fn check(api: &Api, judge: &Judge) -> Result<(), String> {
     CHECKS.iter().try_for_each(|check| check(api, judge))?;
     budgets(api)?;
     storage::check(api)?;
+    attaching::check(api)?;
     ends::check(api)
 }
 

@@ -286,11 +286,6 @@ pub(crate) fn check(api: &Api) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a claim names this volume.
-pub(crate) fn is_named(api: &Api, volume: &str) -> bool {
-    api.all::<PersistentVolumeClaim>().iter().any(|claim| named(claim) == Some(volume) && is_bound(claim))
-}
-
 /// Whether something that goes is held for as long as it is used.
 pub(crate) fn is_held(api: &Api, object: &Typed) -> bool {
     let object = object.clone();

@@ -8,13 +8,13 @@ use plimsoll_volume::local::{FOLDER, PROVISIONER};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Name};
+use crate::autoscaling;
 use crate::dice::Dice;
-use crate::storage;
 
 pub(crate) const NAMESPACE: &str = "ns";
 
-/// Makes nodes and a few workloads.
-pub(crate) fn set_up(api: &mut Api, dice: &mut Dice, now: Timestamp) {
+/// Makes nodes and a few workloads, and lets Deployments be `scaled` by their load.
+pub(crate) fn set_up(api: &mut Api, dice: &mut Dice, scaled: bool, now: Timestamp) {
     let class = json!({"metadata": {"name": "local", "annotations": {DEFAULT_CLASS: "true"}}, "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer"});
     let kind = api.kind_named("StorageClass");
@@ -29,6 +29,9 @@ pub(crate) fn set_up(api: &mut Api, dice: &mut Dice, now: Timestamp) {
         let name = format!("w{number}");
         let (kind, object) = workload(&name, dice);
         make(api, kind, object, now);
+        if kind == "Deployment" && scaled {
+            make(api, "HorizontalPodAutoscaler", autoscaling::object(&name, 1 + dice.below(6)), now);
+        }
         if dice.permille(300) {
             let spec = json!({"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 80}],
                 "clusterIP": "10.1.0.1", "ipFamilies": ["IPv4"]});
@@ -200,6 +203,7 @@ pub(crate) fn edit(api: &mut Api, dice: &mut Dice, now: Timestamp) -> Option<Str
         "ReplicaSet",
         "PersistentVolumeClaim",
         "PersistentVolume",
+        "HorizontalPodAutoscaler",
     ];
     let of_kind = |name: &&str| {
         let id = api.kind_named(name);
@@ -220,6 +224,10 @@ pub(crate) fn edit(api: &mut Api, dice: &mut Dice, now: Timestamp) -> Option<Str
     let count = dice.below(6);
     let choice = dice.below(4);
     let image = *dice.pick(&["one", "two", "three"])?;
+    if what == "HorizontalPodAutoscaler" {
+        api.edit(kind, &name, |object| autoscaling::set_load(object, 1 + count));
+        return Some(format!("the load of {} is {}", name.1, 1 + count));
+    }
     api.edit(kind, &name, |object| {
         let spec = &mut object["spec"];
         match (what.as_str(), choice) {
@@ -271,10 +279,6 @@ fn edit_pod(api: &mut Api, kind: usize, name: &Name, dice: &mut Dice, now: Times
 fn remove(api: &mut Api, kind: usize, name: &Name, dice: &mut Dice, now: Timestamp) -> Option<String> {
     let resource = api.kinds[kind].resource.clone();
     let what = resource.kind.to_string();
-    if what == "PersistentVolume" && !storage::is_named(api, &name.1) {
-        // Nobody would complete a binding to a volume that goes: its users would have to help.
-        return None;
-    }
     let propagation = *dice.pick(&[Propagation::Background, Propagation::Foreground, Propagation::Orphan])?;
     let propagation = Some(propagation).filter(|_| what != "Pod");
     let delete = Delete {

@@ -26,7 +26,8 @@ pub(crate) struct View {
     /// How many there may be, and how many there must be.
     pub(crate) most: usize,
     pub(crate) least: usize,
-    /// How many replicas its ReplicaSets had together, and how many were available as they said.
+    /// How many replicas its ReplicaSets had together, and how many of them were available, as those said that
+    /// knew of their present size.
     pub(crate) before: usize,
     pub(crate) available: usize,
     /// Up to which version ReplicaSets were seen.
@@ -77,7 +78,12 @@ impl View {
                 );
                 let sets = caches.owned::<ReplicaSet>(one.metadata.uid.as_deref());
                 view.before = sets.iter().map(|set| size(set.spec.replicas)).sum();
-                let available = |set: &ReplicaSet| set.status.as_ref()?.available_replicas;
+                let available = |set: &ReplicaSet| {
+                    let status = set.status.as_ref()?;
+                    let knows = status.observed_generation >= set.metadata.generation;
+                    let kept = set.spec.replicas.unwrap_or(1);
+                    status.available_replicas.filter(|_| knows).map(|count| count.min(kept))
+                };
                 view.available = sets.iter().map(|set| size(available(set).or(Some(0)))).sum();
                 view
             }

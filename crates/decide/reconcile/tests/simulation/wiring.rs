@@ -46,6 +46,8 @@ pub(crate) enum Controller {
     VolumeGuard,
     NodeLife,
     TaintEviction,
+    Autoscaler,
+    Attacher,
     NamespaceEnd,
     Garbage,
 }

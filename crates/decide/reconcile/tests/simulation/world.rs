@@ -12,7 +12,7 @@ use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::nodes::{Machines, Weather};
 use crate::process::{Fate, Process};
-use crate::{heartbeat, rest, storage, users};
+use crate::{attaching, autoscaling, heartbeat, rest, storage, users};
 
 /// Steps of the storm.
 const STORM: usize = 500;
@@ -44,7 +44,10 @@ impl World {
         let skew =
             SignedDuration::from_secs(1_700_000_000 + i64::try_from(dice.below(60)).unwrap_or_default());
         let floors = dice.permille(250).then(Floors::default);
-        users::set_up(&mut api, &mut dice, wall(now, skew));
+        // Where the size of things changes, there is no telling how many pods there must be.
+        let scaled = floors.is_none() && dice.permille(300);
+        api.remote = dice.permille(500);
+        users::set_up(&mut api, &mut dice, scaled, wall(now, skew));
         let process = Process::start(&api, now);
         let machines = Machines::default();
         let (judge, story) = (Judge::default(), Vec::new());
@@ -110,6 +113,7 @@ impl World {
 
     fn look(&mut self) -> Result<(), String> {
         self.judge.look(&self.api, &self.machines)?;
+        attaching::look(&self.api)?;
         self.floors.as_mut().map_or(Ok(()), |floors| floors.look(&self.api))
     }
 
@@ -156,6 +160,9 @@ impl World {
     }
 
     fn live_a_pod(&mut self) {
+        if self.dice.permille(150) {
+            attaching::serve(&mut self.api);
+        }
         if self.dice.permille(50) {
             storage::clean(&mut self.api);
             heartbeat::beat(&mut self.api);
@@ -239,13 +246,26 @@ impl World {
         self.note("calm".to_owned());
         let silent: Vec<_> = self.api.silent.keys().cloned().collect();
         silent.iter().for_each(|node| self.hear_again(node));
+        let (mut seen, mut quiet) = (0, 0);
         for _ in 0..ROUNDS {
             if self.round()? {
                 continue;
             }
-            let Some(next) = self.process.next() else { return Ok(()) };
+            quiet = if seen == self.api.version { quiet } else { 0 };
+            seen = self.api.version;
+            let next = match self.process.next() {
+                Some(next) => next,
+                // All autoscalers have looked at this very state, and left it: of two turns one may be none, if
+                // the clock was set back.
+                None if quiet > 2 && autoscaling::check(&self.api).is_ok() => return Ok(()),
+                None => {
+                    quiet += 1;
+                    self.process.turns().unwrap_or_default()
+                }
+            };
             self.now = self.now.max(next);
         }
+        autoscaling::check(&self.api)?;
         Err(format!("never comes to rest: {:?} are due", self.process.ready(self.now)))
     }
 
@@ -271,7 +291,8 @@ impl World {
             let now = self.wall();
             busy |= self.machines.step(&mut self.api, &pod, Weather::Fair, &mut self.dice, now);
         }
-        busy |= storage::clean(&mut self.api) | heartbeat::beat(&mut self.api);
+        busy |=
+            storage::clean(&mut self.api) | heartbeat::beat(&mut self.api) | attaching::serve(&mut self.api);
         self.look()?;
         Ok(busy)
     }
