@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use plimsoll_mvcc::{Entry, Event, EventKind, Memo, Revision, Row};
 
 use crate::row::{self, LogRow};
-use crate::{Options, StoreError, Transform, journal};
+use crate::{Options, StoreError, Timings, Transform, journal};
 
 /// The layout that this version writes.
 const FORMAT: u32 = 1;
@@ -25,6 +27,9 @@ pub(crate) struct Disk {
     db: Database,
     log: Keyspace,
     transform: Option<Arc<dyn Transform>>,
+    path: PathBuf,
+    memtable: u64,
+    pub(crate) timings: Timings,
     /// Held for as long as the database is open, and before anything in it is touched.
     _lock: fs::File,
 }
@@ -54,19 +59,33 @@ impl Disk {
         })?;
         let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable);
         let log = db.keyspace("log", create)?;
-        Ok(Self { db, log, transform: options.transform.clone(), _lock: lock })
+        Ok(Self {
+            db,
+            log,
+            transform: options.transform.clone(),
+            path: path.into(),
+            memtable: options.memtable,
+            timings: Timings::default(),
+            _lock: lock,
+        })
     }
 
     /// Appends a group and syncs it: all of it or nothing is there after a crash.
     pub(crate) fn append(&self, events: &[Arc<Event>]) -> Result<(), fjall::Error> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        let started = Instant::now();
+        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
         for event in events {
             let (key, value) = (&event.entry.key, &event.entry.value);
             let sealed = self.transform.as_ref().and_then(|transform| transform.seal(key, value));
             let row = row::row_value(event, sealed.as_deref().unwrap_or(value));
             batch.insert(&self.log, row::row_key(event.revision(), key), row);
         }
-        batch.commit()
+        batch.commit()?;
+        let syncing = Instant::now();
+        self.db.persist(PersistMode::SyncData)?;
+        self.timings.sync.observe(syncing.elapsed().as_secs_f64());
+        self.timings.commit.observe(started.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// All rows from a revision on, in order.
@@ -164,9 +183,40 @@ impl Disk {
         Ok(self.db.persist(PersistMode::SyncData)?)
     }
 
-    /// Bytes on disk.
+    /// Bytes on disk that the file system gave.
     pub(crate) fn size(&self) -> Result<u64, StoreError> {
-        Ok(self.db.disk_space()?)
+        let failed = |source| StoreError::Directory { path: self.path.clone(), source };
+        allocated(&self.path).map_err(failed)
+    }
+
+    /// Whether tables are so much larger than what is kept in them that it is worth to write them again.
+    pub(crate) fn wasteful(&self, kept: u64) -> bool {
+        let tables = allocated(&self.path.join("db/keyspaces"));
+        tables.is_ok_and(|tables| tables > kept + kept / 4 + self.memtable)
+    }
+
+    /// Writes everything into one run of tables, so that whatever was removed leaves the disk.
+    pub(crate) fn reclaim(&self) -> Result<(), StoreError> {
+        self.flush()?;
+        self.log.major_compact()?;
+        // Files of before go only when younger writes than the new tables were flushed.
+        for _ in 0..2 {
+            let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+            batch.insert(&self.log, compacted_key(), row::revision_key(self.compacted()?));
+            batch.commit()?;
+        }
+        self.flush()
+    }
+
+    /// Writes out what is in memory.
+    fn flush(&self) -> Result<(), StoreError> {
+        self.log.rotate_memtable()?;
+        while self.log.sealed_memtable_count() > 0 {
+            // Fails when the thread that writes tables ended; nothing would come.
+            self.db.persist(PersistMode::Buffer)?;
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }
 
@@ -181,6 +231,23 @@ fn read(transform: Option<&dyn Transform>, key: &[u8], value: &[u8]) -> Result<(
         row.entry.value = plain.into();
     }
     Ok((row, opened.stale))
+}
+
+/// What the files of a folder take. Those that vanish meanwhile take nothing.
+fn allocated(path: &Path) -> io::Result<u64> {
+    const BLOCK: u64 = 512;
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(found) if found.is_dir() => allocated(&entry.path()),
+            Ok(found) => Ok(found.blocks() * BLOCK),
+            Err(error) => Err(error),
+        }
+        .or_else(|error| if gone(&error) { Ok(0) } else { Err(error) })?;
+    }
+    Ok(bytes)
 }
 
 fn compacted_key() -> Vec<u8> {

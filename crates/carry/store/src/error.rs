@@ -46,6 +46,9 @@ pub enum StoreError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The quota is used up; deletions are accepted. etcd's words.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
     /// Another process has the directory.
     #[error("store {path} is in use by another process")]
     InUse {

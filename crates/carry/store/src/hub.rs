@@ -18,6 +18,7 @@ pub(crate) struct Hub {
     /// Every event up to here is in the queues.
     published: AtomicI64,
     queue: usize,
+    slow: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -54,7 +55,12 @@ pub(crate) struct Subscription {
 impl Hub {
     pub(crate) fn new(published: Revision, queue: usize) -> Self {
         let queue = queue.max(1);
-        Self { folders: Mutex::default(), published: AtomicI64::new(published.0), queue }
+        Self {
+            folders: Mutex::default(),
+            published: AtomicI64::new(published.0),
+            queue,
+            slow: AtomicUsize::new(0),
+        }
     }
 
     /// Every event up to this revision is in the queues.
@@ -82,6 +88,19 @@ impl Hub {
         let count = Arc::clone(&file.count);
         drop(folders);
         Ok(Subscription { events, count, hub: Arc::clone(self), folder, number })
+    }
+
+    /// How many fell behind and were not told yet, or read history.
+    pub(crate) fn slow(&self) -> usize {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// A watcher begins or ends to read what did not fit its queue.
+    pub(crate) fn count_slow(&self, reads: bool) {
+        match reads {
+            true => self.slow.fetch_add(1, Ordering::Relaxed),
+            false => self.slow.fetch_sub(1, Ordering::Relaxed),
+        };
     }
 
     /// Hands durable events to the watchers, in order. Never waits for one.

@@ -19,6 +19,8 @@ pub struct Options {
     pub watch_queue: usize,
     /// How many bytes of changes are held in memory before they leave the journal.
     pub memtable: u64,
+    /// What all rows may take, in bytes (etcd: `--quota-backend-bytes`).
+    pub quota: u64,
     /// The form of values on disk; none: as they are.
     pub transform: Option<Arc<dyn Transform>>,
 }
@@ -30,6 +32,7 @@ impl Default for Options {
             window: Limits::default(),
             watch_queue: 256,
             memtable: 16 << 20,
+            quota: 2 << 30,
             transform: None,
         }
     }

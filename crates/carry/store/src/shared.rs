@@ -7,6 +7,7 @@ use plimsoll_mvcc::{Entry, Mvcc, Pick, Revision};
 
 use crate::disk::Disk;
 use crate::hub::{Hub, Subscription};
+use crate::space::Space;
 use crate::{Page, StoreError};
 
 /// The state in memory and the log below it.
@@ -14,6 +15,7 @@ pub(crate) struct Shared {
     state: RwLock<Mvcc>,
     pub(crate) disk: Disk,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) space: Space,
     /// The log could not be written once; nothing is accepted any more.
     pub(crate) broken: AtomicBool,
 }
@@ -27,8 +29,8 @@ pub(crate) enum Joined {
 }
 
 impl Shared {
-    pub(crate) fn new(state: Mvcc, disk: Disk, hub: Arc<Hub>) -> Self {
-        Self { state: RwLock::new(state), disk, hub, broken: AtomicBool::new(false) }
+    pub(crate) fn new(state: Mvcc, disk: Disk, hub: Arc<Hub>, space: Space) -> Self {
+        Self { state: RwLock::new(state), disk, hub, space, broken: AtomicBool::new(false) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Mvcc> {

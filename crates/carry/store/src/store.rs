@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Row, Step};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk::Disk;
 use crate::hub::Hub;
 use crate::shared::Shared;
+use crate::space::Space;
 use crate::upkeep::{self, Upkeep};
 use crate::writer::{self, Failure, Request};
-use crate::{Options, Page, StoreError, Watch};
+use crate::{Alarm, Options, Page, Stats, StoreError, Timings, Watch};
 
 /// How long a key may be, in bytes.
 const KEY: usize = 4 << 10;
@@ -53,7 +54,8 @@ impl Store {
         });
         let state = Mvcc::load(options.window, disk.compacted()?, rows)?;
         let hub = Arc::new(Hub::new(state.revision(), options.watch_queue));
-        let shared = Arc::new(Shared::new(state, disk, hub));
+        let space = Space::new(options.quota);
+        let shared = Arc::new(Shared::new(state, disk, hub, space));
         let inner = Inner::start(shared, expiry, &options)
             .map_err(|source| StoreError::Directory { path: path.into(), source })?;
         Ok(Self { inner: Arc::new(inner) })
@@ -94,6 +96,7 @@ impl Store {
         requests.send(Request { steps, reply }).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?.map_err(|failure| match failure {
             Failure::Refused(refusal) => StoreError::refused(refusal, count),
+            Failure::NoSpace => StoreError::NoSpace,
             Failure::Broken(reason) => StoreError::Broken(reason),
         })
     }
@@ -175,6 +178,54 @@ impl Store {
     /// [`StoreError::Compacted`] when some of them are gone.
     pub fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<Watch, StoreError> {
         Watch::start(&self.inner.shared, prefix, after)
+    }
+
+    /// Writes everything into one run of tables, so that the space of what was removed comes back at once. It does
+    /// by itself, too, later; reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn reclaim(&self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.inner.shared);
+        tokio::task::spawn_blocking(move || shared.disk.reclaim()).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// What is the matter, now and whenever it changes.
+    #[must_use]
+    pub fn alarm(&self) -> watch::Receiver<Alarm> {
+        self.inner.shared.space.follow()
+    }
+
+    /// Accepts writes again, until the next one does not fit.
+    pub fn disarm(&self) {
+        self.inner.shared.space.set(Alarm::None);
+    }
+
+    /// How long writes took.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        &self.inner.shared.disk.timings
+    }
+
+    /// How the store is.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        let shared = &self.inner.shared;
+        let (bytes, keys) = {
+            let state = shared.read();
+            (state.bytes(), state.count(""))
+        };
+        Ok(Stats {
+            total: shared.disk.size()?,
+            bytes,
+            quota: shared.space.quota,
+            keys,
+            slow_watchers: shared.hub.slow(),
+            alarm: shared.space.alarm(),
+            recoveries: shared.space.recoveries(),
+        })
     }
 
     /// Bytes on disk, the journal included.

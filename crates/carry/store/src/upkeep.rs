@@ -1,5 +1,6 @@
 //! The thread that lets go: keys whose time is over, and history that nobody needs.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,19 @@ pub(crate) struct Upkeep {
 struct Inbox {
     expiry: Expiry,
     compactions: Vec<(Revision, Reply)>,
+    needs: BTreeSet<Need>,
     stop: bool,
+}
+
+/// What the writer finds wanting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Keys that delete themselves are too many.
+    Fewer,
+    /// History is long for the room there is.
+    Shorter,
+    /// A write did not fit.
+    Room,
 }
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
@@ -32,13 +45,14 @@ type Reply = oneshot::Sender<Result<(), StoreError>>;
 enum Job {
     Expire(Vec<(Arc<str>, Revision)>),
     Compact(Revision, Reply),
+    Meet(Need),
     Tick,
     Stop,
 }
 
 impl Upkeep {
     pub(crate) fn new(expiry: Expiry) -> Self {
-        let inbox = Inbox { expiry, compactions: Vec::new(), stop: false };
+        let inbox = Inbox { expiry, compactions: Vec::new(), needs: BTreeSet::new(), stop: false };
         Self { inbox: Mutex::new(inbox), wake: Condvar::new() }
     }
 
@@ -60,6 +74,13 @@ impl Upkeep {
         self.inbox().compactions.push((to, reply));
         self.wake.notify_one();
         answer
+    }
+
+    /// Asks for room. Asking again before it was looked at is the same.
+    pub(crate) fn need(&self, need: Need) {
+        if self.inbox().needs.insert(need) {
+            self.wake.notify_one();
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -102,6 +123,9 @@ impl Inbox {
         if let Some((to, reply)) = self.compactions.pop() {
             return Some(Job::Compact(to, reply));
         }
+        if let Some(need) = self.needs.pop_last() {
+            return Some(Job::Meet(need));
+        }
         let due = self.expiry.next().is_some_and(|at| coarse(at) <= now());
         due.then(|| Job::Expire(self.expiry.due(now(), STEP)))
     }
@@ -130,6 +154,7 @@ pub(crate) fn run(
         match upkeep.next(tick) {
             Job::Stop => return,
             Job::Expire(keys) => expire(shared, keys, writer),
+            Job::Meet(need) => report(meet(shared, upkeep, need, writer)),
             Job::Compact(to, reply) => {
                 let _ = reply.send(compact(shared, upkeep, to));
             }
@@ -144,18 +169,78 @@ pub(crate) fn run(
     }
 }
 
+/// Does what the writer needs.
+fn meet(
+    shared: &Shared,
+    upkeep: &Upkeep,
+    need: Need,
+    writer: &mpsc::Sender<Request>,
+) -> Result<(), StoreError> {
+    match need {
+        Need::Fewer => thin(shared, upkeep, writer),
+        // What is in memory for watchers may stay.
+        Need::Shorter => {
+            let floor = shared.read().window_floor();
+            return compact_if_newer(shared, upkeep, floor);
+        }
+        Need::Room => {
+            let current = shared.read().revision();
+            compact_if_newer(shared, upkeep, current)?;
+            // A little room at least, so that the next write does not raise the alarm again.
+            if shared.space.fits(shared.read().bytes().kept(), shared.space.quota / 64) {
+                shared.space.recovered();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the oldest of the keys that delete themselves, until they are well within their share.
+fn thin(shared: &Shared, upkeep: &Upkeep, writer: &mpsc::Sender<Request>) {
+    loop {
+        let mut surplus = shared.space.surplus(shared.read().bytes());
+        if surplus == 0 || upkeep.inbox().stop {
+            return;
+        }
+        surplus += shared.space.quota / 64;
+        let is_current =
+            |key: &str, revision| shared.read().get(key).is_some_and(|entry| entry.modified == revision);
+        let oldest = upkeep.inbox().expiry.oldest(is_current);
+        let mut keys = Vec::new();
+        for (key, revision) in oldest {
+            let Some(entry) = shared.read().get(&key).filter(|entry| entry.modified == revision) else {
+                continue;
+            };
+            keys.push((key, revision));
+            surplus = surplus.saturating_sub(entry.size());
+            if surplus == 0 {
+                break;
+            }
+        }
+        if keys.is_empty() {
+            return;
+        }
+        tracing::warn!(keys = keys.len(), "events are beyond their share of the store; the oldest go");
+        expire(shared, keys, writer);
+    }
+}
+
 /// Deletes the keys, each only if it is still the version whose time is over.
 fn expire(shared: &Shared, keys: Vec<(Arc<str>, Revision)>, writer: &mpsc::Sender<Request>) {
+    let mut last_answer = None;
     for (key, revision) in keys {
         let Some(last) = shared.read().get(&key).filter(|entry| entry.modified == revision) else { continue };
         // The final state that watchers see is the last value as it is.
         let change = Change::Delete(Value::plain(last.value.clone()));
         let steps = vec![Step { key, expect: Expect::Revision(revision), change }];
-        let (reply, _) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         if writer.blocking_send(Request { steps, reply }).is_err() {
             return;
         }
+        last_answer = Some(answer);
     }
+    // Whatever came before it is done as well then; what became of it shows in the state.
+    let _ = last_answer.map(oneshot::Receiver::blocking_recv);
 }
 
 fn compact_if_newer(shared: &Shared, upkeep: &Upkeep, to: Revision) -> Result<(), StoreError> {
@@ -183,7 +268,12 @@ fn reclaim(shared: &Shared, upkeep: &Upkeep) -> Result<(), StoreError> {
         shared.disk.remove(&rows, compacted)?;
         removed = true;
     }
-    if removed { shared.disk.sync() } else { Ok(()) }
+    if !removed {
+        return Ok(());
+    }
+    shared.disk.sync()?;
+    let kept = shared.read().bytes().kept();
+    if shared.disk.wasteful(kept) { shared.disk.reclaim() } else { Ok(()) }
 }
 
 fn report(result: Result<(), StoreError>) {

@@ -28,6 +28,8 @@ pub struct Watch {
     cursor: Revision,
     backlog: Backlog,
     live: Option<Subscription>,
+    /// It is counted as one that reads history.
+    slow: bool,
 }
 
 /// Events read ahead. When they are delivered, everything up to `until` is.
@@ -50,6 +52,7 @@ impl Watch {
             cursor: after.unwrap_or_else(|| shared.read().revision()),
             backlog: Backlog { events: VecDeque::new(), until: Revision(0) },
             live: None,
+            slow: false,
         };
         watch.join(shared)?;
         Ok(watch)
@@ -117,13 +120,22 @@ impl Watch {
 
     /// Goes live, or finds out how much history must be read first.
     fn join(&mut self, shared: &Shared) -> Result<Option<Revision>, StoreError> {
-        match shared.join(&self.prefix, self.cursor)? {
+        let joined = shared.join(&self.prefix, self.cursor)?;
+        self.count(matches!(joined, Joined::Behind(_)));
+        match joined {
             Joined::Live(subscription, events, until) => {
                 self.live = Some(subscription);
                 self.backlog = Backlog { events: events.into(), until };
                 Ok(None)
             }
             Joined::Behind(floor) => Ok(Some(floor)),
+        }
+    }
+
+    fn count(&mut self, slow: bool) {
+        if slow != self.slow {
+            self.slow = slow;
+            self.hub.count_slow(slow);
         }
     }
 
@@ -143,5 +155,11 @@ impl Watch {
         let chapter = read.await.map_err(|_| WatchEnd::Closed)??;
         self.backlog = Backlog { events: chapter.events.into(), until: chapter.until };
         Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.count(false);
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_mvcc::{Entry, Group, Refusal, Step, sequence};
+use plimsoll_mvcc::{Change, Entry, Group, Refusal, Step, sequence};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::Alarm;
 use crate::shared::Shared;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Need, Upkeep};
 
 /// How many transactions share a sync at most.
 const GROUP: usize = 1024;
@@ -24,6 +25,7 @@ pub(crate) struct Request {
 /// Why a transaction did not happen.
 pub(crate) enum Failure {
     Refused(Refusal),
+    NoSpace,
     Broken(Arc<str>),
 }
 
@@ -63,8 +65,47 @@ fn size(request: &Request) -> usize {
     request.steps.iter().map(|step| step.change.value().size()).sum()
 }
 
+/// The requests that there is room for; the others are refused, and upkeep is told. Deletions always fit: they are
+/// how room comes about.
+fn admit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Vec<Request> {
+    let adds = |request: &Request| request.steps.iter().any(|step| matches!(step.change, Change::Put(_)));
+    let space = &shared.space;
+    let mut kept = shared.read().bytes().kept();
+    let (admitted, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|request| {
+        let more = size(request) as u64;
+        let fits = !adds(request) || (space.alarm() == Alarm::None && space.fits(kept, more));
+        if fits {
+            kept += more;
+        } else if space.set(Alarm::NoSpace) {
+            tracing::error!(quota = space.quota, "store has no room left and accepts deletions only");
+        }
+        fits
+    });
+    if !refused.is_empty() {
+        upkeep.need(Need::Room);
+    }
+    for request in refused {
+        let _ = request.reply.send(Err(Failure::NoSpace));
+    }
+    admitted
+}
+
+/// Tells upkeep what is to go.
+fn look(shared: &Shared, upkeep: &Upkeep) {
+    let bytes = shared.read().bytes();
+    if shared.space.surplus(bytes) > 0 {
+        upkeep.need(Need::Fewer);
+    }
+    if shared.space.alarm() == Alarm::NoSpace {
+        upkeep.need(Need::Room);
+    } else if shared.space.tight(bytes) {
+        upkeep.need(Need::Shorter);
+    }
+}
+
 /// Orders the group, syncs it, shows it, answers. An error means that the disk cannot be trusted.
 fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), Arc<str>> {
+    let group = admit(shared, upkeep, group);
     let steps = group.iter().map(|request| &*request.steps);
     // Only this thread changes keys, so what it read stays true until it writes.
     let Group { outcomes, events } = sequence(&shared.read(), steps, now());
@@ -84,6 +125,7 @@ fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), A
     }
     shared.hub.publish(&events);
     upkeep.remember(&events);
+    look(shared, upkeep);
     Ok(())
 }
 

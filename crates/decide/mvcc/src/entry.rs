@@ -27,6 +27,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What its row takes: key, value, and what is noted about them.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        const NOTED: usize = 48;
+        (self.key.len() + self.value.len() + NOTED) as u64
+    }
+
     /// What `derive` makes of the value, computed at most once per entry.
     ///
     /// Readers that ask one entry for different types get a fresh value each time, except

@@ -30,6 +30,15 @@ impl Expiry {
         self.deadlines.peek().map(|Reverse((deadline, ..))| *deadline)
     }
 
+    /// The keys that still are what they were when they were added, oldest version first. The others are forgotten.
+    pub fn oldest(&mut self, current: impl Fn(&str, Revision) -> bool) -> Vec<(Arc<str>, Revision)> {
+        self.deadlines.retain(|Reverse((_, revision, key))| current(key, *revision));
+        let all = self.deadlines.iter();
+        let mut all: Vec<_> = all.map(|Reverse((_, revision, key))| (Arc::clone(key), *revision)).collect();
+        all.sort_unstable_by_key(|(_, revision)| *revision);
+        all
+    }
+
     /// Takes out up to `limit` keys that are due, each with the revision that set the deadline.
     pub fn due(&mut self, now: u64, limit: usize) -> Vec<(Arc<str>, Revision)> {
         let mut due = Vec::new();
@@ -67,6 +76,9 @@ mod tests {
         assert!(expiry.add(&entry("b", 3, Some(200))));
         assert!(expiry.add(&entry("a", 4, Some(100))));
         assert!(!expiry.add(&entry("c", 5, Some(300))));
+        assert!(!expiry.add(&entry("gone", 6, Some(250))));
+        let oldest = expiry.oldest(|key, _| key != "gone");
+        assert_eq!(oldest, [("b".into(), Revision(3)), ("a".into(), Revision(4)), ("c".into(), Revision(5))]);
         assert_eq!(expiry.due(99, 10), []);
         assert_eq!(expiry.due(200, 1), [("a".into(), Revision(4))]);
         assert_eq!(expiry.due(200, 10), [("b".into(), Revision(3))]);

@@ -24,6 +24,7 @@ pub(crate) struct History {
     spans: BTreeMap<Arc<str>, Vec<Span>>,
     /// Rows in the order in which compaction may drop them.
     droppable: VecDeque<Droppable>,
+    bytes: u64,
 }
 
 /// A version was the key's state from `start` on and before `end`.
@@ -38,22 +39,31 @@ struct Droppable {
     /// From this revision on, nobody needs the row.
     from: Revision,
     row: Row,
+    /// What it takes, see [`crate::Entry::size`].
+    size: u32,
 }
 
 impl History {
     /// The version of `start` was replaced or deleted at `end`.
-    pub(crate) fn supersede(&mut self, key: &Arc<str>, start: Revision, end: Revision) {
+    pub(crate) fn supersede(&mut self, key: &Arc<str>, start: Revision, end: Revision, size: u64) {
         self.spans.entry(Arc::clone(key)).or_default().push(Span { start, end });
-        self.may_drop(key, start, end);
+        self.may_drop(key, start, end, size);
     }
 
     /// The key was deleted at `at`. Its row says so until compaction passes it.
-    pub(crate) fn bury(&mut self, key: &Arc<str>, at: Revision) {
-        self.may_drop(key, at, at);
+    pub(crate) fn bury(&mut self, key: &Arc<str>, at: Revision, size: u64) {
+        self.may_drop(key, at, at, size);
     }
 
-    fn may_drop(&mut self, key: &Arc<str>, revision: Revision, from: Revision) {
-        self.droppable.push_back(Droppable { from, row: Row { revision, key: Arc::clone(key) } });
+    fn may_drop(&mut self, key: &Arc<str>, revision: Revision, from: Revision, size: u64) {
+        self.bytes += size;
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.droppable.push_back(Droppable { from, row: Row { revision, key: Arc::clone(key) }, size });
+    }
+
+    /// What all rows take that compaction may drop some day.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The row that held the key at `at`, if that is not its current version.
@@ -80,7 +90,8 @@ impl History {
     pub(crate) fn drop_until(&mut self, compacted: Revision, limit: usize) -> Vec<Row> {
         let mut rows = Vec::new();
         while rows.len() < limit && self.droppable.front().is_some_and(|next| next.from <= compacted) {
-            if let Some(Droppable { row, .. }) = self.droppable.pop_front() {
+            if let Some(Droppable { row, size, .. }) = self.droppable.pop_front() {
+                self.bytes -= u64::from(size).min(self.bytes);
                 self.forget(&row);
                 rows.push(row);
             }
@@ -111,10 +122,10 @@ mod tests {
     fn history() -> History {
         let (a, b) = ("a".into(), "b".into());
         let mut history = History::default();
-        history.supersede(&a, Revision(2), Revision(4));
-        history.supersede(&b, Revision(3), Revision(5));
-        history.supersede(&a, Revision(4), Revision(6));
-        history.bury(&a, Revision(6));
+        history.supersede(&a, Revision(2), Revision(4), 10);
+        history.supersede(&b, Revision(3), Revision(5), 10);
+        history.supersede(&a, Revision(4), Revision(6), 10);
+        history.bury(&a, Revision(6), 10);
         history
     }
 
@@ -147,7 +158,9 @@ mod tests {
     #[test]
     fn compaction_drops_what_it_passed() {
         let mut history = history();
+        assert_eq!(history.bytes(), 40);
         assert_eq!(history.drop_until(Revision(4), 9), [row("a", 2)]);
+        assert_eq!(history.bytes(), 30);
         assert_eq!(history.drop_until(Revision(6), 1), [row("b", 3)]);
         assert_eq!(history.row_at("a", Revision(5)), Some(row("a", 4)));
         assert_eq!(history.drop_until(Revision(6), 9), [row("a", 4), row("a", 6)]);

@@ -28,5 +28,5 @@ pub use expiry::Expiry;
 pub use group::{Group, Outcome, Refusal, sequence};
 pub use history::Row;
 pub use revision::Revision;
-pub use state::{Mvcc, Pick, Selection, Unreadable};
+pub use state::{Bytes, Mvcc, Pick, Selection, Unreadable};
 pub use window::Limits;

@@ -66,6 +66,28 @@ pub struct Mvcc {
     window: Window,
     revision: Revision,
     compacted: Revision,
+    /// What the current versions take, and those of them that delete themselves.
+    live: u64,
+    mortal: u64,
+}
+
+/// What the rows take, as [`Entry::size`] counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Current versions.
+    pub live: u64,
+    /// Those of them that delete themselves.
+    pub mortal: u64,
+    /// Versions of the past, and deletions.
+    pub history: u64,
+}
+
+impl Bytes {
+    /// Everything that is kept.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.live + self.history
+    }
 }
 
 impl Mvcc {
@@ -74,7 +96,15 @@ impl Mvcc {
     pub fn new(limits: Limits) -> Self {
         let first = Revision::FIRST;
         let window = Window::new(limits, first);
-        Self { keys: Keys::default(), history: History::default(), window, revision: first, compacted: first }
+        Self {
+            keys: Keys::default(),
+            history: History::default(),
+            window,
+            revision: first,
+            compacted: first,
+            live: 0,
+            mortal: 0,
+        }
     }
 
     /// A state from the rows of a log in revision order, which was compacted to `compacted`.
@@ -106,17 +136,30 @@ impl Mvcc {
     fn place(&mut self, kind: EventKind, entry: Arc<Entry>) {
         let at = entry.modified;
         self.revision = at;
-        let key = Arc::clone(&entry.key);
+        let (key, size) = (Arc::clone(&entry.key), entry.size());
+        let mortal = |entry: &Entry| entry.expires.map_or(0, |_| entry.size());
         let previous = match kind {
-            EventKind::Put => self.keys.insert(entry),
+            EventKind::Put => {
+                self.live += size;
+                self.mortal += mortal(&entry);
+                self.keys.insert(entry)
+            }
             EventKind::Delete => self.keys.remove(&key),
         };
         if let Some(previous) = previous {
-            self.history.supersede(&previous.key, previous.modified, at);
+            self.live -= previous.size();
+            self.mortal -= mortal(&previous);
+            self.history.supersede(&previous.key, previous.modified, at, previous.size());
         }
         if kind == EventKind::Delete {
-            self.history.bury(&key, at);
+            self.history.bury(&key, at, size);
         }
+    }
+
+    /// What the rows take.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        Bytes { live: self.live, mortal: self.mortal, history: self.history.bytes() }
     }
 
     /// The revision of the last change.

@@ -21,6 +21,7 @@ use crate::log::Format;
 use crate::safeguards::SafeguardArgs;
 use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
+use crate::store::StoreArgs;
 use crate::why::Why;
 use crate::{controllers, demo, doctor, down, image, kubelet, scheduler, simulate, up, why};
 
@@ -125,6 +126,8 @@ pub(crate) struct Up {
     pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,
     /// Longest life of certificates that the cluster signs for approved requests

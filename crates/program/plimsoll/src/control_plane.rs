@@ -62,6 +62,8 @@ impl ControlPlane {
         }
         let config = Config {
             store: instance.file("store"),
+            compaction_interval: options.store.compaction_interval(),
+            quota: options.store.quota(),
             listen,
             advertise,
             service_cidr: instance.service_cidr,

@@ -24,6 +24,7 @@ mod safeguards;
 mod scheduler;
 mod serving;
 mod simulate;
+mod store;
 mod up;
 mod why;
 

@@ -19,6 +19,10 @@ use crate::safeguards::Safeguards;
 pub struct Config {
     /// Where the store keeps its files.
     pub store: PathBuf,
+    /// How often history is compacted; none: never by the clock.
+    pub compaction_interval: Option<Duration>,
+    /// What the store may take, in bytes.
+    pub quota: u64,
     /// Addresses to serve on.
     pub listen: Vec<SocketAddr>,
     /// The address that pods reach the server at, published as Service `default/kubernetes`.

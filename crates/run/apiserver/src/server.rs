@@ -149,7 +149,15 @@ impl Server {
         let shutdown = later(&leaving, config.limits.shutdown_delay);
         let encryption = config.safeguards.encryption.as_ref().map(Encryption::load).transpose()?;
         let transform = encryption.clone().map(|encryption| encryption as Arc<dyn Transform>);
-        let store = Store::open(&config.store, Options { transform, ..Options::default() })?;
+        let store = Store::open(
+            &config.store,
+            Options {
+                compaction_interval: config.compaction_interval,
+                quota: config.quota,
+                transform,
+                ..Options::default()
+            },
+        )?;
         if let Some(encryption) = encryption.clone() {
             encryption.follow(shutdown.clone())?;
         }

@@ -612,7 +612,11 @@ fn unconditional(group: &str, plural: &str, name: &str) -> Status {
 
 /// What clients are told when the store refuses.
 pub(crate) fn store_failure(error: &StoreError) -> Status {
-    Status::internal(error)
+    match error {
+        // etcd's words, as upstream hands them on.
+        StoreError::NoSpace => Status::unnamed(error.to_string()),
+        error => Status::internal(error),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod access;
 mod admission;
 mod audit;
+mod backend;
 mod fairness;
 mod labels;
 mod policies;
@@ -352,12 +353,5 @@ fn objects(api: &Api, registry: &mut Registry) {
         "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
         new,
     );
-    let size = i64::try_from(api.store.disk_space().unwrap_or(0)).unwrap_or(i64::MAX);
-    let storage: Family<labels::Cluster, Gauge> = Family::default();
-    storage.get_or_create(&labels::Cluster { storage_cluster_id: "etcd-0" }).set(size);
-    registry.register(
-        "apiserver_storage_size_bytes",
-        "[STABLE] Size of the storage database file physically allocated in bytes.",
-        storage,
-    );
+    backend::register(api, registry);
 }

@@ -78,6 +78,8 @@ impl Cluster {
             proxies.ensure_issued(folder.path(), "front-proxy-client", &proxy).expect("a certificate");
         let mut config = Config {
             store: path("store"),
+            compaction_interval: None,
+            quota: 2 << 30,
             listen: Vec::new(),
             advertise: SocketAddr::from(([10, 0, 0, 1], 6443)),
             service_cidr: "10.96.0.0/16".parse().expect("a range"),
