@@ -8,7 +8,7 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters whose names upstream gave before counters had to end with `_total`.
-const NAMELESS: [&str; 14] = [
+const NAMELESS: [&str; 16] = [
     "authentication_attempts",
     "authenticated_user_requests",
     "apiserver_admission_webhook_fail_open_count",
@@ -23,6 +23,8 @@ const NAMELESS: [&str; 14] = [
     "kubelet_pod_resources_endpoint_requests_get_allocatable",
     "kubelet_pod_resources_endpoint_requests_list",
     "kubelet_preemptions",
+    "nginx_ingress_controller_requests",
+    "nginx_ingress_controller_success",
 ];
 
 /// All registries as one text, and its media type.
@@ -71,14 +73,17 @@ fn sample(line: &str, out: &mut String) {
     let (name, labels) = series.split_at(end);
     let short = name.strip_suffix("_total").filter(|name| NAMELESS.contains(name));
     out.push_str(short.unwrap_or(name));
-    // The library writes the bound before all other labels, Go behind them.
-    match labels.strip_prefix("{le=\"").and_then(|rest| rest.split_once('"')) {
-        Some((bound, rest)) if name.ends_with("_bucket") => {
-            let others = rest.trim_start_matches(',').trim_end_matches('}');
+    // The library writes the bound before the labels of the series, Go behind them.
+    let mut names = labels.match_indices("le=\"").map(|(at, _)| at);
+    let bound = names.find(|at| labels[..*at].ends_with(['{', ','])).filter(|_| name.ends_with("_bucket"));
+    match bound.and_then(|at| Some((&labels[..at], labels[at + 4..].split_once('"')?))) {
+        Some((before, (bound, rest))) => {
+            let others = format!("{before}{}", rest.trim_start_matches(','));
+            let others = others.trim_start_matches('{').trim_end_matches('}').trim_end_matches(',');
             let comma = if others.is_empty() { "" } else { "," };
             out.push_str(&format!("{{{others}{comma}le=\"{}\"}}", number(bound)));
         }
-        _ => out.push_str(labels),
+        None => out.push_str(labels),
     }
     out.push(' ');
     out.push_str(&number(value));
@@ -135,9 +140,15 @@ mod tests {
         let sizes = Histogram::new(&[0.005, 1.0, 1e6]);
         sizes.observe(2_592_000.0);
         registry.register("sizes", "Sizes", sizes);
-        let mut bucket = String::new();
-        sample("x_bucket{le=\"1.0\",verb=\"GET\"} 3", &mut bucket);
-        assert_eq!(bucket, "x_bucket{verb=\"GET\",le=\"1\"} 3\n");
+        for (given, expected) in [
+            ("{le=\"1.0\",verb=\"GET\"}", "{verb=\"GET\",le=\"1\"}"),
+            ("{role=\"a\",le=\"10.0\",verb=\"{}\"}", "{role=\"a\",verb=\"{}\",le=\"10\"}"),
+            ("{role=\"a\",le=\"+Inf\"}", "{role=\"a\",le=\"+Inf\"}"),
+        ] {
+            let mut bucket = String::new();
+            sample(&format!("x_bucket{given} 3"), &mut bucket);
+            assert_eq!(bucket, format!("x_bucket{expected} 3\n"));
+        }
         let expected = "# HELP authentication_attempts Attempts.\n# TYPE authentication_attempts counter\n\
             authentication_attempts{result=\"a le=\\\"1.0\\\"} b\"} 1\n\
             # HELP sizes Sizes\n# TYPE sizes histogram\nsizes_sum 2.592e+06\nsizes_count 1\n\

@@ -17,10 +17,14 @@ pub trait Links {
     type Backend;
     /// What counts the requests of clients.
     type Limiter;
+    /// What tells how requests were answered.
+    type Meter;
     /// The backend of that name.
     fn backend(&mut self, key: &BackendKey) -> Self::Backend;
     /// What counts for this Ingress.
     fn limiter(&mut self, owner: &Owner, limits: &Limits) -> Self::Limiter;
+    /// What tells of the requests for a path of an Ingress that a Service answers.
+    fn meter(&mut self, owner: &Owner, host: &str, path: &str, service: &str) -> Self::Meter;
 }
 
 /// Where requests for a path go, and under which rules.
@@ -45,6 +49,8 @@ pub struct Route<L: Links> {
     pub rewrite: Option<Rewrite>,
     /// What counts requests, where there are limits.
     pub limiter: Option<L::Limiter>,
+    /// What tells of requests.
+    pub meter: L::Meter,
 }
 
 /// All routes and certificates' names. It never changes: another one takes its place.
@@ -229,6 +235,7 @@ impl<L: Links> Builder<'_, L> {
             canary: None,
             rewrite: None,
             limiter: limits.any().then(|| self.links.limiter(&draft.owner, limits)),
+            meter: self.links.meter(&draft.owner, host, path, &backend.service),
         }
     }
 }

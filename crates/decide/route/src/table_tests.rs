@@ -11,6 +11,7 @@ struct Names;
 impl Links for Names {
     type Backend = String;
     type Limiter = String;
+    type Meter = ();
 
     fn backend(&mut self, key: &BackendKey) -> String {
         format!("{}:{:?}", key.service, key.port)
@@ -19,6 +20,8 @@ impl Links for Names {
     fn limiter(&mut self, owner: &Owner, _: &Limits) -> String {
         owner.name.clone()
     }
+
+    fn meter(&mut self, _: &Owner, _: &str, _: &str, _: &str) {}
 }
 
 fn backend(service: &str) -> Value {

@@ -32,11 +32,14 @@ pub(crate) struct IngressArgs {
     /// What clients are answered that ask for more than the limits allow
     #[arg(long, value_name = "CODE", default_value_t = 503, value_parser = clap::value_parser!(u16).range(400..=599))]
     pub(crate) ingress_limit_status: u16,
+    /// Where metrics of the ingress are told by HTTP [default: port 10254 of the resolver's address]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) ingress_metrics: Option<SocketAddr>,
 }
 
 impl IngressArgs {
     /// The settings of a node's ingress, if it has one.
-    pub(crate) fn config(&self, node_name: &str) -> Option<plimsoll_ingress::Config> {
+    pub(crate) fn config(&self, node_name: &str, resolver: IpAddr) -> Option<plimsoll_ingress::Config> {
         let any = any_address();
         self.ingress.then(|| plimsoll_ingress::Config {
             http: SocketAddr::new(any, self.ingress_http_port),
@@ -45,6 +48,7 @@ impl IngressArgs {
             trusted: self.ingress_trusted_proxies.clone(),
             proxy_protocol: self.ingress_proxy_protocol,
             limit_status: self.ingress_limit_status,
+            metrics: self.ingress_metrics.or(Some(SocketAddr::new(resolver, 10254))),
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             farewell: FAREWELL.saturating_sub(Duration::from_secs(1)),
         })

@@ -103,7 +103,7 @@ pub(crate) async fn start(
     let wanted = settings(options, instance)?;
     let socket =
         foundation(instance, name, &wanted.settings, plane.informers.clone(), tasks, shutdown).await?;
-    if let Some(config) = options.ingress.config(name) {
+    if let Some(config) = options.ingress.config(name, instance.cluster_dns()) {
         let client = plane.client("plimsoll-ingress", "system:plimsoll-ingress", &["system:masters"]);
         let (informers, stop) = (plane.informers.clone(), shutdown.clone());
         tasks.spawn(async move {

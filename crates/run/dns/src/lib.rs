@@ -140,12 +140,12 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
 /// Tells metrics for ever.
 async fn tell(addresses: &[SocketAddr], shared: &Arc<Shared>) {
     let serve = async |address: SocketAddr| {
-        let ready = {
-            let shared = shared.clone();
-            move || shared.synced.load(Ordering::Acquire)
+        let shared = shared.clone();
+        let pages = move |path: &str, accept: &str| {
+            metrics::page(&shared.metrics, shared.synced.load(Ordering::Acquire), path, accept)
         };
         match TcpListener::bind(address).await {
-            Ok(listener) => metrics::serve(listener, shared.metrics.clone(), ready).await,
+            Ok(listener) => plimsoll_metrics::serve(listener, pages).await,
             Err(error) => tracing::warn!(%address, %error, "metrics of the resolver are not told"),
         }
     };

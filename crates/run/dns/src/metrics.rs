@@ -1,24 +1,16 @@
 //! What Prometheus is told, under the names that dashboards of CoreDNS read.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use plimsoll_metrics::Histogram;
+use hyper::StatusCode;
+use plimsoll_metrics::{Histogram, Page, TEXT};
 use plimsoll_netplan::dns::{Kind, Query, Transport};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
 /// Upper bounds of durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -277,45 +269,17 @@ fn response_counters(family: &Family<ResponseLabels, Counter>) -> Vec<Counter> {
     labels.map(|labels| family.get_or_create_owned(&labels)).collect()
 }
 
-/// Answers `GET /metrics`, `/health` and `/ready`, as CoreDNS does on ports of their own.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    ready: impl Fn() -> bool + Clone + Send + 'static,
-) {
-    loop {
-        let Ok((socket, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (metrics, ready) = (metrics.clone(), ready.clone());
-        let service = service_fn(move |request| {
-            let response = respond(&request, &metrics, ready());
-            async move { Ok::<_, Infallible>(response) }
-        });
-        let serving =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-        // Clients that go away, or do not say what they want in time, are no news.
-        tokio::spawn(tokio::time::timeout(Duration::from_secs(60), serving));
-    }
-}
-
-fn respond(request: &Request<Incoming>, metrics: &Metrics, ready: bool) -> Response<Full<Bytes>> {
-    let accept =
-        request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let plain = "text/plain; charset=utf-8";
-    let (status, media, text) = match request.uri().path() {
+/// Answers for `/metrics`, `/health` and `/ready`, which CoreDNS has on ports of their own.
+pub(crate) fn page(metrics: &Metrics, ready: bool, path: &str, accept: &str) -> Option<Page> {
+    let (status, media, text) = match path {
         "/metrics" => {
             let (media, text) = plimsoll_metrics::write(&[&metrics.registry], accept);
             (StatusCode::OK, media, text)
         }
-        "/health" => (StatusCode::OK, plain, "OK".to_owned()),
-        "/ready" if ready => (StatusCode::OK, plain, "OK".to_owned()),
-        "/ready" => (StatusCode::SERVICE_UNAVAILABLE, plain, "kubernetes".to_owned()),
-        _ => (StatusCode::NOT_FOUND, plain, "404 page not found\n".to_owned()),
+        "/health" => (StatusCode::OK, TEXT, "OK".to_owned()),
+        "/ready" if ready => (StatusCode::OK, TEXT, "OK".to_owned()),
+        "/ready" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "kubernetes".to_owned()),
+        _ => return None,
     };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
-    response
+    Some((status, media, text))
 }

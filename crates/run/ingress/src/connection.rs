@@ -107,6 +107,7 @@ async fn begin(
         let told = tokio::time::timeout(SHAKE, proxied(&mut stream)).await??;
         source = told.unwrap_or(from);
     }
+    let _connected = front.worker.shared.metrics.connected();
     let peer = Peer::new(&front.worker.shared, source, kind == Kind::Encrypted, port);
     match kind {
         Kind::Plain => {

@@ -60,9 +60,9 @@ impl Follower {
             slices,
             secrets: informers.filtered(tls),
             recorder: EventRecorder::new(client, "plimsoll-ingress", Some(&shared.config.node_name)),
-            shared,
             node,
-            linker: Linker::default(),
+            linker: Linker::new(shared.metrics.clone()),
+            shared,
             drafts: HashMap::new(),
             certificates: HashSet::new(),
             broken: HashMap::new(),
@@ -172,6 +172,7 @@ impl Follower {
             self.refresh(&pool);
         }
         self.shared.routes.store(Arc::new(assembly.table));
+        self.shared.metrics.tables.inc();
         assembly.notices
     }
 

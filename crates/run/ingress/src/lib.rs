@@ -18,6 +18,7 @@ mod headers;
 mod limiter;
 mod links;
 mod listen;
+mod metrics;
 mod page;
 mod pool;
 mod serve;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Certificates;
 use crate::links::Linker;
+use crate::metrics::{Meter, Metrics, Place};
 
 /// What the ingress of a node is made of.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// What clients are answered that ask for too much: 503 is usual, 429 more exact.
     pub limit_status: u16,
+    /// Where metrics are told by HTTP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// How many threads serve.
     pub workers: usize,
     /// How long requests under way may take at the end.
@@ -82,6 +86,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Counts what no rule fits.
+    pub(crate) nobody: Meter,
     /// When time began for those who count.
     pub(crate) epoch: Instant,
 }
@@ -90,7 +97,9 @@ impl Shared {
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
         let routes = Arc::new(ArcSwap::from_pointee(Routes::default()));
         let certificates = Arc::new(Certificates::new(routes.clone())?);
-        Ok(Self { config, routes, certificates, epoch: Instant::now() })
+        let metrics = Arc::new(Metrics::new(&config.node_name));
+        let nobody = Meter::new(metrics.clone(), Place::default());
+        Ok(Self { config, routes, certificates, metrics, nobody, epoch: Instant::now() })
     }
 
     /// Milliseconds since time began.
@@ -113,6 +122,27 @@ pub async fn run(
     tokio::select! {
         () = follower.follow(ready) => Ok(()),
         () = status::follow(informers, client, &node) => Ok(()),
-        ended = listen::serve(shared, wanted, shutdown) => ended,
+        () = tell(&shared) => Ok(()),
+        ended = listen::serve(shared.clone(), wanted, shutdown) => ended,
     }
+}
+
+/// Tells metrics for ever.
+async fn tell(shared: &Arc<Shared>) {
+    if let Some(address) = shared.config.metrics {
+        let metrics = shared.metrics.clone();
+        let pages = move |path: &str, accept: &str| match path {
+            "/metrics" => {
+                let (media, text) = metrics.text(accept);
+                Some((http::StatusCode::OK, media, text))
+            }
+            "/healthz" => Some((http::StatusCode::OK, plimsoll_metrics::TEXT, "ok".to_owned())),
+            _ => None,
+        };
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => plimsoll_metrics::serve(listener, pages).await,
+            Err(error) => tracing::warn!(%address, %error, "metrics of the ingress are not told"),
+        }
+    }
+    std::future::pending().await
 }

@@ -7,25 +7,43 @@ use plimsoll_route::limits::Limits;
 use plimsoll_route::{BackendKey, Links, Owner};
 
 use crate::limiter::Limiter;
+use crate::metrics::{Meter, Metrics, Place};
 use crate::pool::Pool;
 
 /// All backends and counters that the present table uses.
-#[derive(Default)]
 pub(crate) struct Linker {
+    metrics: Arc<Metrics>,
     pools: HashMap<BackendKey, Arc<Pool>>,
     limiters: HashMap<Owner, Arc<Limiter>>,
+    meters: HashMap<Place, Arc<Meter>>,
     used: HashSet<BackendKey>,
     counted: HashSet<Owner>,
+    metered: HashSet<Place>,
     /// Backends that are new and have no endpoints yet.
     fresh: Vec<Arc<Pool>>,
 }
 
 impl Linker {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            pools: HashMap::new(),
+            limiters: HashMap::new(),
+            meters: HashMap::new(),
+            used: HashSet::new(),
+            counted: HashSet::new(),
+            metered: HashSet::new(),
+            fresh: Vec::new(),
+        }
+    }
+
     /// Forgets what the table that was just built does not use, and gives the new backends.
     pub(crate) fn settle(&mut self) -> Vec<Arc<Pool>> {
         let (used, counted) = (std::mem::take(&mut self.used), std::mem::take(&mut self.counted));
         self.pools.retain(|key, _| used.contains(key));
         self.limiters.retain(|owner, _| counted.contains(owner));
+        let metered = std::mem::take(&mut self.metered);
+        self.meters.retain(|place, _| metered.contains(place));
         std::mem::take(&mut self.fresh)
     }
 
@@ -43,6 +61,7 @@ impl Linker {
 impl Links for Linker {
     type Backend = Arc<Pool>;
     type Limiter = Arc<Limiter>;
+    type Meter = Arc<Meter>;
 
     fn backend(&mut self, key: &BackendKey) -> Arc<Pool> {
         self.used.insert(key.clone());
@@ -61,5 +80,16 @@ impl Links for Linker {
         let limiter = known.cloned().unwrap_or_else(|| Arc::new(Limiter::new(limits.clone())));
         self.limiters.insert(owner.clone(), limiter.clone());
         limiter
+    }
+    fn meter(&mut self, owner: &Owner, host: &str, path: &str, service: &str) -> Arc<Meter> {
+        let place = Place {
+            owner: owner.clone(),
+            service: service.to_owned(),
+            host: host.to_owned(),
+            path: path.to_owned(),
+        };
+        self.metered.insert(place.clone());
+        let meter = self.meters.entry(place.clone());
+        meter.or_insert_with(|| Arc::new(Meter::new(self.metrics.clone(), place))).clone()
     }
 }

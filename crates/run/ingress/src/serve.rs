@@ -1,7 +1,9 @@
 //! One request: its route, whether it may pass, and where it goes.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
@@ -15,6 +17,7 @@ use crate::body::Answer;
 use crate::forward::{Errand, forward};
 use crate::headers::{self, Origin};
 use crate::limiter::Counted;
+use crate::metrics::Metered;
 use crate::pool::Pool;
 use crate::upstream::Upstreams;
 use crate::{Linked, Shared, page};
@@ -69,29 +72,60 @@ impl Sender {
     }
 }
 
-/// Answers a request.
-pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incoming>) -> Response<Answer> {
+/// Answers a request, and counts it.
+pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incoming>) -> Response<Metered> {
+    let (begun, method) = (Instant::now(), request.method().clone());
     let host = host_header(&request);
-    let Some(path) = normal(request.uri().path()) else { return page::of(StatusCode::BAD_REQUEST) };
     let name = host_of(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default());
-    let Some(route) = worker.shared.routes.load().find(&name, &path).cloned() else { return page::nobody() };
+    let path = normal(request.uri().path()).map(Cow::into_owned);
+    let route = path.as_deref().and_then(|path| worker.shared.routes.load().find(&name, path).cloned());
+    let meter = route.as_ref().map_or(&worker.shared.nobody, |route| &route.meter);
+    let response = match (&path, &route) {
+        (None, _) => page::of(StatusCode::BAD_REQUEST),
+        (_, None) => page::nobody(),
+        (Some(path), Some(route)) => {
+            let asked = Asked { host: host.clone(), name: &name, path };
+            answer(worker, peer, asked, route, request).await
+        }
+    };
+    let status = response.status();
+    response.map(|answer| Metered::new(answer, meter, &method, status, begun))
+}
+
+/// What a request asks for.
+struct Asked<'a> {
+    /// The host as it was sent.
+    host: Option<HeaderValue>,
+    /// The host and path that rules are compared with.
+    name: &'a str,
+    path: &'a str,
+}
+
+async fn answer(
+    worker: &Worker,
+    peer: &Peer,
+    asked: Asked<'_>,
+    route: &Arc<Linked>,
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let Asked { host, name, path } = asked;
     let sender = Sender::of(&worker.shared, peer, &request);
-    let counted = match admit(worker, &route, &sender, &request) {
+    let counted = match admit(worker, route, &sender, &request) {
         Ok(counted) => counted,
         Err(Refused::Limit) => {
             let status = StatusCode::from_u16(worker.shared.config.limit_status);
             return page::of(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
         }
-        Err(Refused::Rule(Refusal::Redirect)) => return page::redirect(&elsewhere(worker, &name, &request)),
+        Err(Refused::Rule(Refusal::Redirect)) => return page::redirect(&elsewhere(worker, name, &request)),
         Err(Refused::Rule(refusal)) => return page::of(status(refusal)),
     };
     let query = request.uri().query();
     let target = match &route.rewrite {
-        Some(rewrite) => rewrite.apply(&path, query).and_then(|text| PathAndQuery::try_from(text).ok()),
+        Some(rewrite) => rewrite.apply(path, query).and_then(|text| PathAndQuery::try_from(text).ok()),
         None => request.uri().path_and_query().cloned(),
     };
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let pool = choose(&route, &request);
+    let pool = choose(route, &request);
     let wanted = route.settings.affinity.as_ref();
     let wanted = wanted.and_then(|affinity| headers::cookie(request.headers(), &affinity.name));
     let errand = Errand {
@@ -106,7 +140,7 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incomin
             trusted: peer.trusted,
         },
         counted,
-        route: &route,
+        route,
     };
     forward(worker, errand, request).await
 }

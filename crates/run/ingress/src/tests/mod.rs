@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod limits;
+mod metrics;
 mod passing;
 mod stage;
 mod swapping;

@@ -56,17 +56,19 @@ impl Stage {
             trusted: Vec::new(),
             proxy_protocol: false,
             limit_status: 503,
+            metrics: None,
             workers: 2,
             farewell: Duration::from_secs(1),
         };
         change(&mut config);
         let (plain, encrypted) = (config.http, config.https);
         let shared = Arc::new(Shared::new(config).unwrap());
+        let linker = Linker::new(shared.metrics.clone());
         let shutdown = CancellationToken::new();
         let workers = Workers::start(shared.clone(), &shutdown).unwrap();
         workers.serve(http, Kind::Plain);
         workers.serve(https, Kind::Encrypted);
-        Self { shared, http: plain, https: encrypted, linker: Linker::default(), shutdown, _workers: workers }
+        Self { shared, http: plain, https: encrypted, linker, shutdown, _workers: workers }
     }
 
     /// Takes these Ingresses in the place of all others.
