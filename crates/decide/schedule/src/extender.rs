@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
 use crate::configuration::ExtenderFields;
+use crate::pod::PodInfo;
+use crate::preemption::Preemption;
 
 /// The best score that an extender gives.
 const MAX_SCORE: i64 = 10;
@@ -113,6 +115,49 @@ pub fn add_scores(extender: &ExtenderFields, nodes: &mut Scored, answer: &Value)
     }
 }
 
+/// The question whether room may be made; `object` finds the objects of the pods that would end.
+pub fn preemption(
+    extender: &ExtenderFields,
+    pod: &Pod,
+    found: &Preemption,
+    object: impl Fn(&PodInfo) -> Option<Value>,
+) -> Value {
+    let (field, pods): (&str, Vec<Value>) = if extender.node_cache_capable {
+        ("NodeNameToMetaVictims", found.victims.iter().map(|victim| json!({"UID": *victim.uid})).collect())
+    } else {
+        ("NodeNameToVictims", found.victims.iter().filter_map(|victim| object(victim)).collect())
+    };
+    let victims = json!({"Pods": pods, "NumPDBViolations": found.broken_budgets});
+    json!({"Pod": pod, field: {found.node.as_str(): victims}})
+}
+
+/// What the extender leaves of it: nothing if the node is not among those that it names.
+///
+/// # Errors
+/// It names a pod that was not to end.
+pub fn reviewed(
+    extender: &ExtenderFields,
+    mut found: Preemption,
+    answer: &Value,
+) -> Result<Option<Preemption>, String> {
+    let answer = folded(answer);
+    let Some(left) = answer.get("nodenametometavictims").and_then(|nodes| nodes.get(&found.node)) else {
+        return Ok(None);
+    };
+    let left = folded(left);
+    let pods = left.get("pods").and_then(Value::as_array).into_iter().flatten().map(folded);
+    let named: BTreeSet<String> =
+        pods.filter_map(|pod| pod.get("uid").and_then(Value::as_str).map(str::to_owned)).collect();
+    if let Some(uid) = named.iter().find(|uid| !found.victims.iter().any(|victim| *victim.uid == ***uid)) {
+        return Err(format!(
+            "extender: {} claims to preempt pod (UID: &{{{uid}}}) on node: {}, but the pod is not found on that node",
+            extender.url_prefix, found.node
+        ));
+    }
+    found.victims.retain(|victim| named.contains(&*victim.uid));
+    Ok(Some(found))
+}
+
 /// The order to bind a pod.
 pub fn binding(namespace: &str, name: &str, uid: &str, node: &str) -> Value {
     json!({"PodName": name, "PodNamespace": namespace, "PodUID": uid, "Node": node})
@@ -176,6 +221,41 @@ mod tests {
         assert_eq!(scored[1], ("b".to_owned(), 10 + 7 * 2 * 10));
         assert_eq!(binding_error(&json!({"Error": "no"})).as_deref(), Some("no"));
         assert_eq!(binding_error(&json!({})), None);
+    }
+
+    #[test]
+    fn who_ends_is_reviewed() {
+        use std::sync::Arc;
+        let victim = |uid: &str| {
+            let pod = serde_json::from_value(json!({"metadata": {"uid": uid, "name": uid}})).unwrap();
+            Arc::new(PodInfo::of(&pod, Arc::default()))
+        };
+        let found = || Preemption {
+            node: "n".to_owned(),
+            victims: vec![victim("a"), victim("b")],
+            broken_budgets: 1,
+        };
+        let (cache, plain) = (extender(json!({"nodeCacheCapable": true})), extender(json!({})));
+        let object = |pod: &PodInfo| Some(json!({"metadata": {"name": pod.name}}));
+        let asked = |extender: &ExtenderFields| preemption(extender, &Pod::default(), &found(), object);
+        let meta = json!({"n": {"Pods": [{"UID": "a"}, {"UID": "b"}], "NumPDBViolations": 1}});
+        assert_eq!(asked(&cache)["NodeNameToMetaVictims"], meta);
+        assert_eq!(asked(&plain)["NodeNameToVictims"]["n"]["Pods"][1]["metadata"]["name"], "b");
+        let left = |answer: Value| {
+            reviewed(&plain, found(), &json!({"NodeNameToMetaVictims": answer})).map(|left| {
+                left.map(|left| {
+                    left.victims.iter().map(|victim| victim.uid.to_string()).collect::<Vec<_>>().join(",")
+                })
+            })
+        };
+        assert_eq!(left(meta), Ok(Some("a,b".to_owned())));
+        assert_eq!(left(json!({"n": {"pods": [{"uid": "b"}]}})), Ok(Some("b".to_owned())));
+        assert_eq!(left(json!({"other": {"Pods": []}})), Ok(None));
+        assert!(
+            left(json!({"n": {"Pods": [{"UID": "z"}]}}))
+                .unwrap_err()
+                .contains("but the pod is not found on that node")
+        );
     }
 
     #[test]

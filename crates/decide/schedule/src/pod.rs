@@ -122,6 +122,11 @@ impl PodInfo {
         !self.claims.is_empty()
     }
 
+    /// Whether claims on devices are to be made for it first.
+    pub fn awaits_claims(pod: &Pod) -> bool {
+        device_claims(pod).contains(&None)
+    }
+
     /// Whether it uses claims on devices.
     pub fn has_device_claims(&self) -> bool {
         !self.device_claims.is_empty()

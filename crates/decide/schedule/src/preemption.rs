@@ -27,6 +27,8 @@ pub struct Preemption {
     pub node: String,
     /// The pods that have to go.
     pub victims: Vec<Arc<PodInfo>>,
+    /// How many of them break a budget.
+    pub broken_budgets: usize,
 }
 
 struct Candidate {
@@ -57,8 +59,8 @@ impl Scheduler {
         let lesser = self.snapshot.take_lesser_nominations(pod);
         let found = self.cheapest(pod, budgets);
         self.snapshot.give_back(lesser);
-        let Candidate { slot, victims, .. } = found?;
-        Some(Preemption { node: self.snapshot.rows()[slot].name.clone(), victims })
+        let Candidate { slot, victims, broken_budgets } = found?;
+        Some(Preemption { node: self.snapshot.rows()[slot].name.clone(), victims, broken_budgets })
     }
 
     fn cheapest(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Candidate> {

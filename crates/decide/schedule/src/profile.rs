@@ -239,6 +239,11 @@ impl Profile {
         self.heeds_gates
     }
 
+    /// Whether pods wait until their claims on devices are made.
+    pub fn heeds_claims(&self) -> bool {
+        self.filters.has(Plugin::DynamicResources)
+    }
+
     /// Whether pods make room for themselves.
     pub fn preempts(&self) -> bool {
         self.preempts

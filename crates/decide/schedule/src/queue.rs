@@ -272,7 +272,10 @@ fn group(waiting: &Waiting) -> Group {
 
 /// Nothing that decides about the pod's place or turn changed.
 fn unchanged(old: &PodInfo, new: &PodInfo) -> bool {
-    old.needs == new.needs && old.labels == new.labels && old.priority == new.priority
+    old.needs == new.needs
+        && old.labels == new.labels
+        && old.priority == new.priority
+        && old.device_claims == new.device_claims
 }
 
 #[cfg(test)]

@@ -5,17 +5,18 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use kube::Api;
 use kube::api::ListParams;
-use plimsoll_schedule::{Budget, Explanation, Scheduler, Storage};
+use plimsoll_schedule::{Budget, Devices, Explanation, Scheduler, Storage};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -122,6 +123,7 @@ async fn fill(scheduler: &mut Scheduler, client: &kube::Client) -> anyhow::Resul
     }
     let storage = &mut scheduler.snapshot.storage;
     fill_storage(storage, client).await?;
+    fill_devices(&mut scheduler.snapshot.devices, client).await?;
     let selectors = &mut scheduler.snapshot.selectors;
     list::<Service>(client).await?.iter().for_each(|one| selectors.set_service(one));
     list::<ReplicationController>(client)
@@ -131,6 +133,29 @@ async fn fill(scheduler: &mut Scheduler, client: &kube::Client) -> anyhow::Resul
     list::<ReplicaSet>(client).await?.iter().for_each(|one| selectors.set_replica_set(one));
     list::<StatefulSet>(client).await?.iter().for_each(|one| selectors.set_stateful_set(one));
     Ok(list::<PodDisruptionBudget>(client).await?.iter().filter_map(Budget::of).collect())
+}
+
+/// Not every cluster knows of devices.
+async fn fill_devices(devices: &mut Devices, client: &kube::Client) -> anyhow::Result<()> {
+    async fn each<K>(
+        devices: &mut Devices,
+        client: &kube::Client,
+        set: fn(&mut Devices, Arc<K>),
+    ) -> anyhow::Result<()>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let all = match Api::<K>::all(client.clone()).list(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            all => all.with_context(|| format!("list {}", K::plural(&())))?,
+        };
+        all.items.into_iter().for_each(|one| set(devices, Arc::new(one)));
+        Ok(())
+    }
+    each::<ResourceSlice>(devices, client, Devices::set_slice).await?;
+    each::<DeviceClass>(devices, client, Devices::set_class).await?;
+    each::<ResourceClaim>(devices, client, Devices::set_claim).await?;
+    each::<DeviceTaintRule>(devices, client, Devices::set_rule).await
 }
 
 async fn fill_storage(storage: &mut Storage, client: &kube::Client) -> anyhow::Result<()> {
@@ -180,9 +205,6 @@ where
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => next = next.continue_token(&token),
             _ => return Ok(all),
-        }
-        if all.len() > 10_000_000 {
-            bail!("{} have no end", K::plural(&()));
         }
     }
 }

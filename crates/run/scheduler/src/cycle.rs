@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use plimsoll_client::{Delta, EventType, Informer};
 use plimsoll_schedule::{
-    Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Queue, Scheduler,
+    Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Preemption, Queue, Scheduler,
 };
 
 use crate::Config;
@@ -29,7 +29,7 @@ pub(crate) struct Cycle {
     objects: (Informer<Node>, Informer<Pod>),
     scheduler: Scheduler,
     queue: Queue,
-    /// Pods whose gates are not lifted.
+    /// Pods whose gates are not lifted, or whose claims on devices are not made.
     gated: HashSet<Uid>,
     /// Decided pods that the API does not show on their node yet.
     assumed: HashSet<Uid>,
@@ -152,6 +152,7 @@ impl Cycle {
                 self.failed(&pod, why, now);
             }
             Outcome::Consulted(pod, left) => self.consulted(pod, left, now),
+            Outcome::Reviewed(pod, diagnosis, left) => self.reviewed(&pod, diagnosis, left),
             Outcome::Prepared(uid, versions) => {
                 self.waiting.written(&uid, &versions);
                 self.stirred = true;
@@ -229,8 +230,8 @@ impl Cycle {
         let object = self.objects.1.get(&pod.namespace, &pod.name)?;
         let interested = self.config.extenders.iter().filter(|extender| extender.is_interested(&object));
         let extenders: Vec<_> = interested.cloned().collect();
-        let nodes = self.objects.0.clone();
-        (!extenders.is_empty()).then_some(Question { extenders, pod: object, nodes })
+        let (nodes, pods) = self.objects.clone();
+        (!extenders.is_empty()).then_some(Question { extenders, pod: object, nodes, pods })
     }
 
     /// Others have their say before the pod gets its node.
@@ -274,7 +275,13 @@ impl Cycle {
     fn nowhere(&mut self, pod: &Arc<PodInfo>, mut diagnosis: Diagnosis, now: Duration) {
         self.queue.park(&pod.uid, diagnosis.plugins, now);
         if diagnosis.attempt == Attempt::InVain {
-            diagnosis.attempt = self.make_room(pod, &diagnosis);
+            match self.find_room(pod, &diagnosis) {
+                Ok(found) => match self.question(pod).filter(Question::reviews) {
+                    Some(question) => return self.effects.review(pod.clone(), question, found, diagnosis),
+                    None => diagnosis.attempt = self.make_room(pod, found),
+                },
+                Err(attempt) => diagnosis.attempt = attempt,
+            }
         }
         if diagnosis.plugins.contains(Plugin::DynamicResources) && diagnosis.everywhere.is_none() {
             for claim in self.scheduler.idle_claims(pod) {
@@ -284,15 +291,36 @@ impl Cycle {
         self.report(pod, diagnosis.to_string());
     }
 
-    fn make_room(&mut self, pod: &Arc<PodInfo>, diagnosis: &Diagnosis) -> Attempt {
+    /// Others have said who may end.
+    fn reviewed(
+        &mut self,
+        pod: &Arc<PodInfo>,
+        mut diagnosis: Diagnosis,
+        left: Result<Option<Preemption>, String>,
+    ) {
+        if !self.queue.knows(&pod.uid) {
+            return;
+        }
+        match left {
+            Ok(Some(found)) => diagnosis.attempt = self.make_room(pod, found),
+            Ok(None) => {}
+            Err(why) => tracing::info!(pod = %pod.name, namespace = %pod.namespace, why, "no room made"),
+        }
+        self.report(pod, diagnosis.to_string());
+    }
+
+    fn find_room(&mut self, pod: &Arc<PodInfo>, diagnosis: &Diagnosis) -> Result<Preemption, Attempt> {
         if self.scheduler.awaits_victims(pod) {
-            return Attempt::UnderWay;
+            return Err(Attempt::UnderWay);
         }
         if diagnosis.resolvable == 0 {
-            return Attempt::InVain;
+            return Err(Attempt::InVain);
         }
         let budgets: Vec<Budget> = self.budgets.values().cloned().collect();
-        let Some(found) = self.scheduler.preempt(pod, &budgets) else { return Attempt::InVain };
+        self.scheduler.preempt(pod, &budgets).ok_or(Attempt::InVain)
+    }
+
+    fn make_room(&mut self, pod: &Arc<PodInfo>, found: Preemption) -> Attempt {
         self.break_promises(pod, &found.node);
         self.scheduler.snapshot.nominate(pod.clone(), &found.node);
         for victim in found.victims.iter().filter(|victim| !victim.terminating) {
@@ -427,6 +455,7 @@ impl Cycle {
         match pod.metadata.deletion_timestamp {
             Some(_) => Turn::Never,
             None if profile.heeds_gates() && !gates.is_empty() => Turn::Later,
+            None if profile.heeds_claims() && PodInfo::awaits_claims(pod) => Turn::Later,
             None => Turn::Now,
         }
     }
@@ -484,7 +513,7 @@ impl Cycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Now,
-    /// Its gates are to be lifted first.
+    /// Its gates are to be lifted first, or claims on devices to be made.
     Later,
     /// It is somebody else's, or ends.
     Never,

@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plimsoll_client::{EventRecorder, EventType, Term};
 use plimsoll_schedule::extender::{Scored, binding, binding_error};
-use plimsoll_schedule::{Booking, PodInfo, Preemption, Reservation};
+use plimsoll_schedule::{Booking, Diagnosis, PodInfo, Preemption, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Bound(Arc<PodInfo>, String),
     /// Others have had their say about the pod, or could not.
     Consulted(Arc<PodInfo>, Result<Consulted, String>),
+    /// Others have said who may end for the pod, which found no node for these reasons.
+    Reviewed(Arc<PodInfo>, Diagnosis, Result<Option<Preemption>, String>),
     /// It is not, because of this.
     NotBound(Arc<PodInfo>, String),
     /// The claims of that pod are on their way, since these versions.
@@ -136,6 +138,21 @@ impl Effects {
         tokio::spawn(async move {
             let left = question.ask(nodes).await;
             drop(outcomes.send(Outcome::Consulted(pod, left)));
+        });
+    }
+
+    /// Lets others have their say about who ends for a pod.
+    pub(crate) fn review(
+        &self,
+        pod: Arc<PodInfo>,
+        question: Question,
+        found: Preemption,
+        diagnosis: Diagnosis,
+    ) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let left = question.review(found).await;
+            drop(outcomes.send(Outcome::Reviewed(pod, diagnosis, left)));
         });
     }
 

@@ -12,7 +12,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use plimsoll_client::Informer;
 use plimsoll_remote::{Authorities, Identity, Remote, SystemNames, client_tls};
 use plimsoll_schedule::configuration::{ExtenderFields, ExtenderTls};
-use plimsoll_schedule::extender::{Refusal, Scored, add_scores, arguments, filtered, is_interested};
+use plimsoll_schedule::extender::{
+    Refusal, Scored, add_scores, arguments, filtered, is_interested, preemption, reviewed,
+};
+use plimsoll_schedule::{PodInfo, Preemption};
 use serde_json::Value;
 
 /// How long an extender may take where the configuration does not say.
@@ -39,6 +42,7 @@ pub(crate) struct Question {
     pub(crate) extenders: Vec<Extender>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) nodes: Informer<Node>,
+    pub(crate) pods: Informer<Pod>,
 }
 
 impl Extender {
@@ -129,6 +133,30 @@ impl Question {
             }
         }
         Ok(left)
+    }
+
+    /// Whether somebody is asked before others end for the pod.
+    pub(crate) fn reviews(&self) -> bool {
+        self.extenders.iter().any(|extender| !extender.fields.preempt_verb.is_empty())
+    }
+
+    /// Asks them all whether others may end, one after the other.
+    pub(crate) async fn review(&self, mut found: Preemption) -> Result<Option<Preemption>, String> {
+        for extender in self.extenders.iter().filter(|one| !one.fields.preempt_verb.is_empty()) {
+            let object =
+                |pod: &PodInfo| serde_json::to_value(self.pods.get(&pod.namespace, &pod.name)?.as_ref()).ok();
+            let question = preemption(&extender.fields, &self.pod, &found, object);
+            let answer = extender.send(&extender.fields.preempt_verb, &question).await;
+            match answer.and_then(|answer| reviewed(&extender.fields, found.clone(), &answer)) {
+                Ok(Some(left)) => found = left,
+                Ok(None) => return Ok(None),
+                Err(why) if extender.fields.ignorable => {
+                    tracing::warn!(extender = extender.fields.url_prefix, why, "extender skipped");
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(Some(found))
     }
 
     fn about(&self, extender: &Extender, nodes: &Scored) -> Value {

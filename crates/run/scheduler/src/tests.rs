@@ -468,6 +468,16 @@ async fn claims_get_devices_before_their_pods_are_bound() {
     assert_eq!(one["status"]["allocation"]["devices"]["results"], json!([result]));
     assert_eq!(one["status"]["reservedFor"], json!([{"resource": "pods", "name": "a", "uid": "a"}]));
 
+    // A claim that is made for a pod is waited for.
+    let mut later = pod("later", "1");
+    later["spec"]["resourceClaims"] = json!([{"name": "c", "resourceClaimTemplateName": "t"}]);
+    api.put("pods", later.clone());
+    later["status"]["resourceClaimStatuses"] = json!([{"name": "c", "resourceClaimName": "one"}]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(api.writes("/pods/later/status").is_empty());
+    api.put("pods", later);
+    eventually("its claim is made", || api.node_of("later").as_deref() == Some("n1")).await;
+
     // The same claim serves another pod; another claim waits until the device is free.
     api.put("pods", user("b", "one"));
     eventually("the claim is shared", || api.node_of("b").as_deref() == Some("n1")).await;
@@ -599,4 +609,32 @@ async fn extenders_that_hang_or_lie() {
     })
     .await;
     assert!(api.node_of("hangs").is_none() && api.node_of("lies").is_none());
+}
+
+/// Nobody ends whom an extender does not name.
+#[tokio::test]
+async fn extenders_say_who_may_end() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "2"));
+    let url = extender(|_, asked| {
+        let allowed = asked["Pod"]["metadata"]["name"] == "high";
+        Some(json!({"NodeNameToMetaVictims": if allowed { asked["NodeNameToMetaVictims"].clone() } else { json!({}) }}))
+    })
+    .await;
+    let fields = json!([{"urlPrefix": url, "preemptVerb": "preempt", "nodeCacheCapable": true}]);
+    let _shutdown = start_with(&api, with_extenders(fields));
+    api.put("pods", pod("low", "2"));
+    eventually("low bound", || api.node_of("low").is_some()).await;
+    for (name, priority) in [("refused", 2000), ("high", 1000)] {
+        let mut asks = pod(name, "2");
+        asks["spec"]["priority"] = json!(priority);
+        api.put("pods", asks);
+        let path = format!("/pods/{name}/status");
+        eventually("it waits", || !api.writes(&path).is_empty()).await;
+        assert!(name == "high" || api.writes("DELETE").is_empty());
+        if name == "refused" {
+            api.remove("pods", name);
+        }
+    }
+    eventually("low ends", || !api.writes("DELETE /api/v1/namespaces/ns/pods/low").is_empty()).await;
 }
