@@ -100,6 +100,13 @@ impl Cluster {
         let mut cluster = Self::prepare(options);
         cluster.listen = SocketAddr::new(host.address(), 6443);
         cluster.entry = host.entry().to_vec();
+        let config = cluster.scratch().join("kubelet.yaml");
+        // Images are brought from here to other nodes, however full the disk is.
+        let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                    imageGCHighThresholdPercent: 100\n\
+                    evictionHard: {nodefs.available: 1%, imagefs.available: 1%}\n";
+        fs::write(&config, text).expect("write a file");
+        cluster.options.extend(["--kubelet-config".to_owned(), config.to_string_lossy().into_owned()]);
         cluster.up();
         cluster
     }

@@ -178,7 +178,7 @@ impl<'a> Worker<'a> {
         fs::create_dir_all(&root).expect("make a directory");
         let config = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\naddress: {}\n\
-             healthzPort: 0\ncgroupRoot: /plimsoll-e2e-{node}\nfailSwapOn: false\n\
+             healthzPort: 0\ncgroupRoot: /plimsoll-e2e-{node}\nfailSwapOn: false\nimageGCHighThresholdPercent: 100\n\
              authentication: {{x509: {{clientCAFile: {}}}}}\n\
              evictionHard: {{nodefs.available: 1%, imagefs.available: 1%}}\n",
             host.address(),

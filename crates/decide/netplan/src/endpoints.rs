@@ -124,6 +124,13 @@ pub fn targets<'a>(
     }
 }
 
+/// How many addresses of ready endpoints are on a node.
+pub fn ready_on_node<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>, node: &str) -> usize {
+    let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let here = endpoints.filter(|endpoint| is_ready(endpoint) && endpoint.node_name.as_deref() == Some(node));
+    here.filter_map(|endpoint| endpoint.addresses.first()).collect::<BTreeSet<_>>().len()
+}
+
 struct Candidate<'a> {
     endpoint: &'a Endpoint,
     target: Target,
@@ -284,6 +291,18 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn addresses_of_ready_endpoints_count_once() {
+        let slice = slice(json!([
+            {"addresses": ["10.0.0.1"], "nodeName": "n1"},
+            {"addresses": ["10.0.0.2"], "nodeName": "n1", "conditions": {"ready": false, "serving": true}},
+            {"addresses": ["10.0.0.3"], "nodeName": "n2"},
+            {"addresses": ["10.0.0.4"], "nodeName": "n1", "conditions": {"ready": true}},
+        ]));
+        assert_eq!(ready_on_node([&slice, &slice], "n1"), 2);
+        assert_eq!(ready_on_node([&slice], "n3"), 0);
     }
 
     #[test]

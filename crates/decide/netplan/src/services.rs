@@ -108,6 +108,14 @@ pub fn desired<'a>(
     wanted
 }
 
+/// The port where load balancers ask whether this node has endpoints, if the Service wants it to be asked.
+pub fn health_check_port(service: &Service) -> Option<u16> {
+    let spec = service.spec.as_ref().filter(|spec| needs_rules(service, spec))?;
+    let local = spec.external_traffic_policy.as_deref() == Some("Local");
+    let asked = local && spec.type_.as_deref() == Some("LoadBalancer");
+    spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| asked && *port != 0)
+}
+
 fn needs_rules(service: &Service, spec: &ServiceSpec) -> bool {
     let foreign = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OTHER_PROXY));
     let address = spec.cluster_ip.as_deref().unwrap_or_default();

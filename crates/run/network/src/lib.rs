@@ -17,6 +17,7 @@ mod bridge;
 mod cleanup;
 mod config;
 mod encode;
+mod health;
 mod hosts;
 mod policies;
 mod program;

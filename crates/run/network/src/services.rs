@@ -10,17 +10,21 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use plimsoll_client::{Backoff, Delta, Informer, Informers};
 use plimsoll_kernel::nft::{Family, Flow, forget_flows};
 use plimsoll_netplan::endpoints::{
-    BY_SERVICE, NodeFacts, Target, service_index, service_index_value, service_of,
+    BY_SERVICE, NodeFacts, Target, ready_on_node, service_index, service_index_value, service_of,
 };
 use plimsoll_netplan::services::plan::{Plan, ServiceKey};
 use plimsoll_netplan::services::rules::{Difference, StaleFlow};
-use plimsoll_netplan::services::{Surroundings, desired};
+use plimsoll_netplan::services::{Surroundings, desired, health_check_port};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Names};
+use crate::health::HealthChecks;
 use crate::table::Table;
 use crate::{Error, encode, program};
+
+/// When a port for health checks that was taken is tried again.
+const ANOTHER_TRY: Duration = Duration::from_secs(1);
 
 /// Changes with more elements than this are made on a blocking thread.
 const SMALL: usize = 500;
@@ -38,7 +42,8 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
         let open = move || Plane::open_all(&config, &names);
         tokio::task::spawn_blocking(open).await.expect("opening does not panic").map_err(Error::Rules)?
     };
-    let mut proxy = Proxy { planes, services, slices };
+    let mut proxy =
+        Proxy { node: config.node_name, planes, checks: HealthChecks::default(), services, slices };
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         result = proxy.follow() => result,
@@ -169,7 +174,9 @@ fn flow(family: Family, stale: &StaleFlow) -> Flow {
 }
 
 struct Proxy {
+    node: String,
     planes: Vec<Plane>,
+    checks: HealthChecks,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
 }
@@ -188,7 +195,9 @@ impl Proxy {
             for key in dirty.drain() {
                 self.plan(&key);
             }
-            match self.apply().await {
+            let applied = self.apply().await;
+            self.checks.set_healthy(applied.is_ok());
+            match applied {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::warn!(%error, "packet rules were refused, trying again");
@@ -196,7 +205,9 @@ impl Proxy {
                     continue;
                 }
             }
+            let all_open = self.open_checks();
             let open = tokio::select! {
+                () = tokio::time::sleep(ANOTHER_TRY), if !all_open => Some(()),
                 delta = services.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_service)),
                 delta = slices.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_slice)),
             };
@@ -217,6 +228,18 @@ impl Proxy {
                 .map(|service| desired(service, slices.iter().map(Arc::as_ref), &plane.surroundings));
             plane.plan.wish(key, wanted.unwrap_or_default());
         }
+        let port = service.as_deref().and_then(health_check_port);
+        let count = || ready_on_node(slices.iter().map(Arc::as_ref), &self.node);
+        self.checks.wish(key, port.map(|port| (port, count())));
+    }
+
+    /// Opens the ports for health checks; answers whether all are open.
+    fn open_checks(&mut self) -> bool {
+        let count = |(namespace, name): &ServiceKey| {
+            let slices = self.slices.indexed(BY_SERVICE, &service_index_value(namespace, name));
+            ready_on_node(slices.iter().map(Arc::as_ref), &self.node)
+        };
+        self.checks.settle(count)
     }
 
     async fn apply(&mut self) -> io::Result<()> {

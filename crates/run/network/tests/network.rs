@@ -344,6 +344,62 @@ fn datagrams_follow_the_endpoints() {
 }
 
 /// Prints what 10,000 Services cost: programming all of them, one endpoint's change, a connection.
+#[test]
+fn load_balancers_are_told_of_endpoints_here() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let api = Api::default();
+        let stop = CancellationToken::new();
+        tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        let spec = json!({
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999,
+            "clusterIP": "10.43.0.20", "clusterIPs": ["10.43.0.20"], "ports": [{"port": 80, "nodePort": 30080}],
+        });
+        // The runtime has one thread, so whoever asks must not block it.
+        let asked = async || {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let talk = async {
+                let mut stream = tokio::net::TcpStream::connect("127.0.0.1:30999").await?;
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await?;
+                Ok::<_, std::io::Error>(answer)
+            };
+            talk.await.unwrap_or_else(|error| format!("{:?}", error.kind()))
+        };
+        let becomes = async |wanted: &[&str]| {
+            let mut last = String::new();
+            for _ in 0..2000 {
+                last = asked().await;
+                if wanted.iter().all(|part| last.contains(part)) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            panic!("{wanted:?} in {last}");
+        };
+        let endpoints = |node: &str| {
+            let endpoints = [("10.42.7.2".parse().unwrap(), node), ("10.42.7.3".parse().unwrap(), node)];
+            api.put_endpoints("web", 8080, "TCP", &endpoints);
+        };
+        api.put_service("web", spec.clone());
+        becomes(&["503 Service Unavailable", "\"localEndpoints\": 0", "\"serviceProxyHealthy\": true"]).await;
+        endpoints("here");
+        becomes(&["200 OK", "application/json", "nosniff", "x-load-balancing-endpoint-weight: 2"]).await;
+        becomes(&["{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"web\"\n\t},\n"])
+            .await;
+        endpoints("there");
+        becomes(&["503 Service Unavailable", "x-load-balancing-endpoint-weight: 0"]).await;
+        // Another Service takes the port over.
+        api.delete("services", "web");
+        becomes(&["ConnectionRefused"]).await;
+        api.put_service("other", spec);
+        becomes(&["\"name\": \"other\""]).await;
+        stop.cancel();
+        becomes(&["ConnectionRefused"]).await;
+    });
+}
+
 /// Nodes a and b share a link, b and c another; what a and c send to each other passes b.
 #[test]
 fn pods_of_other_nodes_are_reached() {

@@ -1,6 +1,7 @@
 //! Nodes on machines of their own.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use plimsoll_e2e::{Cluster, Hosts, Namespace, Worker, get};
 
@@ -88,6 +89,30 @@ pub(crate) fn pods_and_services_span_nodes(_: &Shared) {
             seen.extend(get(node, "/", REQUEST).ok().map(|answer| answer.body));
             (seen.len() == 2).then_some(())
         });
+    }
+
+    // Load balancers are told which nodes have pods, and only those lead to one, without hiding the client.
+    let service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: local}
+spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+";
+    space.apply(service);
+    let object = space.object("services/local").unwrap();
+    let [port, health] = [&object["spec"]["ports"][0]["nodePort"], &object["spec"]["healthCheckNodePort"]]
+        .map(|port| u16::try_from(port.as_u64().unwrap()).unwrap());
+    for (number, status, answers) in [(0, 503, None), (1, 200, Some("at-near")), (2, 200, Some("at-far"))] {
+        let node = hosts.host(number).address();
+        space.wait("load balancers are told", || {
+            get(SocketAddr::new(node, health), "/healthz", REQUEST)
+                .ok()
+                .filter(|answer| answer.status == status)
+        });
+        let answer = get(SocketAddr::new(node, port), "/", Duration::from_secs(1)).ok();
+        let name =
+            answer.and_then(|answer| Some(answer.body.lines().next()?.strip_prefix("pod: ")?.to_owned()));
+        assert_eq!(name.as_deref(), answers, "node {number}");
     }
 
     // The ways stay when an agent dies, and go with its node.

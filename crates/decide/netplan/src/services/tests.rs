@@ -183,3 +183,26 @@ fn frontends_of_services() {
         assert_eq!(describe(&service(spec, extra), endpoints), expected, "{name}");
     }
 }
+
+#[test]
+fn load_balancers_ask_where_endpoints_stay_on_their_node() {
+    let cases = [
+        (
+            json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999}),
+            Some(30999),
+        ),
+        (json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}), None),
+        (
+            json!({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "healthCheckNodePort": 30999}),
+            None,
+        ),
+        (json!({"type": "NodePort", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999}), None),
+        (
+            json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 99999}),
+            None,
+        ),
+    ];
+    for (spec, port) in cases {
+        assert_eq!(health_check_port(&service(spec.clone(), json!({}))), port, "{spec}");
+    }
+}
