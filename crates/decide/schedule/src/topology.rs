@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use plimsoll_meta::selector::Labels;
+use plimsoll_meta::selector::{Labels, Operator};
 
 use crate::pod::{PodInfo, PodTerm};
 
 /// Counters that are kept.
-const KEPT_COUNTERS: usize = 512;
+const KEPT_COUNTERS: usize = 4096;
 
 /// Position of a node in the snapshot.
 pub(crate) type Slot = usize;
@@ -127,6 +127,9 @@ pub(crate) struct Claimed {
 pub(crate) struct Topology {
     columns: HashMap<String, Column>,
     counters: HashMap<String, Counter>,
+    /// The ids of counters that only count pods with a certain label, by its key and value; and of the others.
+    labelled: HashMap<String, HashMap<String, Vec<String>>>,
+    unlabelled: Vec<String>,
     /// How often counters were asked for.
     uses: u64,
     claims: HashMap<(Claim, String, String), Claimed>,
@@ -189,7 +192,25 @@ impl Topology {
         for (slot, pod) in pods {
             counter.count(slot, pod, namespaces, true);
         }
+        self.index(&id, counter.label());
         self.counters.insert(id, counter);
+    }
+
+    fn index(&mut self, id: &str, label: Option<(String, String)>) {
+        let ids = match label {
+            Some((key, value)) => self.labelled.entry(key).or_default().entry(value).or_default(),
+            None => &mut self.unlabelled,
+        };
+        ids.push(id.to_owned());
+    }
+
+    fn index_anew(&mut self) {
+        self.labelled.clear();
+        self.unlabelled.clear();
+        let all: Vec<_> = self.counters.iter().map(|(id, counter)| (id.clone(), counter.label())).collect();
+        for (id, label) in all {
+            self.index(&id, label);
+        }
     }
 
     /// Each counter costs something whenever a pod comes or goes; those of owners that are gone are not asked for.
@@ -201,6 +222,7 @@ impl Topology {
         used.sort_unstable();
         let middle = used[used.len() / 2];
         self.counters.retain(|_, counter| counter.used >= middle);
+        self.index_anew();
     }
 
     /// The labels of the node in this slot are these now (none if it is gone).
@@ -212,8 +234,12 @@ impl Topology {
 
     /// A pod comes to a node, or goes.
     pub(crate) fn count(&mut self, slot: Slot, pod: &PodInfo, namespaces: &NamespaceLabels, comes: bool) {
-        for counter in self.counters.values_mut() {
-            counter.count(slot, pod, namespaces, comes);
+        let Topology { counters, labelled, unlabelled, .. } = self;
+        let asked = labelled.iter().filter_map(|(key, values)| values.get(pod.labels.get(key)?)).flatten();
+        for id in asked.chain(unlabelled.iter()) {
+            if let Some(counter) = counters.get_mut(id) {
+                counter.count(slot, pod, namespaces, comes);
+            }
         }
         let links = &pod.links;
         let away = links.anti_affinity.iter().map(|term| (Claim::KeepAway, term));
@@ -243,10 +269,21 @@ impl Topology {
     pub(crate) fn forget_counters_by_namespace(&mut self) {
         let by_namespace = |matcher: &Matcher| matcher.namespace_selector.is_some();
         self.counters.retain(|_, counter| !counter.matchers.iter().any(by_namespace));
+        self.index_anew();
     }
 }
 
 impl Counter {
+    /// A label that every pod has which it counts, if there is one.
+    fn label(&self) -> Option<(String, String)> {
+        let selector = self.matchers.first()?.selector.as_ref()?;
+        // The last of several is the hash of a template, mostly, which says most.
+        selector.0.iter().rev().find_map(|one| match &one.operator {
+            Operator::In(values) if values.len() == 1 => Some((one.key.clone(), values[0].clone())),
+            _ => None,
+        })
+    }
+
     fn count(&mut self, slot: Slot, pod: &PodInfo, namespaces: &NamespaceLabels, comes: bool) {
         let counted = !(self.living && pod.terminating)
             && self.matchers.iter().all(|matcher| matcher.matches(pod, namespaces));
