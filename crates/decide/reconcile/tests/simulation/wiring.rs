@@ -94,7 +94,10 @@ pub(crate) fn keys(caches: &Caches, kind: &str, object: &Typed) -> Vec<Key> {
         "Job" => {
             let meta = &typed::<Job>(object).metadata;
             let ttl = (Controller::TtlAfterFinished, name_of(meta));
-            own(Controller::Job, meta, &[vec![ttl], owner_key("Job", meta)].concat())
+            let mut orphans = caches.all::<Pod>();
+            orphans.retain(|pod| controller_of(&pod.metadata).is_none() && job::is_tracked(pod));
+            let orphans = orphans.iter().map(|pod| (Controller::JobOrphan, name_of(&pod.metadata))).collect();
+            own(Controller::Job, meta, &[vec![ttl], owner_key("Job", meta), orphans].concat())
         }
         "CronJob" => own(Controller::CronJob, &typed::<CronJob>(object).metadata, &[]),
         "Service" => own(Controller::Slices, &typed::<Service>(object).metadata, &[]),

@@ -21,8 +21,10 @@ pub(crate) fn build(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let pods = context.informers.informer::<Pod>();
     indexes::orphans(&pods);
     pods.add_index(BY_JOB, |pod| of_controller(pod).map(|key| index(&key)).into_iter().collect());
-    let of_pod = jobs.clone();
-    let unit = unit.input(&jobs, |job| vec![Key::of(job)]).input(&pods, move |pod| keys_of_pod(&of_pod, pod));
+    let (of_pod, of_job) = (jobs.clone(), pods.clone());
+    let unit = unit
+        .input(&jobs, move |job| keys_of_job(&of_job, job))
+        .input(&pods, move |pod| keys_of_pod(&of_pod, pod));
     let (again, their_pods) = (jobs.clone(), pods.clone());
     Ok(unit
         .decide(move |key, now| {
@@ -66,6 +68,13 @@ fn orphan_key(pod: &Pod) -> Key {
 
 fn index(key: &Key) -> String {
     format!("{}/{}", key.namespace, key.name)
+}
+
+/// A Job, and the pods that it may have waited for in vain: nobody takes them in when it is over or gone.
+fn keys_of_job(pods: &Informer<Pod>, job: &Job) -> Vec<Key> {
+    let mut orphans = indexes::claimable(pods, &job.metadata);
+    orphans.retain(|pod| controller_of(&pod.metadata).is_none() && job::is_tracked(pod));
+    std::iter::once(Key::of(job)).chain(orphans.iter().map(|pod| orphan_key(pod))).collect()
 }
 
 fn keys_of_pod(jobs: &Informer<Job>, pod: &Pod) -> Vec<Key> {
