@@ -97,6 +97,23 @@ impl Disk {
         })
     }
 
+    /// All rows as they lie on disk, that of the compaction first; those of this moment, whatever is written meanwhile.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
+        self.log.iter().map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            Ok((key.to_vec(), value.to_vec()))
+        })
+    }
+
+    /// Adds rows that were read so.
+    pub(crate) fn store(&self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), StoreError> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        for (key, value) in rows {
+            batch.insert(&self.log, key, value);
+        }
+        Ok(batch.commit()?)
+    }
+
     /// One version of a key, if compaction has not dropped it.
     pub(crate) fn version(&self, row: &Row) -> Result<Option<Entry>, StoreError> {
         let key = row::row_key(row.revision, &row.key);
@@ -223,7 +240,7 @@ impl Disk {
 /// A row with its value as it was committed, and whether the form on disk is an outdated one.
 fn read(transform: Option<&dyn Transform>, key: &[u8], value: &[u8]) -> Result<(LogRow, bool), StoreError> {
     let mut row =
-        row::decode(key, value).ok_or_else(|| StoreError::Damaged { revision: revision_of(key) })?;
+        row::decode(key, value).ok_or_else(|| StoreError::Damaged { revision: row::revision_of(key) })?;
     let Some(transform) = transform else { return Ok((row, false)) };
     let opened = transform.open(&row.entry.key, &row.entry.value);
     let opened = opened.map_err(|cause| StoreError::Sealed { key: Arc::clone(&row.entry.key), cause })?;
@@ -254,10 +271,6 @@ fn compacted_key() -> Vec<u8> {
     row::row_key(Revision(0), COMPACTED)
 }
 
-fn revision_of(key: &[u8]) -> Revision {
-    Revision(key.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes)))
-}
-
 /// Refuses a directory of a newer version before anything in it is touched.
 fn check_format(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
@@ -272,8 +285,18 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Whether a directory is a store of a version that is known; nothing is made.
+pub(crate) fn known_format(path: &Path) -> Result<(), StoreError> {
+    let found = fs::read_to_string(path.join("format"));
+    let found = found.map_err(|source| StoreError::Directory { path: path.into(), source })?;
+    match found.trim() {
+        found if found == FORMAT.to_string() => Ok(()),
+        found => Err(StoreError::UnknownFormat { path: path.into(), found: found.into(), known: FORMAT }),
+    }
+}
+
 /// Takes the directory for this process, until the file is closed.
-fn lock(path: &Path) -> Result<fs::File, StoreError> {
+pub(crate) fn lock(path: &Path) -> Result<fs::File, StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
     let file = fs::File::options().write(true).create(true).truncate(false).open(path.join("lock"));
     let file = file.map_err(failed)?;

@@ -50,13 +50,15 @@ pub enum StoreError {
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
     /// Another process has the directory.
-    #[error("store {path} is in use by another process")]
+    #[error("store {path} is in use by another process: stop that first")]
     InUse {
         /// The directory.
         path: PathBuf,
     },
     /// The directory was written by a newer version.
-    #[error("store {path} has format {found:?}, and this version reads up to {known}")]
+    #[error(
+        "store {path} has format {found:?}, and this version reads up to {known}: use the version that wrote it"
+    )]
     UnknownFormat {
         /// The directory.
         path: PathBuf,
@@ -89,6 +91,20 @@ pub enum StoreError {
         path: PathBuf,
         /// The last revision before the damage.
         revision: Revision,
+    },
+    /// A snapshot cannot be used.
+    #[error("snapshot {path} {what}")]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A store is to be made where something is.
+    #[error("{path} is not empty: a snapshot is restored into a directory that is empty or not there yet")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
     },
     /// A value of the log is in a form that nothing reads.
     #[error("unable to transform key {key:?}: {cause}")]

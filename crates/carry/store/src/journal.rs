@@ -61,6 +61,23 @@ pub(crate) fn repair(db: &Path) -> Result<(), StoreError> {
     rewrite(&path, &bytes, &contents.whole).map_err(failed)
 }
 
+/// Looks at every journal and changes nothing: how many batches there are, and what is damaged.
+pub(crate) fn verify(db: &Path) -> Result<usize, StoreError> {
+    let failed = |source| StoreError::Directory { path: db.into(), source };
+    let journals = journals(db).map_err(failed)?;
+    let mut batches = 0;
+    for (number, path) in journals.iter().enumerate() {
+        let contents = contents(&fs::read(path).map_err(failed)?);
+        let sealed = number + 1 < journals.len();
+        if contents.gap.is_some() || (sealed && contents.torn) {
+            let revision = contents.gap.unwrap_or_default();
+            return Err(StoreError::Torn { path: path.clone(), revision });
+        }
+        batches += contents.batches;
+    }
+    Ok(batches)
+}
+
 /// The journals, oldest first.
 fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
@@ -261,6 +278,7 @@ mod tests {
             .unwrap();
         repair(folder.path()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), kept.concat());
+        assert!(matches!(verify(folder.path()), Err(StoreError::Torn { .. })), "the older one stays damaged");
         fs::write(&path, [&group(9..10)[..], &hollow(group(10..11)), &group(11..12)].concat()).unwrap();
         let before = fs::read(&path).unwrap();
         assert!(matches!(repair(folder.path()), Err(StoreError::Torn { revision: Revision(9), .. })));

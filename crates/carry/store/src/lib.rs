@@ -15,6 +15,7 @@
 //! It never interprets a value, and never polls: an idle store runs no instruction, except
 //! once in a compaction interval.
 
+mod check;
 mod disk;
 mod error;
 mod hub;
@@ -23,6 +24,7 @@ mod options;
 mod page;
 mod row;
 mod shared;
+mod snapshot;
 mod space;
 mod stats;
 mod store;
@@ -31,10 +33,12 @@ mod upkeep;
 mod watch;
 mod writer;
 
+pub use check::{Checked, check};
 pub use error::{StoreError, WatchEnd};
 pub use options::Options;
 pub use page::Page;
 pub use plimsoll_mvcc::{Body, Bytes, Change, Entry, Event, EventKind, Expect, Limits, Revision, Value};
+pub use snapshot::{Summary, cluster_of, restore, status as snapshot_status};
 pub use space::Alarm;
 pub use stats::{Stats, Timings};
 pub use store::Store;

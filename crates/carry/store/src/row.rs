@@ -33,6 +33,11 @@ pub(crate) fn revision_key(revision: Revision) -> [u8; 8] {
     revision.0.to_be_bytes()
 }
 
+/// The revision of a row by its key.
+pub(crate) fn revision_of(key: &[u8]) -> Revision {
+    Revision(key.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes)))
+}
+
 /// The key of the row that `revision` wrote about `key`.
 pub(crate) fn row_key(revision: Revision, key: &str) -> Vec<u8> {
     [&revision_key(revision), key.as_bytes()].concat()

@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::space::Space;
 use crate::upkeep::{self, Upkeep};
 use crate::writer::{self, Failure, Request};
-use crate::{Alarm, Options, Page, Stats, StoreError, Timings, Watch};
+use crate::{Alarm, Options, Page, Stats, StoreError, Summary, Timings, Watch, snapshot};
 
 /// How long a key may be, in bytes.
 const KEY: usize = 4 << 10;
@@ -188,6 +188,17 @@ impl Store {
     pub async fn reclaim(&self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.inner.shared);
         tokio::task::spawn_blocking(move || shared.disk.reclaim()).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Writes everything that is there at this moment to a file, of the cluster that `cluster` names; see
+    /// [`crate::restore`]. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// When a disk fails.
+    pub async fn save(&self, path: &Path, cluster: &str) -> Result<Summary, StoreError> {
+        let (shared, path, cluster) = (Arc::clone(&self.inner.shared), path.to_owned(), cluster.to_owned());
+        let save = move || snapshot::save(&shared.disk, &path, &cluster);
+        tokio::task::spawn_blocking(save).await.map_err(|_| StoreError::Closed)?
     }
 
     /// What is the matter, now and whenever it changes.

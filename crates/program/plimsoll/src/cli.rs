@@ -21,9 +21,9 @@ use crate::log::Format;
 use crate::safeguards::SafeguardArgs;
 use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
-use crate::store::StoreArgs;
+use crate::store::{StoreArgs, StoreCommand};
 use crate::why::Why;
-use crate::{controllers, demo, doctor, down, image, kubelet, scheduler, simulate, up, why};
+use crate::{controllers, demo, doctor, down, image, kubelet, scheduler, simulate, store, up, why};
 
 /// Kubernetes in one program
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ enum Action {
     Doctor(Doctor),
     /// Tell of any cluster why a pod waits, node by node, and what would help
     Why(Why),
+    /// Check, copy and restore the state of an instance
+    Store(StoreCommand),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
     Image(ImageCommand),
     /// Serve the web pages of the demo image
@@ -205,6 +207,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Action::Doctor(options) => doctor::run(&options),
         Action::Why(options) => why::run(&options),
         Action::Image(command) => image::run(command),
+        Action::Store(command) => store::run(&command),
         Action::Demo(options) => demo::run(options),
         Action::Version => {
             println!("plimsoll {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), plimsoll_apiserver::VERSION);

@@ -64,6 +64,7 @@ impl ControlPlane {
             store: instance.file("store"),
             compaction_interval: options.store.compaction_interval(),
             quota: options.store.quota(),
+            snapshots: options.store.snapshots(instance.file("snapshots")),
             listen,
             advertise,
             service_cidr: instance.service_cidr,

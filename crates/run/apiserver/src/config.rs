@@ -23,6 +23,8 @@ pub struct Config {
     pub compaction_interval: Option<Duration>,
     /// What the store may take, in bytes.
     pub quota: u64,
+    /// Copies of the store that are made by the clock, if any.
+    pub snapshots: Option<Snapshots>,
     /// Addresses to serve on.
     pub listen: Vec<SocketAddr>,
     /// The address that pods reach the server at, published as Service `default/kubernetes`.
@@ -162,4 +164,15 @@ pub struct Credentials {
     pub front_proxy_key: PathBuf,
     /// Key that signs service account tokens.
     pub service_account_key: PathBuf,
+}
+
+/// Copies of the store that are made by the clock.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    /// Where they are.
+    pub folder: PathBuf,
+    /// How often one is made.
+    pub every: Duration,
+    /// How old one gets; the newest stays.
+    pub keep: Duration,
 }

@@ -76,6 +76,7 @@ mod scale;
 mod server;
 mod service_change;
 mod shape;
+mod snapshots;
 mod stages;
 mod stalling;
 mod subresource;
@@ -96,7 +97,7 @@ mod yaml_error;
 
 pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, Truncation};
 pub use body::{Error as BodyError, ResponseBody};
-pub use config::{Authentication, Config, Credentials, Proxies, ServiceAccounts, TokenWebhook};
+pub use config::{Authentication, Config, Credentials, Proxies, ServiceAccounts, Snapshots, TokenWebhook};
 pub use features::{FeatureError, Features, Gate};
 pub use limits::Limits;
 pub use listen::server_tls;

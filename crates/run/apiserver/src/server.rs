@@ -43,7 +43,7 @@ use crate::rest::Rests;
 use crate::tunnel::Wires;
 use crate::usage::Sampler;
 use crate::user::User;
-use crate::{bootstrap, claims, listen, quota, reload, stages, usage};
+use crate::{bootstrap, claims, listen, quota, reload, snapshots, stages, usage};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -162,6 +162,14 @@ impl Server {
             encryption.follow(shutdown.clone())?;
         }
         let credentials = &config.credentials;
+        if let Some(snapshots) = config.snapshots.clone() {
+            let pem = |cause: std::io::Error| StartError::Pem {
+                path: credentials.client_ca.clone(),
+                cause: cause.to_string(),
+            };
+            let cluster = plimsoll_store::cluster_of(&std::fs::read(&credentials.client_ca).map_err(pem)?);
+            tokio::spawn(snapshots::run(store.clone(), snapshots, cluster, shutdown.clone()));
+        }
         let proxies = config.authentication.front_proxy.as_ref().map(|proxies| proxies.authority.as_path());
         let verifiers = Arc::new(Verifiers::read(&credentials.client_ca, proxies)?);
         let server_tls =

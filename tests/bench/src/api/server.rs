@@ -123,6 +123,7 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         store: folder.join("store"),
         compaction_interval: Some(std::time::Duration::from_secs(300)),
         quota: 2 << 30,
+        snapshots: None,
         listen: vec![address],
         // Pods would not reach a loopback address; nobody asks here.
         advertise: SocketAddr::from(([10, 0, 0, 1], address.port())),

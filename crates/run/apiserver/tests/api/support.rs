@@ -80,6 +80,7 @@ impl Cluster {
             store: path("store"),
             compaction_interval: None,
             quota: 2 << 30,
+            snapshots: None,
             listen: Vec::new(),
             advertise: SocketAddr::from(([10, 0, 0, 1], 6443)),
             service_cidr: "10.96.0.0/16".parse().expect("a range"),

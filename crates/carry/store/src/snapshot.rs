@@ -1,0 +1,238 @@
+//! A copy of a store in one file, and a store made of such a file.
+//!
+//! The file: a line that says what it is, a header (its length, JSON), the rows of the log as they lie on disk
+//! (lengths of key and value, both), a row without a key, how many rows there were, and the SHA-256 of all before.
+//! Values stay in the form that they have on disk, so that what was encrypted there is in the copy, too.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use plimsoll_mvcc::Revision;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::disk::Disk;
+use crate::{Options, StoreError, row};
+
+const TITLE: &[u8] = b"plimsoll snapshot 1\n";
+/// No key and no value is longer.
+const LONGEST: u32 = 64 << 20;
+/// Rows of a restored store that are written at once.
+const STEP: usize = 512;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    cluster: String,
+}
+
+/// What a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The cluster it is of, as whoever took it named it.
+    pub cluster: String,
+    /// The revision it shows.
+    pub revision: Revision,
+    /// How many versions of keys.
+    pub rows: u64,
+    /// How many bytes the file has.
+    pub bytes: u64,
+    /// The SHA-256 of all but itself, in hexadecimal.
+    pub hash: String,
+}
+
+/// How snapshots name a cluster: by the certificate of its authority.
+#[must_use]
+pub fn cluster_of(certificate: &[u8]) -> String {
+    let mut name = hex(&Sha256::digest(certificate));
+    name.truncate(32);
+    name
+}
+
+/// Writes everything that is there at this moment; others may go on writing.
+pub(crate) fn save(disk: &Disk, path: &Path, cluster: &str) -> Result<Summary, StoreError> {
+    let failed = |source| StoreError::Directory { path: path.into(), source };
+    let draft = path.with_extension("part");
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft);
+    let mut sink = Sink { file: BufWriter::new(file.map_err(failed)?), hash: Sha256::new(), bytes: 0 };
+    let header = serde_json::to_vec(&Header { cluster: cluster.into() }).map_err(io::Error::from);
+    let header = header.map_err(failed)?;
+    sink.put(&[TITLE, &length(&header), &header]).map_err(failed)?;
+    let (mut rows, mut revision) = (0, Revision::FIRST);
+    for row in disk.stored() {
+        let (key, value) = row?;
+        sink.put(&[&length(&key), &length(&value), &key, &value]).map_err(failed)?;
+        revision = revision.max(row::revision_of(&key));
+        rows += 1;
+    }
+    sink.put(&[&[0; 8], &u64::to_le_bytes(rows)]).map_err(failed)?;
+    let summary = sink.finish(cluster, revision, rows).map_err(failed)?;
+    fs::rename(&draft, path).map_err(failed)?;
+    sync_folder(path).map_err(failed)?;
+    Ok(summary)
+}
+
+fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+struct Sink {
+    file: BufWriter<File>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Sink {
+    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        for part in parts {
+            self.hash.update(part);
+            self.bytes += part.len() as u64;
+            self.file.write_all(part)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, cluster: &str, revision: Revision, rows: u64) -> io::Result<Summary> {
+        let hash = self.hash.finalize();
+        self.file.write_all(&hash)?;
+        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        let bytes = self.bytes + hash.len() as u64;
+        Ok(Summary { cluster: cluster.into(), revision, rows, bytes, hash: hex(&hash) })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a snapshot through and holds it against its hash.
+///
+/// # Errors
+/// When it is not one, is cut off, or was altered.
+pub fn status(path: &Path) -> Result<Summary, StoreError> {
+    read(path, |_, _| Ok(()))
+}
+
+/// Makes a store of a snapshot, in a directory that is not there yet or empty.
+///
+/// The revision goes on `bump` behind the snapshot's, and all before is compacted: whoever knew a later state of
+/// the cluster is told to list again.
+///
+/// # Errors
+/// When the snapshot is not whole or of another cluster than `cluster`, or the directory is not empty. Nothing is
+/// changed then.
+pub fn restore(path: &Path, to: &Path, cluster: Option<&str>, bump: i64) -> Result<Summary, StoreError> {
+    let summary = status(path)?;
+    let bad = |what| StoreError::Snapshot { path: path.into(), what };
+    if let Some(cluster) = cluster.filter(|cluster| *cluster != summary.cluster) {
+        let found = &summary.cluster;
+        return Err(bad(format!("is of cluster {found}, and this directory is of {cluster}")));
+    }
+    let failed = |source| StoreError::Directory { path: to.into(), source };
+    match fs::read_dir(to).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => return Err(StoreError::NotEmpty { path: to.into() }),
+        Ok(false) => fs::remove_dir(to).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let draft = to.with_extension("restoring");
+    if draft.exists() {
+        fs::remove_dir_all(&draft).map_err(failed)?;
+    }
+    let disk = Disk::open(&draft, &Options::default())?;
+    let mut rows = Vec::new();
+    read(path, |key, value| {
+        rows.push((key, value));
+        if rows.len() == STEP { disk.store(std::mem::take(&mut rows)) } else { Ok(()) }
+    })?;
+    disk.store(rows)?;
+    disk.set_compacted(Revision(summary.revision.0.saturating_add(bump)))?;
+    drop(disk);
+    fs::rename(&draft, to).map_err(failed)?;
+    sync_folder(to).map_err(failed)?;
+    Ok(summary)
+}
+
+type Take<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), StoreError>;
+
+/// Hands out the rows, and says afterwards whether they were right.
+fn read(
+    path: &Path,
+    mut row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), StoreError>,
+) -> Result<Summary, StoreError> {
+    let bad = |what: &str| StoreError::Snapshot { path: PathBuf::from(path), what: what.to_owned() };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::UnexpectedEof => bad("is cut off: use another one"),
+        _ => StoreError::Directory { path: path.into(), source },
+    };
+    let file = File::open(path).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let mut source = Source { file: BufReader::new(file), hash: Sha256::new() };
+    let title = source.take(TITLE.len()).map_err(failed)?;
+    if title != TITLE {
+        return Err(match title.starts_with(b"plimsoll snapshot ") {
+            true => bad("is of a newer version of plimsoll: restore it with that"),
+            false => bad("is no snapshot of plimsoll"),
+        });
+    }
+    let altered = || bad("was altered, or the disk changed it: use another one");
+    let header = source.counted().map_err(failed)?.ok_or_else(altered)?;
+    let Header { cluster } = serde_json::from_slice(&header).map_err(|_| altered())?;
+    let take: Take<'_> = &mut row;
+    let (mut rows, mut revision) = (0_u64, Revision::FIRST);
+    loop {
+        let key = source.number().map_err(failed)?;
+        let value = source.number().map_err(failed)?;
+        if key == 0 {
+            break;
+        }
+        if key > LONGEST || value > LONGEST {
+            return Err(altered());
+        }
+        let key = source.take(key as usize).map_err(failed)?;
+        let value = source.take(value as usize).map_err(failed)?;
+        revision = revision.max(row::revision_of(&key));
+        rows += 1;
+        take(key, value)?;
+    }
+    let counted = source.take(8).map_err(failed)?;
+    let hash = source.hash.finalize();
+    let mut told = Vec::new();
+    source.file.read_to_end(&mut told).map_err(failed)?;
+    match told.len().cmp(&hash.len()) {
+        std::cmp::Ordering::Less => Err(bad("is cut off: use another one")),
+        _ if counted != rows.to_le_bytes() || *told != *hash => Err(altered()),
+        _ => Ok(Summary { cluster, revision, rows, bytes, hash: hex(&hash) }),
+    }
+}
+
+struct Source {
+    file: BufReader<File>,
+    hash: Sha256,
+}
+
+impl Source {
+    fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact(&mut bytes)?;
+        self.hash.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn number(&mut self) -> io::Result<u32> {
+        let bytes = self.take(4)?;
+        Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+    }
+
+    /// Bytes behind their length; none when that cannot be.
+    fn counted(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let length = self.number()?;
+        if length > LONGEST { Ok(None) } else { self.take(length as usize).map(Some) }
+    }
+}

@@ -1,0 +1,151 @@
+//! Copies of a store, and what is refused.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plimsoll_store::{
+    Change, Expect, Options, Revision, Store, StoreError, Value, check, restore, snapshot_status,
+};
+
+fn open(path: &Path) -> Store {
+    Store::open(path, Options { compaction_interval: None, ..Options::default() }).unwrap()
+}
+
+async fn put(store: &Store, key: &str, text: &str) -> i64 {
+    let value = Value::plain(text.to_owned());
+    store.commit(key, Expect::Any, Change::Put(value)).await.unwrap().modified.0
+}
+
+/// Everything in a folder, with its bytes.
+fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(everything(&path)),
+            false => found.push((path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_of_one_revision_and_goes_on_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy");
+    let store = open(&folder.path().join("live"));
+    for number in 0..200 {
+        put(&store, &format!("/k/{}", number % 50), &number.to_string()).await;
+    }
+    store.compact(Revision(100)).await.unwrap();
+    let writer = store.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0..300 {
+            // Both or neither are in the copy.
+            let step =
+                |key: &str| (key.to_owned(), Expect::Any, Change::Put(Value::plain(number.to_string())));
+            writer.commit_many(vec![step("/one"), step("/other")]).await.unwrap();
+        }
+    });
+    let summary = store.save(&file, "cluster-a").await.unwrap();
+    writing.await.unwrap();
+    assert_eq!(snapshot_status(&file).unwrap(), summary);
+    assert!(summary.revision >= Revision(201));
+    let place = folder.path().join("restored");
+    restore(&file, &place, Some("cluster-a"), 1000).unwrap();
+    let store = open(&place);
+    assert_eq!(
+        (store.revision(), store.compacted()),
+        (Revision(summary.revision.0 + 1000), store.revision())
+    );
+    assert!(matches!(store.watch("", Some(summary.revision)), Err(StoreError::Compacted { .. })));
+    let value = |key: &str| store.get(key).map(|entry| entry.value.clone());
+    assert_eq!((value("/k/49").unwrap(), value("/one")), ("199".into(), value("/other")));
+    assert_eq!(put(&store, "/more", "x").await, summary.revision.0 + 1001);
+    drop(store);
+    let checked = check(&place).unwrap();
+    assert_eq!((checked.revision.0, checked.keys), (summary.revision.0 + 1001, open(&place).count("")));
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_refused_and_nothing_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, place) = (folder.path().join("copy"), folder.path().join("place"));
+    let store = open(&folder.path().join("live"));
+    for number in 0..20 {
+        put(&store, &format!("/k/{number}"), "a value that is long enough to be hit").await;
+    }
+    store.save(&file, "cluster-a").await.unwrap();
+    drop(store);
+    let good = fs::read(&file).unwrap();
+    let changed = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let cut = |length: usize| good[..length].to_vec();
+    for (name, bytes, expected) in [
+        ("nothing", vec![], "is cut off"),
+        ("another file", b"something else altogether".to_vec(), "is no snapshot"),
+        ("a newer one", b"plimsoll snapshot 2\n{}".to_vec(), "is of a newer version"),
+        ("half", cut(good.len() / 2), "is cut off"),
+        ("without its end", cut(good.len() - 1), "is cut off"),
+        ("without its hash", cut(good.len() - 32), "is cut off"),
+        ("with more", [&good[..], b"x"].concat(), "was altered"),
+        ("a value", changed(good.len() - 100), "was altered"),
+        ("its hash", changed(good.len() - 1), "was altered"),
+        ("its header", changed(30), ""),
+    ] {
+        let path = folder.path().join("bad");
+        fs::write(&path, bytes).unwrap();
+        let error = restore(&path, &place, None, 0).unwrap_err();
+        assert!(error.to_string().contains(expected), "{name}: {error}");
+        assert!(!place.exists(), "{name}");
+    }
+    let other = restore(&file, &place, Some("cluster-b"), 0).unwrap_err().to_string();
+    assert!(other.contains("is of cluster cluster-a, and this directory is of cluster-b"), "{other}");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("file"), "").unwrap();
+    assert!(matches!(restore(&file, &place, None, 0), Err(StoreError::NotEmpty { .. })));
+    assert_eq!(everything(&place), [(place.join("file"), vec![])]);
+}
+
+#[tokio::test]
+async fn a_check_finds_what_is_damaged_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for number in 0..100 {
+        put(&store, &format!("/k/{}", number % 30), &format!("{number} {}", "x".repeat(900))).await;
+    }
+    assert!(matches!(check(folder.path()), Err(StoreError::InUse { .. })));
+    store.reclaim().await.unwrap();
+    for number in 0..10 {
+        put(&store, "/journal", &format!("{number} {}", "y".repeat(900))).await;
+    }
+    drop(store);
+    let before = everything(folder.path());
+    let checked = check(folder.path()).unwrap();
+    assert_eq!((checked.keys, checked.rows, checked.revision), (31, 110, Revision(111)));
+    assert_eq!(everything(folder.path()), before);
+    let tables =
+        before.iter().filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with("tables")));
+    let largest = tables.max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let journal = before.iter().find(|(path, _)| path.extension().is_some_and(|end| end == "jnl")).unwrap();
+    let used = journal.1.iter().rposition(|byte| *byte != 0).unwrap();
+    for (name, (path, bytes), at) in [("table", largest, largest.1.len() / 3), ("journal", journal, used / 2)]
+    {
+        let mut altered = bytes.clone();
+        altered[at..at + 4].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(path, &altered).unwrap();
+        let error = check(folder.path()).err();
+        assert!(error.is_some(), "{name} is damaged");
+        assert_eq!(&fs::read(path).unwrap(), &altered, "{name} stays as it is");
+        fs::write(path, bytes).unwrap();
+    }
+    fs::write(folder.path().join("format"), "2\n").unwrap();
+    let newer = check(folder.path()).unwrap_err().to_string();
+    assert!(newer.contains("use the version that wrote it"), "{newer}");
+    assert!(matches!(check(&folder.path().join("nowhere")), Err(StoreError::Directory { .. })));
+}
