@@ -78,7 +78,7 @@ fn is_new(api: &Api) -> bool {
 }
 
 /// Creates an object, or updates what the server owns of it.
-async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
+pub(crate) async fn put(api: &Api, user: &User, object: &Value) -> Result<(), Status> {
     let (group, version) = match object["apiVersion"].as_str().unwrap_or_default().split_once('/') {
         Some((group, version)) => (group, version),
         None => ("", object["apiVersion"].as_str().unwrap_or_default()),

@@ -71,6 +71,7 @@ mod registry;
 mod reload;
 mod rest;
 mod review;
+mod room;
 mod safeguards;
 mod scale;
 mod server;

@@ -43,7 +43,7 @@ use crate::rest::Rests;
 use crate::tunnel::Wires;
 use crate::usage::Sampler;
 use crate::user::User;
-use crate::{bootstrap, claims, listen, quota, reload, snapshots, stages, usage};
+use crate::{bootstrap, claims, listen, quota, reload, room, snapshots, stages, usage};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -217,6 +217,7 @@ impl Server {
         tokio::spawn(aggregate::openapi::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(usage::sampler::run(Arc::clone(&server.api), shutdown.clone()));
+        tokio::spawn(room::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
         let range = claims::default_range(&config);
         tokio::spawn(claims::run(Arc::clone(&server.api), range, shutdown.clone()));

@@ -30,6 +30,7 @@ mod proportional;
 mod quotas;
 mod remote;
 mod roles;
+mod space;
 mod usage;
 mod walk;
 mod watches;
