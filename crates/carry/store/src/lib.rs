@@ -12,6 +12,10 @@
 //! Every current value lives in memory once, shared by index, watchers and readers. Older
 //! versions are in the log until compaction passes them.
 //!
+//! Before fjall opens its files, what a power cut left of the newest journal is cut off (`journal`). What all rows
+//! take is bounded (`space`); a copy of them is a file (`snapshot`), and a store at rest can be held against its
+//! checksums (`check`).
+//!
 //! It never interprets a value, and never polls: an idle store runs no instruction, except
 //! once in a compaction interval.
 
