@@ -142,7 +142,8 @@ const CASES: &[Case<Shared>] = table! {
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
     access: roles_allow_and_nothing_else_does, service_accounts_speak_for_pods, nobody_anonymous_reads,
         approved_requests_get_certificates, secrets_get_tokens_of_accounts;
-    images: an_image_is_built_in_stages, images_travel_by_archive, images_travel_by_registry;
+    images: an_image_is_built_in_stages, images_travel_by_archive, images_travel_by_registry,
+        a_damaged_image_hurts_its_own_pod_alone;
     kubectl: fields_are_explained, objects_are_described, tables_have_the_usual_columns, objects_are_changed_in_every_way,
         server_side_apply_has_owners, objects_are_watched_and_waited_for, the_short_ways_work;
     quotas: each_priority_has_a_quota_of_its_own, limits_fill_in_and_hold;

@@ -48,7 +48,7 @@ const GATES: &[Gate] = &[
     on("ContainerCheckpoint"),
     on("ContainerRestartRules"),
     off("ContainerStopSignals"),
-    off("CSIVolumeHealth"),
+    free("CSIVolumeHealth", false),
     free("CustomCPUCFSQuotaPeriod", false),
     locked("DevicePluginCDIDevices"),
     on("DisableCPUQuotaWithExclusiveCPUs"),

@@ -149,6 +149,7 @@ fn gates_are_known() {
             Some("cannot set feature gate SidecarContainers to false, feature is locked to true"),
         ),
         (json!({"SidecarContainers": true, "EventedPLEG": false}), None),
+        (json!({"CPUManagerPolicyAlphaOptions": true, "CSIVolumeHealth": true, "MemoryQoS": true}), None),
         (
             json!({"EventedPLEG": true}),
             Some(
