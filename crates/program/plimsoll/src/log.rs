@@ -74,8 +74,9 @@ fn line(milliseconds: f64, event: &Event<'_>) -> String {
     let mut fields = Fields::default();
     event.record(&mut fields);
     let mut line = format!("{{\"ts\":{}", json!(milliseconds));
-    if let (Some(file), Some(number)) = (metadata.file(), metadata.line()) {
-        add(&mut line, "caller", &json!(format!("{}:{number}", short(file))));
+    let own = metadata.file().map(str::to_owned).zip(metadata.line().map(u64::from));
+    if let Some((file, number)) = own.or(fields.file.zip(fields.line)) {
+        add(&mut line, "caller", &json!(format!("{}:{number}", short(&file))));
     }
     add(&mut line, "msg", &json!(fields.message));
     // Errors have no verbosity.
@@ -115,6 +116,9 @@ fn verbosity(level: Level) -> Option<u8> {
 #[derive(Default)]
 struct Fields {
     message: String,
+    /// Where it was said, by libraries that do not say it themselves.
+    file: Option<String>,
+    line: Option<u64>,
     others: Vec<(&'static str, Value)>,
 }
 
@@ -122,6 +126,9 @@ impl Fields {
     fn note(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
+            ("log.file", Value::String(file)) => self.file = Some(file),
+            ("log.line", number) => self.line = number.as_u64(),
+            ("log.target" | "log.module_path", _) => {}
             ("error", value) => self.others.push(("err", value)),
             (name, value) => self.others.push((name, value)),
         }
@@ -184,7 +191,8 @@ mod tests {
         let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         tracing::subscriber::with_default(log, || {
             tracing::info!(pod = "ns/\"a\"", count = 3, ready = true, "started {}", "it");
-            tracing::debug!("detail");
+            // As libraries of the older interface have it.
+            tracing::debug!({ log.target = "a", log.file = "/x/src/log.rs", log.line = 7 }, "detail");
             tracing::error!(error = %std::io::Error::other("gone"), "failed\nto read");
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
