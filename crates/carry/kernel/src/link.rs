@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage, State,
 };
@@ -355,10 +355,15 @@ fn address_message(device: u32, address: IpNet) -> AddressMessage {
             .index(device)
             .address(net.addr(), net.prefix_len())
             .build(),
-        IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
-            .index(device)
-            .address(net.addr(), net.prefix_len())
-            .build(),
+        IpNet::V6(net) => {
+            let mut message = AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(device)
+                .address(net.addr(), net.prefix_len())
+                .build();
+            // Whoever gives addresses out knows that nobody else has them; asking around takes a second.
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message
+        }
     }
 }
 

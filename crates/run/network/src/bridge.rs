@@ -276,6 +276,8 @@ impl Inner {
         if sandbox.addresses.iter().all(IpAddr::is_ipv4) {
             // Without IPv6 nobody has to listen to what links say about it.
             links.keep_from_ipv6(device)?;
+        } else {
+            trust_addresses(&name)?;
         }
         let pairs: Vec<_> =
             sandbox.addresses.iter().filter_map(|address| pair(&gateways, *address)).collect();
@@ -395,9 +397,18 @@ fn restore_elements(table: &mut Table, sandboxes: &Sandboxes) -> io::Result<()> 
     table.commit(batch)
 }
 
+/// Lets a link's IPv6 addresses be used at once: nobody else is on it who could have the same. Neighbours are
+/// asked from the link's own address, which would be on trial for a second.
+fn trust_addresses(name: &str) -> io::Result<()> {
+    sysctl(&format!("net/ipv6/conf/{name}/accept_dad"), "0")
+}
+
 /// Runs in the pod's namespace.
 fn set_up_inside(pairs: &[(IpAddr, IpAddr)]) -> io::Result<()> {
     let device = index_of(INTERFACE)?;
+    if pairs.iter().any(|(address, _)| address.is_ipv6()) {
+        trust_addresses(INTERFACE)?;
+    }
     let addresses: Vec<_> = pairs.iter().map(|(address, _)| (device, IpNet::from(*address))).collect();
     let mut routes = Vec::new();
     for (_, gateway) in pairs {

@@ -9,10 +9,12 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use plimsoll_kernel::link::{Links, Route, Veth, in_namespace, index_of};
-use plimsoll_kernel::pod_network::{PodNetwork, PortMapping, Protocol};
-use plimsoll_network::{BridgeNetwork, cleanup, reach_hosts, run};
+use plimsoll_kernel::pod_network::{Attached, PodNetwork, PortMapping, Protocol};
+use plimsoll_network::{BridgeNetwork, Config, cleanup, reach_hosts, run};
 use serde_json::json;
-use support::{Api, Machine, Pod, ask, ask_udp, config, namespace, on_a_machine, serve_in, until, who};
+use support::{
+    Api, Machine, Pod, ask, ask_udp, config, namespace, on_a_machine, serve_in, serve_ipv6, until, who,
+};
 use tokio_util::sync::CancellationToken;
 
 async fn open(folder: &std::path::Path) -> BridgeNetwork {
@@ -344,6 +346,62 @@ fn datagrams_follow_the_endpoints() {
 }
 
 /// Prints what 10,000 Services cost: programming all of them, one endpoint's change, a connection.
+#[test]
+fn pods_have_both_families() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let both = Config {
+            cluster_cidr: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
+            service_cidr: vec!["10.43.0.0/16".parse().unwrap(), "fd43::/112".parse().unwrap()],
+            ..config(folder.path())
+        };
+        let network = BridgeNetwork::open(both.clone()).await.unwrap();
+        let ranges = ["10.42.7.0/24".parse().unwrap(), "fd42:0:0:7::/64".parse().unwrap()];
+        network.set_pod_cidr(&ranges).await.unwrap();
+        let api = Api::default();
+        for name in ["a", "b"] {
+            api.put_pod(name, None);
+        }
+        api.put_namespace("default");
+        let stop = CancellationToken::new();
+        tokio::spawn(plimsoll_network::Policies::new(&network).unwrap().run(api.client(), stop.clone()));
+        let (netns_a, netns_b) = (namespace(), namespace());
+        let mut request = Pod::request("a", &netns_a);
+        request.port_mappings =
+            vec![PortMapping { protocol: Protocol::Tcp, container_port: 8081, host_port: 85, host_ip: None }];
+        let a = network.attach(request).await.unwrap();
+        let b = network.attach(Pod::request("b", &netns_b)).await.unwrap();
+        let texts = |pod: &Attached| pod.addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&a), ["10.42.7.2", "fd42:0:0:7::2"]);
+        assert_eq!(texts(&b), ["10.42.7.3", "fd42:0:0:7::3"]);
+        for (netns, name) in [(&netns_a, "a"), (&netns_b, "b")] {
+            serve_in(netns, name, 8080);
+            serve_ipv6(netns, name, 8081);
+        }
+        let (here_a, here_b) = ("fd42:0:0:7::2", "fd42:0:0:7::3");
+        assert_eq!(from(&netns_a, "10.42.7.3:8080"), "b to 10.42.7.2");
+        assert_eq!(from(&netns_a, &format!("[{here_b}]:8081")), format!("b to {here_a}"), "at once");
+        assert_eq!(from(&netns_b, &format!("[{here_a}]:8081")), format!("a to {here_b}"));
+        assert_eq!(from(&netns_a, &format!("[{here_a}]:8081")), format!("a to {here_a}"));
+        assert_eq!(ask(&format!("[{here_b}]:8081")), "b to fd42:0:0:7::1");
+        // A hostPort is open on the node's addresses of both families.
+        assert_eq!(from(&netns_b, "[fd42:0:0:7::1]:85"), format!("a to {here_b}"));
+
+        tokio::spawn(run(both, api.client(), stop.clone()));
+        let spec =
+            |address: &str| json!({"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80}]});
+        api.put_service("six", spec("fd43::20"));
+        api.put_endpoints("six", 8081, "TCP", &[(here_a.parse().unwrap(), "here")]);
+        api.put_service("nobody", spec("fd43::21"));
+        until("the Service leads to the pod", || from(&netns_b, "[fd43::20]:80") == format!("a to {here_b}"))
+            .await;
+        // The pod sees its own address changed, or its answer would not pass the node.
+        assert_eq!(from(&netns_a, "[fd43::20]:80"), "a to fd42:0:0:7::1", "to itself");
+        until("without endpoints", || from(&netns_b, "[fd43::21]:80") == "ConnectionRefused").await;
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
 #[test]
 fn load_balancers_are_told_of_endpoints_here() {
     on_a_machine(|| async {

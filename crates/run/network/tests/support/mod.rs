@@ -179,6 +179,19 @@ pub(crate) fn serve_in(netns: &File, id: &str, port: u16) {
     });
 }
 
+/// Serves TCP over IPv6 until the test process ends.
+pub(crate) fn serve_ipv6(netns: &File, id: &str, port: u16) {
+    let bind = || TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port));
+    let (listener, name) = (in_namespace(netns.as_fd(), bind).unwrap(), id.to_owned());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let peer = stream.peer_addr().unwrap().ip();
+            let _ = stream.write_all(format!("{name} to {peer}").as_bytes());
+        }
+    });
+}
+
 /// What a server says to the calling thread's namespace, or the error's kind.
 pub(crate) fn ask(server: &str) -> String {
     let server: SocketAddr = server.parse().unwrap();
