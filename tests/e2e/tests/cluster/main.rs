@@ -28,6 +28,7 @@ mod quotas;
 mod refusals;
 mod restart;
 mod rollouts;
+mod schedulers;
 mod sets;
 mod simulated;
 mod standby;
@@ -122,6 +123,7 @@ const CASES: &[Case<Shared>] = table! {
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
+    schedulers: two_schedulers_place_pods_and_say_why_they_wait;
     lost: its_pods_are_replaced_but_never_doubled;
     standby: a_second_process_takes_over_when_the_first_one_ends,
         what_a_killed_process_began_is_ended_by_the_other;
