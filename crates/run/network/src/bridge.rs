@@ -80,6 +80,12 @@ impl BridgeNetwork {
         &self.inner.config
     }
 
+    /// What brings the sandboxes' elements back into tables that somebody removed and another part made again.
+    pub(crate) fn restore(&self) -> Box<dyn Fn() -> io::Result<()> + Send + Sync> {
+        let inner = self.inner.clone();
+        Box::new(move || inner.restore())
+    }
+
     pub(crate) fn attachments(&self) -> &Attachments {
         &self.inner.attachments
     }
@@ -189,6 +195,13 @@ impl Inner {
                 self.reaper.wake();
             }
         }
+        drop(sandboxes);
+        self.restore()
+    }
+
+    /// Makes the tables' elements those of the sandboxes.
+    fn restore(&self) -> io::Result<()> {
+        let sandboxes = self.sandboxes();
         let mut tables = self.tables.lock().expect("no code under the lock panics");
         tables.iter_mut().try_for_each(|table| restore_elements(table, &sandboxes))
     }

@@ -155,7 +155,7 @@ pub(crate) fn decode(family: Family, set: Set, key: &[u8], value: &[u8]) -> Opti
         Set::Masquerade => (Part::Masquerade, Value::None),
         Set::Rejected => (Part::Rejected, Value::None),
         Set::Dropped | Set::OutsideDropped => (Part::Dropped, Value::None),
-        Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods => return None,
+        Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods | Set::Writers => return None,
     };
     Some((Element { frontend, part }, value))
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Names};
 use crate::health::HealthChecks;
-use crate::table::Table;
+use crate::table::{LOOK, Table, Writer};
 use crate::{Error, encode, program};
 
 /// When a port for health checks that was taken is tried again.
@@ -75,7 +75,7 @@ impl Plane {
     }
 
     fn open(config: &Config, names: &Names, family: Family) -> io::Result<Self> {
-        let mut table = Table::open(config, names, family)?;
+        let mut table = open_table(config, names, family)?;
         let plan = Plan::found(table.elements()?);
         let surroundings = Surroundings {
             node: NodeFacts { name: config.node_name.clone(), zone: config.node_zone.clone() },
@@ -120,11 +120,19 @@ impl Plane {
     /// removed it.
     fn find_again(&mut self) -> io::Result<()> {
         let mut table = self.table.lock().expect("no code under the lock panics");
-        *table = Table::open(&self.config, &self.names, table.family())?;
+        *table = open_table(&self.config, &self.names, table.family())?;
         self.plan.find_again(table.elements()?);
         self.inherited = true;
         Ok(())
     }
+}
+
+fn open_table(config: &Config, names: &Names, family: Family) -> io::Result<Table> {
+    let mut table = Table::open(config, names, family)?;
+    let mut batch = table.batch();
+    Table::sign(&mut batch, Writer::Services);
+    table.commit(batch)?;
+    Ok(table)
 }
 
 fn commit(
@@ -134,6 +142,7 @@ fn commit(
 ) -> io::Result<()> {
     let mut table = table.lock().expect("no code under the lock panics");
     let mut batch = table.batch();
+    Table::confirm(&mut batch, Writer::Services);
     for balancer in balancers {
         table.add_balancer(&mut batch, balancer);
     }
@@ -210,6 +219,10 @@ impl Proxy {
                 () = tokio::time::sleep(ANOTHER_TRY), if !all_open => Some(()),
                 delta = services.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_service)),
                 delta = slices.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_slice)),
+                () = tokio::time::sleep(LOOK) => {
+                    self.look();
+                    Some(())
+                }
             };
             if open.is_none() {
                 // The informers only end with the process.
@@ -240,6 +253,18 @@ impl Proxy {
             ready_on_node(slices.iter().map(Arc::as_ref), &self.node)
         };
         self.checks.settle(count)
+    }
+
+    /// Reads the kernel's state again where somebody removed the rules.
+    fn look(&mut self) {
+        for plane in &mut self.planes {
+            let looked = plane.table.lock().expect("no code under the lock panics").look(Writer::Services);
+            if looked.is_err()
+                && let Err(error) = plane.find_again()
+            {
+                tracing::warn!(%error, "the table of packet rules cannot be made again");
+            }
+        }
     }
 
     async fn apply(&mut self) -> io::Result<()> {

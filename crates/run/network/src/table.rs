@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 use plimsoll_kernel::nft::{Batch, Family, SetKind, Tables, Value};
 use plimsoll_netplan::services::rules::{Balancer, Elements};
@@ -15,6 +16,9 @@ const IPV6_ADDRESS: u32 = 8;
 const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
 pub(crate) const NUMBER: u32 = 19;
+
+/// How often parts look whether their rules are still there.
+pub(crate) const LOOK: Duration = Duration::from_secs(30);
 
 /// A set of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +47,19 @@ pub(crate) enum Set {
     HostPorts,
     /// Pairs of a pod's address with itself.
     OwnPods,
+    /// Who wrote to the table. When somebody removed it and another part made it again, this tells.
+    Writers,
+}
+
+/// Parts of this crate whose elements outlive a change of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Services = 1,
+    Policies = 2,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Frontends,
         Self::OutsideFrontends,
         Self::Endpoints,
@@ -59,6 +72,7 @@ impl Set {
         Self::Balancers,
         Self::HostPorts,
         Self::OwnPods,
+        Self::Writers,
     ];
 
     /// The name in the kernel.
@@ -76,6 +90,7 @@ impl Set {
             Self::Balancers => "balancers",
             Self::HostPorts => "host-ports",
             Self::OwnPods => "own-pods",
+            Self::Writers => "writers",
         }
     }
 
@@ -101,6 +116,7 @@ impl Set {
             Self::Balancers => set(&[NUMBER], Value::Verdict),
             Self::HostPorts => set(&frontend, target),
             Self::OwnPods => set(&[address, address], Value::None),
+            Self::Writers => set(&[NUMBER], Value::None),
         }
     }
 }
@@ -164,11 +180,29 @@ impl Table {
         if batch.is_empty() { Ok(()) } else { self.tables.commit(&batch.finish()) }
     }
 
+    /// Signs the table as one that this part wrote to.
+    pub(crate) fn sign(batch: &mut Batch, writer: Writer) {
+        batch.add_elements(Set::Writers.name(), [((writer as u32).to_ne_bytes().as_slice(), None)]);
+    }
+
+    /// Has the batch refused when the table is not one that this part signed.
+    pub(crate) fn confirm(batch: &mut Batch, writer: Writer) {
+        batch.delete_elements(Set::Writers.name(), [(writer as u32).to_ne_bytes().as_slice()]);
+        Self::sign(batch, writer);
+    }
+
+    /// Fails when somebody removed what this part wrote.
+    pub(crate) fn look(&mut self, writer: Writer) -> io::Result<()> {
+        let mut batch = self.batch();
+        Self::confirm(&mut batch, writer);
+        self.commit(batch)
+    }
+
     /// All elements that Services have in the kernel.
     pub(crate) fn elements(&mut self) -> io::Result<Elements> {
         let mut elements = Elements::new();
         for set in Set::ALL {
-            if matches!(set, Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods) {
+            if matches!(set, Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods | Set::Writers) {
                 continue;
             }
             for (key, value) in self.tables.elements(self.family, &self.name, set.name())? {

@@ -24,19 +24,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Names};
-use crate::table::Table;
+use crate::table::{LOOK, Table, Writer};
 use crate::{BridgeNetwork, Error};
 
 pub(crate) use attachments::Attachments;
-
-/// How often somebody looks whether the rules are still there.
-const LOOK: Duration = Duration::from_secs(30);
 
 /// The policies of this node's pods.
 pub struct Policies {
     config: Config,
     names: Names,
     attachments: Attachments,
+    /// Brings back what the network itself has in the tables.
+    restore: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 impl Policies {
@@ -46,7 +45,7 @@ impl Policies {
         let (config, attachments) = (network.config().clone(), network.attachments().clone());
         let names = Names::new(&config.instance)?;
         attachments.enforce();
-        Ok(Self { config, names, attachments })
+        Ok(Self { config, names, attachments, restore: network.restore() })
     }
 
     /// Keeps the rules as the cluster's NetworkPolicies want them, until `shutdown`. They stay when it
@@ -81,22 +80,18 @@ impl Plane {
         let difference = self.plan.wish(&desired(picture, family == Family::Ipv4));
         let mut batch = self.table.batch();
         match &self.left {
-            Some(chains) => rules::clear(&mut batch, chains),
+            Some(chains) => {
+                rules::clear(&mut batch, chains);
+                Table::sign(&mut batch, Writer::Policies);
+            }
             None if difference.is_empty() => return Ok(()),
-            None => rules::take_turn(&mut batch),
+            None => Table::confirm(&mut batch, Writer::Policies),
         }
         rules::write(&mut batch, family, &difference);
         self.table.commit(batch)?;
         self.plan.apply();
         self.left = None;
         Ok(())
-    }
-
-    /// Fails when somebody removed the rules.
-    fn look(&mut self) -> io::Result<()> {
-        let mut batch = self.table.batch();
-        rules::take_turn(&mut batch);
-        self.table.commit(batch)
     }
 }
 
@@ -220,23 +215,27 @@ impl Enforcer {
 
     /// Starts again with the tables whose rules somebody removed; whether there are such.
     fn find_again(&mut self) -> bool {
-        let mut missing = false;
-        for plane in &mut self.planes {
-            if plane.look().is_err() {
-                missing = true;
-                match Plane::open(&self.policies.config, &self.policies.names, plane.table.family()) {
-                    Ok(opened) => *plane = opened,
-                    Err(error) => tracing::warn!(%error, "the table of packet rules cannot be made again"),
-                }
+        let missing = |plane: &mut Plane| plane.table.look(Writer::Policies).is_err();
+        let missing: Vec<_> = self.planes.iter_mut().map(missing).collect();
+        for (at, _) in missing.iter().enumerate().filter(|(_, missing)| **missing) {
+            if let Err(error) = self.open_again(at) {
+                tracing::warn!(%error, "the table of packet rules cannot be made again");
             }
         }
-        missing
+        missing.contains(&true)
+    }
+
+    /// Makes the table again if it is gone, and what the network has in it.
+    fn open_again(&mut self, at: usize) -> io::Result<()> {
+        let family = self.planes[at].table.family();
+        self.planes[at] = Plane::open(&self.policies.config, &self.policies.names, family)?;
+        (self.policies.restore)()
     }
 
     fn apply(&mut self) -> io::Result<()> {
-        for plane in &mut self.planes {
-            if let Err(error) = plane.apply(&self.picture) {
-                *plane = Plane::open(&self.policies.config, &self.policies.names, plane.table.family())?;
+        for at in 0..self.planes.len() {
+            if let Err(error) = self.planes[at].apply(&self.picture) {
+                self.open_again(at)?;
                 return Err(error);
             }
         }

@@ -7,11 +7,12 @@
 //! forward, from a pod       isolated-egress[source] → its group
 //! forward, to a pod         isolated-ingress[destination] → its group
 //! input, to the resolver    isolated-egress[source] → its group
-//! group g       ports for anyone;  policy-peers[g, P] → ports;  policy-blocks[g, P] → ports;  drop
+//! group g       answers, to itself: accept;  ports for anyone;
+//!               policy-peers[g, P] → ports;  policy-blocks[g, P] → ports;  drop
 //! ports n       accept what is listed
 //! ```
 //!
-//! Answers pass, and what a pod sends to itself. Packets of who began a connection are judged one by
+//! Packets of who began a connection are judged one by
 //! one, so that what a policy takes away ends. What the node itself sends is in none of these hooks.
 
 use std::net::IpAddr;
@@ -31,9 +32,6 @@ const ISOLATED_INGRESS: &str = "isolated-ingress";
 const ISOLATED_EGRESS: &str = "isolated-egress";
 const PEERS: &str = "policy-peers";
 const BLOCKS: &str = "policy-blocks";
-
-/// Holds one element, which each change replaces: it fails when somebody removed what was there.
-const TURN: &str = "policy-turn";
 
 const GROUP: &str = "policy-group-";
 const PORTS: &str = "policy-ports-";
@@ -55,13 +53,12 @@ pub(crate) fn create_sets(batch: &mut Batch, family: Family) {
     }
     batch.create_set(PEERS, kind(&of_group, Value::Verdict));
     batch.create_ranges(BLOCKS, kind(&of_group, Value::Verdict), &[4, length(&address)]);
-    batch.create_set(TURN, kind(&[NUMBER], Value::None));
 }
 
 /// The chains that packets enter.
 pub(crate) fn chains(family: Family, resolver: &[IpAddr]) -> Vec<Chain> {
     let hook = |point, priority| Some(Hook { kind: ChainKind::Filter, point, priority });
-    let mut to_resolver = answers();
+    let mut to_resolver = Vec::new();
     for address in resolver.iter().filter(|address| address.is_ipv4() == (family == Family::Ipv4)) {
         let mut rule = vec![
             Expression::address(Address::Destination, family, Register(0)),
@@ -70,12 +67,7 @@ pub(crate) fn chains(family: Family, resolver: &[IpAddr]) -> Vec<Chain> {
         rule.extend(isolated(family, Direction::Egress));
         to_resolver.push(rule);
     }
-    let judged = |direction| {
-        let mut rules = answers();
-        rules.push(to_itself(family));
-        rules.push(isolated(family, direction).into());
-        rules
-    };
+    let judged = |direction| vec![isolated(family, direction).into()];
     vec![
         ("policy-egress", hook(HookPoint::Forward, 10), judged(Direction::Egress)),
         ("policy-ingress", hook(HookPoint::Forward, 20), judged(Direction::Ingress)),
@@ -85,28 +77,19 @@ pub(crate) fn chains(family: Family, resolver: &[IpAddr]) -> Vec<Chain> {
 
 /// Removes all that an earlier process wrote; `chains` are those of the table.
 pub(super) fn clear(batch: &mut Batch, chains: &[String]) {
-    for map in MAPS.iter().chain([&TURN]) {
-        batch.flush_set(map);
-    }
+    MAPS.iter().for_each(|map| batch.flush_set(map));
     // Groups lead to ports.
     let own = |prefix| chains.iter().filter(move |name| name.starts_with(prefix));
     for name in own(GROUP).chain(own(PORTS)) {
         batch.flush_chain(name);
         batch.delete_chain(name);
     }
-    batch.add_elements(TURN, [(turn().as_slice(), None)]);
 }
 
 /// The greatest number among these chains.
 pub(super) fn newest(chains: &[String]) -> u32 {
     let number = |name: &String| name.strip_prefix(GROUP).or_else(|| name.strip_prefix(PORTS))?.parse().ok();
     chains.iter().filter_map(number).max().unwrap_or(0)
-}
-
-/// Makes sure that nothing was removed meanwhile.
-pub(super) fn take_turn(batch: &mut Batch) {
-    batch.delete_elements(TURN, [turn().as_slice()]);
-    batch.add_elements(TURN, [(turn().as_slice(), None)]);
 }
 
 /// Adds the changes of a difference.
@@ -184,10 +167,6 @@ fn verdict(element: &Element, number: u32) -> Verdict {
     }
 }
 
-fn turn() -> [u8; 4] {
-    1u32.to_ne_bytes()
-}
-
 /// Lets answers pass, and what connections cause, such as errors.
 fn answers() -> Vec<Rule> {
     let answer = vec![
@@ -229,9 +208,11 @@ fn group(family: Family, number: u32, chain: GroupChain) -> Vec<Rule> {
             Expression::LookupVerdict { map, key: Register(0) },
         ]
     };
-    let anyone = chain.anyone.map(|list| vec![jump(&format!("{PORTS}{list}"))]);
-    let rest = [look_up(PEERS), look_up(BLOCKS), vec![Expression::Verdict(Verdict::Drop)]];
-    anyone.into_iter().chain(rest).collect()
+    let mut rules = answers();
+    rules.push(to_itself(family));
+    rules.extend(chain.anyone.map(|list| vec![jump(&format!("{PORTS}{list}"))]));
+    rules.extend([look_up(PEERS), look_up(BLOCKS), vec![Expression::Verdict(Verdict::Drop)]]);
+    rules
 }
 
 fn list(ports: &Ports) -> Vec<Rule> {

@@ -1,10 +1,14 @@
 //! NetworkPolicies, tried with packets.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use plimsoll_kernel::link::in_namespace;
 use plimsoll_kernel::nft::{Batch, Family, Tables};
 use plimsoll_kernel::pod_network::PodNetwork;
 use plimsoll_network::{BridgeNetwork, Policies, cleanup};
@@ -38,6 +42,27 @@ fn app(name: &str) -> Value {
     json!({"matchLabels": {"app": name}})
 }
 
+/// Asks all at once, since who is dropped waits.
+fn together<const N: usize>(asks: [&(dyn Fn() -> String + Sync); N]) -> [String; N] {
+    thread::scope(|scope| asks.map(|ask| scope.spawn(ask)).map(|asking| asking.join().unwrap()))
+}
+
+/// A connection from `client` to a server of `server` that sends back what it is sent.
+fn connect(client: &Pod, server: &Pod, port: u16) -> TcpStream {
+    let listener = in_namespace(server.netns.as_fd(), || TcpListener::bind(("0.0.0.0", port))).unwrap();
+    let made = in_namespace(client.netns.as_fd(), || TcpStream::connect((server.address, port))).unwrap();
+    made.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let (mut reader, _) = listener.accept().unwrap();
+    let mut writer = reader.try_clone().unwrap();
+    thread::spawn(move || std::io::copy(&mut reader, &mut writer));
+    made
+}
+
+fn echoes(connection: &mut TcpStream) -> bool {
+    connection.write_all(b"?").unwrap();
+    connection.read_exact(&mut [0]).is_ok()
+}
+
 async fn start(network: &BridgeNetwork, api: &Api, name: &str) -> Pod {
     api.put_pod(name, None);
     Pod::start(network, name).await
@@ -62,10 +87,14 @@ fn policies_hold_for_what_passes() {
         let socket = b.udp();
         assert_eq!([b.ask(&web), b.ask_udp(&socket, &web)], [format!("a to {}", b.address), "a".to_owned()]);
 
+        let mut kept = connect(&b, &a, 7007);
+        assert!(echoes(&mut kept));
+
         // What was let pass before is judged anew.
         api.put_policy("web", json!({"podSelector": app("a"), "policyTypes": ["Ingress"]}));
         until("a receives nothing", || b.ask(&web) == "TimedOut").await;
         assert_eq!(b.ask_udp(&socket, &web), "WouldBlock");
+        assert!(!echoes(&mut kept));
         assert_eq!(from(&world, &web), "TimedOut");
         assert_eq!(a.ask(&web), format!("a to {}", a.address), "itself");
         assert!(ask(&web).starts_with("a to "), "the node");
@@ -91,8 +120,10 @@ fn policies_hold_for_what_passes() {
         ];
         for (rule, expected) in table {
             api.put_policy("web", ingress(rule.clone()));
-            let works = |answer: String| answer.starts_with("a to ");
-            let found = || [works(b.ask(&web)), works(b.ask(&other)), works(from(&world, &web))];
+            let found = || {
+                together([&|| b.ask(&web), &|| b.ask(&other), &|| from(&world, &web)])
+                    .map(|answer| answer.starts_with("a to "))
+            };
             until(&format!("{rule}: {expected:?}"), || found() == expected).await;
         }
 
@@ -100,8 +131,10 @@ fn policies_hold_for_what_passes() {
         let egress =
             |rules: Value| json!({"podSelector": app("b"), "policyTypes": ["Egress"], "egress": rules});
         let reached = || {
-            ["10.43.0.10:9090", "10.42.7.1:9090", web.as_str(), "192.0.2.9:8080"]
-                .map(|to| b.ask(to).contains(" to "))
+            together([&|| b.ask("10.43.0.10:9090"), &|| b.ask("10.42.7.1:9090"), &|| b.ask(&web), &|| {
+                b.ask("192.0.2.9:8080")
+            }])
+            .map(|answer| answer.contains(" to "))
         };
         api.put_policy("out", egress(json!([])));
         until("b sends nothing", || reached() == [false, true, false, false]).await;
@@ -170,6 +203,8 @@ fn an_isolated_pod_is_never_open() {
         network.detach("late").await.unwrap();
         start(&network, &api, "later").await;
         assert_eq!(asked(), "WouldBlock", "the rules are back");
+        let own = Tables::open().unwrap().elements(Family::Ipv4, "plim-a1b2c3", "own-pods").unwrap();
+        assert_eq!(own.len(), 3, "and what the network has there");
         policies.stop().await;
         cleanup(folder.path(), "a1b2c3").await.unwrap();
     });
