@@ -5,6 +5,7 @@
 
 mod access;
 mod cli;
+mod component;
 mod control_plane;
 mod controllers;
 mod demo;

@@ -2,22 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{ArgAction, Args};
-use plimsoll_client::{Election, EventRecorder, Informers, Term};
+use plimsoll_client::{Election, Informers};
 use plimsoll_document::Document;
 use plimsoll_schedule::Backoff;
 use plimsoll_schedule::configuration::{Configuration, ExtenderFields, KIND, LeaderElection, VERSION};
 use plimsoll_scheduler::{Config, Extender};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{EXPIRED, ServingArgs, identity};
-use crate::serving::Process;
-use crate::{log, up};
+use crate::component::{Component, identity};
+use crate::controllers::ServingArgs;
 
 /// The name of the process where the API shows one.
 const COMPONENT: &str = "kube-scheduler";
@@ -128,47 +125,22 @@ pub(crate) fn run(options: &Scheduler) -> anyhow::Result<()> {
     let said = PathBuf::from(&configuration.client_connection.kubeconfig);
     let kubeconfig = options.kubeconfig.clone().unwrap_or(said);
     ensure!(!kubeconfig.as_os_str().is_empty(), "how is the API server reached? Say --kubeconfig FILE");
-    let election = election(&configuration.leader_election, identity()?);
-    log::begin(log::Reader::File, options.serving.logging_format);
-    let runtime = up::runtime()?;
-    let outcome = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        up::stop_on_signal(shutdown.clone())?;
-        let client = plimsoll_client::connect_kubeconfig(&kubeconfig).await?;
-        let held = Arc::new(OnceLock::<Term>::new());
-        let (renewed, patience) = (held.clone(), election.patience() + EXPIRED);
-        let metrics = config.metrics.clone();
-        let process = Process {
-            name: COMPONENT,
-            port: PORT,
-            client: client.clone(),
-            works: Box::new(move || renewed.get().is_none_or(|term| !term.overdue(patience))),
-            metrics: Box::new(move |accept| metrics.text(accept)),
-        };
-        process.serve(&options.serving, &shutdown).await?;
-        if !configuration.leader_election.leader_elect {
-            return work(config, client, shutdown).await;
-        }
-        let metrics = config.metrics.clone();
-        metrics.leads(&election.name, false);
-        let events = EventRecorder::new(client.clone(), COMPONENT, None);
-        let mut ended = Ok(());
-        let led = election.lead(client.clone(), &events, shutdown, async |stop, term| {
-            metrics.leads(&election.name, true);
-            let _ = held.set(term.clone());
-            ended = work(Config { term, ..config }, client, stop).await;
-        });
-        led.await?;
-        ended
-    });
-    // Nothing that is still under way may act: the term is over.
-    runtime.shutdown_background();
-    outcome
-}
-
-async fn work(config: Config, client: kube::Client, stop: CancellationToken) -> anyhow::Result<()> {
-    let informers = Informers::new(client.clone());
-    plimsoll_scheduler::run(config, informers, client, stop).await.context("scheduler")
+    let leader = &configuration.leader_election;
+    let election = election(leader, identity()?);
+    let (told, metrics) = (config.metrics.clone(), config.metrics.clone());
+    let component = Component {
+        name: COMPONENT,
+        port: PORT,
+        kubeconfig: &kubeconfig,
+        serving: &options.serving,
+        election: leader.leader_elect.then_some(election),
+        metrics: Box::new(move |accept| told.text(accept)),
+        leads: &|name, leads| metrics.leads(name, leads),
+    };
+    component.run(async |client, term, stop| {
+        let informers = Informers::new(client.clone());
+        plimsoll_scheduler::run(Config { term, ..config }, informers, client, stop).await.context("scheduler")
+    })
 }
 
 fn election(it: &LeaderElection, identity: String) -> Election {

@@ -5,19 +5,16 @@ mod flags;
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::Context;
 use base64::Engine;
 use kube::config::Kubeconfig;
-use plimsoll_client::{EventRecorder, Informers, Term};
+use plimsoll_client::Informers;
 use plimsoll_controllers::{Config, Masks};
 use plimsoll_pki::Authority;
-use tokio_util::sync::CancellationToken;
 
-use crate::serving::Process;
-use crate::{log, up};
+use crate::component::{Component, identity};
 pub(crate) use definition::objects as proportional_autoscalers;
 pub(crate) use flags::{Controllers, ServingArgs, selection};
 
@@ -25,61 +22,26 @@ pub(crate) use flags::{Controllers, ServingArgs, selection};
 const COMPONENT: &str = "kube-controller-manager";
 /// Its usual port.
 const PORT: u16 = 10257;
-/// How long after the end of its Lease a process that neither renews it nor ends is healthy still.
-pub(crate) const EXPIRED: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(options: &Controllers) -> anyhow::Result<()> {
-    let identity = identity()?;
-    let election = options.election.election(identity.clone()).map_err(anyhow::Error::msg)?;
+    let election = options.election.election(identity()?).map_err(anyhow::Error::msg)?;
     let config = config(options)?;
-    log::begin(log::Reader::File, options.serving.logging_format);
-    let runtime = up::runtime()?;
-    let outcome = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        up::stop_on_signal(shutdown.clone())?;
-        let client = plimsoll_client::connect_kubeconfig(&options.kubeconfig).await?;
-        let held = Arc::new(OnceLock::<Term>::new());
-        let (renewed, patience) = (held.clone(), election.patience() + EXPIRED);
-        let works = move || renewed.get().is_none_or(|term| !term.overdue(patience));
-        let metrics = config.metrics.clone();
-        let process = Process {
-            name: COMPONENT,
-            port: PORT,
-            client: client.clone(),
-            works: Box::new(works),
-            metrics: Box::new(move |accept| metrics.text(accept)),
-        };
-        process.serve(&options.serving, &shutdown).await?;
-        if !options.election.leader_elect {
-            return work(config, client, shutdown).await;
-        }
-        let metrics = config.metrics.clone();
-        metrics.leads(&election.name, false);
-        let events = EventRecorder::new(client.clone(), COMPONENT, None);
-        let mut ended = Ok(());
-        let led = election.lead(client.clone(), &events, shutdown, async |stop, term| {
-            metrics.leads(&election.name, true);
-            let _ = held.set(term.clone());
-            ended = work(Config { term, ..config }, client, stop).await;
-        });
-        led.await?;
-        ended
-    });
-    // Nothing that is still under way may act: the term is over.
-    runtime.shutdown_background();
-    outcome
-}
-
-async fn work(config: Config, client: kube::Client, stop: CancellationToken) -> anyhow::Result<()> {
-    definition::install(&client, &config).await;
-    let informers = Informers::new(client.clone());
-    plimsoll_controllers::run(config, client, informers, stop).await.context("controllers")
-}
-
-/// Two processes on one machine are two.
-pub(crate) fn identity() -> anyhow::Result<String> {
-    let host = nix::unistd::gethostname().context("name of the host")?;
-    Ok(format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4()))
+    let (told, metrics) = (config.metrics.clone(), config.metrics.clone());
+    let component = Component {
+        name: COMPONENT,
+        port: PORT,
+        kubeconfig: &options.kubeconfig,
+        serving: &options.serving,
+        election: options.election.leader_elect.then_some(election),
+        metrics: Box::new(move |accept| told.text(accept)),
+        leads: &|name, leads| metrics.leads(name, leads),
+    };
+    component.run(async |client, term, stop| {
+        let config = Config { term, ..config };
+        definition::install(&client, &config).await;
+        let informers = Informers::new(client.clone());
+        plimsoll_controllers::run(config, client, informers, stop).await.context("controllers")
+    })
 }
 
 fn config(options: &Controllers) -> anyhow::Result<Config> {
