@@ -58,7 +58,7 @@ pub(crate) struct StoreCommand {
 /// What to do with the state.
 #[derive(Subcommand, Clone, Debug)]
 enum StoreAction {
-    /// Hold the state of a stopped instance against its checksums, and its index against a scan
+    /// Hold the state of a stopped instance (`down --keep-data`) against its checksums, and its index against a scan
     Check,
     /// Copies of the state
     #[command(subcommand)]
