@@ -12,6 +12,7 @@ mod demo;
 mod detach;
 mod doctor;
 mod down;
+mod form;
 mod image;
 mod ingress;
 mod instance;

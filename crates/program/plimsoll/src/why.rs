@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cli::DataDir;
+use crate::form::Form;
 use crate::up;
 
 /// Nodes that the table shows with all that they have against the pod.
@@ -46,15 +47,6 @@ pub(crate) struct Why {
     /// The form
     #[arg(long, short, value_enum, default_value_t)]
     output: Form,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Form {
-    /// A table
-    #[default]
-    Table,
-    /// One object
-    Json,
 }
 
 pub(crate) fn run(options: &Why) -> anyhow::Result<()> {

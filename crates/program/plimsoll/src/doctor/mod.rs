@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plimsoll_reconcile::leftover::{Pile, Piles, SORTS, Sort};
 use serde_json::{Value, json};
 
 use crate::cli::DataDir;
+use crate::form::Form;
 use crate::up;
 
 /// Objects that are asked for at once.
@@ -43,15 +44,6 @@ struct History {
     /// The form
     #[arg(long, short, value_enum, default_value_t)]
     output: Form,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Form {
-    /// A table
-    #[default]
-    Table,
-    /// A list of objects
-    Json,
 }
 
 pub(crate) fn run(options: &Doctor) -> anyhow::Result<()> {
