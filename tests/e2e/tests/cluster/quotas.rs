@@ -117,16 +117,20 @@ spec:
     );
     space.wait_object("in force", "resourcequotas/all", |quota| quota["status"]["hard"]["pods"] == "5");
     let described = squeezed(&space.kubectl(&["describe", "limits"]).ok());
-    let wanted = "Name: bounds
-Namespace: limits
-Type Resource Min Max Default Request Default Limit Max Limit/Request Ratio
----- -------- --- --- --------------- ------------- -----------------------
-Container cpu 10m 400m 50m 200m 4
-Container memory - 128Mi 64Mi 64Mi -
-Pod memory - 160Mi - - -
-PersistentVolumeClaim storage 1Mi 1Gi - - -
-";
-    assert_eq!(described, wanted);
+    // kubectl has no order of resources.
+    let mut rows: Vec<&str> = described.lines().collect();
+    rows[4..].sort_unstable();
+    let wanted = [
+        "Name: bounds",
+        "Namespace: limits",
+        "Type Resource Min Max Default Request Default Limit Max Limit/Request Ratio",
+        "---- -------- --- --- --------------- ------------- -----------------------",
+        "Container cpu 10m 400m 50m 200m 4",
+        "Container memory - 128Mi 64Mi 64Mi -",
+        "PersistentVolumeClaim storage 1Mi 1Gi - - -",
+        "Pod memory - 160Mi - - -",
+    ];
+    assert_eq!(rows, wanted);
 
     let image = format!("--image={BUSYBOX}");
     space.kubectl(&["run", "filled", &image, "--", "sleep", "3600"]).ok();

@@ -192,28 +192,31 @@ fn allowed(picture: &Picture, group: &Group, ipv4: bool) -> Allowed {
             Direction::Ingress => (rule.ports_of(&itself), false),
             Direction::Egress => (rule.numbered(), rule.named().next().is_some()),
         };
-        let mut peers: Vec<&PodFacts> = Vec::new();
+        // Pods, and the block that their addresses have to be in.
+        let mut peers: Vec<(&PodFacts, Option<Block>)> = Vec::new();
         if rule.peers.is_empty() {
             allowed.anyone.extend(&numbered);
             if named {
-                peers.extend(picture.pods().map(|(_, pod)| pod));
+                peers.extend(picture.pods().map(|(_, pod)| (pod, None)));
             }
         }
         for peer in rule.peers {
             let Some(block) = &peer.ip_block else {
-                peers.extend(selected(picture, rule.namespace, peer));
+                peers.extend(selected(picture, rule.namespace, peer).map(|pod| (pod, None)));
                 continue;
             };
             let Some(block) = read_block(block, &numbered) else { continue };
             if named {
-                let inside = |pod: &&PodFacts| pod.addresses.iter().any(|address| block.contains(*address));
-                peers.extend(picture.pods().map(|(_, pod)| pod).filter(inside));
+                peers.extend(picture.pods().map(|(_, pod)| (pod, Some(block.clone()))));
             }
             blocks.push(block);
         }
-        for pod in peers {
+        for (pod, block) in peers {
             let ports = if named { rule.ports_of(pod) } else { numbered.clone() };
-            for address in pod.addresses.iter().filter(|address| address.is_ipv4() == ipv4) {
+            let meant = |address: &&IpAddr| {
+                address.is_ipv4() == ipv4 && block.as_ref().is_none_or(|block| block.contains(**address))
+            };
+            for address in pod.addresses.iter().filter(meant) {
                 allowed.peers.entry(*address).or_default().extend(&ports);
             }
         }
