@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "serde",
     "serde-saphyr",
     "serde_json",
+    "serde_path_to_error",
     "sha2",
     "thiserror",
 ];
