@@ -3,12 +3,13 @@
 //! `kubectl delete` reads what it deletes and then lists and watches for its end. If another object takes the
 //! name between the two, it waits for ever. Where an object's end and its replacement take seconds that hardly
 //! happens; here they take milliseconds. So an object that was deleted in two steps (first marked, later gone)
-//! is followed by another of its name after [`REST`] at the earliest. What the cluster itself deletes, as in a
-//! rollout, is replaced at once: its parts know objects by their uids.
+//! is followed by another of its name after [`REST`] at the earliest, unless who deleted it makes that other one and so
+//! has done with waiting. What the cluster itself deletes, as in a rollout, is replaced at once: its parts know
+//! objects by their uids.
 //!
 //! What enters are deletions; what leaves is when a name may be taken again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,34 +28,34 @@ pub(crate) struct Rests(Mutex<Names>);
 
 #[derive(Debug, Default)]
 struct Names {
-    /// The uids of marked objects whose end somebody awaits.
-    awaited: HashSet<String>,
-    /// Until when keys rest.
-    resting: HashMap<String, Instant>,
+    /// By the uids of marked objects, who may await their end.
+    awaited: HashMap<String, String>,
+    /// Until when keys rest, and for whom they do not.
+    resting: HashMap<String, (Instant, String)>,
 }
 
 impl Rests {
     /// A user is about to mark an object as deleted.
     pub(crate) fn mark(&self, user: &User, object: &Value) {
         if may_wait(&user.name) {
-            self.names().awaited.insert(meta(object, "uid").to_owned());
+            self.names().awaited.insert(meta(object, "uid").to_owned(), user.name.clone());
         }
     }
 
     /// The object of a key is about to go.
     pub(crate) fn begin(&self, key: &str, object: &Value) {
         let mut names = self.names();
-        if names.awaited.remove(meta(object, "uid")) {
+        if let Some(user) = names.awaited.remove(meta(object, "uid")) {
             let now = Instant::now();
-            names.resting.retain(|_, until| *until > now);
-            names.resting.insert(key.to_owned(), now + REST);
+            names.resting.retain(|_, (until, _)| *until > now);
+            names.resting.insert(key.to_owned(), (now + REST, user));
         }
     }
 
-    /// Returns when a key may be taken.
-    pub(crate) async fn end(&self, key: &str) {
-        let until = self.names().resting.get(key).copied();
-        if let Some(until) = until {
+    /// Returns when a user may take a key.
+    pub(crate) async fn end(&self, key: &str, user: &User) {
+        let resting = self.names().resting.get(key).cloned();
+        if let Some((until, _)) = resting.filter(|(_, waiter)| *waiter != user.name) {
             tokio::time::sleep_until(until).await;
         }
     }
@@ -81,6 +82,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn names_rest_when_their_end_may_be_awaited() {
         let object = json!({"metadata": {"uid": "1"}});
+        let maker = User::authenticated("system:kube-controller-manager", &[]);
         for (user, rests) in [
             ("kubernetes-admin", true),
             ("system:serviceaccount:default:deployer", true),
@@ -91,12 +93,14 @@ mod tests {
             let names = Rests::default();
             names.mark(&User::authenticated(user, &[]), &object);
             let start = Instant::now();
-            names.end("/registry/pods/a/web-0").await;
+            names.end("/registry/pods/a/web-0", &maker).await;
             assert_eq!(start.elapsed(), Duration::ZERO, "{user}: it has not gone");
             names.begin("/registry/pods/a/web-0", &object);
-            names.end("/registry/pods/a/web-1").await;
+            names.end("/registry/pods/a/web-1", &maker).await;
             assert_eq!(start.elapsed(), Duration::ZERO, "{user}: another name");
-            names.end("/registry/pods/a/web-0").await;
+            names.end("/registry/pods/a/web-0", &User::authenticated(user, &[])).await;
+            assert_eq!(start.elapsed(), Duration::ZERO, "{user}: who deleted it makes it again");
+            names.end("/registry/pods/a/web-0", &maker).await;
             assert_eq!(start.elapsed(), if rests { REST } else { Duration::ZERO }, "{user}");
             assert!(names.names().awaited.is_empty());
         }

@@ -208,7 +208,7 @@ impl Write<'_> {
                 None => Ok(Written { bytes: encode::object(&object), created: true }),
             };
         }
-        self.api.rests.end(&key).await;
+        self.api.rests.end(&key, self.user).await;
         let entry = match self.commit((&key, Expect::Absent), None, &object).await {
             Err(Refused::Taken) => return Err(exists().into()),
             Err(refused) => return Err(refused),
