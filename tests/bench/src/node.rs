@@ -26,6 +26,8 @@ const RANGE: &str = "22";
 const REST: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(300);
 const PODS: &str = "/api/v1/namespaces/default/pods";
+/// The pods that are made here: others on the cluster are left alone.
+const OWN: &str = "/api/v1/namespaces/default/pods?labelSelector=plimsoll.io%2Fbench";
 
 /// The demo server ends promptly when it is told to.
 pub(crate) const IMAGE: &str = "plimsoll.io/demo";
@@ -197,7 +199,7 @@ struct Node {
 impl Node {
     async fn open(endpoint: Endpoint, image: &str) -> anyhow::Result<Self> {
         let mut watching = endpoint.connect().await?;
-        let watch = watching.watch(&format!("{PODS}?watch=true")).await?;
+        let watch = watching.watch(&format!("{OWN}&watch=true")).await?;
         let watch = tokio::sync::Mutex::new(Lines::new(watch, watching));
         Ok(Self { watch, image: image.to_owned(), endpoint })
     }
@@ -227,7 +229,7 @@ impl Node {
         // A connection that has been idle for long is closed by the server.
         let mut calls = self.endpoint.connect().await?;
         let begun = Instant::now();
-        let delete = Call { method: "DELETE", ..Call::get(PODS) };
+        let delete = Call { method: "DELETE", ..Call::get(OWN) };
         let deleting = calls.call(&delete);
         let gone = self.until(count, |kind, _| kind == "DELETED");
         tokio::try_join!(deleting, gone)?;
@@ -256,7 +258,7 @@ fn pod(name: &str, image: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": {"plimsoll.io/bench": ""}},
         "spec": {
             "terminationGracePeriodSeconds": 5,
             "automountServiceAccountToken": false,
