@@ -165,6 +165,21 @@ pub struct Delete {
     pub refused: Option<Note>,
 }
 
+impl Delete {
+    /// Deletes whatever has this name.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            uid: None,
+            resource_version: None,
+            propagation: None,
+            grace: None,
+            done: None,
+            refused: None,
+        }
+    }
+}
+
 /// One step. Steps are taken in order and end at the first that fails; neighbouring creations run
 /// side by side, first one, then two, then four; so do neighbouring deletions and patches, at once.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,15 +222,7 @@ impl Action {
 
     /// Deletes this very object.
     pub fn delete<K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta>>(object: &K) -> Delete {
-        Delete {
-            target: Target::of(object),
-            uid: object.metadata().uid.clone(),
-            resource_version: None,
-            propagation: None,
-            grace: None,
-            done: None,
-            refused: None,
-        }
+        Delete { uid: object.metadata().uid.clone(), ..Delete::of(Target::of(object)) }
     }
 
     /// Changes this very version of an object; `body` is a merge patch.

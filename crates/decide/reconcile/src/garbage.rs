@@ -130,13 +130,10 @@ fn orphan(node: &Node, dependents: &[&Node]) -> Vec<Action> {
 
 fn delete(node: &Node, propagation: Propagation) -> Action {
     let delete = Delete {
-        target: node.target.clone(),
         uid: Some(node.uid.to_string()),
         resource_version: Some(node.resource_version.to_string()),
         propagation: Some(propagation),
-        grace: None,
-        done: None,
-        refused: None,
+        ..Delete::of(node.target.clone())
     };
     delete.into()
 }

@@ -169,15 +169,7 @@ impl Executor {
     /// Why not, in the server's words.
     pub(crate) async fn remove(&self, resource: &Resource, path: String) -> Result<(), String> {
         let target = Target { resource: resource.clone(), namespace: String::new(), name: String::new() };
-        let delete = Delete {
-            target,
-            uid: None,
-            resource_version: None,
-            propagation: Some(Propagation::Background),
-            grace: None,
-            done: None,
-            refused: None,
-        };
+        let delete = Delete { propagation: Some(Propagation::Background), ..Delete::of(target) };
         let options = options(&delete);
         if let Some((_, message)) = self.forbidden(&delete.into()) {
             return Err(message);

@@ -57,17 +57,8 @@ fn is_inside(stored: &Stored) -> bool {
 }
 
 fn delete(stored: &Stored) -> Action {
-    let target = stored.node.target.clone();
-    let delete = Delete {
-        target,
-        uid: None,
-        resource_version: None,
-        propagation: Some(Propagation::Background),
-        grace: None,
-        done: None,
-        refused: None,
-    };
-    delete.into()
+    let delete = Delete::of(stored.node.target.clone());
+    Delete { propagation: Some(Propagation::Background), ..delete }.into()
 }
 
 fn count<'a>(objects: impl Iterator<Item = &'a Stored>) -> BTreeMap<Resource, Left> {

@@ -159,17 +159,8 @@ pub(crate) fn end(api: &mut Api, now: Timestamp) {
         namespace: String::new(),
         name: NAMESPACE.to_owned(),
     };
-    let delete = Delete {
-        target,
-        uid: None,
-        resource_version: None,
-        propagation: None,
-        grace: None,
-        done: None,
-        refused: None,
-    };
     // It is there as long as nobody else deletes it.
-    let _ = api.delete(&delete, now);
+    let _ = api.delete(&Delete::of(target), now);
 }
 
 /// A template changes, or a Deployment is held.
@@ -281,16 +272,8 @@ fn remove(api: &mut Api, kind: usize, name: &Name, dice: &mut Dice, now: Timesta
     let what = resource.kind.to_string();
     let propagation = *dice.pick(&[Propagation::Background, Propagation::Foreground, Propagation::Orphan])?;
     let propagation = Some(propagation).filter(|_| what != "Pod");
-    let delete = Delete {
-        target: Target { resource, namespace: name.0.clone(), name: name.1.clone() },
-        uid: None,
-        resource_version: None,
-        propagation,
-        grace: None,
-        done: None,
-        refused: None,
-    };
-    api.delete(&delete, now).ok()?;
+    let target = Target { resource, namespace: name.0.clone(), name: name.1.clone() };
+    api.delete(&Delete { propagation, ..Delete::of(target) }, now).ok()?;
     Some(format!("delete {what} {} {propagation:?}", name.1))
 }
 
