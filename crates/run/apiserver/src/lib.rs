@@ -40,6 +40,7 @@ mod follow;
 mod frame;
 mod guarded;
 mod health;
+mod identity;
 mod impersonate;
 mod issuers;
 mod kept;

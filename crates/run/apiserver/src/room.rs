@@ -11,9 +11,9 @@ use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap;
+use crate::identity::random_suffix;
 use crate::server::Api;
 use crate::user::User;
-use crate::write::random_suffix;
 
 /// Follows the store until `shutdown`.
 pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {

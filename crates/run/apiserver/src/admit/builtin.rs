@@ -10,8 +10,9 @@ use plimsoll_meta::status::Status;
 use serde_json::Value;
 
 use super::{Operation, all, all_in, on, one, refused};
+use crate::identity::random_suffix;
 use crate::object::deleting;
-use crate::write::{Write, random_suffix};
+use crate::write::Write;
 
 /// How long a pod waits for the account that a controller makes for its new namespace.
 const ACCOUNT_PATIENCE: Duration = Duration::from_secs(2);
