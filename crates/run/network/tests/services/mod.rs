@@ -1,0 +1,235 @@
+//! Services and their endpoints, tried with packets.
+
+use std::fs::File;
+
+use plimsoll_network::{cleanup, run};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Api, Pod, ask, config, on_a_machine, serve_in, until, who};
+use crate::{elsewhere, from, open};
+
+#[test]
+fn services_lead_to_their_endpoints() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        let ports = json!([{"port": 80, "nodePort": 30080}]);
+        api.put_service("web", json!({"type": "NodePort", "clusterIP": "10.43.0.1", "ports": ports}));
+        api.put_endpoints("web", 8080, "TCP", &[(a.address, "here"), (b.address, "here")]);
+        api.put_service(
+            "empty",
+            json!({"clusterIP": "10.43.0.2", "ports": [{"port": 80}],
+            "externalIPs": ["192.0.2.77"]}),
+        );
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the Service works", || client.ask("10.43.0.1:80").ends_with("to 10.42.7.4")).await;
+
+        assert_eq!(who(40, || client.ask("10.43.0.1:80")), ["a", "b"]);
+        assert_eq!(who(40, || ask("10.43.0.1:80")), ["a", "b"], "from the node");
+        let hairpin = (0..40).map(|_| a.ask("10.43.0.1:80")).find(|answer| answer.starts_with("a "));
+        assert_eq!(hairpin.unwrap(), "a to 10.42.7.1", "a pod reaches itself");
+        for address in ["127.0.0.1:30080", "192.0.2.1:30080", "10.42.7.1:30080"] {
+            assert_eq!(who(40, || ask(address)), ["a", "b"], "{address}");
+        }
+        assert_eq!(who(40, || from(&world, "192.0.2.1:30080")), ["a", "b"]);
+        assert!(from(&world, "192.0.2.1:30080").ends_with(" to 10.42.7.1"), "targets see the node");
+        assert_eq!(who(40, || client.ask("192.0.2.1:30080")), ["a", "b"]);
+        assert!(from(&world, "10.43.0.1:80").ends_with(" to 10.42.7.1"), "the node as the way to Services");
+        for (what, address) in [
+            ("no endpoints", "10.43.0.2:80"),
+            ("no such port", "10.43.0.1:81"),
+            ("no such Service", "10.43.9.9:80"),
+        ] {
+            assert_eq!(client.ask(address), "ConnectionRefused", "{what}");
+            assert_eq!(ask(address), "ConnectionRefused", "{what}, from the node");
+        }
+
+        serve_in(&File::open("/proc/thread-self/ns/net").unwrap(), "node", 6443);
+        for (service, server) in [("10.43.0.3", "10.42.7.1"), ("10.43.0.4", "192.0.2.1")] {
+            api.put_service(service, json!({"clusterIP": service, "ports": [{"port": 443}]}));
+            api.put_endpoints(service, 6443, "TCP", &[(server.parse().unwrap(), "here")]);
+            let address = format!("{service}:443");
+            until("the node serves", || client.ask(&address) == "node to 10.42.7.4").await;
+            assert_eq!(ask(&address), "node to 10.42.7.1", "the node asks itself");
+        }
+
+        api.put_endpoints("web", 8080, "TCP", &[(b.address, "here")]);
+        until("an endpoint is gone", || who(10, || client.ask("10.43.0.1:80")) == ["b"]).await;
+        assert_eq!(who(10, || ask("127.0.0.1:30080")), ["b"]);
+
+        // The rules stay without the process, and are taken over.
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        assert_eq!(who(5, || client.ask("10.43.0.1:80")), ["b"]);
+        api.put_endpoints("web", 8080, "TCP", &[(a.address, "here")]);
+        api.put_service("web", json!({"clusterIP": "10.43.0.1", "ports": [{"port": 80}]}));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the new rules hold", || who(5, || client.ask("10.43.0.1:80")) == ["a"]).await;
+        assert_eq!(ask("127.0.0.1:30080"), "ConnectionRefused", "the NodePort is gone");
+
+        // Somebody flushes everything: the next change brings it back.
+        let mut tables = plimsoll_kernel::nft::Tables::open().unwrap();
+        let mut flush = plimsoll_kernel::nft::Batch::new(plimsoll_kernel::nft::Family::Ipv4, "plim-a1b2c3");
+        flush.delete_table();
+        tables.commit(&flush.finish()).unwrap();
+        api.put_endpoints("empty", 8080, "TCP", &[(b.address, "here")]);
+        until("the rules are back", || client.ask("10.43.0.2:80").starts_with("b ")).await;
+        assert_eq!(who(5, || client.ask("10.43.0.1:80")), ["a"]);
+        let late = Pod::start(&network, "late").await;
+        assert_eq!(late.ask("10.43.0.1:80"), "a to 10.42.7.5");
+
+        api.delete("services", "web");
+        until("the Service is gone", || client.ask("10.43.0.1:80") == "ConnectionRefused").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn clients_return_to_their_endpoint_and_outsiders_stay_on_the_node() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        let both = [(a.address, "here"), (b.address, "there")];
+        api.put_service(
+            "sticky",
+            json!({"clusterIP": "10.43.0.1", "ports": [{"port": 80}],
+            "sessionAffinity": "ClientIP"}),
+        );
+        api.put_endpoints("sticky", 8080, "TCP", &both);
+        api.put_service(
+            "local",
+            json!({"type": "NodePort", "clusterIP": "10.43.0.2",
+            "externalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30080}]}),
+        );
+        api.put_endpoints("local", 8080, "TCP", &both);
+        api.put_service(
+            "inside",
+            json!({"clusterIP": "10.43.0.3", "ports": [{"port": 80}],
+            "internalTrafficPolicy": "Local"}),
+        );
+        api.put_endpoints("inside", 8080, "TCP", &[(b.address, "there")]);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the Services work", || client.ask("10.43.0.1:80").ends_with("to 10.42.7.4")).await;
+
+        // People look at rules with this program: it must be able to show ours.
+        if let Ok(shown) = std::process::Command::new("nft").args(["list", "ruleset"]).output() {
+            let text = String::from_utf8_lossy(&shown.stdout);
+            assert!(text.contains("chain pick-2-for-10800s"), "{shown:?}");
+        }
+        let first = who(1, || client.ask("10.43.0.1:80"));
+        assert_eq!(who(20, || client.ask("10.43.0.1:80")), first);
+        let (left, other) =
+            if first == ["a"] { ((b.address, "here"), "b") } else { ((a.address, "here"), "a") };
+        api.put_endpoints("sticky", 8080, "TCP", &[left]);
+        until("the other is chosen", || who(5, || client.ask("10.43.0.1:80")) == [other]).await;
+        api.put_endpoints("sticky", 8080, "TCP", &both);
+        until("both are back", || client.ask("10.43.0.1:80").starts_with(other)).await;
+        assert_eq!(who(20, || client.ask("10.43.0.1:80")), [other], "the new target sticks");
+
+        assert_eq!(who(20, || from(&world, "192.0.2.1:30080")), ["a"]);
+        assert_eq!(from(&world, "192.0.2.1:30080"), "a to 192.0.2.9", "the client's address is kept");
+        assert_eq!(who(40, || client.ask("192.0.2.1:30080")), ["a", "b"], "pods count as inside");
+        assert_eq!(client.ask("10.43.0.3:80"), "TimedOut", "dropped, not refused");
+        api.put_endpoints("local", 8080, "TCP", &[(b.address, "there")]);
+        until("nothing is here", || from(&world, "192.0.2.1:30080") == "TimedOut").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn datagrams_follow_the_endpoints() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        api.put_service("dns", json!({"clusterIP": "10.43.0.1", "ports": [{"port": 53, "protocol": "UDP"}]}));
+        api.put_endpoints("dns", 8080, "UDP", &[(a.address, "here")]);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        let socket = client.udp();
+        until("the Service works", || client.ask_udp(&socket, "10.43.0.1:53") == "a").await;
+        api.put_endpoints("dns", 8080, "UDP", &[(b.address, "here")]);
+        until("the same socket reaches the new endpoint", || client.ask_udp(&socket, "10.43.0.1:53") == "b")
+            .await;
+        api.put_endpoints("dns", 8080, "UDP", &[]);
+        until("nobody is left", || client.ask_udp(&socket, "10.43.0.1:53") == "ConnectionRefused").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+/// Prints what 10,000 Services cost: programming all of them, one endpoint's change, a connection.
+#[test]
+fn load_balancers_are_told_of_endpoints_here() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let api = Api::default();
+        let stop = CancellationToken::new();
+        tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        let spec = json!({
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999,
+            "clusterIP": "10.43.0.20", "clusterIPs": ["10.43.0.20"], "ports": [{"port": 80, "nodePort": 30080}],
+        });
+        // The runtime has one thread, so whoever asks must not block it.
+        let asked = async || {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let talk = async {
+                let mut stream = tokio::net::TcpStream::connect("127.0.0.1:30999").await?;
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await?;
+                Ok::<_, std::io::Error>(answer)
+            };
+            talk.await.unwrap_or_else(|error| format!("{:?}", error.kind()))
+        };
+        let becomes = async |wanted: &[&str]| {
+            let mut last = String::new();
+            for _ in 0..2000 {
+                last = asked().await;
+                if wanted.iter().all(|part| last.contains(part)) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            panic!("{wanted:?} in {last}");
+        };
+        let endpoints = |node: &str| {
+            let endpoints = [("10.42.7.2".parse().unwrap(), node), ("10.42.7.3".parse().unwrap(), node)];
+            api.put_endpoints("web", 8080, "TCP", &endpoints);
+        };
+        api.put_service("web", spec.clone());
+        becomes(&["503 Service Unavailable", "\"localEndpoints\": 0", "\"serviceProxyHealthy\": true"]).await;
+        endpoints("here");
+        becomes(&["200 OK", "application/json", "nosniff", "x-load-balancing-endpoint-weight: 2"]).await;
+        becomes(&["{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"web\"\n\t},\n"])
+            .await;
+        endpoints("there");
+        becomes(&["503 Service Unavailable", "x-load-balancing-endpoint-weight: 0"]).await;
+        // Another Service takes the port over.
+        api.delete("services", "web");
+        becomes(&["ConnectionRefused"]).await;
+        api.put_service("other", spec);
+        becomes(&["\"name\": \"other\""]).await;
+        stop.cancel();
+        becomes(&["ConnectionRefused"]).await;
+    });
+}
