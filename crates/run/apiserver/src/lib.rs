@@ -70,6 +70,7 @@ mod quota;
 mod reach;
 mod registry;
 mod reload;
+mod removal;
 mod rest;
 mod review;
 mod room;

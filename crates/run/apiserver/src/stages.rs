@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -23,8 +22,6 @@ use crate::admit::{Operation, chain};
 use crate::authenticate;
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::decode;
-use crate::delete::{self, Deleted, Options};
-use crate::list_options::ListOptions;
 use crate::negotiate::{self, Form, Media};
 use crate::options::WriteOptions;
 use crate::pace::Pace;
@@ -32,7 +29,7 @@ use crate::patch::Patch;
 use crate::peer::Peer;
 use crate::protobuf::Accepted;
 use crate::query::Query;
-use crate::registry::{self, Selection};
+use crate::registry;
 use crate::server::Api;
 use crate::shape::Shape;
 use crate::table::Columns;
@@ -44,12 +41,9 @@ use crate::websocket::{Content, WebSocket};
 use crate::write::{Judged, Ownership, Proposal, Write, Written};
 use crate::{
     aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
-    impersonate, metrics, openapi, pages, review, subresource, table, usage, watch,
+    impersonate, metrics, openapi, pages, removal, review, subresource, table, usage, watch,
 };
 use plimsoll_document::{Document, Duplicates};
-
-/// Objects of a collection that are deleted at the same time.
-const REMOVED_AT_ONCE: usize = 32;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -361,11 +355,11 @@ async fn act(
         }
         "delete" => {
             offered(Verb::Delete)?;
-            remove(api, asked, kind, target, request, form).await
+            removal::remove(api, asked, kind, target, request, form).await
         }
         "deletecollection" => {
             offered(Verb::DeleteCollection)?;
-            remove_all(api, asked, kind, target, request).await
+            removal::remove_all(api, asked, kind, target, request).await
         }
         "create" => {
             offered(Verb::Create)?;
@@ -485,86 +479,6 @@ pub(crate) async fn patch(
         if patch.is_apply() && subresource.is_none() { Some(&first) } else { None };
     let written = write.update(|write, old| patch.proposal(write, old), missing).await?;
     written_answer(api, kind, written, form, asked)
-}
-
-async fn remove(
-    api: &Api,
-    asked: &Asked,
-    kind: &'static Kind,
-    target: &ResourcePath,
-    request: Request<RequestBody>,
-    form: Form,
-) -> Result<Response<ResponseBody>, Status> {
-    let options = options(asked, request).await?;
-    let mut write = write(api, asked, kind, target, None)?;
-    write.dry_run |= options.is_dry_run();
-    match write.delete(&options).await? {
-        Deleted::Gone(object) => Ok(body::json(StatusCode::OK, &delete::success(&write, &object))),
-        Deleted::Pending(written) => written_answer(api, kind, written, form, asked),
-    }
-}
-
-async fn options(asked: &Asked, request: Request<RequestBody>) -> Result<Options, Status> {
-    let bytes = body::read(request.into_body()).await?;
-    if bytes.is_empty() {
-        return Options::read(&json!({}), &asked.query);
-    }
-    let value =
-        decode::value(&asked.headers, &bytes).and_then(|document| decode::delete_options(document.value));
-    // Upstream has no name for what is wrong with these bodies.
-    let value = value.map_err(|status| match status.code {
-        400 => Status::unnamed(status.message),
-        _ => status,
-    })?;
-    Options::read(&value, &asked.query)
-}
-
-async fn remove_all(
-    api: &Api,
-    asked: &Asked,
-    kind: &'static Kind,
-    target: &ResourcePath,
-    request: Request<RequestBody>,
-) -> Result<Response<ResponseBody>, Status> {
-    let options = options(asked, request).await?;
-    let prefix = registry::prefix(kind, &target.namespace)?;
-    let page = ListOptions::read(&asked.query, &prefix, api.store.revision())?;
-    let selection = Selection::read(api, kind, &asked.query, "")?;
-    let listed = collection::select(&api.store, kind, &target.namespace, &selection, &page)?;
-    // Side by side, so that one sync of the disk serves many of them.
-    let mut items: Vec<Bytes> = Vec::with_capacity(listed.entries.len());
-    for some in listed.entries.chunks(REMOVED_AT_ONCE) {
-        let removals = some.iter().map(|entry| remove_one(api, asked, kind, target, &entry.key, &options));
-        for removed in futures::future::join_all(removals).await {
-            items.extend(removed?);
-        }
-    }
-    let metadata = json!({"resourceVersion": api.store.revision().to_string()});
-    let mut list = Vec::from(encode::list_head(&kind.api_version(), &kind.list_kind(), &metadata));
-    list.extend(items.join(&b","[..]));
-    list.extend(b"]}");
-    Ok(body::encoded(StatusCode::OK, "application/json", list))
-}
-
-/// Deletes an object of a collection; gives its last state, unless somebody else was quicker.
-async fn remove_one(
-    api: &Api,
-    asked: &Asked,
-    kind: &'static Kind,
-    target: &ResourcePath,
-    key: &str,
-    options: &Options,
-) -> Result<Option<Bytes>, Status> {
-    let (namespace, name) = registry::key_parts(kind, key);
-    let one = ResourcePath { namespace: namespace.to_owned(), name: name.to_owned(), ..target.clone() };
-    let mut write = write(api, asked, kind, &one, None)?;
-    write.dry_run |= options.is_dry_run();
-    match write.delete(options).await {
-        Ok(Deleted::Gone(object)) => Ok(Some(encode::object(&object))),
-        Ok(Deleted::Pending(written)) => Ok(Some(written.bytes)),
-        Err(status) if status.code == 404 => Ok(None),
-        Err(status) => Err(status),
-    }
 }
 
 /// The answer to a write, in the form that was asked for.
