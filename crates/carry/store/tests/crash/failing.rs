@@ -5,7 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use plimsoll_store::{Store, StoreError};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -150,19 +153,38 @@ fn everything(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     found
 }
 
-#[tokio::test]
-async fn a_directory_that_nobody_may_write_to_is_refused_as_it_is() {
+/// Why a store in a folder that nobody may write to does not open.
+fn refused(folder: &Path) -> StoreError {
+    let open = || Store::open(folder, options()).err().unwrap();
     if nix::unistd::geteuid().is_root() {
-        // The superuser may write whatever the mode says; the fault above covers it.
-        return;
+        // The superuser may write whatever the mode says, but not to what is mounted without that.
+        return thread::scope(|scope| {
+            let elsewhere = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                let mount = |from: Option<&Path>, to: &Path, flags| {
+                    mount(from, to, None::<&str>, flags, None::<&str>).unwrap();
+                };
+                mount(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+                mount(Some(folder), folder, MsFlags::MS_BIND);
+                mount(None, folder, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+                open()
+            });
+            elsewhere.join().unwrap()
+        });
     }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+    fs::set_permissions(folder.join("lock"), fs::Permissions::from_mode(0o400)).unwrap();
+    let refused = open();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    refused
+}
+
+#[test]
+fn a_directory_that_nobody_may_write_to_is_refused_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     drop(Store::open(folder.path(), options()).unwrap());
     let before = everything(folder.path());
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
-    fs::set_permissions(folder.path().join("lock"), fs::Permissions::from_mode(0o400)).unwrap();
-    let refused = Store::open(folder.path(), options()).err().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let refused = refused(folder.path());
     assert!(matches!(refused, StoreError::Directory { .. }), "{refused}");
     assert_eq!(everything(folder.path()), before);
 }
