@@ -121,7 +121,7 @@ impl Tables {
         })
     }
 
-    /// The elements of a set or map by key; an error of kind `NotFound` when there is no such set.
+    /// The elements of a set or map by key, of ranges by first and last key, one after the other; an error of kind `NotFound` when there is no such set.
     pub fn elements(
         &mut self,
         family: Family,
@@ -185,7 +185,9 @@ fn key_and_value(element: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let (_, data) = attributes(element).find(|(kind, _)| *kind == wanted)?;
         attributes(data).find(|(kind, _)| *kind == 1).map(|(_, value)| value.to_vec())
     };
-    Some((field(1)?, field(2).unwrap_or_default()))
+    let mut key = field(1)?;
+    key.extend(field(batch::KEY_END).unwrap_or_default());
+    Some((key, field(2).unwrap_or_default()))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -10,7 +10,8 @@ pub mod rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::endpoints::{NodeFacts, Protocol, Target, Targets, targets};
@@ -57,6 +58,8 @@ pub enum Handling {
         affinity: Option<u32>,
         /// Targets see this node as the client.
         masquerade: bool,
+        /// Where clients may come from, in ranges that do not overlap; none means from anywhere.
+        sources: BTreeSet<IpNet>,
     },
     /// Connections are refused: there is no endpoint.
     Reject,
@@ -73,6 +76,8 @@ pub struct Surroundings {
     pub ipv4: bool,
     /// Service addresses that this node answers itself, such as the resolver's.
     pub own_addresses: BTreeSet<IpAddr>,
+    /// The node's addresses, as the API tells them.
+    pub node_addresses: Vec<IpAddr>,
 }
 
 /// All frontends of a Service with their handling; none if it needs no rules.
@@ -98,8 +103,16 @@ pub fn desired<'a>(
         for address in cluster_addresses(spec, surroundings) {
             add(Some(address), number, Audience::Everyone, policy.inside());
         }
-        for (address, port) in external_frontends(service, spec, port, number, surroundings) {
-            add(address, port, Audience::Everyone, policy.outside_for_insiders());
+        let node_port = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let external = spec.external_ips.as_deref().unwrap_or_default();
+        let external = addresses(external, surroundings).map(|address| (Some(address), number));
+        let everywhere = node_port.map(|port| (None, port)).into_iter().chain(external);
+        let balancer = balancer(service, spec, surroundings);
+        let balanced = balancer.addresses.iter().map(|address| (Some(*address), number));
+        let open = BTreeSet::new();
+        let everywhere = everywhere.map(|frontend| (frontend, &open));
+        for ((address, port), sources) in everywhere.chain(balanced.map(|at| (at, &balancer.sources))) {
+            add(address, port, Audience::Everyone, policy.outside_for_insiders().only_from(sources));
             if let Some(handling) = policy.outside_for_outsiders() {
                 add(address, port, Audience::Outside, handling);
             }
@@ -140,39 +153,47 @@ fn addresses<'a>(texts: &'a [String], surroundings: &'a Surroundings) -> impl It
     })
 }
 
-/// NodePort, externalIPs and the load balancer's addresses.
-fn external_frontends(
-    service: &Service,
-    spec: &ServiceSpec,
-    port: &ServicePort,
-    number: u16,
-    surroundings: &Surroundings,
-) -> Vec<(Option<IpAddr>, u16)> {
-    let mut frontends = Vec::new();
-    let node_port = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-    frontends.extend(node_port.map(|port| (None, port)));
-    let external = spec.external_ips.as_deref().unwrap_or_default();
-    let balanced = balancer_addresses(service, spec);
-    for address in addresses(external, surroundings).chain(addresses(&balanced, surroundings)) {
-        frontends.push((Some(address), number));
-    }
-    frontends
+/// What a load balancer lets through unchanged.
+#[derive(Default)]
+struct Balancer {
+    addresses: Vec<IpAddr>,
+    /// Whom it admits; none means everybody.
+    sources: BTreeSet<IpNet>,
 }
 
-/// Addresses of the load balancer whose packets arrive unchanged.
-///
-/// A Service that admits only some source ranges is not opened there: these
-/// rules cannot keep the others out.
-fn balancer_addresses(service: &Service, spec: &ServiceSpec) -> Vec<String> {
-    let everyone = |range: &String| matches!(range.trim(), "0.0.0.0/0" | "::/0");
-    let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-    if spec.type_.as_deref() != Some("LoadBalancer") || !(ranges.is_empty() || ranges.iter().any(everyone)) {
-        return Vec::new();
+/// Addresses of the load balancer whose packets arrive unchanged, and who may send them. Ranges of the
+/// other family bind nobody here, as with kube-proxy.
+fn balancer(service: &Service, spec: &ServiceSpec, surroundings: &Surroundings) -> Balancer {
+    if spec.type_.as_deref() != Some("LoadBalancer") {
+        return Balancer::default();
     }
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
     let direct = ingress.iter().filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
-    direct.filter_map(|ingress| ingress.ip.clone()).collect()
+    let direct: Vec<_> = direct.filter_map(|ingress| ingress.ip.clone()).collect();
+    let addresses: Vec<_> = addresses(&direct, surroundings).collect();
+    let ranges = spec.load_balancer_source_ranges.iter().flatten();
+    let mut ranges: Vec<IpNet> = ranges
+        .filter_map(|range| range.trim().parse().ok())
+        .filter(|range: &IpNet| range.addr().is_ipv4() == surroundings.ipv4)
+        .collect();
+    // What this node sends to such an address loops back with the address as its source.
+    let from_node = |range: &IpNet| surroundings.node_addresses.iter().any(|node| range.contains(node));
+    if ranges.iter().any(from_node) {
+        ranges.extend(addresses.iter().map(|address| IpNet::from(*address)));
+    }
+    let sources: BTreeSet<_> = IpNet::aggregate(&ranges).into_iter().collect();
+    let everybody = sources.iter().any(|range| range.prefix_len() == 0);
+    Balancer { addresses, sources: if everybody { BTreeSet::new() } else { sources } }
+}
+
+impl Handling {
+    fn only_from(mut self, admitted: &BTreeSet<IpNet>) -> Self {
+        if let Self::Balance { sources, .. } = &mut self {
+            sources.clone_from(admitted);
+        }
+        self
+    }
 }
 
 struct Policy<'a> {
@@ -209,7 +230,12 @@ impl Policy<'_> {
 
     fn balance(&self, targets: &BTreeSet<Target>, masquerade: bool) -> Handling {
         if !targets.is_empty() {
-            Handling::Balance { targets: targets.clone(), affinity: affinity(self.spec), masquerade }
+            Handling::Balance {
+                targets: targets.clone(),
+                affinity: affinity(self.spec),
+                masquerade,
+                sources: BTreeSet::new(),
+            }
         } else if self.targets.anywhere.is_empty() {
             Handling::Reject
         } else {

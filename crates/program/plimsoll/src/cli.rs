@@ -18,6 +18,7 @@ use crate::kubelet::Kubelet;
 use crate::kubelet::common::CommonArgs;
 use crate::limits::LimitArgs;
 use crate::log::Format;
+use crate::network::NetworkArgs;
 use crate::safeguards::SafeguardArgs;
 use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
@@ -130,6 +131,8 @@ pub(crate) struct Up {
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,
     /// Longest life of certificates that the cluster signs for approved requests

@@ -19,6 +19,7 @@ mod instance;
 mod kubelet;
 mod limits;
 mod log;
+mod network;
 mod node;
 mod preflight;
 mod progress;

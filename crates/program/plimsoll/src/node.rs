@@ -22,6 +22,7 @@ use crate::control_plane::{ControlPlane, Part};
 use crate::instance::Instance;
 use crate::kubelet;
 use crate::kubelet::settings::{FieldFlags, Sources};
+use crate::network::NetworkArgs;
 
 /// The agent's port of the usual instance; others take a free one.
 const USUAL_PORT: u16 = 10250;
@@ -101,8 +102,10 @@ pub(crate) async fn start(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let wanted = settings(options, instance)?;
+    let address = agent_address(options, instance);
+    let place = Place { name, addresses: &[address], network: &options.network };
     let socket =
-        foundation(instance, name, &wanted.settings, plane.informers.clone(), tasks, shutdown).await?;
+        foundation(instance, place, &wanted.settings, plane.informers.clone(), tasks, shutdown).await?;
     if let Some(config) = options.ingress.config(name, instance.cluster_dns()) {
         let client = plane.client("plimsoll-ingress", "system:plimsoll-ingress", &["system:masters"]);
         let (informers, stop) = (plane.informers.clone(), shutdown.clone());
@@ -121,10 +124,19 @@ pub(crate) async fn start(
     Ok(())
 }
 
+/// A node of the cluster, as users named and placed it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    /// Those that the API tells, the primary one of each family first.
+    pub(crate) addresses: &'a [IpAddr],
+    pub(crate) network: &'a NetworkArgs,
+}
+
 /// Starts what pods stand on: images, engine, network and resolver; answers with the engine's socket.
 pub(crate) async fn foundation(
     instance: &Instance,
-    name: &str,
+    place: Place<'_>,
     settings: &Configuration,
     informers: Informers,
     tasks: &mut JoinSet<Part>,
@@ -136,8 +148,10 @@ pub(crate) async fn foundation(
         instance: instance.id.clone(),
         cluster_cidr: vec![instance.pod_cidr],
         service_cidr: vec![instance.service_cidr],
-        node_name: name.to_owned(),
+        node_name: place.name.to_owned(),
         node_zone: None,
+        node_addresses: place.addresses.to_vec(),
+        node_port_addresses: place.network.nodeport_addresses.ranges(place.addresses),
         resolver: vec![instance.cluster_dns()],
     };
     let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
@@ -173,7 +187,7 @@ pub(crate) async fn foundation(
         metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],
         zone: "cluster.local".to_owned(),
         addresses: vec![instance.cluster_dns()],
-        node_name: name.to_owned(),
+        node_name: place.name.to_owned(),
         resolv_conf: "/etc/resolv.conf".into(),
     };
     let stop = shutdown.clone();

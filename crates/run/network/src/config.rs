@@ -31,6 +31,10 @@ pub struct Config {
     pub node_name: String,
     /// This node's topology zone, if it has one.
     pub node_zone: Option<String>,
+    /// This node's addresses, as the API tells them.
+    pub node_addresses: Vec<IpAddr>,
+    /// Which of this node's addresses node ports are open on; of a family without a range, on all.
+    pub node_port_addresses: Vec<IpNet>,
     /// The resolver's addresses, which pods find in their resolv.conf and this node answers itself.
     pub resolver: Vec<IpAddr>,
 }
@@ -187,6 +191,8 @@ mod tests {
                 service_cidr: parse(services),
                 node_name: String::new(),
                 node_zone: None,
+                node_addresses: vec![],
+                node_port_addresses: vec![],
                 resolver: vec![],
             };
             assert_eq!(config.check().is_ok(), good, "{pods:?} {services:?}");

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use plimsoll_kernel::nft::{Batch, Family};
 use plimsoll_netplan::endpoints::{Protocol, Target};
 use plimsoll_netplan::services::rules::{Choice, Difference, Element, Part, Value};
@@ -23,15 +24,29 @@ const COUNT_BITS: u32 = 13;
 pub(crate) fn write(batch: &mut Batch, family: Family, difference: &Difference) {
     let removed = difference.removed.iter().map(|element| (set(element), key(family, element)));
     for (set, keys) in grouped(removed) {
-        batch.delete_elements(set.name(), keys.iter().map(Vec::as_slice));
+        match set {
+            Set::Admitted => batch.delete_ranges(set.name(), keys.iter().map(ends)),
+            _ => batch.delete_elements(set.name(), keys.iter().map(Vec::as_slice)),
+        }
     }
     let added = difference.added.iter().map(|(element, element_value)| {
         (set(element), (key(family, element), value(family, element, element_value)))
     });
     for (set, elements) in grouped(added) {
+        if set == Set::Admitted {
+            batch.add_ranges(set.name(), elements.iter().map(|(key, _)| ends(key)));
+            continue;
+        }
         let elements = elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
         batch.add_elements(set.name(), elements);
     }
+}
+
+/// The first and the last key of a range, as they are in one.
+#[expect(clippy::ptr_arg, reason = "what iterators over lists of keys hand out")]
+fn ends(both: &Vec<u8>) -> [&[u8]; 2] {
+    let (first, last) = both.split_at(both.len() / 2);
+    [first, last]
 }
 
 /// Items by set, so that each set is one message; sets in the order of [`Set::ALL`].
@@ -52,6 +67,8 @@ fn set(element: &Element) -> Set {
         (Part::Slot(_) | Part::Sticky(_), _) => Set::Endpoints,
         (Part::Identity(_), _) => Set::Identities,
         (Part::Masquerade, _) => Set::Masquerade,
+        (Part::Guarded, _) => Set::Guarded,
+        (Part::Admitted(_), _) => Set::Admitted,
         (Part::Rejected, _) => Set::Rejected,
         (Part::Dropped, Audience::Everyone) => Set::Dropped,
         (Part::Dropped, Audience::Outside) => Set::OutsideDropped,
@@ -64,7 +81,13 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
     match element.part {
         Part::Slot(slot) | Part::Identity(slot) => bytes.extend_from_slice(&(base + slot).to_ne_bytes()),
         Part::Sticky(identity) => bytes.extend_from_slice(&(STICKY + base + identity).to_ne_bytes()),
-        Part::Choice | Part::Masquerade | Part::Rejected | Part::Dropped => {}
+        Part::Admitted(range) => {
+            let frontend = bytes.clone();
+            bytes.extend(address_bytes(family, Some(range.network())));
+            bytes.extend(frontend);
+            bytes.extend(address_bytes(family, Some(range.broadcast())));
+        }
+        Part::Choice | Part::Masquerade | Part::Guarded | Part::Rejected | Part::Dropped => {}
     }
     bytes
 }
@@ -153,11 +176,27 @@ pub(crate) fn decode(family: Family, set: Set, key: &[u8], value: &[u8]) -> Opti
             (Part::Identity(number % OUTSIDE), Value::Identity(value.number()? % OUTSIDE))
         }
         Set::Masquerade => (Part::Masquerade, Value::None),
+        Set::Guarded => (Part::Guarded, Value::None),
+        Set::Admitted => {
+            let first = key.address()?;
+            key.skip_frontend()?;
+            (Part::Admitted(range(first, key.address()?)?), Value::None)
+        }
         Set::Rejected => (Part::Rejected, Value::None),
         Set::Dropped | Set::OutsideDropped => (Part::Dropped, Value::None),
         Set::Affinity | Set::Balancers | Set::HostPorts | Set::OwnPods | Set::Writers => return None,
     };
     Some((Element { frontend, part }, value))
+}
+
+/// The range of a prefix that has these ends.
+fn range(first: IpAddr, last: IpAddr) -> Option<IpNet> {
+    let (width, prefix) = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (32, (u32::from(first) ^ u32::from(last)).count_ones()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (128, (u128::from(first) ^ u128::from(last)).count_ones()),
+        _ => return None,
+    };
+    IpNet::new(first, u8::try_from(width - prefix).ok()?).ok()
 }
 
 fn audience_of(number: u32) -> Audience {
@@ -195,6 +234,12 @@ impl Reader<'_> {
         }
     }
 
+    fn skip_frontend(&mut self) -> Option<()> {
+        self.address()?;
+        self.number()?;
+        self.number().map(|_| ())
+    }
+
     fn target(&mut self) -> Option<Target> {
         Some(Target { address: self.address()?, port: self.port()? })
     }
@@ -210,9 +255,10 @@ mod tests {
 
     #[test]
     fn elements_come_back_as_they_went() {
-        for (family, address, target) in
-            [(Family::Ipv4, "10.96.0.1", "10.42.0.7"), (Family::Ipv6, "fd00::1", "fd01::7")]
-        {
+        for (family, address, target, admitted) in [
+            (Family::Ipv4, "10.96.0.1", "10.42.0.7", "192.0.2.128/25"),
+            (Family::Ipv6, "fd00::1", "fd01::7", "fd02:0:0:8000::/49"),
+        ] {
             let target = Target { address: target.parse().unwrap(), port: 8080 };
             for address in [None, Some(address.parse().unwrap())] {
                 for audience in [Audience::Everyone, Audience::Outside] {
@@ -224,7 +270,13 @@ mod tests {
                         (Part::Sticky(IDENTITIES - 1), Value::Target(target)),
                         (Part::Dropped, Value::None),
                     ];
-                    let everyone = [(Part::Masquerade, Value::None), (Part::Rejected, Value::None)];
+                    let everyone = [
+                        Part::Masquerade,
+                        Part::Rejected,
+                        Part::Guarded,
+                        Part::Admitted(admitted.parse().unwrap()),
+                    ]
+                    .map(|part| (part, Value::None));
                     let everyone = everyone.iter().filter(|_| audience == Audience::Everyone);
                     for (part, expected) in parts.iter().chain(everyone) {
                         let element = Element { frontend, part: *part };

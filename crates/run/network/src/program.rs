@@ -4,6 +4,7 @@
 //! address 0 for a port of the node):
 //!
 //! ```text
+//! firewall     F in guarded, not from admitted[F, …]: drop
 //! prerouting   not from a pod → outside;  → services
 //! output       → services
 //! outside      frontends-outside[F] → balancers;  F in dropped-outside: drop
@@ -43,6 +44,8 @@ pub(crate) struct Ranges {
     services: Option<IpNet>,
     veth_prefix: String,
     resolver: Vec<IpAddr>,
+    /// Which of the node's addresses its ports for Services are open on; none means all.
+    node_ports: Vec<IpNet>,
 }
 
 impl Ranges {
@@ -53,6 +56,12 @@ impl Ranges {
             services: Config::of_family(&config.service_cidr, family),
             veth_prefix: names.veth_prefix(),
             resolver: config.resolver.clone(),
+            node_ports: config
+                .node_port_addresses
+                .iter()
+                .filter(|range| range.addr().is_ipv4() == (family == Family::Ipv4))
+                .map(IpNet::trunc)
+                .collect(),
         }
     }
 }
@@ -77,17 +86,27 @@ pub(crate) type Chain = (&'static str, Option<Hook>, Vec<Rule>);
 fn chains(ranges: &Ranges) -> Vec<Chain> {
     let hook = |kind, point, priority| Some(Hook { kind, point, priority });
     let mut chains = vec![
-        ("outside", None, outside(ranges.family)),
-        ("services", None, services(ranges.family)),
+        ("outside", None, outside(ranges)),
+        ("services", None, services(ranges)),
         ("refuse", None, refuse()),
         ("rejected", None, rejected(ranges)),
         ("guard", hook(ChainKind::Filter, HookPoint::Prerouting, -300), guard(ranges)),
+        (
+            "firewall",
+            hook(ChainKind::Filter, HookPoint::Prerouting, -110),
+            vec![only_admitted(ranges.family)],
+        ),
+        (
+            "firewall-output",
+            hook(ChainKind::Filter, HookPoint::Output, -110),
+            vec![only_admitted(ranges.family)],
+        ),
         ("prerouting", hook(ChainKind::Nat, HookPoint::Prerouting, -100), prerouting(ranges)),
         ("output", hook(ChainKind::Nat, HookPoint::Output, -100), vec![vec![jump("services")]]),
         ("postrouting", hook(ChainKind::Nat, HookPoint::Postrouting, 100), postrouting(ranges)),
         ("forward", hook(ChainKind::Filter, HookPoint::Forward, 0), forward(ranges)),
         ("host-output", hook(ChainKind::Filter, HookPoint::Output, 0), vec![known(), vec![jump("rejected")]]),
-        ("input", hook(ChainKind::Filter, HookPoint::Input, 0), input(ranges.family)),
+        ("input", hook(ChainKind::Filter, HookPoint::Input, 0), input(ranges)),
     ];
     chains.extend(policies::rules::chains(ranges.family, &ranges.resolver));
     chains
@@ -126,20 +145,49 @@ fn prerouting(ranges: &Ranges) -> Vec<Rule> {
     vec![outsiders, vec![jump("services")]]
 }
 
-fn outside(family: Family) -> Vec<Rule> {
-    let balance = |port_of_node| choose(family, Set::OutsideFrontends, port_of_node);
-    let drop = |port_of_node| swallow(family, Set::OutsideDropped, port_of_node);
-    vec![balance(false), drop(false), balance(true), drop(true)]
+/// Keeps those out of load balancers' addresses who are not in their source ranges. What is
+/// established goes on.
+fn only_admitted(family: Family) -> Rule {
+    let mut rule = state(Conntrack::NEW);
+    rule.extend(frontend_key(family, false, Register(0)));
+    let source = Register(words(family) + 2);
+    rule.extend([
+        Expression::Contains { set: Set::Guarded.name(), key: Register(0), inverted: false },
+        Expression::address(Address::Source, family, source),
+        Expression::Contains { set: Set::Admitted.name(), key: Register(0), inverted: true },
+        Expression::Verdict(Verdict::Drop),
+    ]);
+    rule
 }
 
-fn services(family: Family) -> Vec<Rule> {
-    vec![
-        choose(family, Set::Frontends, false),
-        swallow(family, Set::Dropped, false),
-        choose(family, Set::Frontends, true),
-        host_port(family, false),
-        host_port(family, true),
-    ]
+/// The rule for a port of the node once for each range of addresses that it is open on.
+fn on_node_ports(ranges: &Ranges, rule: impl Fn() -> Rule) -> Vec<Rule> {
+    if ranges.node_ports.is_empty() {
+        return vec![rule()];
+    }
+    let within = |range: &IpNet| {
+        let mut within: Rule = in_range(Address::Destination, Some(*range), Comparison::Equal).collect();
+        within.extend(rule());
+        within
+    };
+    ranges.node_ports.iter().map(within).collect()
+}
+
+fn outside(ranges: &Ranges) -> Vec<Rule> {
+    let balance = |port_of_node| choose(ranges.family, Set::OutsideFrontends, port_of_node);
+    let drop = |port_of_node| swallow(ranges.family, Set::OutsideDropped, port_of_node);
+    let mut rules = vec![balance(false), drop(false)];
+    rules.extend(on_node_ports(ranges, || balance(true)));
+    rules.extend(on_node_ports(ranges, || drop(true)));
+    rules
+}
+
+fn services(ranges: &Ranges) -> Vec<Rule> {
+    let family = ranges.family;
+    let mut rules = vec![choose(family, Set::Frontends, false), swallow(family, Set::Dropped, false)];
+    rules.extend(on_node_ports(ranges, || choose(family, Set::Frontends, true)));
+    rules.extend([host_port(family, false), host_port(family, true)]);
+    rules
 }
 
 /// To the balancer of the frontend's choice. The packet's mark holds the choice for a moment, since
@@ -182,14 +230,16 @@ fn forward(ranges: &Ranges) -> Vec<Rule> {
     vec![known(), stray, vec![jump("rejected")]]
 }
 
-fn input(family: Family) -> Vec<Rule> {
+fn input(ranges: &Ranges) -> Vec<Rule> {
     let listed = |port_of_node| {
-        let mut rule: Rule = frontend_key(family, port_of_node, Register(0)).into();
+        let mut rule: Rule = frontend_key(ranges.family, port_of_node, Register(0)).into();
         rule.push(Expression::Contains { set: Set::Rejected.name(), key: Register(0), inverted: false });
         rule.push(Expression::Verdict(Verdict::Goto("refuse".to_owned())));
         rule
     };
-    vec![known(), listed(false), listed(true)]
+    let mut rules = vec![known(), listed(false)];
+    rules.extend(on_node_ports(ranges, || listed(true)));
+    rules
 }
 
 fn rejected(ranges: &Ranges) -> Vec<Rule> {

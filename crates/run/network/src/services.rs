@@ -81,6 +81,7 @@ impl Plane {
             node: NodeFacts { name: config.node_name.clone(), zone: config.node_zone.clone() },
             ipv4: family == Family::Ipv4,
             own_addresses: config.resolver.iter().copied().collect(),
+            node_addresses: config.node_addresses.clone(),
         };
         Ok(Self {
             config: config.clone(),

@@ -35,6 +35,10 @@ pub(crate) enum Set {
     Affinity,
     /// Frontends whose targets see this node as the client.
     Masquerade,
+    /// Frontends that only those may use who are admitted.
+    Guarded,
+    /// Frontend and ranges of clients that may use it.
+    Admitted,
     /// Frontends that refuse.
     Rejected,
     /// Frontends that swallow.
@@ -59,13 +63,15 @@ pub(crate) enum Writer {
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Frontends,
         Self::OutsideFrontends,
         Self::Endpoints,
         Self::Identities,
         Self::Affinity,
         Self::Masquerade,
+        Self::Guarded,
+        Self::Admitted,
         Self::Rejected,
         Self::Dropped,
         Self::OutsideDropped,
@@ -84,6 +90,8 @@ impl Set {
             Self::Identities => "identities",
             Self::Affinity => "affinity",
             Self::Masquerade => "masquerade",
+            Self::Guarded => "guarded",
+            Self::Admitted => "admitted",
             Self::Rejected => "rejected",
             Self::Dropped => "dropped",
             Self::OutsideDropped => "dropped-outside",
@@ -110,15 +118,22 @@ impl Set {
             Self::Endpoints => set(&[address, PROTOCOL, PORT, NUMBER], target),
             Self::Identities => set(&[address, PROTOCOL, PORT, NUMBER], number),
             Self::Affinity => SetKind { dynamic: true, ..set(&[address, address, PROTOCOL, PORT], number) },
-            Self::Masquerade | Self::Rejected | Self::Dropped | Self::OutsideDropped => {
+            Self::Masquerade | Self::Guarded | Self::Rejected | Self::Dropped | Self::OutsideDropped => {
                 set(&frontend, Value::None)
             }
+            Self::Admitted => set(&[address, PROTOCOL, PORT, address], Value::None),
             Self::Balancers => set(&[NUMBER], Value::Verdict),
             Self::HostPorts => set(&frontend, target),
             Self::OwnPods => set(&[address, address], Value::None),
             Self::Writers => set(&[NUMBER], Value::None),
         }
     }
+}
+
+/// The bytes of the fields of [`Set::Admitted`].
+fn admitted_fields(family: Family) -> [u32; 4] {
+    let address = length(&[address_type(family)]);
+    [address, 4, 4, address]
 }
 
 fn data(types: &[u32]) -> Value {
@@ -157,7 +172,12 @@ impl Table {
         let mut batch = table.batch();
         batch.create_table();
         for set in Set::ALL {
-            batch.create_set(set.name(), set.kind(family));
+            match set {
+                Set::Admitted => {
+                    batch.create_ranges(set.name(), set.kind(family), &admitted_fields(family));
+                }
+                _ => batch.create_set(set.name(), set.kind(family)),
+            }
         }
         policies::rules::create_sets(&mut batch, family);
         program::write(&mut batch, &program::Ranges::new(config, names, family));

@@ -22,7 +22,7 @@ const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 
 /// The attribute of an element that holds the end of its range.
-const KEY_END: u16 = 10;
+pub(super) const KEY_END: u16 = 10;
 
 /// Flags of sets of ranges: intervals, of concatenated fields.
 const RANGES: u32 = 0x4 | 0x80;
@@ -274,6 +274,14 @@ impl Batch {
         self.elements(NEW_ELEMENTS, CREATE, map, ranges, |writer, ([first, last], verdict)| {
             write_data(writer, 1, first);
             writer.nested(2, |writer| write_verdict(writer, verdict));
+            write_data(writer, KEY_END, last);
+        });
+    }
+
+    /// Adds ranges, both ends in them, to a set of ranges. They must not overlap.
+    pub fn add_ranges<'a>(&mut self, set: &str, ranges: impl IntoIterator<Item = [&'a [u8]; 2]>) {
+        self.elements(NEW_ELEMENTS, CREATE, set, ranges, |writer, [first, last]| {
+            write_data(writer, 1, first);
             write_data(writer, KEY_END, last);
         });
     }

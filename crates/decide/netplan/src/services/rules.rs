@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{Audience, Frontend, Handling};
 use crate::endpoints::{Protocol, Target};
 
@@ -29,6 +31,10 @@ pub enum Part {
     Sticky(u32),
     /// Targets see this node as the client.
     Masquerade,
+    /// Only those who are admitted may come.
+    Guarded,
+    /// These clients are admitted.
+    Admitted(IpNet),
     /// Connections are refused.
     Rejected,
     /// Packets disappear.
@@ -230,7 +236,7 @@ fn elements(frontend: &Frontend, handling: &Handling, before: &[(Element, Value)
     match handling {
         Handling::Reject => add(Part::Rejected, Value::None),
         Handling::Drop => add(Part::Dropped, Value::None),
-        Handling::Balance { targets, affinity, masquerade } => {
+        Handling::Balance { targets, affinity, masquerade, sources } => {
             let slots = arrange(&slots(before), targets);
             let count = u32::try_from(slots.len()).expect("endpoints of a Service are far fewer");
             add(Part::Choice, Value::Choice(Choice { count, affinity: affinity.unwrap_or(0) }));
@@ -245,6 +251,10 @@ fn elements(frontend: &Frontend, handling: &Handling, before: &[(Element, Value)
             if *masquerade {
                 add(Part::Masquerade, Value::None);
             }
+            if !sources.is_empty() {
+                add(Part::Guarded, Value::None);
+            }
+            sources.iter().for_each(|range| add(Part::Admitted(*range), Value::None));
         }
     }
     elements
@@ -348,7 +358,7 @@ mod tests {
 
     fn balance(targets: &[u8], affinity: Option<u32>) -> Handling {
         let targets = targets.iter().map(|last| target(*last)).collect();
-        Handling::Balance { targets, affinity, masquerade: false }
+        Handling::Balance { targets, affinity, masquerade: false, sources: BTreeSet::new() }
     }
 
     fn step(applied: &mut Applied, frontend: Frontend, handling: Option<&Handling>) -> Difference {
@@ -412,7 +422,12 @@ mod tests {
             .collect();
         let mut fewer = many.clone();
         fewer.pop_first();
-        let handling = |targets| Handling::Balance { targets, affinity: Some(60), masquerade: false };
+        let handling = |targets| Handling::Balance {
+            targets,
+            affinity: Some(60),
+            masquerade: false,
+            sources: BTreeSet::new(),
+        };
         step(&mut applied, frontend, Some(&handling(many)));
         let difference = step(&mut applied, frontend, Some(&handling(fewer)));
         assert_eq!((difference.removed.len(), difference.added.len()), (6, 3));

@@ -42,6 +42,7 @@ fn describe(service: &Service, endpoints: &[(u8, &str)]) -> Vec<String> {
         node: NodeFacts { name: "here".to_owned(), zone: None },
         ipv4: true,
         own_addresses: BTreeSet::from(["10.96.0.10".parse().unwrap()]),
+        node_addresses: vec!["198.51.100.1".parse().unwrap()],
     };
     let slices = [slice(endpoints)];
     let line = |(frontend, handling): (Frontend, Handling)| {
@@ -50,11 +51,12 @@ fn describe(service: &Service, endpoints: &[(u8, &str)]) -> Vec<String> {
         let what = match handling {
             Handling::Reject => "reject".to_owned(),
             Handling::Drop => "drop".to_owned(),
-            Handling::Balance { targets, affinity, masquerade } => {
+            Handling::Balance { targets, affinity, masquerade, sources } => {
                 let targets: Vec<_> = targets.iter().map(|t| format!("{}:{}", t.address, t.port)).collect();
                 let affinity = affinity.map_or(String::new(), |seconds| format!(" affinity {seconds}"));
                 let masquerade = if masquerade { " masquerade" } else { "" };
-                format!("{}{affinity}{masquerade}", targets.join(" "))
+                let sources: String = sources.iter().map(|range| format!(" from {range}")).collect();
+                format!("{}{affinity}{masquerade}{sources}", targets.join(" "))
             }
         };
         format!("{address}:{}{audience} -> {what}", frontend.port)
@@ -172,10 +174,49 @@ fn frontends_of_services() {
         ),
         (
             "load balancer for some",
-            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]}),
+            json!({
+                "type": "LoadBalancer", "externalIPs": ["192.0.2.1"], "ports": node_port,
+                "loadBalancerSourceRanges": [" 203.0.113.0/25 ", "203.0.113.128/25", "203.0.113.7/32", "fd00::/8"],
+            }),
             json!({"status": balancer}),
             there,
-            vec!["10.96.0.9:80 -> 10.42.0.2:8080"],
+            vec![
+                "node:30080 -> 10.42.0.2:8080 masquerade",
+                "10.96.0.9:80 -> 10.42.0.2:8080",
+                "192.0.2.1:80 -> 10.42.0.2:8080 masquerade",
+                "192.0.2.7:80 -> 10.42.0.2:8080 masquerade from 203.0.113.0/24",
+            ],
+        ),
+        (
+            "load balancer for some, this node among them",
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["198.51.100.0/24"]}),
+            json!({"status": balancer}),
+            there,
+            vec![
+                "10.96.0.9:80 -> 10.42.0.2:8080",
+                "192.0.2.7:80 -> 10.42.0.2:8080 masquerade from 192.0.2.7/32 from 198.51.100.0/24",
+            ],
+        ),
+        (
+            "load balancer for some, outsiders to endpoints here",
+            json!({
+                "type": "LoadBalancer", "loadBalancerSourceRanges": ["203.0.113.0/24"],
+                "externalTrafficPolicy": "Local",
+            }),
+            json!({"status": balancer}),
+            here_and_there,
+            vec![
+                "10.96.0.9:80 -> 10.42.0.1:8080 10.42.0.2:8080",
+                "192.0.2.7:80 -> 10.42.0.1:8080 10.42.0.2:8080 from 203.0.113.0/24",
+                "192.0.2.7:80 outside -> 10.42.0.1:8080",
+            ],
+        ),
+        (
+            "load balancer for everybody, and for one family only",
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24", "0.0.0.0/0"]}),
+            json!({"status": balancer}),
+            there,
+            vec!["10.96.0.9:80 -> 10.42.0.2:8080", "192.0.2.7:80 -> 10.42.0.2:8080 masquerade"],
         ),
         ("ports out of range", json!({"ports": [{"port": 0x10050}, {"port": -1}]}), json!({}), there, vec![]),
     ];

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::instance::Instance;
+use crate::network::NetworkArgs;
 use crate::{log, node, preflight, up};
 use common::CommonArgs;
 use settings::{FieldFlags, Sources};
@@ -69,6 +70,8 @@ pub(crate) struct Kubelet {
     /// Range of the cluster's Service addresses, the tenth of which is the resolver's
     #[arg(long, value_name = "CIDR", requires = "cluster_cidr")]
     pub(crate) service_cluster_ip_range: Option<IpNet>,
+    #[command(flatten)]
+    network: NetworkArgs,
     #[command(flatten)]
     pub(crate) fields: FieldFlags,
 }
@@ -252,8 +255,10 @@ async fn serve(
         return plimsoll_kubelet::run(config, client, informers, shutdown).await.context("node agent");
     };
     let mut tasks = JoinSet::new();
-    let (name, seen) = (config.node_name.clone(), informers.clone());
-    config.cri_socket = node::foundation(own, &name, configuration, seen, &mut tasks, &shutdown).await?;
+    let (name, addresses) = (config.node_name.clone(), config.node_ips.clone());
+    let place = node::Place { name: &name, addresses: &addresses, network: &options.network };
+    let seen = informers.clone();
+    config.cri_socket = node::foundation(own, place, configuration, seen, &mut tasks, &shutdown).await?;
     let stop = shutdown.clone();
     tasks.spawn(async move {
         let outcome = plimsoll_kubelet::run(config, client, informers, stop).await;

@@ -153,6 +153,57 @@ fn clients_return_to_their_endpoint_and_outsiders_stay_on_the_node() {
 }
 
 #[test]
+fn load_balancers_admit_their_source_ranges_and_node_ports_their_addresses() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let world = elsewhere();
+        let network = open(folder.path()).await;
+        let (a, client) = (Pod::start(&network, "a").await, Pod::start(&network, "client").await);
+        let api = Api::default();
+        let admit = |ranges: &[&str]| {
+            let ports = json!([{"port": 80, "nodePort": 30080}]);
+            let spec = json!({"type": "LoadBalancer", "clusterIP": "10.43.0.1", "ports": ports,
+                "loadBalancerSourceRanges": ranges});
+            api.put_balanced("web", spec, &["192.0.2.1"]);
+        };
+        api.put_endpoints("web", 8080, "TCP", &[(a.address, "here")]);
+        admit(&["192.0.2.8/30", "192.0.2.9/32", "fd00::/8"]);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("who is in a range comes in", || from(&world, "192.0.2.1:80").starts_with("a ")).await;
+        assert_eq!(client.ask("192.0.2.1:80"), "TimedOut", "pods are judged, too");
+        assert_eq!(ask("192.0.2.1:80"), "TimedOut", "and this node");
+        admit(&["10.42.7.0/24", "192.0.2.1/32"]);
+        until("others do not", || from(&world, "192.0.2.1:80") == "TimedOut").await;
+        assert_eq!(who(3, || client.ask("192.0.2.1:80")), ["a"]);
+        assert_eq!(who(3, || ask("192.0.2.1:80")), ["a"]);
+        assert_eq!(who(3, || from(&world, "192.0.2.1:30080")), ["a"], "a node port is none of it");
+        assert_eq!(who(3, || from(&world, "10.43.0.1:80")), ["a"], "nor is the cluster address");
+
+        // The ranges are found after a restart, and node ports moved to one address.
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        assert_eq!(from(&world, "192.0.2.1:80"), "TimedOut", "nobody is there, the rules are");
+        admit(&["192.0.2.0/28"]);
+        let (stop, chosen) = (CancellationToken::new(), "192.0.2.0/24".parse().unwrap());
+        let chosen = plimsoll_network::Config { node_port_addresses: vec![chosen], ..config(folder.path()) };
+        let task = tokio::spawn(run(chosen, api.client(), stop.clone()));
+        until("the new range holds", || from(&world, "192.0.2.1:80").starts_with("a ")).await;
+        assert_eq!(client.ask("192.0.2.1:80"), "TimedOut");
+        assert_eq!(who(3, || client.ask("192.0.2.1:30080")), ["a"]);
+        assert_eq!(who(3, || from(&world, "192.0.2.1:30080")), ["a"]);
+        for other in ["127.0.0.1:30080", "10.42.7.1:30080"] {
+            assert_eq!(ask(other), "ConnectionRefused", "{other}");
+        }
+        admit(&[]);
+        until("everybody is admitted", || client.ask("192.0.2.1:80").starts_with("a ")).await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
 fn datagrams_follow_the_endpoints() {
     on_a_machine(|| async {
         let folder = tempfile::tempdir().unwrap();

@@ -106,6 +106,8 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         service_cidr: vec!["10.43.0.0/16".parse().unwrap()],
         node_name: "here".to_owned(),
         node_zone: None,
+        node_addresses: vec!["192.0.2.1".parse().unwrap()],
+        node_port_addresses: Vec::new(),
         resolver: vec!["10.43.0.10".parse().unwrap()],
     }
 }
@@ -273,6 +275,13 @@ impl Api {
 
     pub(crate) fn put_service(&self, name: &str, spec: Value) {
         self.put("services", name, json!({"metadata": {}, "spec": spec}));
+    }
+
+    /// A Service whose load balancer sends to these addresses.
+    pub(crate) fn put_balanced(&self, name: &str, spec: Value, addresses: &[&str]) {
+        let ingress: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip, "ipMode": "VIP"})).collect();
+        let status = json!({"loadBalancer": {"ingress": ingress}});
+        self.put("services", name, json!({"metadata": {}, "spec": spec, "status": status}));
     }
 
     /// Endpoints given as address and node.
