@@ -14,6 +14,7 @@ pub mod canary;
 pub mod client;
 mod draft;
 pub mod enter;
+pub mod gateway;
 mod hosts;
 pub mod limits;
 mod paths;

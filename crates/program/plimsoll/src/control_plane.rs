@@ -82,6 +82,7 @@ impl ControlPlane {
                 crate::controllers::proportional_autoscalers()
                     .context("definition of ProportionalAutoscalers")?,
                 node_access(),
+                options.ingress.definitions().context("definitions of the Gateway API")?,
             ]
             .concat(),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
+use plimsoll_document::Document;
 use serde_json::{Value, json};
 
 use crate::up::FAREWELL;
@@ -52,6 +53,15 @@ impl IngressArgs {
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             farewell: FAREWELL.saturating_sub(Duration::from_secs(1)),
         })
+    }
+
+    /// The kinds of the Gateway API.
+    pub(crate) fn definitions(&self) -> anyhow::Result<Vec<Value>> {
+        if !self.ingress {
+            return Ok(Vec::new());
+        }
+        let mut list = Document::yaml(plimsoll_ingress::DEFINITIONS)?.value;
+        Ok(serde_json::from_value(list["items"].take())?)
     }
 
     /// The class of Ingresses that name none, in a new cluster.

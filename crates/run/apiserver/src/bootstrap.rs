@@ -15,7 +15,7 @@ use crate::legacy_tokens;
 use crate::object::{meta, metadata_mut};
 use crate::server::Api;
 use crate::user::User;
-use crate::write::{Ownership, Proposal, Write};
+use crate::write::{MANAGER, Ownership, Proposal, Write};
 
 /// Makes what is missing and brings up to date what the server owns.
 pub(crate) async fn ensure(api: &Api, config: &Config) -> Result<(), Status> {
@@ -109,6 +109,12 @@ pub(crate) async fn put(api: &Api, user: &User, object: &Value) -> Result<(), St
         if kind.unconditional_update {
             metadata_mut(&mut new).remove("resourceVersion");
         }
+        if is_common(object) {
+            if is_others(old) {
+                return Ok(Proposal { object: new, ownership: Ownership::Track });
+            }
+            new["metadata"]["annotations"] = object["metadata"]["annotations"].clone();
+        }
         for field in fields {
             if !object[*field].is_null() {
                 new[*field] = object[*field].clone();
@@ -117,6 +123,18 @@ pub(crate) async fn put(api: &Api, user: &User, object: &Value) -> Result<(), St
         Ok(Proposal { object: new, ownership: Ownership::Track })
     };
     write.update(change, None).await.map(drop)
+}
+
+/// Whether many projects install the same definition: it says that Kubernetes approved of it.
+fn is_common(object: &Value) -> bool {
+    object["metadata"]["annotations"]["api-approved.kubernetes.io"].is_string()
+}
+
+/// Whether somebody else wrote to an object: a common definition is theirs from then on.
+fn is_others(object: &Value) -> bool {
+    let writers = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut writers = writers.filter(|entry| entry["subresource"].is_null());
+    writers.any(|entry| entry["manager"] != MANAGER)
 }
 
 /// A default role or binding that is there already.

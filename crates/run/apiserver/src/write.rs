@@ -31,6 +31,8 @@ use crate::user::User;
 use crate::warning::Warnings;
 use plimsoll_document::Duplicates;
 
+/// The field manager of what the server writes of its own accord.
+pub(crate) const MANAGER: &str = "plimsoll";
 /// How often a write that meets another write is tried again.
 const ATTEMPTS: usize = 10;
 /// How often another random name is tried when one is taken.
@@ -124,7 +126,7 @@ impl<'a> Write<'a> {
             namespace,
             name,
             subresource: None,
-            manager: "plimsoll".to_owned(),
+            manager: MANAGER.to_owned(),
             dry_run: false,
             validation: FieldValidation::Strict,
             now: Timestamp::now(),

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use plimsoll_client::Informers;
+pub use plimsoll_route::gateway::DEFINITIONS;
 use plimsoll_route::{Route, Table};
 use tokio_util::sync::CancellationToken;
 

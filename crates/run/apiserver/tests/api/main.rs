@@ -15,6 +15,7 @@ mod encryption;
 mod evictions;
 mod extensions;
 mod fairness;
+mod gateways;
 mod hostile;
 mod kms;
 mod lists;
