@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use plimsoll_mvcc::{Entry, Event, EventKind, Memo, Revision, Row};
+use plimsoll_mvcc::{Changes, Entry, Event, EventKind, Lease, Memo, Revision, Row, Span};
 
 use crate::row::{self, LogRow};
 use crate::{Options, StoreError, Timings, Transform, journal};
@@ -71,10 +71,16 @@ impl Disk {
     }
 
     /// Appends a group and syncs it: all of it or nothing is there after a crash.
-    pub(crate) fn append(&self, events: &[Arc<Event>]) -> Result<(), fjall::Error> {
+    pub(crate) fn append(&self, changes: &Changes) -> Result<(), fjall::Error> {
         let started = Instant::now();
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
-        for event in events {
+        for (id, lease) in &changes.leases {
+            match lease {
+                Some(lease) => batch.insert(&self.log, row::lease_key(*id), lease.ttl.to_be_bytes()),
+                None => batch.remove(&self.log, row::lease_key(*id)),
+            }
+        }
+        for event in &changes.events {
             let (key, value) = (&event.entry.key, &event.entry.value);
             let sealed = self.transform.as_ref().and_then(|transform| transform.seal(key, value));
             let row = row::row_value(event, sealed.as_deref().unwrap_or(value));
@@ -95,6 +101,17 @@ impl Disk {
             let (key, value) = guard.into_inner()?;
             read(transform.as_deref(), &key, &value).map(|(row, _)| row)
         })
+    }
+
+    /// The leases, as if they were granted now.
+    pub(crate) fn leases(&self, now: u64) -> Result<Vec<Lease>, StoreError> {
+        let damaged = || StoreError::Damaged { revision: Revision(0) };
+        let rows = self.log.prefix(row::leases()).map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            let (id, ttl) = row::decode_lease(&key, &value).ok_or_else(damaged)?;
+            Ok(Lease::new(id, ttl, now))
+        });
+        rows.collect()
     }
 
     /// All rows as they lie on disk, that of the compaction first; those of this moment, whatever is written meanwhile.
@@ -132,10 +149,10 @@ impl Disk {
         read(self.transform.as_deref(), &key, &value).map(|(_, stale)| stale)
     }
 
-    /// The events on `prefix` behind `after` up to `until`, or the first part of them.
+    /// The events in `span` behind `after` up to `until`, or the first part of them: whole revisions.
     pub(crate) fn chapter(
         &self,
-        prefix: &str,
+        span: &Span,
         after: Revision,
         until: Revision,
     ) -> Result<Chapter, StoreError> {
@@ -143,30 +160,52 @@ impl Disk {
         const ROWS: usize = 16_384;
         const BYTES: usize = 4 << 20;
         let mut chapter = Chapter { events: Vec::new(), until };
-        let mut bytes = 0;
+        let (mut bytes, mut read) = (0, after);
+        let mut revision = Vec::new();
         for (number, row) in self.rows(after.next()).enumerate() {
             let row = row?;
-            let revision = row.entry.modified;
-            if revision > until {
-                break;
+            if row.entry.modified > read {
+                self.end_revision(&mut revision, &mut chapter.events)?;
+                let full = chapter.events.len() >= EVENTS || bytes >= BYTES;
+                if row.entry.modified > until {
+                    break;
+                }
+                if number >= ROWS || full {
+                    chapter.until = read;
+                    break;
+                }
+                read = row.entry.modified;
             }
-            if row.entry.key.starts_with(prefix) {
+            let ours = span.contains(&row.entry.key);
+            if ours {
                 bytes += row.entry.value.len();
-                chapter.events.push(Arc::new(self.event(row)?));
             }
-            if number >= ROWS || chapter.events.len() >= EVENTS || bytes >= BYTES {
-                chapter.until = revision;
-                break;
-            }
+            revision.push((ours, row));
         }
+        self.end_revision(&mut revision, &mut chapter.events)?;
         Ok(chapter)
+    }
+
+    /// Those rows of one revision that are asked for, in the order in which they were written.
+    fn end_revision(
+        &self,
+        rows: &mut Vec<(bool, LogRow)>,
+        events: &mut Vec<Arc<Event>>,
+    ) -> Result<(), StoreError> {
+        rows.sort_by_key(|(_, row)| row.sub);
+        let last = rows.len().saturating_sub(1);
+        for (at, (_, row)) in rows.drain(..).enumerate().filter(|(_, (ours, _))| *ours) {
+            events.push(Arc::new(Event { last: at == last, ..self.event(row)? }));
+        }
+        Ok(())
     }
 
     fn event(&self, row: LogRow) -> Result<Event, StoreError> {
         let before = row.previous.map(|revision| Row { revision, key: Arc::clone(&row.entry.key) });
         let previous = before.map(|row| self.version(&row)).transpose()?.flatten();
         let previous = previous.map(Arc::new);
-        Ok(Event { kind: row.kind, entry: Arc::new(row.entry), previous, memo: Memo::default() })
+        let (kind, sub) = (row.kind, row.sub);
+        Ok(Event { kind, entry: Arc::new(row.entry), previous, sub, last: true, memo: Memo::default() })
     }
 
     /// The revision that the last compaction went to.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use plimsoll_mvcc::{Entry, Refusal, Revision, Unreadable};
+use plimsoll_mvcc::{Denial, Entry, Refusal, Revision, Unreadable};
 
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,9 @@ pub enum StoreError {
     /// The quota is used up; deletions are accepted. etcd's words.
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    /// A transaction of a client of etcd, or a lease, is not possible.
+    #[error(transparent)]
+    Denied(Denial),
     /// Another process has the directory.
     #[error("store {path} is in use by another process: stop that first")]
     InUse {
@@ -130,6 +133,15 @@ impl StoreError {
         match steps {
             1 => Self::Precondition { current: refusal.current },
             _ => Self::PreconditionAt { step: refusal.step, current: refusal.current },
+        }
+    }
+}
+
+impl From<Denial> for StoreError {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Unreadable(unreadable) => unreadable.into(),
+            other => Self::Denied(other),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Who watches what.
 //!
-//! Watchers are filed under the directory of their prefix (up to its last slash), so that an event
+//! Watchers are filed under the directory of what their keys start with (up to its last slash), so that an event
 //! meets only the watchers of the directories above its key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use plimsoll_mvcc::{Event, Revision};
+use plimsoll_mvcc::{Event, Revision, Span};
 use tokio::sync::mpsc;
 
 use crate::StoreError;
@@ -38,7 +38,7 @@ struct Folder {
 
 struct Watcher {
     number: u64,
-    prefix: Arc<str>,
+    span: Arc<Span>,
     /// Dropped when the queue overflows: the watcher empties it, finds it closed, and joins again.
     queue: mpsc::Sender<Arc<Event>>,
 }
@@ -72,16 +72,16 @@ impl Hub {
         self.folders().closed
     }
 
-    pub(crate) fn subscribe(self: &Arc<Self>, prefix: &Arc<str>) -> Result<Subscription, StoreError> {
+    pub(crate) fn subscribe(self: &Arc<Self>, span: &Arc<Span>) -> Result<Subscription, StoreError> {
         let (queue, events) = mpsc::channel(self.queue);
-        let folder: Arc<str> = folder_of(prefix).into();
+        let folder: Arc<str> = folder_of(span.root()).into();
         let mut folders = self.folders();
         if folders.closed {
             return Err(StoreError::Closed);
         }
         folders.next += 1;
         let number = folders.next;
-        let watcher = Watcher { number, prefix: Arc::clone(prefix), queue };
+        let watcher = Watcher { number, span: Arc::clone(span), queue };
         let file = folders.folders.entry(Arc::clone(&folder)).or_default();
         file.watchers.push(watcher);
         file.count.store(file.watchers.len(), Ordering::Relaxed);
@@ -128,7 +128,9 @@ impl Folders {
     fn deliver(&mut self, events: &[Arc<Event>]) {
         for (folder, events) in self.addressed(events) {
             if let Some(file) = self.folders.get_mut(&folder) {
-                file.retain(|watcher| events.iter().all(|event| watcher.take(event)));
+                // What a queue has of a revision is all of it: who joins again goes on behind it.
+                let revisions = || events.chunk_by(|one, next| one.revision() == next.revision());
+                file.retain(|watcher| revisions().all(|events| watcher.take(events)));
                 if file.watchers.is_empty() {
                     self.folders.remove(&folder);
                 }
@@ -163,9 +165,13 @@ impl Folder {
 }
 
 impl Watcher {
-    /// Whether it can go on after this event.
-    fn take(&self, event: &Arc<Event>) -> bool {
-        !event.entry.key.starts_with(&*self.prefix) || self.queue.try_send(Arc::clone(event)).is_ok()
+    /// Whether it can go on after these events, of one revision.
+    fn take(&self, events: &[Arc<Event>]) -> bool {
+        let mut ours = events.iter().filter(|event| self.span.contains(&event.entry.key));
+        if events.len() > 1 && ours.clone().count() > self.queue.capacity() {
+            return false;
+        }
+        ours.all(|event| self.queue.try_send(Arc::clone(event)).is_ok())
     }
 }
 
@@ -209,14 +215,30 @@ mod tests {
             modified: Revision(revision),
             version: 1,
             expires: None,
+            lease: 0,
             memo: OnceLock::new(),
         };
         Arc::new(Event {
             kind: EventKind::Put,
             entry: Arc::new(entry),
             previous: None,
+            sub: 0,
+            last: true,
             memo: Default::default(),
         })
+    }
+
+    fn span(prefix: &str) -> Arc<Span> {
+        Arc::new(Span::Prefix(prefix.into()))
+    }
+
+    #[test]
+    fn a_revision_is_queued_whole_or_not_at_all() {
+        let hub = Arc::new(Hub::new(Revision(1), 3));
+        let mut slow = hub.subscribe(&span("/")).unwrap();
+        hub.publish(&[event("/a", 2), event("/a", 3), event("/b", 3), event("/a", 4), event("/b", 4)]);
+        assert_eq!(received(&mut slow), [2, 3, 3]);
+        assert!(slow.events.is_closed());
     }
 
     fn received(subscription: &mut Subscription) -> Vec<i64> {
@@ -228,7 +250,7 @@ mod tests {
         let hub = Arc::new(Hub::new(Revision(1), 16));
         let prefixes = ["", "/", "/pods/", "/pods/a/", "/pods/a/x", "/po", "/pods/b/"];
         let mut watchers: Vec<_> =
-            prefixes.iter().map(|prefix| hub.subscribe(&Arc::from(*prefix)).unwrap()).collect();
+            prefixes.iter().map(|prefix| hub.subscribe(&span(prefix)).unwrap()).collect();
         hub.publish(&[event("/pods/a/x", 2), event("/pods/a/xy", 3), event("/pods/a/y", 4), event("top", 5)]);
         let expected: [&[i64]; 7] =
             [&[2, 3, 4, 5], &[2, 3, 4], &[2, 3, 4], &[2, 3, 4], &[2, 3], &[2, 3, 4], &[]];
@@ -244,11 +266,11 @@ mod tests {
     #[test]
     fn a_full_queue_is_let_go() {
         let hub = Arc::new(Hub::new(Revision(1), 2));
-        let mut slow = hub.subscribe(&Arc::from("/")).unwrap();
+        let mut slow = hub.subscribe(&span("/")).unwrap();
         hub.publish(&[event("/a", 2), event("/a", 3), event("/a", 4), event("/a", 5)]);
         assert_eq!(received(&mut slow), [2, 3]);
         assert!(slow.events.is_closed());
         hub.close();
-        assert!(matches!(hub.subscribe(&Arc::from("/")), Err(StoreError::Closed)));
+        assert!(matches!(hub.subscribe(&span("/")), Err(StoreError::Closed)));
     }
 }

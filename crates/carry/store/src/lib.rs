@@ -20,6 +20,7 @@
 //! once in a compaction interval.
 
 mod check;
+mod client;
 mod disk;
 mod error;
 mod hub;
@@ -38,10 +39,14 @@ mod watch;
 mod writer;
 
 pub use check::{Checked, check};
+pub use client::{Answered, Listed};
 pub use error::{StoreError, WatchEnd};
 pub use options::Options;
 pub use page::Page;
-pub use plimsoll_mvcc::{Body, Bytes, Change, Entry, Event, EventKind, Expect, Limits, Revision, Value};
+pub use plimsoll_mvcc::{
+    Body, Bounds, Bytes, Change, Compare, Denial, Entry, Event, EventKind, Expect, Lease, Limits, Operand,
+    Operation, Order, Put, Query, Relation, Revision, Span, Target, Txn, Value,
+};
 pub use snapshot::{Summary, cluster_of, restore, status as snapshot_status};
 pub use space::Alarm;
 pub use stats::{Stats, Timings};

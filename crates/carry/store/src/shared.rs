@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use plimsoll_mvcc::{Entry, Mvcc, Pick, Revision};
+use plimsoll_mvcc::{Entry, Found, Mvcc, Pick, Revision, Span};
 
 use crate::disk::Disk;
 use crate::hub::{Hub, Subscription};
@@ -61,6 +61,11 @@ impl Shared {
         Ok(Page { entries, revision, more, remaining })
     }
 
+    /// The versions that were found as of a revision.
+    pub(crate) fn read_found(&self, found: Found, at: Revision) -> Result<Vec<Arc<Entry>>, StoreError> {
+        found.picks.into_iter().map(|pick| self.resolve(pick, at)).collect()
+    }
+
     fn resolve(&self, pick: Pick, at: Revision) -> Result<Arc<Entry>, StoreError> {
         let row = match pick {
             Pick::Entry(entry) => return Ok(entry),
@@ -76,10 +81,10 @@ impl Shared {
 
     /// Subscribes to what comes and takes what the window has behind `after`. Subscribing first
     /// means that an event may come twice, never not at all.
-    pub(crate) fn join(&self, prefix: &Arc<str>, after: Revision) -> Result<Joined, StoreError> {
-        let subscription = self.hub.subscribe(prefix)?;
+    pub(crate) fn join(&self, span: &Arc<Span>, after: Revision) -> Result<Joined, StoreError> {
+        let subscription = self.hub.subscribe(span)?;
         let state = self.read();
-        Ok(match state.recent(prefix, after)? {
+        Ok(match state.recent(span, after)? {
             Some(events) => Joined::Live(subscription, events, state.revision()),
             None => Joined::Behind(state.window_floor()),
         })

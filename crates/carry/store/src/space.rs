@@ -62,6 +62,11 @@ impl Space {
         kept.saturating_add(more) <= self.quota
     }
 
+    /// Whether leases may become more: those that nothing hangs on have a share, too.
+    pub(crate) fn fits_lease(&self, leases: u64) -> bool {
+        leases < self.quota / 64
+    }
+
     /// History should go before its time: three quarters are full, and it is a part worth the work.
     pub(crate) fn tight(&self, bytes: Bytes) -> bool {
         bytes.kept() > self.quota / 4 * 3 && bytes.history > self.quota / 16

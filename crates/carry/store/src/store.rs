@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Row, Step};
+use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Row, Span, Step};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk::Disk;
@@ -13,7 +13,7 @@ use crate::hub::Hub;
 use crate::shared::Shared;
 use crate::space::Space;
 use crate::upkeep::{self, Upkeep};
-use crate::writer::{self, Failure, Request};
+use crate::writer::{self, Answer, Failure, Request, Work};
 use crate::{Alarm, Options, Page, Stats, StoreError, Summary, Timings, Watch, snapshot};
 
 /// How long a key may be, in bytes.
@@ -52,7 +52,8 @@ impl Store {
                 (row.kind, row.entry)
             })
         });
-        let state = Mvcc::load(options.window, disk.compacted()?, rows)?;
+        let mut state = Mvcc::load(options.window, disk.compacted()?, rows)?;
+        state.adopt(disk.leases(writer::now())?);
         let hub = Arc::new(Hub::new(state.revision(), options.watch_queue));
         let space = Space::new(options.quota);
         let shared = Arc::new(Shared::new(state, disk, hub, space));
@@ -91,14 +92,24 @@ impl Store {
     async fn send(&self, steps: Vec<Step>) -> Result<Vec<Arc<Entry>>, StoreError> {
         check_size(&steps)?;
         let count = steps.len();
+        match self.ask(Work::Steps(steps)).await {
+            Ok(Answer::Entries(entries)) => Ok(entries),
+            Ok(_) => Err(StoreError::Closed),
+            Err(Failure::Refused(refusal)) => Err(StoreError::refused(refusal, count)),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Hands something to the writer, and waits until it is done.
+    pub(crate) async fn ask(&self, work: Work) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
-        let requests = self.inner.requests.as_ref().ok_or(StoreError::Closed)?;
-        requests.send(Request { steps, reply }).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?.map_err(|failure| match failure {
-            Failure::Refused(refusal) => StoreError::refused(refusal, count),
-            Failure::NoSpace => StoreError::NoSpace,
-            Failure::Broken(reason) => StoreError::Broken(reason),
-        })
+        let requests = self.inner.requests.as_ref().ok_or(Failure::Closed)?;
+        requests.send(Request { work, reply }).await.map_err(|_| Failure::Closed)?;
+        answer.await.map_err(|_| Failure::Closed)?
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     /// The current version of a key, from memory.
@@ -177,7 +188,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Compacted`] when some of them are gone.
     pub fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<Watch, StoreError> {
-        Watch::start(&self.inner.shared, prefix, after)
+        Watch::start(&self.inner.shared, Span::Prefix(prefix.into()), after)
     }
 
     /// Writes everything into one run of tables, so that the space of what was removed comes back at once. It does
@@ -250,7 +261,8 @@ impl Store {
 
 impl Inner {
     fn start(shared: Arc<Shared>, expiry: Expiry, options: &Options) -> std::io::Result<Self> {
-        let upkeep = Arc::new(Upkeep::new(expiry));
+        let lapse = shared.read().leases().next();
+        let upkeep = Arc::new(Upkeep::new(expiry, lapse));
         let (requests, queue) = mpsc::channel(WAITING);
         let mut inner = Self { shared, upkeep, requests: Some(requests.clone()), threads: Vec::new() };
         let (shared, upkeep) = (Arc::clone(&inner.shared), Arc::clone(&inner.upkeep));

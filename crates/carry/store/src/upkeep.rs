@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
 use crate::shared::Shared;
-use crate::writer::{Request, now};
+use crate::writer::{Request, Work, now};
 
 /// Keys that expire within the same quarter of a second go together.
 const COARSE: u64 = 250;
@@ -24,6 +24,8 @@ pub(crate) struct Upkeep {
 
 struct Inbox {
     expiry: Expiry,
+    /// When the next lease ends, unless it was renewed.
+    lapse: Option<u64>,
     compactions: Vec<(Revision, Reply)>,
     needs: BTreeSet<Need>,
     stop: bool,
@@ -44,6 +46,7 @@ type Reply = oneshot::Sender<Result<(), StoreError>>;
 
 enum Job {
     Expire(Vec<(Arc<str>, Revision)>),
+    Lapse,
     Compact(Revision, Reply),
     Meet(Need),
     Tick,
@@ -51,8 +54,8 @@ enum Job {
 }
 
 impl Upkeep {
-    pub(crate) fn new(expiry: Expiry) -> Self {
-        let inbox = Inbox { expiry, compactions: Vec::new(), needs: BTreeSet::new(), stop: false };
+    pub(crate) fn new(expiry: Expiry, lapse: Option<u64>) -> Self {
+        let inbox = Inbox { expiry, lapse, compactions: Vec::new(), needs: BTreeSet::new(), stop: false };
         Self { inbox: Mutex::new(inbox), wake: Condvar::new() }
     }
 
@@ -64,6 +67,15 @@ impl Upkeep {
             sooner |= self.inbox().expiry.add(&event.entry);
         }
         if sooner {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The next lease ends then.
+    pub(crate) fn lapse(&self, at: Option<u64>) {
+        let mut inbox = self.inbox();
+        let before = std::mem::replace(&mut inbox.lapse, at);
+        if at.is_some_and(|at| before.is_none_or(|before| at < before)) {
             self.wake.notify_one();
         }
     }
@@ -103,9 +115,9 @@ impl Upkeep {
             if until_tick == Some(Duration::ZERO) {
                 return Job::Tick;
             }
-            let until_expiry =
-                inbox.expiry.next().map(|at| Duration::from_millis(coarse(at).saturating_sub(now())));
-            inbox = match until_tick.into_iter().chain(until_expiry).min() {
+            let ends = inbox.expiry.next().into_iter().chain(inbox.lapse);
+            let until_end = ends.min().map(|at| Duration::from_millis(coarse(at).saturating_sub(now())));
+            inbox = match until_tick.into_iter().chain(until_end).min() {
                 Some(wait) => {
                     self.wake.wait_timeout(inbox, wait).expect("nothing panics while it holds the inbox").0
                 }
@@ -125,6 +137,10 @@ impl Inbox {
         }
         if let Some(need) = self.needs.pop_last() {
             return Some(Job::Meet(need));
+        }
+        if self.lapse.is_some_and(|at| coarse(at) <= now()) {
+            self.lapse = None;
+            return Some(Job::Lapse);
         }
         let due = self.expiry.next().is_some_and(|at| coarse(at) <= now());
         due.then(|| Job::Expire(self.expiry.due(now(), STEP)))
@@ -154,6 +170,7 @@ pub(crate) fn run(
         match upkeep.next(tick) {
             Job::Stop => return,
             Job::Expire(keys) => expire(shared, keys, writer),
+            Job::Lapse => lapse(shared, upkeep, writer),
             Job::Meet(need) => report(meet(shared, upkeep, need, writer)),
             Job::Compact(to, reply) => {
                 let _ = reply.send(compact(shared, upkeep, to));
@@ -205,7 +222,9 @@ fn thin(shared: &Shared, upkeep: &Upkeep, writer: &mpsc::Sender<Request>) {
         surplus += shared.space.quota / 64;
         let is_current =
             |key: &str, revision| shared.read().get(key).is_some_and(|entry| entry.modified == revision);
-        let oldest = upkeep.inbox().expiry.oldest(is_current);
+        let mut oldest = upkeep.inbox().expiry.oldest(is_current);
+        oldest.extend(leased(shared));
+        oldest.sort_unstable_by_key(|(_, revision)| *revision);
         let mut keys = Vec::new();
         for (key, revision) in oldest {
             let Some(entry) = shared.read().get(&key).filter(|entry| entry.modified == revision) else {
@@ -220,8 +239,37 @@ fn thin(shared: &Shared, upkeep: &Upkeep, writer: &mpsc::Sender<Request>) {
         if keys.is_empty() {
             return;
         }
-        tracing::warn!(keys = keys.len(), "events are beyond their share of the store; the oldest go");
+        tracing::warn!(
+            keys = keys.len(),
+            "events and keys of leases are beyond their share of the store; the oldest go"
+        );
         expire(shared, keys, writer);
+    }
+}
+
+/// What hangs on leases.
+fn leased(shared: &Shared) -> Vec<(Arc<str>, Revision)> {
+    let state = shared.read();
+    let keys = state.leases().iter().flat_map(|lease| &lease.keys);
+    keys.filter_map(|key| Some((Arc::clone(key), state.get(key)?.modified))).collect()
+}
+
+/// Ends the leases whose time is over.
+fn lapse(shared: &Shared, upkeep: &Upkeep, writer: &mpsc::Sender<Request>) {
+    let due = shared.read().leases().due(now(), STEP);
+    let mut last_answer = None;
+    for id in due {
+        let (reply, answer) = oneshot::channel();
+        if writer.blocking_send(Request { work: Work::Lapse(id), reply }).is_err() {
+            return;
+        }
+        last_answer = Some(answer);
+    }
+    let done = last_answer.map(oneshot::Receiver::blocking_recv);
+    // When the disk failed, they stay; nothing is written any more, so there is nothing to wait for.
+    if matches!(done, None | Some(Ok(Ok(_)))) {
+        let next = shared.read().leases().next();
+        upkeep.lapse(next);
     }
 }
 
@@ -234,7 +282,7 @@ fn expire(shared: &Shared, keys: Vec<(Arc<str>, Revision)>, writer: &mpsc::Sende
         let change = Change::Delete(Value::plain(last.value.clone()));
         let steps = vec![Step { key, expect: Expect::Revision(revision), change }];
         let (reply, answer) = oneshot::channel();
-        if writer.blocking_send(Request { steps, reply }).is_err() {
+        if writer.blocking_send(Request { work: Work::Steps(steps), reply }).is_err() {
             return;
         }
         last_answer = Some(answer);

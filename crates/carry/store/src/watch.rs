@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use plimsoll_mvcc::{Event, Revision};
+use plimsoll_mvcc::{Event, Revision, Span};
 
 use crate::hub::{Hub, Subscription};
 use crate::shared::{Joined, Shared};
@@ -16,16 +16,18 @@ pub enum WatchItem {
     Event(Arc<Event>),
 }
 
-/// Changes of the keys with one prefix, in order, each once.
+/// Changes of the keys of one span, in order, each once.
 ///
 /// A watcher that is slower than the writers costs a queue of bounded length; what does not fit is
 /// read from history when the watcher gets to it.
 pub struct Watch {
     shared: Weak<Shared>,
     hub: Arc<Hub>,
-    prefix: Arc<str>,
+    span: Arc<Span>,
     /// Everything up to here was delivered or is none of our business.
     cursor: Revision,
+    /// More may follow of the revision of the cursor.
+    open: bool,
     backlog: Backlog,
     live: Option<Subscription>,
     /// It is counted as one that reads history.
@@ -42,20 +44,39 @@ impl Watch {
     /// Starts behind `after`, or behind the current revision.
     pub(crate) fn start(
         shared: &Arc<Shared>,
-        prefix: &str,
+        span: Span,
         after: Option<Revision>,
     ) -> Result<Self, StoreError> {
-        let mut watch = Self {
+        let mut watch = Self::new(shared, span, after);
+        watch.join(shared)?;
+        Ok(watch)
+    }
+
+    /// Starts with what is left of the very revision that history was compacted to.
+    pub(crate) fn start_at_compacted(
+        shared: &Arc<Shared>,
+        span: Span,
+        at: Revision,
+    ) -> Result<Self, StoreError> {
+        let mut watch = Self::new(shared, span, Some(Revision(at.0 - 1)));
+        let chapter = shared.disk.chapter(&watch.span, watch.cursor, at)?;
+        shared.read().kept(at)?;
+        watch.backlog = Backlog { events: chapter.events.into(), until: at };
+        watch.cursor = at;
+        Ok(watch)
+    }
+
+    fn new(shared: &Arc<Shared>, span: Span, after: Option<Revision>) -> Self {
+        Self {
             shared: Arc::downgrade(shared),
             hub: Arc::clone(&shared.hub),
-            prefix: prefix.into(),
+            span: Arc::new(span),
             cursor: after.unwrap_or_else(|| shared.read().revision()),
+            open: false,
             backlog: Backlog { events: VecDeque::new(), until: Revision(0) },
             live: None,
             slow: false,
-        };
-        watch.join(shared)?;
-        Ok(watch)
+        }
     }
 
     /// The next change. Cancelling it loses nothing.
@@ -69,7 +90,9 @@ impl Watch {
             }
             match &mut self.live {
                 Some(live) => match live.events.recv().await {
-                    Some(event) => self.backlog.events.push_back(event),
+                    // What came with the backlog may be queued as well.
+                    Some(event) if event.revision() <= self.backlog.until => {}
+                    Some(event) => return Ok(WatchItem::Event(self.delivered(event))),
                     None => self.live = None,
                 },
                 None => self.catch_up().await?,
@@ -79,17 +102,28 @@ impl Watch {
 
     /// The next change if it is there already, for callers that send several at once.
     pub fn ready(&mut self) -> Option<Arc<Event>> {
+        if let Some(event) = self.backlog.events.pop_front() {
+            return Some(self.delivered(event));
+        }
+        self.reach(self.backlog.until);
         loop {
-            let queued = || self.live.as_mut().and_then(|live| live.events.try_recv().ok());
-            let Some(event) = self.backlog.events.pop_front().or_else(queued) else {
-                self.cursor = self.cursor.max(self.backlog.until);
-                return None;
-            };
+            let event = self.live.as_mut().and_then(|live| live.events.try_recv().ok())?;
             // What came with the backlog may be queued as well.
-            if event.revision() > self.cursor {
-                self.cursor = event.revision();
-                return Some(event);
+            if event.revision() > self.backlog.until {
+                return Some(self.delivered(event));
             }
+        }
+    }
+
+    fn delivered(&mut self, event: Arc<Event>) -> Arc<Event> {
+        (self.cursor, self.open) = (event.revision(), !event.last);
+        event
+    }
+
+    /// Everything up to `until` is behind us.
+    fn reach(&mut self, until: Revision) {
+        if until >= self.cursor {
+            (self.cursor, self.open) = (until, false);
         }
     }
 
@@ -99,10 +133,11 @@ impl Watch {
         // Read before looking at the queue: whatever it covers is in the queue by then.
         let published = self.hub.published();
         let idle = |live: &Subscription| live.events.is_empty() && !live.events.is_closed();
+        let done = Revision(self.cursor.0 - i64::from(self.open));
         match &self.live {
-            _ if !self.backlog.events.is_empty() => self.cursor,
-            Some(live) if idle(live) => self.cursor.max(self.backlog.until).max(published),
-            _ => self.cursor.max(self.backlog.until),
+            _ if !self.backlog.events.is_empty() => done,
+            Some(live) if idle(live) => done.max(self.backlog.until).max(published),
+            _ => done.max(self.backlog.until),
         }
     }
 
@@ -120,7 +155,7 @@ impl Watch {
 
     /// Goes live, or finds out how much history must be read first.
     fn join(&mut self, shared: &Shared) -> Result<Option<Revision>, StoreError> {
-        let joined = shared.join(&self.prefix, self.cursor)?;
+        let joined = shared.join(&self.span, self.cursor)?;
         self.count(matches!(joined, Joined::Behind(_)));
         match joined {
             Joined::Live(subscription, events, until) => {
@@ -145,9 +180,9 @@ impl Watch {
         }
         let shared = self.shared.upgrade().ok_or(WatchEnd::Closed)?;
         let Some(until) = self.join(&shared)? else { return Ok(()) };
-        let (prefix, cursor) = (Arc::clone(&self.prefix), self.cursor);
+        let (span, cursor) = (Arc::clone(&self.span), self.cursor);
         let read = tokio::task::spawn_blocking(move || {
-            let chapter = shared.disk.chapter(&prefix, cursor, until)?;
+            let chapter = shared.disk.chapter(&span, cursor, until)?;
             // Rows that went while we read would be a gap.
             shared.read().kept(cursor)?;
             Ok::<_, StoreError>(chapter)

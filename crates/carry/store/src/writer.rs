@@ -4,29 +4,66 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_mvcc::{Change, Entry, Group, Refusal, Step, sequence};
+use plimsoll_mvcc::{Change, Changes, Denial, Draft, Entry, Lease, Refusal, Revision, Step, Txn, TxnDone};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Alarm;
 use crate::shared::Shared;
 use crate::upkeep::{Need, Upkeep};
+use crate::{Alarm, StoreError};
 
 /// How many transactions share a sync at most.
 const GROUP: usize = 1024;
 /// How many bytes of values share a sync at most (one transaction may be larger).
 const GROUP_BYTES: usize = 8 << 20;
 
-/// A transaction on its way to the writer.
+/// Something to write, on its way to the writer.
 pub(crate) struct Request {
-    pub(crate) steps: Vec<Step>,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Arc<Entry>>, Failure>>,
+    pub(crate) work: Work,
+    pub(crate) reply: oneshot::Sender<Result<Answer, Failure>>,
 }
 
-/// Why a transaction did not happen.
+/// What is to be written.
+pub(crate) enum Work {
+    /// Changes, each at a revision of its own.
+    Steps(Vec<Step>),
+    /// What a client of etcd asks for.
+    Txn(Txn),
+    /// A lease: its number, and its time to live in seconds.
+    Grant(i64, i64),
+    /// The end of a lease.
+    Revoke(i64),
+    /// The same, when its time is over.
+    Lapse(i64),
+}
+
+/// What became of it.
+pub(crate) enum Answer {
+    Entries(Vec<Arc<Entry>>),
+    Txn(TxnDone),
+    Granted(Lease),
+    Revoked(Revision),
+    Lapsed,
+}
+
+/// Why it did not happen.
 pub(crate) enum Failure {
     Refused(Refusal),
+    Denied(Denial),
     NoSpace,
     Broken(Arc<str>),
+    Closed,
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::refused(refusal, 1),
+            Failure::Denied(denial) => denial.into(),
+            Failure::NoSpace => Self::NoSpace,
+            Failure::Broken(reason) => Self::Broken(reason),
+            Failure::Closed => Self::Closed,
+        }
+    }
 }
 
 /// Milliseconds since the Unix epoch.
@@ -62,17 +99,35 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request
 }
 
 fn size(request: &Request) -> usize {
-    request.steps.iter().map(|step| step.change.value().size()).sum()
+    match &request.work {
+        Work::Steps(steps) => steps.iter().map(|step| step.change.value().size()).sum(),
+        Work::Txn(txn) => txn.size(),
+        Work::Grant(..) | Work::Revoke(_) | Work::Lapse(_) => 0,
+    }
+}
+
+fn adds(request: &Request) -> bool {
+    match &request.work {
+        Work::Steps(steps) => steps.iter().any(|step| matches!(step.change, Change::Put(_))),
+        Work::Txn(txn) => txn.adds(),
+        Work::Grant(..) => true,
+        Work::Revoke(_) | Work::Lapse(_) => false,
+    }
 }
 
 /// The requests that there is room for; the others are refused, and upkeep is told. Deletions always fit: they are
 /// how room comes about.
 fn admit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Vec<Request> {
-    let adds = |request: &Request| request.steps.iter().any(|step| matches!(step.change, Change::Put(_)));
     let space = &shared.space;
-    let mut kept = shared.read().bytes().kept();
+    let (mut kept, leases) = {
+        let state = shared.read();
+        (state.bytes().kept(), state.leases().bytes())
+    };
     let (admitted, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|request| {
         let more = size(request) as u64;
+        if matches!(request.work, Work::Grant(..)) && !space.fits_lease(leases) {
+            return false;
+        }
         let fits = !adds(request) || (space.alarm() == Alarm::None && space.fits(kept, more));
         if fits {
             kept += more;
@@ -106,27 +161,51 @@ fn look(shared: &Shared, upkeep: &Upkeep) {
 /// Orders the group, syncs it, shows it, answers. An error means that the disk cannot be trusted.
 fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), Arc<str>> {
     let group = admit(shared, upkeep, group);
-    let steps = group.iter().map(|request| &*request.steps);
     // Only this thread changes keys, so what it read stays true until it writes.
-    let Group { outcomes, events } = sequence(&shared.read(), steps, now());
-    if !events.is_empty()
-        && let Err(error) = shared.disk.append(&events)
-    {
+    let (outcomes, changes) = {
+        let state = shared.read();
+        let mut draft = Draft::new(&state, now());
+        let outcomes: Vec<_> = group.iter().map(|request| order(&mut draft, &request.work)).collect();
+        (outcomes, draft.finish())
+    };
+    let anything = !changes.events.is_empty() || !changes.leases.is_empty();
+    if anything && let Err(error) = shared.disk.append(&changes) {
         let reason: Arc<str> = error.to_string().into();
         tracing::error!(error = %reason, "store cannot write its log and accepts nothing more");
         shared.broken.store(true, Ordering::Relaxed);
         refuse(group, &reason);
         return Err(reason);
     }
-    shared.write().apply(&events);
+    let Changes { events, leases } = changes;
+    {
+        let mut state = shared.write();
+        if !leases.is_empty() {
+            state.lease(leases);
+            upkeep.lapse(state.leases().next());
+        }
+        state.apply(&events);
+    }
     for (request, outcome) in group.into_iter().zip(outcomes) {
         // A writer that went away does not mind.
-        let _ = request.reply.send(outcome.map_err(Failure::Refused));
+        let _ = request.reply.send(outcome);
     }
     shared.hub.publish(&events);
     upkeep.remember(&events);
     look(shared, upkeep);
     Ok(())
+}
+
+fn order(draft: &mut Draft<'_>, work: &Work) -> Result<Answer, Failure> {
+    match work {
+        Work::Steps(steps) => draft.attempt(steps).map(Answer::Entries).map_err(Failure::Refused),
+        Work::Txn(txn) => draft.transact(txn).map(Answer::Txn).map_err(Failure::Denied),
+        Work::Grant(id, ttl) => draft.grant(*id, *ttl).map(Answer::Granted).map_err(Failure::Denied),
+        Work::Revoke(id) => draft.revoke(*id).map(Answer::Revoked).map_err(Failure::Denied),
+        Work::Lapse(id) => {
+            draft.lapse(*id);
+            Ok(Answer::Lapsed)
+        }
+    }
 }
 
 fn refuse(group: Vec<Request>, reason: &Arc<str>) {

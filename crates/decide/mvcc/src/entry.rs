@@ -22,11 +22,19 @@ pub struct Entry {
     pub version: u64,
     /// When the key deletes itself: milliseconds since the Unix epoch.
     pub expires: Option<u64>,
+    /// The lease it hangs on; 0: none.
+    pub lease: i64,
     /// Something that the reader derived from the value once (say, the decoded object).
     pub memo: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Entry {
+    /// Whether it may delete itself: its own time ends, or that of a lease.
+    #[must_use]
+    pub fn mortal(&self) -> bool {
+        self.expires.is_some() || self.lease != 0
+    }
+
     /// What its row takes: key, value, and what is noted about them.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -70,6 +78,10 @@ pub struct Event {
     pub entry: Arc<Entry>,
     /// The version before, if there was one and it is still known.
     pub previous: Option<Arc<Entry>>,
+    /// Its place among the events of its revision, from 0 on.
+    pub sub: u32,
+    /// Whether it is the last event of its revision.
+    pub last: bool,
     /// Something that watchers make of the event once and share.
     pub memo: Memo,
 }
@@ -115,6 +127,7 @@ mod tests {
             modified: Revision(2),
             version: 1,
             expires: None,
+            lease: 0,
             memo: OnceLock::new(),
         };
         let first = entry.derived(Bytes::len);

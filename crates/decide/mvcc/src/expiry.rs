@@ -65,6 +65,7 @@ mod tests {
             modified: Revision(revision),
             version: 1,
             expires,
+            lease: 0,
             memo: OnceLock::new(),
         }
     }

@@ -3,10 +3,10 @@
 //! A group of transactions is ordered as it arrived. Each precondition sees the transactions
 //! before it in the same group, so that one sync of the disk can serve all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use crate::{Change, Entry, Event, EventKind, Expect, Memo, Mvcc, Step, Value};
+use crate::{Change, Entry, Event, EventKind, Expect, Lease, Memo, Mvcc, Revision, Step, Value};
 
 /// What becomes of one transaction: the committed version of each step, or the refusal.
 pub type Outcome = Result<Vec<Arc<Entry>>, Refusal>;
@@ -32,21 +32,55 @@ pub struct Group {
 /// Orders transactions behind everything applied to `state`. Each change gets a revision of its own.
 /// `now` is in milliseconds since the Unix epoch.
 pub fn sequence<'a>(state: &Mvcc, transactions: impl IntoIterator<Item = &'a [Step]>, now: u64) -> Group {
-    let mut draft = Draft { state, now, pending: HashMap::new(), events: Vec::new() };
+    let mut draft = Draft::new(state, now);
     let outcomes = transactions.into_iter().map(|steps| draft.attempt(steps)).collect();
     Group { outcomes, events: draft.events }
 }
 
 /// The state as it will be after the group so far.
-struct Draft<'a> {
-    state: &'a Mvcc,
-    now: u64,
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub(crate) state: &'a Mvcc,
+    pub(crate) now: u64,
     pending: HashMap<Arc<str>, Option<Arc<Entry>>>,
-    events: Vec<Arc<Event>>,
+    pub(crate) events: Vec<Arc<Event>>,
+    pub(crate) leases: BTreeMap<i64, Option<Lease>>,
+}
+
+/// What a group changes, in order.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// All events, in revision order.
+    pub events: Vec<Arc<Event>>,
+    /// The leases that come or go, as they are behind the group.
+    pub leases: BTreeMap<i64, Option<Lease>>,
+}
+
+impl<'a> Draft<'a> {
+    /// Behind everything applied to `state`; `now` is in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn new(state: &'a Mvcc, now: u64) -> Self {
+        Self { state, now, pending: HashMap::new(), events: Vec::new(), leases: BTreeMap::new() }
+    }
+
+    /// What the group changes.
+    #[must_use]
+    pub fn finish(self) -> Changes {
+        Changes { events: self.events, leases: self.leases }
+    }
+
+    /// The revision of the last change.
+    pub(crate) fn revision(&self) -> Revision {
+        self.events.last().map_or(self.state.revision(), |last| last.revision())
+    }
 }
 
 impl Draft<'_> {
-    fn attempt(&mut self, steps: &[Step]) -> Outcome {
+    /// All steps, each at a revision of its own, or none.
+    ///
+    /// # Errors
+    /// When the precondition of one does not hold.
+    pub fn attempt(&mut self, steps: &[Step]) -> Outcome {
         let mark = self.events.len();
         for (number, step) in steps.iter().enumerate() {
             let current = self.current(&step.key);
@@ -55,28 +89,32 @@ impl Draft<'_> {
                 return Err(Refusal { step: number, current });
             }
             let event = self.event(step, current);
-            let after = (event.kind == EventKind::Put).then(|| Arc::clone(&event.entry));
-            self.pending.insert(Arc::clone(&event.entry.key), after);
-            self.events.push(Arc::new(event));
+            self.push(event);
         }
         Ok(self.events[mark..].iter().map(|event| Arc::clone(&event.entry)).collect())
     }
 
-    fn current(&self, key: &str) -> Option<Arc<Entry>> {
+    pub(crate) fn push(&mut self, event: Event) {
+        let after = (event.kind == EventKind::Put).then(|| Arc::clone(&event.entry));
+        self.pending.insert(Arc::clone(&event.entry.key), after);
+        self.events.push(Arc::new(event));
+    }
+
+    pub(crate) fn current(&self, key: &str) -> Option<Arc<Entry>> {
         match self.pending.get(key) {
             Some(pending) => pending.clone(),
             None => self.state.get(key),
         }
     }
 
-    fn undo(&mut self, mark: usize) {
+    pub(crate) fn undo(&mut self, mark: usize) {
         for event in self.events.drain(mark..).rev() {
             self.pending.insert(Arc::clone(&event.entry.key), event.previous.clone());
         }
     }
 
     fn event(&self, step: &Step, previous: Option<Arc<Entry>>) -> Event {
-        let modified = self.events.last().map_or(self.state.revision(), |last| last.revision()).next();
+        let modified = self.revision().next();
         let (kind, value) = match &step.change {
             Change::Put(value) => (EventKind::Put, value),
             Change::Delete(value) => (EventKind::Delete, value),
@@ -88,9 +126,10 @@ impl Draft<'_> {
             modified,
             version: version(kind, previous.as_deref()),
             expires: self.expires(kind, value),
+            lease: 0,
             memo: OnceLock::new(),
         };
-        Event { kind, entry: Arc::new(entry), previous, memo: Memo::default() }
+        Event { kind, entry: Arc::new(entry), previous, sub: 0, last: true, memo: Memo::default() }
     }
 
     fn expires(&self, kind: EventKind, value: &Value) -> Option<u64> {
@@ -108,7 +147,7 @@ fn allowed(step: &Step, current: Option<&Entry>) -> bool {
     expected && (current.is_some() || matches!(step.change, Change::Put(_)))
 }
 
-fn version(kind: EventKind, previous: Option<&Entry>) -> u64 {
+pub(crate) fn version(kind: EventKind, previous: Option<&Entry>) -> u64 {
     match kind {
         EventKind::Put => previous.map_or(0, |entry| entry.version) + 1,
         EventKind::Delete => 0,

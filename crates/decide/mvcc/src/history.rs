@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::Revision;
+use crate::{Revision, Span};
 
 /// Names one row of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     /// The past of each key, oldest first.
-    spans: BTreeMap<Arc<str>, Vec<Span>>,
+    spans: BTreeMap<Arc<str>, Vec<Term>>,
     /// Rows in the order in which compaction may drop them.
     droppable: VecDeque<Droppable>,
     bytes: u64,
@@ -29,7 +29,7 @@ pub(crate) struct History {
 
 /// A version was the key's state from `start` on and before `end`.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct Term {
     start: Revision,
     end: Revision,
 }
@@ -46,7 +46,7 @@ struct Droppable {
 impl History {
     /// The version of `start` was replaced or deleted at `end`.
     pub(crate) fn supersede(&mut self, key: &Arc<str>, start: Revision, end: Revision, size: u64) {
-        self.spans.entry(Arc::clone(key)).or_default().push(Span { start, end });
+        self.spans.entry(Arc::clone(key)).or_default().push(Term { start, end });
         self.may_drop(key, start, end, size);
     }
 
@@ -86,6 +86,15 @@ impl History {
             .collect()
     }
 
+    /// Those rows of the keys of a span.
+    pub(crate) fn rows_within(&self, span: &Span, at: Revision) -> Vec<Row> {
+        self.spans
+            .range::<str, _>((Bound::Included(span.start()), Bound::Unbounded))
+            .take_while(|(key, _)| span.contains(key))
+            .filter_map(|(key, spans)| row_of(key, spans, at))
+            .collect()
+    }
+
     /// Drops up to `limit` rows that nobody at `compacted` or later can ask for.
     pub(crate) fn drop_until(&mut self, compacted: Revision, limit: usize) -> Vec<Row> {
         let mut rows = Vec::new();
@@ -108,7 +117,7 @@ impl History {
     }
 }
 
-fn row_of(key: &Arc<str>, spans: &[Span], at: Revision) -> Option<Row> {
+fn row_of(key: &Arc<str>, spans: &[Term], at: Revision) -> Option<Row> {
     let after = spans.partition_point(|span| span.start <= at);
     let span = spans[..after].last().filter(|span| at < span.end)?;
     Some(Row { revision: span.start, key: Arc::clone(key) })

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::Entry;
+use crate::{Entry, Span};
 
 /// A leaf splits when it would grow beyond this.
 const FULL: usize = 128;
@@ -77,7 +77,17 @@ impl Keys {
 
     /// The first `limit` keys with `prefix` behind `after`, and how many more there are.
     pub(crate) fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Run>, usize) {
-        let (mut start, end) = self.bounds(prefix, after);
+        self.runs(self.bounds(prefix, after), limit)
+    }
+
+    /// The first `limit` keys of a span, and how many more there are.
+    pub(crate) fn within(&self, span: &Span, limit: usize) -> (Vec<Run>, usize) {
+        let start = self.seek(|key| key < span.start());
+        let end = self.seek(|key| key < span.start() || span.contains(key));
+        self.runs((start, end.max(start)), limit)
+    }
+
+    fn runs(&self, (mut start, end): (Place, Place), limit: usize) -> (Vec<Run>, usize) {
         let (mut runs, mut room) = (Vec::new(), limit);
         while start < end && room > 0 {
             let (leaf, from) = start;
@@ -178,6 +188,7 @@ mod tests {
             modified: Revision(1),
             version: 1,
             expires: None,
+            lease: 0,
             memo: OnceLock::new(),
         })
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::history::History;
 use crate::keys::{Keys, Run, walk};
+use crate::lease::Leases;
+use crate::query::Found;
 use crate::window::Window;
-use crate::{Entry, Event, EventKind, Limits, Revision, Row};
+use crate::{Entry, Event, EventKind, Lease, Limits, Revision, Row, Span};
 
 /// Why a revision cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +71,7 @@ pub struct Mvcc {
     /// What the current versions take, and those of them that delete themselves.
     live: u64,
     mortal: u64,
+    leases: Leases,
 }
 
 /// What the rows take, as [`Entry::size`] counts.
@@ -104,6 +107,7 @@ impl Mvcc {
             compacted: first,
             live: 0,
             mortal: 0,
+            leases: Leases::default(),
         }
     }
 
@@ -133,11 +137,42 @@ impl Mvcc {
         }
     }
 
+    /// Leases come and go ([`crate::Changes::leases`]), before the events that go with that.
+    pub fn lease(&mut self, changes: impl IntoIterator<Item = (i64, Option<Lease>)>) {
+        for (id, lease) in changes {
+            self.leases.put(id, lease);
+        }
+    }
+
+    /// Leases that were read back with the rows of a log: keys hang on them again, and they live their whole time.
+    pub fn adopt(&mut self, leases: impl IntoIterator<Item = Lease>) {
+        self.lease(leases.into_iter().map(|lease| (lease.id, Some(lease))));
+        if self.leases.next().is_none() {
+            return;
+        }
+        let (runs, _) = self.keys.page("", None, usize::MAX);
+        for entry in walk(&runs).filter(|entry| entry.lease != 0) {
+            self.leases.attach(entry.lease, &entry.key);
+        }
+    }
+
+    /// The leases.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The leases, to renew them.
+    pub fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
+    }
+
     fn place(&mut self, kind: EventKind, entry: Arc<Entry>) {
         let at = entry.modified;
         self.revision = at;
         let (key, size) = (Arc::clone(&entry.key), entry.size());
-        let mortal = |entry: &Entry| entry.expires.map_or(0, |_| entry.size());
+        let mortal = |entry: &Entry| if entry.mortal() { entry.size() } else { 0 };
+        let lease = entry.lease;
         let previous = match kind {
             EventKind::Put => {
                 self.live += size;
@@ -149,17 +184,22 @@ impl Mvcc {
         if let Some(previous) = previous {
             self.live -= previous.size();
             self.mortal -= mortal(&previous);
+            if previous.lease != 0 {
+                self.leases.detach(previous.lease, &key);
+            }
             self.history.supersede(&previous.key, previous.modified, at, previous.size());
         }
         if kind == EventKind::Delete {
             self.history.bury(&key, at, size);
+        } else if lease != 0 {
+            self.leases.attach(lease, &key);
         }
     }
 
     /// What the rows take.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
-        Bytes { live: self.live, mortal: self.mortal, history: self.history.bytes() }
+        Bytes { live: self.live + self.leases.bytes(), mortal: self.mortal, history: self.history.bytes() }
     }
 
     /// The revision of the last change.
@@ -226,13 +266,35 @@ impl Mvcc {
         Ok(Selection { revision, remaining, more: false, runs, past: Past::Rows { rows, limit } })
     }
 
-    /// The events on `prefix` younger than `after`, if the window still has all of them.
+    /// The first `limit` keys of a span, now or as of a revision.
+    ///
+    /// # Errors
+    /// When the revision cannot be read.
+    pub fn find(&self, span: &Span, limit: usize, at: Option<Revision>) -> Result<Found, Unreadable> {
+        let at = at.unwrap_or(self.revision);
+        self.readable(at)?;
+        if at == self.revision {
+            let (runs, remaining) = self.keys.within(span, limit);
+            let picks: Vec<_> = walk(&runs).cloned().map(Pick::Entry).collect();
+            return Ok(Found { count: picks.len() + remaining, picks });
+        }
+        let (runs, _) = self.keys.within(span, usize::MAX);
+        let rows = self.history.rows_within(span, at).into_iter().map(|row| self.pick(row)).collect();
+        let past = Past::Rows { rows, limit: usize::MAX };
+        let all = Selection { revision: at, remaining: 0, more: false, runs, past };
+        let (mut picks, ..) = all.into_picks();
+        let count = picks.len();
+        picks.truncate(limit);
+        Ok(Found { picks, count })
+    }
+
+    /// The events in `span` younger than `after`, if the window still has all of them.
     ///
     /// # Errors
     /// When `after` has been compacted: events behind it may be gone for ever.
-    pub fn recent(&self, prefix: &str, after: Revision) -> Result<Option<Vec<Arc<Event>>>, Unreadable> {
+    pub fn recent(&self, span: &Span, after: Revision) -> Result<Option<Vec<Arc<Event>>>, Unreadable> {
         self.kept(after)?;
-        Ok(self.window.after(after, prefix))
+        Ok(self.window.after(after, span))
     }
 
     /// The window has every event younger than this.

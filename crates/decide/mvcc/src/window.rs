@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::{Entry, Event, EventKind, Revision};
+use crate::{Entry, Event, EventKind, Revision, Span};
 
 /// How much the window holds at most.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +48,10 @@ impl Window {
         }
     }
 
-    /// The events on `prefix` younger than `after`; none when some of them may be gone.
-    pub(crate) fn after(&self, after: Revision, prefix: &str) -> Option<Vec<Arc<Event>>> {
+    /// The events in `span` younger than `after`; none when some of them may be gone.
+    pub(crate) fn after(&self, after: Revision, span: &Span) -> Option<Vec<Arc<Event>>> {
         let start = self.events.partition_point(|event| event.revision() <= after);
-        let matching = |event: &&Arc<Event>| event.entry.key.starts_with(prefix);
+        let matching = |event: &&Arc<Event>| span.contains(&event.entry.key);
         (after >= self.floor).then(|| self.events.range(start..).filter(matching).cloned().collect())
     }
 
@@ -80,12 +80,15 @@ mod tests {
             modified: Revision(revision),
             version: 1,
             expires: None,
+            lease: 0,
             memo: OnceLock::new(),
         };
         Arc::new(Event {
             kind: EventKind::Put,
             entry: Arc::new(entry),
             previous: None,
+            sub: 0,
+            last: true,
             memo: Default::default(),
         })
     }
@@ -104,7 +107,7 @@ mod tests {
                 (6, "/", Some(vec![])),
                 (9, "/", Some(vec![])),
             ] {
-                let found = window.after(Revision(after), prefix);
+                let found = window.after(Revision(after), &Span::Prefix(prefix.into()));
                 let found = found.map(|events| events.iter().map(|event| event.revision().0).collect());
                 assert_eq!(found, revisions, "after {after}");
             }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use plimsoll_mvcc::{
-    Change, Entry, Event, EventKind, Expect, Limits, Mvcc, Pick, Revision, Row, Step, Unreadable, Value,
-    sequence,
+    Change, Entry, Event, EventKind, Expect, Limits, Mvcc, Pick, Revision, Row, Span, Step, Unreadable,
+    Value, sequence,
 };
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ impl Model {
                 let compacted =
                     Unreadable::Compacted { compacted: Revision(self.compacted), current: Revision(current) };
                 assert_eq!(mvcc.select("", None, 0, Some(at)).unwrap_err(), compacted);
-                assert_eq!(mvcc.recent("", at).unwrap_err(), compacted);
+                assert_eq!(mvcc.recent(&Span::Prefix("".into()), at).unwrap_err(), compacted);
                 continue;
             }
             self.check_pages(mvcc, at, state);
@@ -166,7 +166,7 @@ impl Model {
     }
 
     fn check_events(&self, mvcc: &Mvcc, after: Revision) {
-        let Some(recent) = mvcc.recent("/1/", after).unwrap() else {
+        let Some(recent) = mvcc.recent(&Span::Prefix("/1/".into()), after).unwrap() else {
             assert!(after < mvcc.window_floor());
             return;
         };

@@ -32,6 +32,7 @@ fn store(well: bool) -> Entry {
         modified: Revision::default(),
         version: 0,
         expires: None,
+        lease: 0,
         memo: OnceLock::new(),
     }
 }
