@@ -11,6 +11,7 @@
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench dns              # the resolver beside dnsmasq and unbound
 //! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
+//! target/*/release/plimsoll-bench decide           # the scheduler's decisions about 5,000 nodes, without an API
 //! target/*/release/plimsoll-bench schedule         # 5,000 pods for 1,000 nodes; as root
 //! target/*/release/plimsoll-bench schedule 5000 10000
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
@@ -21,6 +22,7 @@
 
 mod api;
 mod cluster;
+mod decide;
 mod dns;
 mod node;
 mod probes;
@@ -55,6 +57,10 @@ fn main() -> ExitCode {
         ["dns"] => dns::run(),
         [dns::COMMAND, address] => dns::serve(address),
         ["workloads", cases @ ..] => workloads::run(cases),
+        ["decide"] => {
+            decide::run(5_000);
+            Ok(())
+        }
         ["schedule"] => schedule::run(1_000, 5_000),
         ["schedule", nodes, pods] => {
             numbers(nodes, pods).and_then(|(nodes, pods)| schedule::run(nodes, pods))
@@ -62,7 +68,7 @@ fn main() -> ExitCode {
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | workloads | schedule [NODES PODS] | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | workloads | decide | schedule [NODES PODS] | api [{}]…]",
             api::names().join(" | ")
         )),
     };

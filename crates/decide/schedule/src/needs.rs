@@ -80,6 +80,11 @@ impl Needs {
             && self.required.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
     }
 
+    /// Whether [`match_node`](Self::match_node) may say no.
+    pub(crate) fn choose_nodes(&self) -> bool {
+        !self.selector.is_empty() || self.required.is_some()
+    }
+
     /// The nodes that the pod names, if every alternative names some (as those of daemons do).
     pub(crate) fn named_nodes(&self) -> Option<Vec<&str>> {
         let terms = self.required.as_deref().filter(|terms| !terms.is_empty())?;

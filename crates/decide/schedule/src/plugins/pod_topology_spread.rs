@@ -6,7 +6,7 @@ use plimsoll_meta::selector::Labels;
 
 use super::{MAX_SCORE, taint_toleration};
 use crate::diagnosis::Reason;
-use crate::node::Node;
+use crate::needs::Needs;
 use crate::plugin::Plugin;
 use crate::pod::{PodInfo, Spread};
 use crate::profile::{DefaultConstraint, Profile, SpreadDefaults};
@@ -71,13 +71,13 @@ pub(crate) fn checks<'s>(
 
 fn check<'s>(pod: &PodInfo, spread: &Spread, all: &[&Spread], snapshot: &'s Snapshot) -> Option<Check<'s>> {
     let column = snapshot.topology().column(&spread.term.topology)?;
-    let included: Vec<bool> = (0..snapshot.rows().len())
-        .map(|slot| is_included(pod, spread, snapshot, slot) && has_all_labels(all, snapshot, slot))
-        .collect();
-    let sums = column.sum(counts(spread, snapshot), |slot| included[slot]);
-    let mut seen = vec![false; column.size()];
-    for slot in (0..included.len()).filter(|slot| included[*slot]) {
-        seen[domain(column, slot)] = true;
+    let counted = Counted::of(pod, spread, all, snapshot);
+    let counts = counts(spread, snapshot);
+    let (mut sums, mut seen): (Sums, _) = (vec![0; column.size()], vec![false; column.size()]);
+    for slot in (0..snapshot.rows().len()).filter(|slot| counted.has(*slot)) {
+        let domain = domain(column, slot);
+        seen[domain] = true;
+        sums[domain] += i64::from(counts.get(slot).copied().unwrap_or(0));
     }
     seen[0] = false;
     let domains = seen.iter().filter(|seen| **seen).count();
@@ -100,16 +100,45 @@ fn counts<'s>(spread: &Spread, snapshot: &'s Snapshot) -> &'s [u32] {
     snapshot.topology().counts(&[&spread.term.matcher], true)
 }
 
-/// The node takes part in counting.
-fn is_included(pod: &PodInfo, spread: &Spread, snapshot: &Snapshot, slot: Slot) -> bool {
-    let Some(node) = &snapshot.rows()[slot].node else { return false };
-    (!spread.honor_affinity || pod.needs.match_node(node))
-        && (!spread.honor_taints || taint_toleration::filter(&pod.needs, node).is_ok())
+/// The nodes that take part in counting. A node that is known to a column is known.
+struct Counted<'s> {
+    /// Of the labels that a node must have.
+    columns: Vec<&'s Column>,
+    affinity: Option<&'s Needs>,
+    taints: Option<&'s Needs>,
+    snapshot: &'s Snapshot,
 }
 
-fn has_all_labels(all: &[&Spread], snapshot: &Snapshot, slot: Slot) -> bool {
-    let node: Option<&Node> = snapshot.rows()[slot].node.as_ref();
-    node.is_some_and(|node| all.iter().all(|spread| node.labels.contains_key(&spread.term.topology)))
+impl<'s> Counted<'s> {
+    fn of(pod: &'s PodInfo, spread: &Spread, all: &[&Spread], snapshot: &'s Snapshot) -> Self {
+        let needs = &*pod.needs;
+        Counted {
+            columns: columns(all, snapshot),
+            affinity: (spread.honor_affinity && needs.choose_nodes()).then_some(needs),
+            taints: spread.honor_taints.then_some(needs),
+            snapshot,
+        }
+    }
+
+    fn has(&self, slot: Slot) -> bool {
+        has_all_labels(&self.columns, slot)
+            && (self.affinity.is_none() && self.taints.is_none() || self.suits(slot))
+    }
+
+    fn suits(&self, slot: Slot) -> bool {
+        self.snapshot.rows()[slot].node.as_ref().is_some_and(|node| {
+            self.affinity.is_none_or(|needs| needs.match_node(node))
+                && self.taints.is_none_or(|needs| taint_toleration::filter(needs, node).is_ok())
+        })
+    }
+}
+
+fn columns<'s>(all: &[&Spread], snapshot: &'s Snapshot) -> Vec<&'s Column> {
+    all.iter().filter_map(|spread| snapshot.topology().column(&spread.term.topology)).collect()
+}
+
+fn has_all_labels(columns: &[&Column], slot: Slot) -> bool {
+    columns.iter().all(|column| domain(column, slot) != 0)
 }
 
 fn domain(column: &Column, slot: Slot) -> usize {
@@ -128,7 +157,8 @@ pub(crate) fn scores(
         return None;
     }
     let required: &[&Spread] = if constraints.strict { &soft } else { &[] };
-    let counted: Vec<bool> = feasible.iter().map(|slot| has_all_labels(required, snapshot, *slot)).collect();
+    let columns = columns(required, snapshot);
+    let counted: Vec<bool> = feasible.iter().map(|slot| has_all_labels(&columns, *slot)).collect();
     let mut raw = vec![0.0; feasible.len()];
     for spread in &soft {
         add_wish(&mut raw, pod, spread, required, snapshot, feasible, &counted);
@@ -151,22 +181,16 @@ fn add_wish(
     let sums: Sums = if by_host {
         Vec::new()
     } else {
-        column.sum(counts, |slot| {
-            has_all_labels(all, snapshot, slot) && is_included(pod, spread, snapshot, slot)
-        })
+        let counted = Counted::of(pod, spread, all, snapshot);
+        column.sum(counts, |slot| counted.has(slot))
     };
     let places = if by_host {
         counted.iter().filter(|counted| **counted).count()
     } else {
-        let mut seen: Vec<usize> = feasible
-            .iter()
-            .zip(counted)
-            .filter(|(_, counted)| **counted)
-            .map(|(slot, _)| domain(column, *slot))
-            .collect();
-        seen.sort_unstable();
-        seen.dedup();
-        seen.len()
+        let mut seen = vec![false; column.size()];
+        let known = feasible.iter().zip(counted).filter(|(_, counted)| **counted);
+        known.for_each(|(slot, _)| seen[domain(column, *slot)] = true);
+        seen.into_iter().filter(|seen| *seen).count()
     };
     let weight = ((places + 2) as f64).ln();
     let has_label = |slot: Slot| domain(column, slot) != 0;

@@ -58,6 +58,8 @@ struct SimPod {
     likes: Option<(i64, Term)>,
     /// Skew, place, and whether it is more than a wish.
     spread: Option<(i64, &'static str, bool)>,
+    /// Nodes whose taints it does not bear do not count for its spread.
+    heeds_taints: bool,
 }
 
 const APPS: [&str; 3] = ["a", "b", "c"];
@@ -113,6 +115,7 @@ impl SimPod {
             spread: chance
                 .once_in(3)
                 .then(|| (1 + chance.below(2) as i64, PLACES[chance.below(2) as usize], chance.once_in(2))),
+            heeds_taints: chance.once_in(3),
         }
     }
 
@@ -135,10 +138,16 @@ impl SimPod {
             affinity[kind]["preferredDuringSchedulingIgnoredDuringExecution"] =
                 json!([{"weight": weight.abs(), "podAffinityTerm": term(likes)}]);
         }
-        let spread: Vec<Value> = self.spread.iter().map(|(skew, place, hard)| {
-            let when = if *hard { "DoNotSchedule" } else { "ScheduleAnyway" };
-            json!({"maxSkew": skew, "topologyKey": place, "whenUnsatisfiable": when, "labelSelector": {"matchLabels": {"app": self.app}}})
-        }).collect();
+        let spread: Vec<Value> = self
+            .spread
+            .iter()
+            .map(|(skew, place, hard)| {
+                let when = if *hard { "DoNotSchedule" } else { "ScheduleAnyway" };
+                json!({"maxSkew": skew, "topologyKey": place, "whenUnsatisfiable": when,
+                "nodeTaintsPolicy": if self.heeds_taints { "Honor" } else { "Ignore" },
+                "labelSelector": {"matchLabels": {"app": self.app}}})
+            })
+            .collect();
         let mut requests = json!({});
         if self.cpu > 0 {
             requests["cpu"] = json!(format!("{}m", self.cpu));
@@ -158,6 +167,14 @@ impl SimPod {
                 "containers": [{"name": "c", "ports": ports, "resources": {"requests": requests}}]},
         }))
         .unwrap()
+    }
+}
+
+impl SimPod {
+    /// Whether a node counts for its spread.
+    fn counts_on(&self, node: &SimNode) -> bool {
+        (self.zone.is_none() || self.zone.as_ref() == node.labels.get("zone"))
+            && (!self.heeds_taints || !node.hard_taint || self.tolerates)
     }
 }
 
@@ -220,10 +237,8 @@ impl Slow {
                 return Some("node(s) didn't match pod topology spread constraints (missing required label)");
             };
             // Only nodes that the pod's selector chooses are compared.
-            let counted = self.nodes.values().filter(|other| {
-                other.labels.contains_key(*place)
-                    && (pod.zone.is_none() || pod.zone.as_ref() == other.labels.get("zone"))
-            });
+            let counted =
+                self.nodes.values().filter(|other| other.labels.contains_key(*place) && pod.counts_on(other));
             let least = counted.filter_map(|other| self.spread_count(pod, other, place)).min().unwrap_or(0);
             let here = self.spread_count(pod, node, place).unwrap_or(here);
             if here + 1 - least > *skew {
@@ -261,10 +276,8 @@ impl Slow {
     fn spread_count(&self, pod: &SimPod, node: &SimNode, place: &str) -> Option<i64> {
         let value = node.labels.get(place)?;
         let there = |on: &String| {
-            self.nodes.get(on).is_some_and(|other| {
-                other.labels.get(place) == Some(value)
-                    && (pod.zone.is_none() || pod.zone.as_ref() == other.labels.get("zone"))
-            })
+            let other = self.nodes.get(on);
+            other.is_some_and(|other| other.labels.get(place) == Some(value) && pod.counts_on(other))
         };
         Some(self.pods.values().filter(|(other, on)| other.app == pod.app && there(on)).count() as i64)
     }
@@ -386,6 +399,8 @@ impl Slow {
 fn run(seed: u64, steps: usize) -> String {
     let mut chance = Chance(seed);
     let (mut fast, mut slow) = (Scheduler::default(), Slow::default());
+    // Most pods are like others before them: what is kept of those is held against the rules.
+    let shapes: Vec<SimPod> = (0..5).map(|_| SimPod::random(&mut chance)).collect();
     for step in 0..steps {
         match chance.below(12) {
             0 | 1 => {
@@ -412,7 +427,11 @@ fn run(seed: u64, steps: usize) -> String {
                     slow.pods.remove(&name);
                 }
             }
-            _ => schedule(&format!("p{step}"), SimPod::random(&mut chance), &mut fast, &mut slow, seed),
+            _ => {
+                let shape = shapes.get(chance.below(8) as usize).cloned();
+                let pod = shape.unwrap_or_else(|| SimPod::random(&mut chance));
+                schedule(&format!("p{step}"), pod, &mut fast, &mut slow, seed);
+            }
         }
     }
     slow.pods.iter().map(|(name, (_, node))| format!("{name}={node} ")).collect()
