@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             node::run_on(path, image.first().unwrap_or(&node::IMAGE))
         }
         ["dns"] => dns::run(),
-        [dns::COMMAND, address] => dns::serve(address),
+        [dns::COMMAND, address, api] => dns::serve(address, api),
         ["workloads", cases @ ..] => workloads::run(cases),
         ["decide"] => {
             decide::run(5_000);

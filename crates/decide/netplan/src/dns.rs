@@ -5,6 +5,7 @@
 //! somebody else's. No input can make this panic.
 
 pub mod corefile;
+mod facts;
 mod local;
 mod message;
 mod records;
@@ -12,6 +13,7 @@ mod reply;
 mod search;
 mod zone;
 
+pub use facts::{ServiceFacts, SliceFacts};
 pub use local::answer_from_hosts;
 pub use message::{Kind, Malformed, Query, QuestionName, Rcode, record_lifetimes};
 pub use records::{Records, ServiceRecords};

@@ -189,6 +189,7 @@ pub(crate) async fn foundation(
         addresses: vec![instance.cluster_dns()],
         node_name: place.name.to_owned(),
         resolv_conf: "/etc/resolv.conf".into(),
+        copies: plimsoll_dns::Copies::Shared,
     };
     let stop = shutdown.clone();
     tasks.spawn(async move {

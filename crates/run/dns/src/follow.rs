@@ -1,25 +1,36 @@
 //! Keeps the records as the cluster's Services are.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use plimsoll_client::{Delta, Informer, Informers};
 use plimsoll_netplan::dns::ServiceRecords;
-use plimsoll_netplan::endpoints::{BY_SERVICE, service_index, service_index_value, service_of};
+use plimsoll_netplan::endpoints::{BY_SERVICE, service_index_value};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::Shared;
+use crate::excerpts::{ServiceExcerpt, SliceExcerpt, TellsService, TellsSlice};
+use crate::{Copies, Shared};
 
 type Key = (String, String);
 
 /// Follows the informers; ends only with them.
-pub(crate) async fn follow(informers: Informers, shared: &Shared) {
-    let services = informers.informer::<Service>();
-    let slices = informers.informer::<EndpointSlice>();
-    slices.add_index(BY_SERVICE, service_index);
+pub(crate) async fn follow(informers: Informers, copies: Copies, shared: &Shared) {
+    match copies {
+        Copies::Shared => {
+            let services = informers.informer::<Service>();
+            run(shared, &services, &informers.informer::<EndpointSlice>()).await;
+        }
+        Copies::Own => {
+            let services = informers.excerpts::<Service, ServiceExcerpt>();
+            run(shared, &services, &informers.excerpts::<EndpointSlice, SliceExcerpt>()).await;
+        }
+    }
+}
+
+async fn run<S: TellsService, E: TellsSlice>(shared: &Shared, services: &Informer<S>, slices: &Informer<E>) {
+    slices.add_index(BY_SERVICE, E::index);
     let (mut service_changes, mut slice_changes) = (services.subscribe(), slices.subscribe());
     services.synced().await;
     slices.synced().await;
@@ -28,7 +39,7 @@ pub(crate) async fn follow(informers: Informers, shared: &Shared) {
         gather(&mut service_changes, &mut dirty, service_key);
         gather(&mut slice_changes, &mut dirty, slice_key);
         for key in dirty.drain() {
-            update(shared, &services, &slices, &key);
+            update(shared, services, slices, &key);
         }
         shared.synced.store(true, Ordering::Release);
         let open = tokio::select! {
@@ -41,21 +52,26 @@ pub(crate) async fn follow(informers: Informers, shared: &Shared) {
     }
 }
 
-fn update(shared: &Shared, services: &Informer<Service>, slices: &Informer<EndpointSlice>, key: &Key) {
+fn update<S: TellsService, E: TellsSlice>(
+    shared: &Shared,
+    services: &Informer<S>,
+    slices: &Informer<E>,
+    key: &Key,
+) {
     let (namespace, name) = key;
     let records = services.get(namespace, name).and_then(|service| {
         let slices = slices.indexed(BY_SERVICE, &service_index_value(namespace, name));
-        ServiceRecords::of(&service, slices.iter().map(Arc::as_ref))
+        Some(ServiceRecords::new(service.facts()?, slices.iter().map(|slice| slice.facts())))
     });
     shared.records.write().expect("no code under the lock panics").set(namespace, name, records);
 }
 
-fn service_key(service: &Service) -> Option<Key> {
-    Some((service.metadata.namespace.clone()?, service.metadata.name.clone()?))
+fn service_key<S: TellsService>(service: &S) -> Option<Key> {
+    Some((service.namespace().to_owned(), service.name().to_owned()))
 }
 
-fn slice_key(slice: &EndpointSlice) -> Option<Key> {
-    Some((slice.metadata.namespace.clone()?, service_of(slice)?.to_owned()))
+fn slice_key<E: TellsSlice>(slice: &E) -> Option<Key> {
+    Some((slice.namespace().to_owned(), slice.service()?.to_owned()))
 }
 
 fn gather<K>(

@@ -10,6 +10,8 @@
 mod cache;
 mod clients;
 mod configuration;
+mod datagrams;
+mod excerpts;
 mod exchange;
 mod follow;
 mod health;
@@ -58,6 +60,17 @@ pub struct Config {
     /// Whose `nameserver` lines tell who knows other names, and whose `search` line pods inherit: usually
     /// `/etc/resolv.conf`. Changes of the file count at once.
     pub resolv_conf: PathBuf,
+    /// Whose copies of Services and EndpointSlices answers are made from.
+    pub copies: Copies,
+}
+
+/// Whose copies of the cluster's objects answers are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// Those that other loops of the process hold anyway: one watch for all.
+    Shared,
+    /// The resolver's own, which are no more than answers need, in a process that has no others.
+    Own,
 }
 
 /// Why the resolver cannot run.
@@ -71,6 +84,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// There can be no more threads.
+    #[error("threads that answer DNS: {0}")]
+    Threads(#[source] std::io::Error),
 }
 
 /// What all parts share.
@@ -128,11 +144,11 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     let servers = server::bind(&config.listen, Arc::new(Resolver::new(shared.clone()))).await?;
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = follow::follow(informers.clone(), &shared) => {}
+        () = follow::follow(informers.clone(), config.copies, &shared) => {}
         () = configuration::follow(informers.clone(), &shared) => {}
         () = clients::follow(informers, &config, &shared) => {}
         () = tell(&config.metrics, &shared) => {}
-        () = servers.serve() => {}
+        served = servers.serve() => served?,
     }
     Ok(())
 }

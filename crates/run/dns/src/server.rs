@@ -1,20 +1,20 @@
 //! Queries over UDP and TCP.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use plimsoll_netplan::dns::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::Error;
 use crate::resolver::{Asked, Next, Resolver};
+use crate::{Error, datagrams};
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -22,19 +22,13 @@ const CONNECTIONS: usize = 256;
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Queries that wait for others' answers at once; more are dropped, and clients ask again.
-const WAITING: usize = 20_000;
-
-/// Longest query over UDP, in bytes; longer ones are cut and refused as malformed.
-const LONGEST_QUERY: usize = 4096;
-
 /// Room for queries that arrive faster than they are taken, in bytes: 15,000 at once, as the kernel counts.
 const BACKLOG: usize = 16 << 20;
 
 /// Sockets that listen.
 pub(crate) struct Servers {
     resolver: Arc<Resolver>,
-    datagrams: Vec<Arc<UdpSocket>>,
+    datagrams: Vec<UdpSocket>,
     streams: Vec<TcpListener>,
 }
 
@@ -43,11 +37,11 @@ pub(crate) async fn bind(addresses: &[SocketAddr], resolver: Arc<Resolver>) -> R
     let mut servers = Servers { resolver, datagrams: Vec::new(), streams: Vec::new() };
     for address in addresses {
         let failed = |source| Error::Listen { address: *address, source };
-        let socket = UdpSocket::bind(address).await.map_err(failed)?;
+        let socket = UdpSocket::bind(address).map_err(failed)?;
         if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG) {
             tracing::warn!(%address, %error, "a burst of DNS queries may lose some");
         }
-        servers.datagrams.push(Arc::new(socket));
+        servers.datagrams.push(socket);
         servers.streams.push(TcpListener::bind(address).await.map_err(failed)?);
     }
     Ok(servers)
@@ -55,55 +49,14 @@ pub(crate) async fn bind(addresses: &[SocketAddr], resolver: Arc<Resolver>) -> R
 
 impl Servers {
     /// Answers for ever. Dropping the future stops everything.
-    pub(crate) async fn serve(self) {
+    pub(crate) async fn serve(self) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
-        let waiting = Arc::new(Semaphore::new(WAITING));
-        for socket in self.datagrams {
-            tasks.spawn(serve_datagrams(socket, self.resolver.clone(), waiting.clone()));
-        }
+        let _answering = datagrams::answer(self.datagrams, &self.resolver).map_err(Error::Threads)?;
         for listener in self.streams {
             tasks.spawn(serve_streams(listener, self.resolver.clone()));
         }
         while tasks.join_next().await.is_some() {}
-    }
-}
-
-async fn serve_datagrams(socket: Arc<UdpSocket>, resolver: Arc<Resolver>, waiting: Arc<Semaphore>) {
-    let (mut buffer, mut reply) = (vec![0; LONGEST_QUERY], Vec::with_capacity(LONGEST_QUERY));
-    let mut elsewhere = JoinSet::new();
-    loop {
-        // Clients that are gone are told to us as errors of the next call.
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
-        while elsewhere.try_join_next().is_some() {}
-        let message = &buffer[..length];
-        let asked = Asked {
-            message,
-            client: client.ip().to_canonical(),
-            transport: Transport::Udp,
-            since: Instant::now(),
-        };
-        match resolver.answer(&asked, &mut reply) {
-            Next::Nothing => {}
-            Next::Send => send(&socket, &reply, client).await,
-            Next::Ask(question) => {
-                let Ok(permit) = waiting.clone().try_acquire_owned() else { continue };
-                let (socket, resolver, query) = (socket.clone(), resolver.clone(), message.to_vec());
-                let (since, mut reply) = (asked.since, std::mem::take(&mut reply));
-                elsewhere.spawn(async move {
-                    let (message, client_ip) = (&query[..], client.ip().to_canonical());
-                    let asked = Asked { message, client: client_ip, transport: Transport::Udp, since };
-                    resolver.ask_elsewhere(&asked, question, &mut reply).await;
-                    send(&socket, &reply, client).await;
-                    drop(permit);
-                });
-            }
-        }
-    }
-}
-
-async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
-    if let Err(error) = socket.send_to(reply, client).await {
-        tracing::debug!(%client, %error, "reply not sent");
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, Key, Remembered};
 use crate::exchange::exchange;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -35,8 +35,6 @@ const PORT: u16 = 53;
 /// The resolvers that a configuration names, and what they said.
 pub(crate) struct Upstream {
     inner: Arc<Inner>,
-    /// Questions under way: who asks the same waits for the same reply.
-    asking: Mutex<HashMap<Key, Shared<BoxFuture<'static, Option<Bytes>>>>>,
 }
 
 struct Inner {
@@ -45,11 +43,15 @@ struct Inner {
     own: Vec<SocketAddr>,
     node: Mutex<NodeServers>,
     cache: Mutex<Cache>,
+    /// Questions under way: who asks the same waits for the same reply.
+    asking: Mutex<HashMap<Key, Asking>>,
     health: Health,
     turn: AtomicUsize,
     turns: Semaphore,
     metrics: Arc<Metrics>,
 }
+
+type Asking = Shared<BoxFuture<'static, Option<Bytes>>>;
 
 #[derive(Default)]
 struct NodeServers {
@@ -67,19 +69,20 @@ impl Upstream {
             own: own.to_vec(),
             node: Mutex::default(),
             cache: Mutex::default(),
+            asking: Mutex::default(),
             health: Health::new(metrics.clone()),
             turn: AtomicUsize::new(0),
             turns: Semaphore::new(UNDER_WAY),
             metrics,
         };
-        Self { inner: Arc::new(inner), asking: Mutex::default() }
+        Self { inner: Arc::new(inner) }
     }
 
     /// The reply that is remembered, if there is one. Its identifier and the spelling of its name may be
     /// another's.
     pub(crate) fn remembered(&self, query: &Query<'_>, block: &Block) -> Option<Vec<u8>> {
         block.cache?;
-        let found = self.inner.cache.lock().expect(POISON).get(&key(query), Instant::now());
+        let found = self.inner.fresh(&key(query), block);
         match &found {
             Some(remembered) => self.inner.metrics.hit(remembered.denial),
             None => drop(self.inner.metrics.misses.inc()),
@@ -95,13 +98,20 @@ impl Upstream {
         let directive = block.forwards.iter().position(|forward| forward.holds(&name))?;
         let key = key(&query);
         let asking = {
-            let mut asking = self.asking.lock().expect(POISON);
-            let ask = || self.inner.clone().ask(key.clone(), message.to_vec(), block.clone(), directive);
-            asking.entry(key.clone()).or_insert_with(|| ask().boxed().shared()).clone()
+            let mut asking = self.inner.asking.lock().expect(POISON);
+            match asking.get(&key) {
+                Some(asking) => asking.clone(),
+                None => {
+                    // Somebody may have got the reply since this query found none.
+                    if let Some(found) = self.inner.fresh(&key, block) {
+                        return Some(found.reply.into());
+                    }
+                    let ask = self.inner.clone().ask(key.clone(), message.to_vec(), block.clone(), directive);
+                    asking.entry(key).or_insert(ask.boxed().shared()).clone()
+                }
+            }
         };
-        let reply = asking.await;
-        self.asking.lock().expect(POISON).remove(&key);
-        reply
+        asking.await
     }
 
     /// How many replies that name records are kept, and how many that say there are none.
@@ -111,6 +121,12 @@ impl Upstream {
 }
 
 impl Inner {
+    fn fresh(&self, key: &Key, block: &Block) -> Option<Remembered> {
+        block.cache?;
+        self.cache.lock().expect(POISON).get(key, Instant::now())
+    }
+
+    /// The reply, remembered before the question counts as answered: nobody asks it in between.
     async fn ask(
         self: Arc<Self>,
         key: Key,
@@ -118,6 +134,12 @@ impl Inner {
         block: Arc<Block>,
         directive: usize,
     ) -> Option<Bytes> {
+        let reply = self.find(&key, &query, &block, directive).await;
+        self.asking.lock().expect(POISON).remove(&key);
+        reply
+    }
+
+    async fn find(&self, key: &Key, query: &[u8], block: &Block, directive: usize) -> Option<Bytes> {
         let _turn = self.turns.acquire().await.ok()?;
         let forward = &block.forwards[directive];
         let servers = self.servers(forward);
@@ -125,18 +147,18 @@ impl Inner {
         if !servers.is_empty() && !servers.iter().any(works) {
             self.metrics.all_broken.inc();
             // Servers that did not answer a moment ago are not waited for when something can be told.
-            if let Some(reply) = self.stale(&key) {
+            if let Some(reply) = self.stale(key) {
                 return Some(reply);
             }
         }
-        match self.ask_servers(&servers, forward, &query).await {
+        match self.ask_servers(&servers, forward, query).await {
             Some(reply) => {
                 if let Some(limits) = block.cache {
-                    self.cache.lock().expect(POISON).put(key, &reply, limits, Instant::now());
+                    self.cache.lock().expect(POISON).put(key.clone(), &reply, limits, Instant::now());
                 }
                 Some(reply.into())
             }
-            None => self.stale(&key),
+            None => self.stale(key),
         }
     }
 

@@ -15,7 +15,7 @@ use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use plimsoll_client::Informers;
-use plimsoll_dns::{Config, run};
+use plimsoll_dns::{Config, Copies, run};
 use plimsoll_kernel::link::{LOOPBACK, Links, in_namespace};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -218,6 +218,7 @@ async fn start_with(resolv_conf: &str, api: Api) -> Machine {
         node_name: "node".to_owned(),
         addresses: vec![ours.ip()],
         resolv_conf: path,
+        copies: Copies::Shared,
     };
     let informers = Informers::new(plimsoll_client::from_service(api.clone()));
     let stop = CancellationToken::new();

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::corefile::Pods;
-use crate::endpoints::{Protocol, is_ready};
+use super::facts::{ServiceFacts, SliceFacts};
+use crate::endpoints::Protocol;
 
 /// Lifetime of the cluster's records, in seconds: long enough for a burst, short enough for a rollout.
 const LIFETIME: u32 = 5;
@@ -16,18 +18,18 @@ const LIFETIME: u32 = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceRecords {
     pub(super) place: Place,
-    pub(super) ports: Vec<PortRecord>,
+    pub(super) ports: Box<[PortRecord]>,
 }
 
 /// Where the name of a Service leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// To the addresses of the Service itself.
-    Cluster(Vec<IpAddr>),
+    Cluster(Box<[IpAddr]>),
     /// To its ready endpoints.
-    Endpoints(Vec<EndpointRecord>),
+    Endpoints(Box<[EndpointRecord]>),
     /// To another name.
-    Alias(String),
+    Alias(Box<str>),
 }
 
 /// A ready endpoint of a headless Service.
@@ -35,7 +37,7 @@ pub(super) enum Place {
 pub(super) struct EndpointRecord {
     pub(super) address: IpAddr,
     pub(super) hostname: Option<Box<str>>,
-    pub(super) ports: std::sync::Arc<[PortRecord]>,
+    pub(super) ports: Arc<[PortRecord]>,
 }
 
 impl EndpointRecord {
@@ -59,29 +61,13 @@ pub(super) struct PortRecord {
 impl ServiceRecords {
     /// The names of a Service whose EndpointSlices these are. Nothing when it has no names yet.
     pub fn of<'a>(service: &Service, slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Option<Self> {
-        let spec = service.spec.as_ref()?;
-        let listed = spec.cluster_ips.as_deref().unwrap_or_default();
-        let addresses = if listed.is_empty() { spec.cluster_ip.as_slice() } else { listed };
-        let place = match (spec.type_.as_deref(), addresses.first().map(String::as_str)) {
-            (Some("ExternalName"), _) => {
-                let target = spec.external_name.as_deref()?.trim_end_matches('.').to_ascii_lowercase();
-                Place::Alias(target)
-            }
-            (_, Some("None")) => Place::Endpoints(endpoints(slices)),
-            (_, Some(_)) => Place::Cluster(addresses.iter().filter_map(|text| text.parse().ok()).collect()),
-            (_, None) => return None,
-        };
-        let ports =
-            spec.ports.iter().flatten().filter_map(|port| {
-                port_record(port.name.as_deref(), port.protocol.as_deref(), Some(port.port))
-            });
-        Some(Self { place, ports: ports.collect() })
+        Some(Self::new(ServiceFacts::of(service)?, slices.into_iter().map(SliceFacts::of)))
     }
 
     /// The addresses that have this Service's name.
     fn addresses(&self) -> Vec<IpAddr> {
         match &self.place {
-            Place::Cluster(addresses) => addresses.clone(),
+            Place::Cluster(addresses) => addresses.to_vec(),
             Place::Endpoints(endpoints) => endpoints.iter().map(|endpoint| endpoint.address).collect(),
             Place::Alias(_) => Vec::new(),
         }
@@ -97,11 +83,11 @@ pub struct Records {
     lifetime: u32,
     pods: Pods,
     /// By `NAME.NAMESPACE`, which is how it stands in queries.
-    services: HashMap<Box<str>, ServiceRecords>,
+    services: HashMap<Arc<str>, ServiceRecords>,
     /// How many Services each namespace has.
     namespaces: HashMap<Box<str>, usize>,
     /// The Services whose names an address has.
-    owners: HashMap<IpAddr, Vec<Box<str>>>,
+    owners: HashMap<IpAddr, Vec<Arc<str>>>,
 }
 
 impl Records {
@@ -126,7 +112,7 @@ impl Records {
 
     /// Sets or, with `None`, removes the names of a Service.
     pub fn set(&mut self, namespace: &str, name: &str, records: Option<ServiceRecords>) {
-        let key: Box<str> = format!("{name}.{namespace}").into();
+        let key: Arc<str> = format!("{name}.{namespace}").into();
         if self.services.get(&key) == records.as_ref() {
             return;
         }
@@ -137,7 +123,8 @@ impl Records {
         if let Some(records) = records {
             *self.namespaces.entry(namespace.into()).or_default() += 1;
             for address in records.addresses() {
-                self.owners.entry(address).or_default().push(key.clone());
+                // Most addresses have one name.
+                self.owners.entry(address).or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
             }
             self.services.insert(key, records);
         }
@@ -195,34 +182,6 @@ impl Records {
         let keys = self.owners.get(&address).into_iter().flatten();
         keys.filter_map(|key| Some((&**key, self.services.get(key)?)))
     }
-}
-
-fn endpoints<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Vec<EndpointRecord> {
-    let mut found: Vec<EndpointRecord> = Vec::new();
-    for slice in slices {
-        let ports: std::sync::Arc<[PortRecord]> =
-            slice.ports.iter().flatten().filter_map(slice_port).collect();
-        for endpoint in slice.endpoints.iter().flatten().filter(|endpoint| is_ready(endpoint)) {
-            for address in endpoint.addresses.iter().filter_map(|text| text.parse().ok()) {
-                let hostname = endpoint.hostname.as_deref().filter(|name| !name.is_empty());
-                let hostname = hostname.map(|name| name.to_ascii_lowercase().into());
-                found.push(EndpointRecord { address, hostname, ports: ports.clone() });
-            }
-        }
-    }
-    found.sort_by(|a, b| (a.address, &a.hostname).cmp(&(b.address, &b.hostname)));
-    found.dedup_by(|a, b| a.address == b.address && a.hostname == b.hostname && a.ports == b.ports);
-    found
-}
-
-fn slice_port(port: &EndpointPort) -> Option<PortRecord> {
-    port_record(port.name.as_deref(), port.protocol.as_deref(), port.port)
-}
-
-fn port_record(name: Option<&str>, protocol: Option<&str>, port: Option<i32>) -> Option<PortRecord> {
-    let port = u16::try_from(port?).ok()?;
-    let name = name.unwrap_or_default().to_ascii_lowercase().into();
-    Some(PortRecord { name, protocol: Protocol::parse(protocol)?, port })
 }
 
 /// An address as a label: `10-0-0-1`, `fd00--1`.

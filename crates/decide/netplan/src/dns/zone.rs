@@ -196,7 +196,7 @@ impl Search<'_, '_> {
         let found: Vec<(u16, String, Vec<IpAddr>)> = match &service.place {
             Place::Cluster(addresses) => {
                 let ports = service.ports.iter().filter(|port| matches(port));
-                ports.map(|port| (port.port, name.clone(), addresses.clone())).collect()
+                ports.map(|port| (port.port, name.clone(), addresses.to_vec())).collect()
             }
             Place::Endpoints(endpoints) => endpoint_places(endpoints, &name, matches),
             Place::Alias(_) => Vec::new(),

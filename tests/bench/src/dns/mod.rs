@@ -4,31 +4,25 @@
 //! Each server is a process of its own that knows the same 10,000 names. Peers that are not installed
 //! (`dnsmasq-base`, `unbound`) are left out.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
+mod api;
+mod load;
+
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::process::resident;
 use crate::report;
+use load::{client, flood, paced, query};
 
 /// The word that starts the resolver itself.
 pub(crate) const COMMAND: &str = "serve-dns";
 
 const NAMES: usize = 10_000;
-/// Questions under way at once.
-const WINDOW: usize = 100;
-const RUN: Duration = Duration::from_secs(4);
 
 /// Measures all servers.
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -76,8 +70,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves the names until killed.
-pub(crate) fn serve(address: &str) -> anyhow::Result<()> {
+/// Serves the names of an API server until killed.
+pub(crate) fn serve(address: &str, api: &str) -> anyhow::Result<()> {
     let address: SocketAddr = address.parse()?;
     let config = plimsoll_dns::Config {
         listen: vec![address],
@@ -86,10 +80,12 @@ pub(crate) fn serve(address: &str) -> anyhow::Result<()> {
         addresses: vec![address.ip()],
         node_name: "node".to_owned(),
         resolv_conf: "/dev/null".into(),
+        copies: plimsoll_dns::Copies::Own,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let informers = plimsoll_client::Informers::new(plimsoll_client::from_service(Api));
+        let client = plimsoll_client::connect_kubeconfig_text(&api::kubeconfig(api)).await?;
+        let informers = plimsoll_client::Informers::new(client);
         plimsoll_dns::run(config, informers, CancellationToken::new()).await.map_err(Into::into)
     })
 }
@@ -106,7 +102,7 @@ impl Server {
     fn ours() -> anyhow::Result<Self> {
         let address = free()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([COMMAND, &address.to_string()]);
+        command.args([COMMAND, &address.to_string(), &api::start()?.to_string()]);
         Ok(Self { name: OURS, address, child: command.spawn()? })
     }
 
@@ -185,69 +181,6 @@ impl Server {
     }
 }
 
-/// Answers per second with a window of questions under way.
-fn flood(address: SocketAddr) -> anyhow::Result<f64> {
-    let socket = client(address)?;
-    let (mut sent, mut answered, mut reply) = (0_usize, 0_usize, [0; 512]);
-    let start = Instant::now();
-    while start.elapsed() < RUN {
-        while sent - answered < WINDOW {
-            socket.send(&query(sent as u16, sent * 7919 % NAMES))?;
-            sent += 1;
-        }
-        match socket.recv(&mut reply) {
-            Ok(_) => answered += 1,
-            // Lost: the window is filled again.
-            Err(_) => sent = answered,
-        }
-    }
-    Ok(answered as f64 / start.elapsed().as_secs_f64())
-}
-
-/// Median and 99th percentile, in seconds, of questions that come at a rate.
-fn paced(address: SocketAddr, rate: f64) -> anyhow::Result<(f64, f64)> {
-    let socket = client(address)?;
-    let (receiver, done) = (socket.try_clone()?, Arc::new(AtomicBool::new(false)));
-    let (tell, told) = std::sync::mpsc::channel::<(u16, Instant)>();
-    let ended = done.clone();
-    let reader = std::thread::spawn(move || {
-        let (mut waiting, mut took, mut reply) = (VecDeque::new(), Vec::new(), [0; 512]);
-        while !ended.load(Ordering::Relaxed) {
-            let Ok(length) = receiver.recv(&mut reply) else { continue };
-            let now = Instant::now();
-            waiting.extend(told.try_iter());
-            let id = u16::from_be_bytes([reply[0], reply[1]]);
-            let place = waiting.iter().position(|(known, _)| *known == id).filter(|_| length > 12);
-            if let Some((_, since)) = place.and_then(|place| waiting.remove(place)) {
-                took.push(now.duration_since(since).as_secs_f64());
-            }
-        }
-        took
-    });
-    let (start, mut sent) = (Instant::now(), 0_usize);
-    while start.elapsed() < RUN {
-        let due = (start.elapsed().as_secs_f64() * rate) as usize;
-        while sent < due {
-            tell.send((sent as u16, Instant::now()))?;
-            socket.send(&query(sent as u16, sent * 7919 % NAMES))?;
-            sent += 1;
-        }
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    done.store(true, Ordering::Relaxed);
-    let mut took = reader.join().map_err(|_| anyhow::anyhow!("the reader broke"))?;
-    took.sort_by(f64::total_cmp);
-    let at = |share: f64| took.get((took.len() as f64 * share) as usize).copied();
-    at(0.5).zip(at(0.99)).context("no answers")
-}
-
-fn client(address: SocketAddr) -> anyhow::Result<UdpSocket> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.connect(address)?;
-    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-    Ok(socket)
-}
-
 fn free() -> anyhow::Result<SocketAddr> {
     Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -258,48 +191,4 @@ fn name(number: usize) -> String {
 
 fn ip(number: usize) -> String {
     format!("10.43.{}.{}", 1 + number / 250, 1 + number % 250)
-}
-
-fn query(id: u16, number: usize) -> Vec<u8> {
-    let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name(number).split('.') {
-        bytes.push(label.len() as u8);
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
-    bytes
-}
-
-/// An API server with the Services, and nothing else.
-#[derive(Clone)]
-struct Api;
-
-impl tower::Service<http::Request<kube::client::Body>> for Api {
-    type Response = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
-    type Error = Infallible;
-    type Future = futures::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<kube::client::Body>) -> Self::Future {
-        let watch = request.uri().query().unwrap_or_default().contains("watch=");
-        let services = request.uri().path().ends_with("/services");
-        Box::pin(async move {
-            if watch {
-                std::future::pending::<()>().await;
-            }
-            let item = |number: usize| {
-                json!({
-                    "metadata": {"name": format!("service-{number}"), "namespace": "default", "resourceVersion": "1"},
-                    "spec": {"clusterIP": ip(number), "ports": [{"name": "http", "port": 80}]},
-                })
-            };
-            let items: Vec<_> = (0..if services { NAMES } else { 0 }).map(item).collect();
-            let body = json!({"metadata": {"resourceVersion": "9"}, "items": items}).to_string();
-            Ok(http::Response::new(Full::new(Bytes::from(body)).boxed_unsync()))
-        })
-    }
 }
