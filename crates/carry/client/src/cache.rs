@@ -43,26 +43,38 @@ pub(crate) type IndexFn<K> = fn(&K) -> Vec<String>;
 struct Index<K> {
     name: &'static str,
     values: IndexFn<K>,
-    entries: HashMap<String, BTreeMap<Key, Arc<K>>>,
+    /// In the order of their keys, which the objects tell themselves: most values have few objects.
+    entries: HashMap<Box<str>, Vec<Arc<K>>>,
 }
 
 impl<K: Object> Index<K> {
     fn insert(&mut self, object: &Arc<K>) {
         for value in (self.values)(object) {
-            self.entries.entry(value).or_default().insert(key(&**object), object.clone());
+            let entry = self.entries.entry(value.into()).or_insert_with(|| Vec::with_capacity(1));
+            match place(entry, object) {
+                Ok(known) => entry[known] = object.clone(),
+                Err(free) => entry.insert(free, object.clone()),
+            }
         }
     }
 
     fn remove(&mut self, object: &Arc<K>) {
         for value in (self.values)(object) {
-            if let Some(entry) = self.entries.get_mut(&value) {
-                entry.remove(&key(&**object));
-                if entry.is_empty() {
-                    self.entries.remove(&value);
-                }
+            let Some(entry) = self.entries.get_mut(&*value) else { continue };
+            if let Ok(known) = place(entry, object) {
+                entry.remove(known);
+            }
+            if entry.is_empty() {
+                self.entries.remove(&*value);
             }
         }
     }
+}
+
+/// Where an object of this key is, or would be.
+fn place<K: Object>(entry: &[Arc<K>], object: &Arc<K>) -> Result<usize, usize> {
+    let wanted = (object.namespace(), object.name());
+    entry.binary_search_by(|known| (known.namespace(), known.name()).cmp(&wanted))
 }
 
 struct State<K> {
@@ -119,7 +131,7 @@ impl<K: Object> Cache<K> {
         let state = self.state.read().expect(POISON);
         let index = state.indexes.iter().find(|known| known.name == index);
         let entry = index.and_then(|index| index.entries.get(value));
-        entry.map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+        entry.cloned().unwrap_or_default()
     }
 
     /// Adds an index over the present and all later content. Adding a name again changes nothing.

@@ -65,6 +65,16 @@ impl Informers {
         self.start(path::<K>(&(), &Filter::default()), Representation::Full, true)
     }
 
+    /// The cluster-wide informer of what `E` keeps of each object of a type: for programs that would hold the
+    /// whole objects for nothing else. Where somebody follows the type itself, its informer costs nothing more.
+    pub fn excerpts<K, E>(&self) -> Informer<E>
+    where
+        K: kube::Resource<DynamicType = ()>,
+        E: Object,
+    {
+        self.start(path::<K>(&(), &Filter::default()), Representation::Full, true)
+    }
+
     /// An informer of the objects that pass `filter`; it stops when nobody holds it any more.
     pub fn filtered<K>(&self, filter: Filter) -> Informer<K>
     where
