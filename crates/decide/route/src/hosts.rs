@@ -39,8 +39,19 @@ impl<T> Hosts<T> {
 
     /// The value of the most exact rule for the host of a request, which is in lower case (see [`host_of`]).
     pub fn find(&self, host: &str) -> Option<&T> {
-        let wildcard = || self.wildcards.get(host.split_once('.')?.1);
-        self.exact.get(host).or_else(wildcard).or(self.any.as_ref())
+        self.exact(host).or(self.any.as_ref())
+    }
+
+    /// As [`Self::find`], without the value for any host.
+    pub fn exact(&self, host: &str) -> Option<&T> {
+        self.exact.get(host).or_else(|| self.wildcards.get(host.split_once('.')?.1))
+    }
+
+    /// The values of all rules for a host of which a wildcard stands for any labels, the most exact first.
+    pub fn all(&self, host: &str) -> impl Iterator<Item = &T> {
+        let suffixes = std::iter::successors(host.split_once('.'), |(_, rest)| rest.split_once('.'));
+        let wildcards = suffixes.filter_map(|(_, suffix)| self.wildcards.get(suffix));
+        self.exact.get(host).into_iter().chain(wildcards).chain(&self.any)
     }
 
     /// All values.
@@ -83,6 +94,9 @@ mod tests {
         for (host, rule) in table {
             assert_eq!(hosts.find(host).map(String::as_str), Some(rule), "{host}");
         }
+        let all = |host: &str| hosts.all(host).cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(all("bar.foo.com"), "bar.foo.com *.foo.com ");
+        assert_eq!(all("x.y.bar.foo.com"), "*.bar.foo.com *.foo.com ");
         assert_eq!(hosts.get("*.foo.com").map(String::as_str), Some("*.foo.com"));
         assert_eq!(hosts.get("x.foo.com"), None);
         assert_eq!(hosts.values().count(), 4);

@@ -1,6 +1,7 @@
 //! Which request goes to which backend, and under which rules.
 //!
-//! What enters: Ingresses and IngressClasses as users wrote them, and of each request what the rules ask for. What
+//! What enters: Ingresses, IngressClasses and the kinds of the Gateway API ([`gateway`]) as users wrote them, and of each
+//! request what the rules ask for. What
 //! leaves: for each Ingress a [`Draft`] (its rules with everything checked, and what to tell its owner), of all drafts
 //! one immutable [`Table`], and for a request its route ([`Table::find`]), whether it may pass ([`enter`], [`limits`]),
 //! who sent it ([`client`], [`proxy_protocol`]) and where it is to go ([`canary`], [`affinity`], [`balance`]).
@@ -30,5 +31,5 @@ mod class;
 pub use class::{CONTROLLER, is_ours};
 pub use draft::{BackendKey, Draft, Notice, Owner, PathKind, Port, SecretKey};
 pub use hosts::{Hosts, host_of};
-pub use table::{Assembly, Links, Route, Table, assemble};
+pub use table::{Assembly, Links, Route, Table, Target, assemble};
 pub use target::normal;

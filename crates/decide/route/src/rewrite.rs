@@ -5,16 +5,50 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use regex::Regex;
 
+use crate::paths::trimmed;
+
 /// What cannot stand in a path as it is.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?');
 
 /// How a path becomes another one.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
-    pattern: Regex,
-    /// Parts between the groups, and the group after each; the last has none.
-    parts: Vec<(String, Option<usize>)>,
+    change: Change,
     query: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    /// Parts between the groups of the pattern, and the group after each; the last has none.
+    Groups(Regex, Vec<(String, Option<usize>)>),
+    /// Another path.
+    Whole(String),
+    /// Another beginning; without the slash at the end.
+    Prefix(String, String),
+}
+
+impl Change {
+    fn apply(&self, path: &str) -> Option<String> {
+        let mut out = String::new();
+        match self {
+            Self::Groups(pattern, parts) => {
+                let groups = pattern.captures(path)?;
+                for (text, group) in parts {
+                    out.push_str(text);
+                    if let Some(found) = group.and_then(|group| groups.get(group)) {
+                        out.push_str(found.as_str());
+                    }
+                }
+            }
+            Self::Whole(whole) => out.push_str(whole),
+            Self::Prefix(old, new) => {
+                let rest = path.strip_prefix(old.as_str())?;
+                out.push_str(if rest.is_empty() { new } else { trimmed(new) });
+                out.push_str(rest);
+            }
+        }
+        Some(out)
+    }
 }
 
 impl Rewrite {
@@ -35,20 +69,23 @@ impl Rewrite {
             }
         }
         parts.push((text, None));
-        Self { pattern, parts, query }
+        Self { change: Change::Groups(pattern, parts), query }
+    }
+
+    /// `path` in the place of any path.
+    pub fn whole(path: &str) -> Self {
+        Self { change: Change::Whole(path.to_owned()), query: None }
+    }
+
+    /// `new` in the place of the segments `old` at the beginning.
+    pub fn prefix(old: &str, new: &str) -> Self {
+        Self { change: Change::Prefix(trimmed(old).to_owned(), new.to_owned()), query: None }
     }
 
     /// Path and query for the backend, of a decoded path and the query as it was sent. None where the pattern does
     /// not match.
     pub fn apply(&self, path: &str, query: Option<&str>) -> Option<String> {
-        let groups = self.pattern.captures(path)?;
-        let mut decoded = String::new();
-        for (text, group) in &self.parts {
-            decoded.push_str(text);
-            if let Some(found) = group.and_then(|group| groups.get(group)) {
-                decoded.push_str(found.as_str());
-            }
-        }
+        let mut decoded = self.change.apply(path)?;
         if !decoded.starts_with('/') {
             decoded.insert(0, '/');
         }
@@ -83,5 +120,31 @@ mod tests {
             let rewrite = Rewrite::new(Regex::new(&format!("(?i)^{pattern}")).unwrap(), target);
             assert_eq!(rewrite.apply(path, query).as_deref(), expected, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn beginnings_are_replaced_as_the_gateway_api_says() {
+        // Its table of ReplacePrefixMatch: path, prefix, replacement, path for the backend.
+        let table = [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+        ];
+        for (path, prefix, with, expected) in table {
+            assert_eq!(
+                Rewrite::prefix(prefix, with).apply(path, None).as_deref(),
+                Some(expected),
+                "{path} {prefix}"
+            );
+        }
+        assert_eq!(Rewrite::whole("/a$1").apply("/x", Some("q")).as_deref(), Some("/a$1?q"));
     }
 }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub body_size: Option<u64>,
     /// Time to connect to a pod.
     pub connect_timeout: Duration,
+    /// Time until an answer begins, whatever is tried.
+    pub request_timeout: Option<Duration>,
     /// Time between two pieces of an answer.
     pub read_timeout: Duration,
     /// Time between two pieces of a request.
@@ -81,6 +83,7 @@ impl Default for Settings {
             redirect: Redirect::WithCertificate,
             body_size: Some(1 << 20),
             connect_timeout: Duration::from_secs(5),
+            request_timeout: None,
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
             affinity: None,
@@ -108,6 +111,7 @@ impl Settings {
             connect_timeout: reader
                 .get("proxy-connect-timeout", read::seconds)
                 .unwrap_or(base.connect_timeout),
+            request_timeout: None,
             read_timeout: reader.get("proxy-read-timeout", read::seconds).unwrap_or(base.read_timeout),
             send_timeout: reader.get("proxy-send-timeout", read::seconds).unwrap_or(base.send_timeout),
             affinity: reader.affinity(),
@@ -137,7 +141,7 @@ pub fn path_pattern(path: &str) -> Result<Regex, String> {
     pattern(&format!("^{path}"), true)
 }
 
-fn pattern(text: &str, any_case: bool) -> Result<Regex, String> {
+pub(crate) fn pattern(text: &str, any_case: bool) -> Result<Regex, String> {
     let built = RegexBuilder::new(text).case_insensitive(any_case).size_limit(PATTERN_BYTES).build();
     built.map_err(|error| format!("is no pattern: {error}"))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::canary::Canary;
 use crate::draft::{BackendKey, Draft, DraftPath, Notice, Owner, PathKind, SecretKey};
+use crate::gateway::{Asked, Changes, Gates, Mirror, Plan, Redirection, Shares};
 use crate::hosts::Hosts;
 use crate::limits::Limits;
 use crate::paths::{Paths, trimmed};
@@ -42,9 +43,11 @@ pub struct Route<L: Links> {
     /// Whether the host has a certificate.
     pub certified: bool,
     /// Where requests go.
-    pub backend: L::Backend,
-    /// Where some go instead.
-    pub canary: Option<(Canary, L::Backend)>,
+    pub target: Target<L>,
+    /// What is changed of them and their answers.
+    pub changes: Arc<Changes>,
+    /// Where copies go.
+    pub mirrors: Vec<Mirror<L>>,
     /// Another path for the backend.
     pub rewrite: Option<Rewrite>,
     /// What counts requests, where there are limits.
@@ -53,11 +56,22 @@ pub struct Route<L: Links> {
     pub meter: L::Meter,
 }
 
+/// Where requests go.
+pub enum Target<L: Links> {
+    /// To a backend, and some to its canary.
+    One(L::Backend, Option<(Canary, L::Backend)>),
+    /// To several, by shares.
+    Shares(Shares<L>),
+    /// Elsewhere.
+    Redirect(Redirection),
+}
+
 /// All routes and certificates' names. It never changes: another one takes its place.
 pub struct Table<L: Links> {
     hosts: Hosts<Host<L>>,
     default: Option<Arc<Route<L>>>,
     certificates: Hosts<Option<SecretKey>>,
+    gates: Gates<L>,
 }
 
 struct Host<L: Links> {
@@ -67,7 +81,12 @@ struct Host<L: Links> {
 
 impl<L: Links> Default for Table<L> {
     fn default() -> Self {
-        Self { hosts: Hosts::default(), default: None, certificates: Hosts::default() }
+        Self {
+            hosts: Hosts::default(),
+            default: None,
+            certificates: Hosts::default(),
+            gates: Gates::default(),
+        }
     }
 }
 
@@ -79,9 +98,34 @@ impl<L: Links> Table<L> {
         route.or(self.default.as_ref())
     }
 
-    /// The Secret with the certificate for a host, if one is named.
-    pub fn certificate(&self, host: &str) -> Option<&SecretKey> {
-        self.certificates.find(host)?.as_ref()
+    /// The route of a request at a port, among those of Gateways; `ingress` if Ingresses are served there, too. The more
+    /// exact host name counts, an Ingress' of equal ones.
+    pub fn find_at(&self, port: u16, ingress: bool, asked: &Asked<'_>) -> Option<&Arc<Route<L>>> {
+        let ours = if ingress { self.find(asked.host, asked.path) } else { None };
+        if self.gates.is_empty() {
+            return ours;
+        }
+        let theirs = self.gates.find(port, asked);
+        match (ours, theirs) {
+            (Some(ours), Some(theirs)) if exactness(&theirs.host) <= exactness(&ours.host) => Some(ours),
+            (ours, theirs) => theirs.or(ours),
+        }
+    }
+
+    /// The Secret with the certificate for a host at a port, if one is named; `ingress` as in [`Self::find_at`].
+    pub fn certificate(&self, port: u16, ingress: bool, host: &str) -> Option<&SecretKey> {
+        let ours = || if ingress { self.certificates.find(host)?.as_ref() } else { None };
+        let exact = ingress.then(|| self.certificates.exact(host)?.as_ref()).flatten();
+        exact.or_else(|| self.gates.certificate(port, host)).or_else(ours)
+    }
+}
+
+/// How exact the host name of a rule is.
+fn exactness(host: &str) -> (u8, usize) {
+    match host.strip_prefix("*.") {
+        _ if host.is_empty() => (0, 0),
+        Some(suffix) => (1, suffix.len()),
+        None => (2, 0),
     }
 }
 
@@ -93,8 +137,8 @@ pub struct Assembly<L: Links> {
     pub notices: Vec<Notice>,
 }
 
-/// Builds the table of all drafts.
-pub fn assemble<L: Links>(drafts: &[Arc<Draft>], links: &mut L) -> Assembly<L> {
+/// Builds the table of all drafts, and of what is planned for Gateways.
+pub fn assemble<L: Links>(drafts: &[Arc<Draft>], plan: &Plan, links: &mut L) -> Assembly<L> {
     let mut drafts: Vec<&Draft> = drafts.iter().map(Arc::as_ref).collect();
     drafts.sort_by(|one, other| one.age().cmp(&other.age()));
     let mut builder = Builder { links, table: Table::default(), notices: Vec::new() };
@@ -103,6 +147,7 @@ pub fn assemble<L: Links>(drafts: &[Arc<Draft>], links: &mut L) -> Assembly<L> {
         drafts.into_iter().partition(|draft| draft.settings.canary.is_some());
     let canaries = builder.canaries(&canaries, &others);
     builder.routes(&others, &canaries);
+    builder.table.gates = Gates::of(plan, builder.links);
     Assembly { table: builder.table, notices: builder.notices }
 }
 
@@ -195,7 +240,9 @@ impl<L: Links> Builder<'_, L> {
                     Some((draft.settings.canary.clone()?, self.links.backend(&path.backend)))
                 });
                 let mut route = self.route(draft, &path.host, &path.path, &path.backend);
-                route.canary = canary;
+                if let Target::One(_, other) = &mut route.target {
+                    *other = canary;
+                }
                 route.rewrite = path.rewrite.clone();
                 self.host(&path.host).paths.add(&path.path, &path.kind, Arc::new(route));
             }
@@ -231,8 +278,9 @@ impl<L: Links> Builder<'_, L> {
             service: backend.service.clone(),
             settings: draft.settings.clone(),
             certified: self.table.certificates.find(host).is_some(),
-            backend: self.links.backend(backend),
-            canary: None,
+            target: Target::One(self.links.backend(backend), None),
+            changes: Arc::default(),
+            mirrors: Vec::new(),
             rewrite: None,
             limiter: limits.any().then(|| self.links.limiter(&draft.owner, limits)),
             meter: self.links.meter(&draft.owner, host, path, &backend.service),

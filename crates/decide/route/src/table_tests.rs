@@ -79,7 +79,7 @@ fn hosts_paths_and_defaults() {
         ingress("any", 3, &[], json!({"rules": [rule("", &[("Prefix", "/any", "any")])]})),
         ingress("default", 4, &[], json!({"defaultBackend": backend("default")})),
     ];
-    let assembly = assemble(&drafts, &mut Names);
+    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
     let table = [
         ("foo.com", "/foo", "exact>exact"),
         ("foo.com", "/foo/x", "exact>prefix"),
@@ -94,7 +94,7 @@ fn hosts_paths_and_defaults() {
         assert_eq!(found(&assembly, host, path), expected, "{host}{path}");
     }
     assert!(assembly.notices.is_empty(), "{:?}", assembly.notices);
-    assert_eq!(found(&assemble(&drafts[..3], &mut Names), "bar.com", "/x"), "none");
+    assert_eq!(found(&assemble(&drafts[..3], &Plan::default(), &mut Names), "bar.com", "/x"), "none");
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn the_oldest_wins_and_the_other_is_told() {
         "tls": [{"hosts": ["foo.com"], "secretName": service}]})
     };
     let drafts = [ingress("young", 9, &[], same("young")), ingress("old", 1, &[], same("old"))];
-    let assembly = assemble(&drafts, &mut Names);
+    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
     assert_eq!(found(&assembly, "foo.com", "/a"), "old>old");
-    assert_eq!(assembly.table.certificate("foo.com").unwrap().name, "old");
+    assert_eq!(assembly.table.certificate(443, true, "foo.com").unwrap().name, "old");
     let told: Vec<_> = assembly.notices.iter().map(|notice| (&*notice.owner.name, notice.reason)).collect();
     assert_eq!(told, [("young", "CertificateConflict"), ("young", "PathConflict")]);
     assert_eq!(
@@ -134,8 +134,8 @@ fn certificates_by_name() {
             "rules": [rule("x.foo.com", &[("Prefix", "/", "s")])]}),
         ),
     ];
-    let assembly = assemble(&drafts, &mut Names);
-    let name = |host| assembly.table.certificate(host).map(|secret| secret.name.as_str());
+    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
+    let name = |host| assembly.table.certificate(443, true, host).map(|secret| secret.name.as_str());
     let names = ["a.foo.com", "x.foo.com", "plain.com", "bar.com"].map(name);
     assert_eq!(names, [Some("wild"), Some("exact"), None, None]);
     let certified = |host| assembly.table.find(host, "/").unwrap().certified;
@@ -153,13 +153,14 @@ fn canaries_join_the_path_of_others() {
         ingress("second", 3, &canary, spec("/", "newer")),
         ingress("lost", 4, &canary, spec("/x", "new")),
     ];
-    let assembly = assemble(&drafts, &mut Names);
+    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
     let route = assembly.table.find("foo.com", "/x").unwrap();
+    let Target::One(backend, canary) = &route.target else { panic!("no backend") };
     assert_eq!(
-        (&*route.owner.name, &*route.backend, route.limiter.as_deref()),
+        (&*route.owner.name, &**backend, route.limiter.as_deref()),
         ("main", "old:Number(80)", Some("main"))
     );
-    assert_eq!(route.canary.as_ref().unwrap().1, "new:Number(80)");
+    assert_eq!(canary.as_ref().unwrap().1, "new:Number(80)");
     let told: Vec<_> = assembly.notices.iter().map(|notice| (&*notice.owner.name, notice.reason)).collect();
     assert_eq!(told, [("second", "PathConflict"), ("lost", "CanaryWithoutMain")]);
 }
@@ -184,7 +185,7 @@ fn rewriting_makes_patterns_of_paths() {
             ]}),
         ),
     ];
-    let assembly = assemble(&drafts, &mut Names);
+    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
     let route = assembly.table.find("foo.com", "/app/x").unwrap();
     assert_eq!(route.rewrite.as_ref().unwrap().apply("/app/x", None).as_deref(), Some("/x"));
     assert_eq!(found(&assembly, "foo.com", "/12/x"), "p>number");

@@ -1,5 +1,27 @@
 //! The Gateway API: what its objects mean for the table, and what is told in their status.
+//!
+//! What enters: a [`World`] of Gateways, routes (read once for each version, as [`RouteDraft`]s), grants, and what is known
+//! of Services, Secrets and ports. What leaves: a [`Plan`] of ports to open, Secrets to read and statuses to write, of which
+//! [`crate::assemble`] makes a part of the table.
 
+mod attachments;
+mod changes;
+mod conditions;
+mod drafts;
+mod gates;
+mod grants;
+mod hostnames;
 mod kinds;
+mod listeners;
+mod matching;
+mod plan;
+mod world;
 
-pub use kinds::{DEFINITIONS, GROUP, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
+pub use changes::{Changes, Headers, Redirection};
+pub use drafts::{RouteDraft, RouteKind};
+pub(crate) use gates::Gates;
+pub use gates::{Mirror, Share, Shares};
+pub use kinds::{Cors, DEFINITIONS, GROUP, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
+pub use matching::Asked;
+pub use plan::{CONTROLLER, Plan, Told, plan};
+pub use world::{Ports, World};

@@ -1,0 +1,225 @@
+//! What becomes of the listeners of all Gateways.
+
+use std::collections::BTreeMap;
+
+use super::conditions::Condition;
+use super::drafts::RouteKind;
+use super::grants::{Target, permits};
+use super::kinds::{GROUP, Gateway, Listener, Reference};
+use super::world::World;
+use crate::draft::SecretKey;
+
+/// A listener, decided.
+pub(crate) struct Heard<'a> {
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) listener: &'a Listener,
+    pub(crate) kinds: Vec<RouteKind>,
+    pub(crate) certificate: Option<SecretKey>,
+    pub(crate) conditions: Vec<Condition>,
+    /// How many routes are attached.
+    pub(crate) attached: usize,
+}
+
+impl Heard<'_> {
+    /// Whether it serves, or would if its port were open.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.conditions.iter().all(|one| match one.kind {
+            "Accepted" => one.holds() || one.reason == "PortUnavailable",
+            _ => true,
+        }) && !(self.is_encrypted() && self.certificate.is_none())
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        is_encrypted(&self.listener.protocol)
+    }
+
+    pub(crate) fn hostname(&self) -> String {
+        self.listener.hostname.to_ascii_lowercase()
+    }
+
+    pub(crate) fn says(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.gateway.metadata.namespace.as_deref().unwrap_or_default()
+    }
+}
+
+fn is_encrypted(protocol: &str) -> bool {
+    protocol != "HTTP"
+}
+
+/// Decides about the listeners of Gateways, the oldest first: it wins where two want the same.
+pub(crate) fn decide<'a>(gateways: &[&'a Gateway], world: &World<'_>) -> Vec<Heard<'a>> {
+    // What each port speaks, and who has its host names.
+    let mut protocols = BTreeMap::from([(world.ingress.http, false), (world.ingress.https, true)]);
+    let mut hosts: BTreeMap<(u16, String), String> = BTreeMap::new();
+    let mut all = Vec::new();
+    for gateway in gateways {
+        let listeners = &gateway.spec.listeners;
+        let mut heard: Vec<Heard<'a>> = listeners.iter().map(|one| hear(gateway, one, world)).collect();
+        for (place, one) in heard.iter_mut().enumerate() {
+            let others =
+                listeners.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, one)| one);
+            let conflict = within(one.listener, others).or_else(|| between(one, &protocols, &hosts));
+            if let Some(conflict) = &conflict {
+                let message = conflict.message.clone();
+                one.conditions[0] = Condition::no("Accepted", conflict.reason, message);
+            }
+            one.conditions
+                .insert(1, conflict.unwrap_or_else(|| Condition::no("Conflicted", "NoConflicts", "")));
+        }
+        for one in heard.iter_mut() {
+            if one.is_valid() {
+                protocols.insert(one.listener.port, one.is_encrypted());
+                let name = gateway.metadata.name.clone().unwrap_or_default();
+                hosts.insert((one.listener.port, one.hostname()), format!("{}/{name}", one.namespace()));
+            }
+            let programmed = programmed(one, world);
+            one.conditions.push(programmed);
+        }
+        all.extend(heard);
+    }
+    all
+}
+
+fn conflict(reason: &'static str, message: String) -> Condition {
+    Condition { message, ..Condition::yes("Conflicted", reason) }
+}
+
+/// Of listeners of one Gateway that want the same none wins.
+fn within<'a>(one: &Listener, others: impl Iterator<Item = &'a Listener> + Clone) -> Option<Condition> {
+    let mut there = others.filter(|other| other.port == one.port);
+    let protocol = |other: &&Listener| is_encrypted(&other.protocol) != is_encrypted(&one.protocol);
+    if let Some(other) = there.clone().find(protocol) {
+        let message = format!("listener {} wants {} on port {}", other.name, other.protocol, one.port);
+        return Some(conflict("ProtocolConflict", message));
+    }
+    let other = there.find(|other| other.hostname.eq_ignore_ascii_case(&one.hostname))?;
+    let message = format!("listener {} has the same port and hostname", other.name);
+    Some(conflict("HostnameConflict", message))
+}
+
+fn between(
+    one: &Heard<'_>,
+    protocols: &BTreeMap<u16, bool>,
+    hosts: &BTreeMap<(u16, String), String>,
+) -> Option<Condition> {
+    let port = one.listener.port;
+    if protocols.get(&port).is_some_and(|encrypted| *encrypted != one.is_encrypted()) {
+        return Some(conflict("ProtocolConflict", format!("port {port} speaks another protocol already")));
+    }
+    let older = hosts.get(&(port, one.hostname()))?;
+    Some(conflict(
+        "HostnameConflict",
+        format!("Gateway {older}, which is older, has the same port and hostname"),
+    ))
+}
+
+/// Everything but conflicts.
+fn hear<'a>(gateway: &'a Gateway, listener: &'a Listener, world: &World<'_>) -> Heard<'a> {
+    let mut heard = Heard {
+        gateway,
+        listener,
+        kinds: Vec::new(),
+        certificate: None,
+        conditions: Vec::new(),
+        attached: 0,
+    };
+    let accepted = match (listener.protocol.as_str(), (world.port)(listener.port)) {
+        ("HTTP" | "HTTPS", Some(Err(problem))) => {
+            Condition::no("Accepted", "PortUnavailable", format!("port {}: {problem}", listener.port))
+        }
+        ("HTTP" | "HTTPS", _) => Condition::yes("Accepted", "Accepted"),
+        (other, _) => {
+            Condition::no("Accepted", "UnsupportedProtocol", format!("protocol {other} is not supported"))
+        }
+    };
+    heard.conditions.push(accepted);
+    let mut resolved = Ok(());
+    if matches!(listener.protocol.as_str(), "HTTP" | "HTTPS") {
+        resolved = kinds(&mut heard);
+    }
+    if listener.protocol == "HTTPS" {
+        let found = certificate(&mut heard, world);
+        resolved = resolved.and(found);
+    }
+    heard.conditions.push(match resolved {
+        Ok(()) => Condition::yes("ResolvedRefs", "ResolvedRefs"),
+        Err((reason, message)) => Condition::no("ResolvedRefs", reason, message),
+    });
+    heard
+}
+
+type Unresolved = (&'static str, String);
+
+fn kinds(heard: &mut Heard<'_>) -> Result<(), Unresolved> {
+    let wanted = &heard.listener.allowed_routes.kinds;
+    if wanted.is_empty() {
+        heard.kinds = RouteKind::ALL.to_vec();
+        return Ok(());
+    }
+    let mut outcome = Ok(());
+    for wanted in wanted {
+        let ours = wanted.group.as_deref().unwrap_or(GROUP) == GROUP;
+        match RouteKind::ALL.into_iter().find(|kind| ours && kind.name() == wanted.kind) {
+            Some(kind) if heard.kinds.contains(&kind) => {}
+            Some(kind) => heard.kinds.push(kind),
+            None => {
+                outcome = Err(("InvalidRouteKinds", format!("routes of kind {} cannot attach", wanted.kind)))
+            }
+        }
+    }
+    outcome
+}
+
+/// Finds the first certificate that can be used, and tells what is wrong with any of them.
+fn certificate(heard: &mut Heard<'_>, world: &World<'_>) -> Result<(), Unresolved> {
+    let references =
+        heard.listener.tls.as_ref().map(|tls| tls.certificate_refs.as_slice()).unwrap_or_default();
+    let mut outcome = Ok(());
+    if references.is_empty() {
+        outcome = Err(("InvalidCertificateRef", "no certificate is given".to_owned()));
+    }
+    for reference in references {
+        match secret(heard.namespace(), reference, world) {
+            Ok(key) if heard.certificate.is_none() => heard.certificate = Some(key),
+            Ok(_) => {}
+            Err(problem) => outcome = Err(problem),
+        }
+    }
+    outcome
+}
+
+/// The Secret that a Gateway names.
+fn key(namespace: &str, reference: &Reference) -> SecretKey {
+    let namespace = reference.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+    SecretKey { namespace, name: reference.name.clone() }
+}
+
+fn secret(namespace: &str, reference: &Reference, world: &World<'_>) -> Result<SecretKey, Unresolved> {
+    let group = reference.group.as_deref().unwrap_or_default();
+    let kind = reference.kind.as_deref().unwrap_or("Secret");
+    if !group.is_empty() || kind != "Secret" {
+        return Err(("InvalidCertificateRef", format!("{kind} {} is no Secret", reference.name)));
+    }
+    let key = key(namespace, reference);
+    let target = Target { group, kind, namespace: &key.namespace, name: &key.name };
+    let place = format!("Secret {}/{}", key.namespace, key.name);
+    if !permits(world.grants, "Gateway", namespace, target) {
+        return Err(("RefNotPermitted", format!("no ReferenceGrant permits {place}")));
+    }
+    match (world.certificate)(&key) {
+        Ok(()) => Ok(key),
+        Err(problem) => Err(("InvalidCertificateRef", format!("{place} {problem}"))),
+    }
+}
+
+fn programmed(heard: &Heard<'_>, world: &World<'_>) -> Condition {
+    match (world.port)(heard.listener.port) {
+        Some(Ok(())) if heard.is_valid() => Condition::yes("Programmed", "Programmed"),
+        None if heard.is_valid() => Condition::unknown("Programmed", "Pending", "the port is being opened"),
+        _ => Condition::no("Programmed", "Invalid", ""),
+    }
+}
