@@ -53,17 +53,31 @@ impl Certificates {
         self.known.store(Arc::new(known));
     }
 
-    fn of(&self, host: Option<&str>) -> Arc<CertifiedKey> {
+    /// Whether the certificate of a Secret is there.
+    pub(crate) fn has(&self, key: &SecretKey) -> bool {
+        self.known.load().contains_key(key)
+    }
+
+    fn of(&self, port: u16, ingress: bool, host: Option<&str>) -> Arc<CertifiedKey> {
         let routes = self.routes.load();
         let known = self.known.load();
-        let secret = routes.certificate(&host.unwrap_or_default().to_ascii_lowercase());
+        let secret = routes.certificate(port, ingress, &host.unwrap_or_default().to_ascii_lowercase());
         secret.and_then(|secret| known.get(secret)).unwrap_or(&self.default).clone()
     }
 }
 
-impl ResolvesServerCert for Certificates {
+/// The certificates of a port.
+#[derive(Debug)]
+pub(crate) struct AtPort {
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) port: u16,
+    /// Whether Ingresses are served there.
+    pub(crate) ingress: bool,
+}
+
+impl ResolvesServerCert for AtPort {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.of(hello.server_name()))
+        Some(self.certificates.of(self.port, self.ingress, hello.server_name()))
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificates::AtPort;
 use crate::serve::{Peer, Worker, serve};
 use crate::upstream::Upstreams;
 use crate::{Error, Shared};
@@ -38,12 +39,19 @@ pub(crate) enum Kind {
     Encrypted,
 }
 
+/// The port of a connection, and what shakes hands there.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    pub(crate) port: u16,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
 /// What the connections of a worker use.
 pub(crate) struct Front {
     pub(crate) worker: Arc<Worker>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tracker: TaskTracker,
-    tls: TlsAcceptor,
+    tls: ServerConfig,
     either: Builder<TokioExecutor>,
     one: Builder<TokioExecutor>,
     two: Builder<TokioExecutor>,
@@ -51,7 +59,7 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn new(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<Self, Error> {
-        let tls = TlsAcceptor::from(Arc::new(tls(&shared)?));
+        let tls = tls(&shared)?;
         let worker = Arc::new(Worker { shared, upstreams: Upstreams::new() });
         Ok(Self {
             worker,
@@ -62,6 +70,13 @@ impl Front {
             one: builder(Builder::new(TokioExecutor::new()).http1_only()),
             two: builder(Builder::new(TokioExecutor::new()).http2_only()),
         })
+    }
+
+    /// What shakes hands at a port.
+    pub(crate) fn acceptor(&self, port: u16) -> TlsAcceptor {
+        let mut tls = self.tls.clone();
+        tls.cert_resolver = Arc::new(resolver(&self.worker.shared, port));
+        TlsAcceptor::from(Arc::new(tls))
     }
 }
 
@@ -76,20 +91,25 @@ fn builder(mut builder: Builder<TokioExecutor>) -> Builder<TokioExecutor> {
     builder
 }
 
+fn resolver(shared: &Shared, port: u16) -> AtPort {
+    let certificates = shared.certificates.clone();
+    AtPort { certificates, port, ingress: shared.serves_ingresses(port) }
+}
+
 fn tls(shared: &Shared) -> Result<ServerConfig, Error> {
     let bad = |error: rustls::Error| Error::Certificate(error.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config =
-        builder.map_err(bad)?.with_no_client_auth().with_cert_resolver(shared.certificates.clone());
+    let resolver = Arc::new(resolver(shared, shared.config.https.port()));
+    let mut config = builder.map_err(bad)?.with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(bad)?;
     Ok(config)
 }
 
 /// Serves a connection until its client hangs up, or what is under way at the end is answered.
-pub(crate) async fn run(front: Arc<Front>, stream: TcpStream, from: SocketAddr, kind: Kind, port: u16) {
-    if let Err(error) = begin(&front, stream, from, kind, port).await {
+pub(crate) async fn run(front: Arc<Front>, stream: TcpStream, from: SocketAddr, entrance: Entrance) {
+    if let Err(error) = begin(&front, stream, from, entrance).await {
         tracing::debug!(%from, %error, "connection ended");
     }
 }
@@ -98,8 +118,7 @@ async fn begin(
     front: &Front,
     mut stream: TcpStream,
     from: SocketAddr,
-    kind: Kind,
-    port: u16,
+    Entrance { port, tls }: Entrance,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let config = &front.worker.shared.config;
     let mut source = from;
@@ -108,14 +127,14 @@ async fn begin(
         source = told.unwrap_or(from);
     }
     let _connected = front.worker.shared.metrics.connected();
-    let peer = Peer::new(&front.worker.shared, source, kind == Kind::Encrypted, port);
-    match kind {
-        Kind::Plain => {
+    let peer = Peer::new(&front.worker.shared, source, tls.is_some(), port);
+    match tls {
+        None => {
             tokio::time::timeout(SHAKE, stream.readable()).await??;
             requests(front, &front.either, stream, peer).await
         }
-        Kind::Encrypted => {
-            let stream = tokio::time::timeout(SHAKE, front.tls.accept(stream)).await??;
+        Some(tls) => {
+            let stream = tokio::time::timeout(SHAKE, tls.accept(stream)).await??;
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             requests(front, if http2 { &front.two } else { &front.one }, stream, peer).await
         }

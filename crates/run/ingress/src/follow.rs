@@ -1,6 +1,7 @@
 //! Keeps routes, endpoints and certificates as the cluster has them.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, Service};
@@ -8,12 +9,16 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use plimsoll_client::{Delta, EventRecorder, EventType, Filter, Informer, Informers, Object};
 use plimsoll_netplan::endpoints::{BY_SERVICE, NodeFacts, service_index, service_index_value, service_of};
+use plimsoll_route::gateway::{Plan, Told};
 use plimsoll_route::{Draft, Notice, Owner, SecretKey, assemble, is_ours};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use crate::Shared;
+use crate::connection::Kind;
+use crate::gateways::{Gateways, Surroundings};
 use crate::links::Linker;
+use crate::listen::{States, Wanted};
 use crate::pool::Pool;
 
 /// Namespace and name.
@@ -23,8 +28,29 @@ type Key = (String, String);
 #[derive(Default)]
 struct Changes {
     rules: bool,
+    /// Gateways, or what is open of their ports.
+    gateways: bool,
+    /// A Service, which routes of Gateways may name.
+    around: bool,
     services: HashSet<Key>,
     secrets: HashSet<Key>,
+}
+
+impl Changes {
+    fn service(&mut self, delta: Delta<Service>) {
+        self.around = true;
+        mark(delta, &mut self.services, key);
+    }
+}
+
+/// What the follower talks to.
+pub(crate) struct Ends {
+    /// Ports that should be open.
+    pub(crate) ports: watch::Sender<Wanted>,
+    /// Those that are.
+    pub(crate) opened: watch::Receiver<States>,
+    /// Statuses that should be written.
+    pub(crate) told: watch::Sender<Vec<Told>>,
 }
 
 /// Follows the cluster.
@@ -35,6 +61,10 @@ pub(crate) struct Follower {
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     secrets: Informer<Secret>,
+    gateways: Gateways,
+    plan: Plan,
+    /// Whether there was an Ingress.
+    begun: bool,
     recorder: EventRecorder,
     node: NodeFacts,
     linker: Linker,
@@ -59,6 +89,9 @@ impl Follower {
             services: informers.informer(),
             slices,
             secrets: informers.filtered(tls),
+            gateways: Gateways::new(informers, &shared.config),
+            plan: Plan::default(),
+            begun: false,
             recorder: EventRecorder::new(client, "plimsoll-ingress", Some(&shared.config.node_name)),
             node,
             linker: Linker::new(shared.metrics.clone()),
@@ -70,8 +103,8 @@ impl Follower {
         }
     }
 
-    /// Follows until the informers end, and says when there is something to serve.
-    pub(crate) async fn follow(mut self, ready: watch::Sender<bool>) {
+    /// Follows until the informers end.
+    pub(crate) async fn follow(mut self, mut ends: Ends) {
         let (mut ingresses, mut classes) = (self.ingresses.subscribe(), self.classes.subscribe());
         let (mut services, mut slices) = (self.services.subscribe(), self.slices.subscribe());
         let mut secrets = self.secrets.subscribe();
@@ -80,23 +113,23 @@ impl Follower {
         self.services.synced().await;
         self.slices.synced().await;
         self.secrets.synced().await;
-        let mut changes = Changes { rules: true, ..Changes::default() };
+        let mut changes = Changes { rules: true, gateways: true, ..Changes::default() };
         loop {
             drain(&mut ingresses, |_| changes.rules = true);
             drain(&mut classes, |_| changes.rules = true);
-            drain(&mut services, |delta| mark(delta, &mut changes.services, key));
+            drain(&mut services, |delta| changes.service(delta));
             drain(&mut slices, |delta| mark(delta, &mut changes.services, service_key));
             drain(&mut secrets, |delta| mark(delta, &mut changes.secrets, key));
-            self.apply(std::mem::take(&mut changes));
-            if !self.drafts.is_empty() {
-                ready.send_replace(true);
-            }
+            self.apply(std::mem::take(&mut changes), &ends);
+            self.want(&ends);
             let open = tokio::select! {
                 delta = ingresses.recv() => delta.map(|_| changes.rules = true),
                 delta = classes.recv() => delta.map(|_| changes.rules = true),
-                delta = services.recv() => delta.map(|delta| mark(delta, &mut changes.services, key)),
+                delta = services.recv() => delta.map(|delta| changes.service(delta)),
                 delta = slices.recv() => delta.map(|delta| mark(delta, &mut changes.services, service_key)),
                 delta = secrets.recv() => delta.map(|delta| mark(delta, &mut changes.secrets, key)),
+                () = self.gateways.changed() => { changes.gateways = true; Some(()) }
+                opened = ends.opened.changed() => { changes.gateways = true; opened.ok() }
             };
             if open.is_none() {
                 return;
@@ -104,7 +137,24 @@ impl Follower {
         }
     }
 
-    fn apply(&mut self, changes: Changes) {
+    /// Says which ports should be open. Those of Ingresses stay open once there was one.
+    fn want(&mut self, ends: &Ends) {
+        self.begun |= !self.drafts.is_empty();
+        let config = &self.shared.config;
+        let kind = |encrypted: &bool| if *encrypted { Kind::Encrypted } else { Kind::Plain };
+        let gates = self.plan.ports.iter();
+        let mut wanted: Wanted = gates
+            .map(|(port, encrypted)| (SocketAddr::new(config.http.ip(), *port), kind(encrypted)))
+            .collect();
+        if self.begun {
+            wanted.extend([(config.http, Kind::Plain), (config.https, Kind::Encrypted)]);
+        }
+        ends.ports.send_if_modified(|known| std::mem::replace(known, wanted.clone()) != wanted);
+    }
+
+    fn apply(&mut self, changes: Changes, ends: &Ends) {
+        let around = changes.around || !changes.secrets.is_empty();
+        let gateways = changes.gateways || around && self.gateways.any();
         // Endpoints that are gone must get nothing any more: they go first.
         for (namespace, name) in &changes.services {
             for pool in self.linker.of_service(namespace, name) {
@@ -120,14 +170,38 @@ impl Follower {
         }
         if changes.rules {
             self.read();
+        }
+        if gateways {
+            self.decide(&ends.opened);
+        }
+        if changes.rules || gateways {
+            if self.certify() && gateways {
+                self.decide(&ends.opened);
+            }
             notices = self.route();
+        }
+        if gateways {
+            ends.told.send_replace(std::mem::take(&mut self.plan.statuses));
         }
         if changes.rules || !self.broken.is_empty() {
             self.tell(notices, changes.rules);
         }
     }
 
-    /// Reads the Ingresses that changed, and the Secrets that they name.
+    /// Decides what is served for Gateways.
+    fn decide(&mut self, opened: &watch::Receiver<States>) {
+        let (certificates, broken) = (&self.shared.certificates, &self.broken);
+        let certificate = |key: &SecretKey| match (certificates.has(key), broken.get(key)) {
+            (true, problem) => Ok(problem.cloned()),
+            (false, Some(problem)) => Err(problem.clone()),
+            (false, None) => Err("of type kubernetes.io/tls is not there".to_owned()),
+        };
+        let states = opened.borrow();
+        let around = Surroundings { services: &self.services, certificate: &certificate, states: &states };
+        self.plan = self.gateways.plan(&around);
+    }
+
+    /// Reads the Ingresses that changed.
     fn read(&mut self) {
         let mut known = std::mem::take(&mut self.drafts);
         for ingress in self.ingresses.list() {
@@ -139,16 +213,22 @@ impl Follower {
             let draft = same.unwrap_or_else(|| (version, Arc::new(Draft::of(&ingress))));
             self.drafts.insert(key, draft);
         }
-        let named = self.drafts.values().flat_map(|(_, draft)| draft.secrets().cloned()).collect();
+    }
+
+    /// Takes the certificates of Secrets that are named now, and tells whether there are new ones.
+    fn certify(&mut self) -> bool {
+        let named = self.drafts.values().flat_map(|(_, draft)| draft.secrets());
+        let named = named.chain(&self.plan.secrets).cloned().collect();
         let before = std::mem::replace(&mut self.certificates, named);
         for gone in before.difference(&self.certificates) {
             self.shared.certificates.remove(gone);
             self.broken.remove(gone);
         }
         let fresh: Vec<SecretKey> = self.certificates.difference(&before).cloned().collect();
-        for key in fresh {
-            self.load(&key);
+        for key in &fresh {
+            self.load(key);
         }
+        !fresh.is_empty()
     }
 
     /// Takes the certificate of a Secret as it is now.
@@ -164,10 +244,10 @@ impl Follower {
         }
     }
 
-    /// Puts the table of all Ingresses in the place of the present one.
+    /// Puts the table of all Ingresses and Gateways in the place of the present one.
     fn route(&mut self) -> Vec<Notice> {
         let drafts: Vec<Arc<Draft>> = self.drafts.values().map(|(_, draft)| draft.clone()).collect();
-        let assembly = assemble(&drafts, &mut self.linker);
+        let assembly = assemble(&drafts, &self.plan, &mut self.linker);
         for pool in self.linker.settle() {
             self.refresh(&pool);
         }

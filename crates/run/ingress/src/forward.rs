@@ -11,6 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use plimsoll_route::balance::Tried;
+use plimsoll_route::settings::Protocol;
 
 use crate::body::{Answer, Progress, Sending};
 use crate::headers::{self, Origin};
@@ -18,7 +19,7 @@ use crate::limiter::Counted;
 use crate::pool::{Endpoint, Pool};
 use crate::serve::{Worker, is_http2};
 use crate::upstream::{ConnectError, Sender};
-use crate::{Linked, page};
+use crate::{Linked, mirror, page};
 
 /// Pods that are tried for one request, as ingress-nginx does.
 const TRIES: usize = 3;
@@ -32,6 +33,10 @@ pub(crate) struct Errand<'a> {
     pub(crate) pool: &'a Arc<Pool>,
     pub(crate) target: PathAndQuery,
     pub(crate) origin: Origin<'a>,
+    /// The host that the pod is asked for.
+    pub(crate) host: Option<HeaderValue>,
+    /// What the pod speaks.
+    pub(crate) protocol: Protocol,
     /// The pod that a cookie names.
     pub(crate) wanted: Option<String>,
     pub(crate) counted: Option<Counted>,
@@ -51,6 +56,7 @@ pub(crate) async fn forward(
     let progress = body.progress();
     let Some(head) = head(parts, &errand, protocol.clone()) else { return page::of(StatusCode::BAD_REQUEST) };
     let request = Request::from_parts(head, body);
+    reflect(worker, &errand, &request);
     let sent = patiently(deliver(worker, &errand, request), settings.read_timeout, &progress).await;
     match sent {
         Ok(delivered) => answer(worker, errand, delivered, client),
@@ -58,6 +64,18 @@ pub(crate) async fn forward(
         Err(Failure::Nobody) => page::of(StatusCode::SERVICE_UNAVAILABLE),
         Err(Failure::Late) => page::of(StatusCode::GATEWAY_TIMEOUT),
         Err(Failure::Broken) => page::of(StatusCode::BAD_GATEWAY),
+    }
+}
+
+/// Sends copies of a request without a body to where its route wants them.
+fn reflect(worker: &Worker, errand: &Errand<'_>, request: &Request<Sending>) {
+    if !request.body().is_end_stream() {
+        return;
+    }
+    for mirror in &errand.route.mirrors {
+        if is_http2(mirror.protocol) == is_http2(errand.protocol) && mirror.takes(rand::random()) {
+            mirror::send(worker, mirror, twin(request));
+        }
     }
 }
 
@@ -86,10 +104,10 @@ fn head(mut parts: Parts, errand: &Errand<'_>, protocol: Option<HeaderValue>) ->
         headers::ask_for(&mut parts.headers, protocol);
     }
     parts.extensions.clear();
-    let host = errand.origin.host.clone();
+    let host = errand.host.clone();
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = Some(errand.target.clone());
-    if is_http2(errand.route.settings.protocol) {
+    if is_http2(errand.protocol) {
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = host.as_ref().and_then(|host| host.to_str().ok()?.parse().ok());
         headers::set_host(&mut parts.headers, None);
@@ -148,7 +166,7 @@ async fn deliver(
         let Some(again) = error.take_message().or(spare).filter(|_| stale < STALE) else {
             return Err(Failure::Broken);
         };
-        worker.upstreams.forget(endpoint.address, errand.route.settings.protocol);
+        worker.upstreams.forget(endpoint.address, errand.protocol);
         request = again;
         stale += 1;
         failure = Failure::Broken;
@@ -165,13 +183,13 @@ async fn connection(
 ) -> Result<(Sender, bool), ConnectError> {
     let settings = &errand.route.settings;
     let known = match reuse {
-        true => worker.upstreams.reuse(endpoint.address, settings.protocol).await,
+        true => worker.upstreams.reuse(endpoint.address, errand.protocol).await,
         false => None,
     };
     if let Some(sender) = known {
         return Ok((sender, true));
     }
-    let connecting = worker.upstreams.connect(endpoint.address, settings.protocol, settings.connect_timeout);
+    let connecting = worker.upstreams.connect(endpoint.address, errand.protocol, settings.connect_timeout);
     let sender = connecting.await?;
     endpoint.reached();
     Ok((sender, false))
@@ -183,15 +201,17 @@ fn copy(request: &Request<Sending>) -> Option<Request<Sending>> {
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
     );
-    if !idempotent || !request.body().is_end_stream() {
-        return None;
-    }
+    (idempotent && request.body().is_end_stream()).then(|| twin(request))
+}
+
+/// The same request without a body.
+fn twin(request: &Request<Sending>) -> Request<Sending> {
     let mut copy = Request::new(Sending::empty());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }
 
 /// The answer as the client gets it.
@@ -218,7 +238,7 @@ fn answer(
             response.headers_mut().append(SET_COOKIE, cookie);
         }
     }
-    let lease = worker.upstreams.lease(sender, endpoint.address, settings.protocol);
+    let lease = worker.upstreams.lease(sender, endpoint.address, errand.protocol);
     let (patience, counted) = (settings.read_timeout, errand.counted);
     response.map(|body| Answer::passed(body, patience, lease, counted))
 }

@@ -5,6 +5,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
+use plimsoll_route::gateway::Headers;
 
 /// Whose request it is, in the words of headers.
 pub(crate) struct Origin<'a> {
@@ -108,6 +109,39 @@ pub(crate) fn texts<'a>(
     name: HeaderName,
 ) -> impl DoubleEndedIterator<Item = &'a str> + use<'a> {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+/// The texts of all headers of a name, as rules ask for them.
+pub(crate) fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+}
+
+/// Changes headers as a filter of a route says.
+pub(crate) fn change(headers: &mut HeaderMap, change: &Headers) {
+    for (more, one) in [(false, &change.set), (true, &change.add)] {
+        for one in one {
+            let (Ok(name), Ok(value)) = (one.name.parse::<HeaderName>(), HeaderValue::from_str(&one.value))
+            else {
+                continue;
+            };
+            match more {
+                true => drop(headers.append(name, value)),
+                false => drop(headers.insert(name, value)),
+            }
+        }
+    }
+    for name in &change.remove {
+        headers.remove(name.as_str());
+    }
+}
+
+/// Adds headers that were decided on.
+pub(crate) fn extend(headers: &mut HeaderMap, more: Vec<(&'static str, String)>) {
+    for (name, value) in more {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.append(name, value);
+        }
+    }
 }
 
 /// The text of a header.

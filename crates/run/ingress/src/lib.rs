@@ -1,30 +1,33 @@
 //! The ingress of a node: requests from outside to pods.
 //!
 //! What enters: connections to the node's ports for HTTP and HTTPS, and the cluster's Ingresses, Services,
-//! EndpointSlices and TLS Secrets by informers. What leaves: the same requests to pods, their answers, and the
-//! Ingresses' status. Who goes where is decided in `decide/route`.
+//! EndpointSlices and TLS Secrets and the kinds of the Gateway API by informers. What leaves: the same requests to pods,
+//! their answers, and the status of Ingresses, Gateways and routes. Who goes where is decided in `decide/route`.
 //!
 //! A change of rules puts another table in the place of the old one, a change of endpoints another list into the
 //! backend, a renewed certificate another key into the store: connections and requests under way see nothing of it.
 //! Each worker is a thread with a runtime, listeners and connections to pods of its own, so that requests never wait
-//! for another thread. Nothing listens before the first Ingress is there.
+//! for another thread. Nothing listens before the first Ingress or Gateway is there.
 
 mod body;
 mod certificates;
 mod connection;
 mod follow;
 mod forward;
+mod gateways;
 mod headers;
 mod limiter;
 mod links;
 mod listen;
 mod metrics;
+mod mirror;
 mod page;
 mod pool;
 mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -36,10 +39,12 @@ use ipnet::IpNet;
 use plimsoll_client::Informers;
 pub use plimsoll_route::gateway::DEFINITIONS;
 use plimsoll_route::{Route, Table};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Certificates;
 use crate::links::Linker;
+use crate::listen::{States, Wanted};
 use crate::metrics::{Meter, Metrics, Place};
 
 /// What the ingress of a node is made of.
@@ -103,6 +108,11 @@ impl Shared {
         Ok(Self { config, routes, certificates, metrics, nobody, epoch: Instant::now() })
     }
 
+    /// Whether Ingresses are served at a port, and not only listeners of Gateways.
+    pub(crate) fn serves_ingresses(&self, port: u16) -> bool {
+        [self.config.http.port(), self.config.https.port()].contains(&port)
+    }
+
     /// Milliseconds since time began.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -118,13 +128,16 @@ pub async fn run(
 ) -> Result<(), Error> {
     let node = config.node_name.clone();
     let shared = Arc::new(Shared::new(config)?);
-    let (ready, wanted) = tokio::sync::watch::channel(false);
+    let (ports, wanted) = watch::channel(Wanted::new());
+    let (states, opened) = watch::channel(States::new());
+    let (tell_of, told) = watch::channel(Vec::new());
     let follower = follow::Follower::new(shared.clone(), &informers, client.clone());
     tokio::select! {
-        () = follower.follow(ready) => Ok(()),
+        () = follower.follow(follow::Ends { ports, opened, told: tell_of }) => Ok(()),
+        () = told::write(client.clone(), told) => Ok(()),
         () = status::follow(informers, client, &node) => Ok(()),
         () = tell(&shared) => Ok(()),
-        ended = listen::serve(shared.clone(), wanted, shutdown) => ended,
+        ended = listen::serve(shared.clone(), wanted, states, shutdown) => ended,
     }
 }
 

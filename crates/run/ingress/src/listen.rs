@@ -1,5 +1,6 @@
 //! Ports and the workers that serve them.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -10,44 +11,74 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{self, Front, Kind};
+use crate::connection::{self, Entrance, Front, Kind};
 use crate::{Error, Shared};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
-/// What a worker is given to serve.
-type Port = (StdListener, Kind);
+/// What a worker is given to serve, until it is told to stop.
+type Port = (StdListener, Kind, CancellationToken);
+
+/// Ports that should be open.
+pub(crate) type Wanted = BTreeMap<SocketAddr, Kind>;
+
+/// Ports that are open, or why they are not.
+pub(crate) type States = HashMap<u16, Result<(), String>>;
 
 /// Threads that serve.
 pub(crate) struct Workers {
     ports: Vec<mpsc::UnboundedSender<Port>>,
-    /// Ends when all have ended.
-    ended: mpsc::Receiver<()>,
 }
+
+/// Tells when all workers have ended.
+pub(crate) type Ended = mpsc::Receiver<()>;
 
 /// Serves once somebody wants it; ends when what was under way at shutdown has been answered.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    mut wanted: watch::Receiver<bool>,
+    mut wanted: watch::Receiver<Wanted>,
+    states: watch::Sender<States>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        wanted = async { wanted.wait_for(|wanted| *wanted).await.is_ok() } => if !wanted { return Ok(()) },
+        some = async { wanted.wait_for(|wanted| !wanted.is_empty()).await.is_ok() } => if !some { return Ok(()) },
     }
-    let (http, https) = (shared.config.http, shared.config.https);
-    let mut workers = Workers::start(shared, &shutdown)?;
-    tokio::join!(
-        shutdown.run_until_cancelled(workers.open(http, Kind::Plain)),
-        shutdown.run_until_cancelled(workers.open(https, Kind::Encrypted)),
-    );
-    workers.ended().await;
+    let (workers, mut ended) = Workers::start(shared, &shutdown)?;
+    let (workers, states) = (Arc::new(workers), Arc::new(states));
+    let mut open: HashMap<SocketAddr, (Kind, CancellationToken)> = HashMap::new();
+    while !shutdown.is_cancelled() {
+        let now = wanted.borrow_and_update().clone();
+        open.retain(|address, (kind, stop)| {
+            let stays = now.get(address) == Some(kind);
+            if !stays {
+                stop.cancel();
+                states.send_modify(|states| drop(states.remove(&address.port())));
+            }
+            stays
+        });
+        for (address, kind) in now {
+            open.entry(address).or_insert_with(|| {
+                let stop = shutdown.child_token();
+                let (workers, states, token) = (workers.clone(), states.clone(), stop.clone());
+                tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+                    workers.open(address, kind, token, &states).await;
+                }));
+                (kind, stop)
+            });
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            changed = wanted.changed() => if changed.is_err() { shutdown.cancelled().await },
+        }
+    }
+    ended.recv().await;
     Ok(())
 }
 
 impl Workers {
-    pub(crate) fn start(shared: Arc<Shared>, shutdown: &CancellationToken) -> Result<Self, Error> {
+    pub(crate) fn start(shared: Arc<Shared>, shutdown: &CancellationToken) -> Result<(Self, Ended), Error> {
         let (running, ended) = mpsc::channel(1);
         let mut ports = Vec::new();
         for number in 0..shared.config.workers.max(1) {
@@ -63,15 +94,24 @@ impl Workers {
             thread.spawn(life).map_err(Error::Worker)?;
             ports.push(sender);
         }
-        Ok(Self { ports, ended })
+        Ok((Self { ports }, ended))
     }
 
     /// Opens a port. While somebody else has it, users are told, and it is tried again.
-    async fn open(&self, address: SocketAddr, kind: Kind) {
+    async fn open(
+        &self,
+        address: SocketAddr,
+        kind: Kind,
+        stop: CancellationToken,
+        states: &watch::Sender<States>,
+    ) {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         loop {
-            match bind(address, self.ports.len()) {
-                Ok(listeners) => return self.serve(listeners, kind),
+            let bound = bind(address, self.ports.len());
+            let state = bound.as_ref().map(drop).map_err(io::Error::to_string);
+            states.send_if_modified(|states| states.insert(address.port(), state.clone()) != Some(state));
+            match bound {
+                Ok(listeners) => return self.serve(listeners, kind, &stop),
                 Err(error) => {
                     tracing::warn!(%address, %error, "the ingress cannot listen, trying again");
                     tokio::time::sleep(backoff.delay()).await;
@@ -81,16 +121,11 @@ impl Workers {
     }
 
     /// Gives each worker a listener.
-    pub(crate) fn serve(&self, listeners: Vec<StdListener>, kind: Kind) {
+    pub(crate) fn serve(&self, listeners: Vec<StdListener>, kind: Kind, stop: &CancellationToken) {
         for (port, listener) in self.ports.iter().zip(listeners) {
             // A worker ends with the process only.
-            let _ = port.send((listener, kind));
+            let _ = port.send((listener, kind, stop.clone()));
         }
-    }
-
-    /// Waits until all have ended.
-    pub(crate) async fn ended(&mut self) {
-        self.ended.recv().await;
     }
 }
 
@@ -126,7 +161,7 @@ async fn work(front: Front, mut ports: mpsc::UnboundedReceiver<Port>) {
         tokio::select! {
             () = front.shutdown.cancelled() => break,
             port = ports.recv() => match port {
-                Some((listener, kind)) => drop(tokio::spawn(accept(front.clone(), listener, kind))),
+                Some(port) => drop(tokio::spawn(accept(front.clone(), port))),
                 None => front.shutdown.cancelled().await,
             },
         }
@@ -138,22 +173,23 @@ async fn work(front: Front, mut ports: mpsc::UnboundedReceiver<Port>) {
     }
 }
 
-async fn accept(front: Arc<Front>, listener: StdListener, kind: Kind) {
+async fn accept(front: Arc<Front>, (listener, kind, stop): Port) {
     let port = listener.local_addr().map_or(0, |address| address.port());
+    let entrance = Entrance { port, tls: (kind == Kind::Encrypted).then(|| front.acceptor(port)) };
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker of the ingress cannot listen"),
     };
     loop {
         let accepted = tokio::select! {
-            () = front.shutdown.cancelled() => return,
+            () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, from)) => {
                 // Small answers must not wait for more.
                 let _ = stream.set_nodelay(true);
-                front.tracker.spawn(connection::run(front.clone(), stream, from, kind, port));
+                front.tracker.spawn(connection::run(front.clone(), stream, from, entrance.clone()));
             }
             Err(error) => {
                 // Too many open files, usually: others close some.

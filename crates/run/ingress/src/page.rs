@@ -27,12 +27,19 @@ pub(crate) fn nobody() -> Response<Answer> {
     answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Bytes::from_static(b"default backend - 404"))
 }
 
-/// The same request is to come over TLS.
-pub(crate) fn redirect(location: &str) -> Response<Answer> {
-    let mut response = of(StatusCode::PERMANENT_REDIRECT);
+/// The same request is to come elsewhere.
+pub(crate) fn redirect(status: StatusCode, location: &str) -> Response<Answer> {
+    let mut response = of(status);
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
+    response
+}
+
+/// Nothing but headers.
+pub(crate) fn empty() -> Response<Answer> {
+    let mut response = Response::new(Answer::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 

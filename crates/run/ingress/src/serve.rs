@@ -7,16 +7,18 @@ use std::time::Instant;
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use plimsoll_route::enter::{self, Facts, Refusal};
+use plimsoll_route::gateway::{self, Changes, Redirection, Share};
 use plimsoll_route::settings::Protocol;
-use plimsoll_route::{client, host_of, normal};
+use plimsoll_route::{Target, client, host_of, normal};
 
 use crate::body::Answer;
 use crate::forward::{Errand, forward};
 use crate::headers::{self, Origin};
 use crate::limiter::Counted;
+use crate::links::Linker;
 use crate::metrics::Metered;
 use crate::pool::Pool;
 use crate::upstream::Upstreams;
@@ -36,6 +38,8 @@ pub(crate) struct Peer {
     pub(crate) encrypted: bool,
     /// The port that it came to.
     pub(crate) port: u16,
+    /// Whether Ingresses are served there.
+    ingress: bool,
     /// Whether it is a proxy that is believed.
     pub(crate) trusted: bool,
 }
@@ -44,7 +48,14 @@ impl Peer {
     pub(crate) fn new(shared: &Shared, address: SocketAddr, encrypted: bool, port: u16) -> Self {
         let address = address.ip().to_canonical();
         let trusted = client::within(&shared.config.trusted, address);
-        Self { address, text: header(address), encrypted, port, trusted }
+        Self {
+            address,
+            text: header(address),
+            encrypted,
+            port,
+            ingress: shared.serves_ingresses(port),
+            trusted,
+        }
     }
 }
 
@@ -78,7 +89,7 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incomin
     let host = host_header(&request);
     let name = host_of(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default());
     let path = normal(request.uri().path()).map(Cow::into_owned);
-    let route = path.as_deref().and_then(|path| worker.shared.routes.load().find(&name, path).cloned());
+    let route = path.as_deref().and_then(|path| find(worker, peer, &name, path, &request));
     let meter = route.as_ref().map_or(&worker.shared.nobody, |route| &route.meter);
     let response = match (&path, &route) {
         (None, _) => page::of(StatusCode::BAD_REQUEST),
@@ -90,6 +101,19 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incomin
     };
     let status = response.status();
     response.map(|answer| Metered::new(answer, meter, &method, status, begun))
+}
+
+fn find(
+    worker: &Worker,
+    peer: &Peer,
+    host: &str,
+    path: &str,
+    request: &Request<Incoming>,
+) -> Option<Arc<Linked>> {
+    let headers = |name: &str| headers::values(request.headers(), name);
+    let (query, method) = (request.uri().query(), request.method().as_str());
+    let asked = gateway::Asked { host, path, query, method, headers: &headers };
+    worker.shared.routes.load().find_at(peer.port, peer.ingress, &asked).cloned()
 }
 
 /// What a request asks for.
@@ -106,7 +130,7 @@ async fn answer(
     peer: &Peer,
     asked: Asked<'_>,
     route: &Arc<Linked>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<Answer> {
     let Asked { host, name, path } = asked;
     let sender = Sender::of(&worker.shared, peer, &request);
@@ -116,8 +140,27 @@ async fn answer(
             let status = StatusCode::from_u16(worker.shared.config.limit_status);
             return page::of(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
         }
-        Err(Refused::Rule(Refusal::Redirect)) => return page::redirect(&elsewhere(worker, name, &request)),
+        Err(Refused::Rule(Refusal::Redirect)) => {
+            return page::redirect(StatusCode::PERMANENT_REDIRECT, &elsewhere(worker, name, &request));
+        }
         Err(Refused::Rule(refusal)) => return page::of(status(refusal)),
+    };
+    if let Some(answer) = preflight(route, &request) {
+        return answer;
+    }
+    let way = match choose(route, &request) {
+        Ok(way) => way,
+        Err(redirection) => {
+            let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+            let location = redirection.location(sender.encrypted, peer.port, name, path, sent);
+            return page::redirect(
+                StatusCode::from_u16(redirection.status).unwrap_or(StatusCode::FOUND),
+                &location,
+            );
+        }
+    };
+    let Some(Way { pool, protocol, changes }) = way else {
+        return page::of(StatusCode::INTERNAL_SERVER_ERROR);
     };
     let query = request.uri().query();
     let target = match &route.rewrite {
@@ -125,10 +168,14 @@ async fn answer(
         None => request.uri().path_and_query().cloned(),
     };
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let pool = choose(route, &request);
     let wanted = route.settings.affinity.as_ref();
     let wanted = wanted.and_then(|affinity| headers::cookie(request.headers(), &affinity.name));
+    let cors = route.changes.cors.as_ref().zip(headers::text(request.headers(), "origin"));
+    let cors = cors.map(|(cors, origin)| cors.answer(origin)).unwrap_or_default();
+    let other = route.changes.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
     let errand = Errand {
+        host: other.or_else(|| host.clone()),
+        protocol,
         wanted: wanted.map(str::to_owned),
         pool,
         target,
@@ -142,7 +189,32 @@ async fn answer(
         counted,
         route,
     };
-    forward(worker, errand, request).await
+    for changes in [Some(&route.changes), changes].into_iter().flatten() {
+        headers::change(request.headers_mut(), &changes.request);
+    }
+    let sent = forward(worker, errand, request);
+    let mut response = match route.settings.request_timeout {
+        None => sent.await,
+        Some(limit) => {
+            tokio::time::timeout(limit, sent).await.unwrap_or_else(|_| page::of(StatusCode::GATEWAY_TIMEOUT))
+        }
+    };
+    headers::extend(response.headers_mut(), cors);
+    for changes in [changes, Some(&route.changes)].into_iter().flatten() {
+        headers::change(response.headers_mut(), &changes.response);
+    }
+    response
+}
+
+/// The answer to a script that asks first, where the rules say who may.
+fn preflight(route: &Linked, request: &Request<Incoming>) -> Option<Response<Answer>> {
+    let text = |name: &str| headers::text(request.headers(), name);
+    let cors = route.changes.cors.as_ref().filter(|_| request.method() == Method::OPTIONS)?;
+    let (origin, method) = text("origin").zip(text("access-control-request-method"))?;
+    let mut answer = page::empty();
+    let told = cors.preflight(origin, method, text("access-control-request-headers"));
+    headers::extend(answer.headers_mut(), told);
+    Some(answer)
 }
 
 enum Refused {
@@ -195,12 +267,33 @@ fn elsewhere(worker: &Worker, host: &str, request: &Request<Incoming>) -> String
     }
 }
 
-/// The backend, or its canary.
-fn choose<'a>(route: &'a Linked, request: &Request<Incoming>) -> &'a Arc<Pool> {
-    let Some((canary, pool)) = &route.canary else { return &route.backend };
-    let header = |name: &str| headers::text(request.headers(), name);
-    let cookie = |name: &str| headers::cookie(request.headers(), name);
-    if canary.takes(header, cookie, rand::random()) { pool } else { &route.backend }
+/// Where a request goes.
+struct Way<'a> {
+    pool: &'a Arc<Pool>,
+    protocol: Protocol,
+    /// What is changed for this backend only.
+    changes: Option<&'a Arc<Changes>>,
+}
+
+/// The backend, its canary, or one of several; none where requests fail, or a redirection.
+fn choose<'a>(route: &'a Linked, request: &Request<Incoming>) -> Result<Option<Way<'a>>, &'a Redirection> {
+    let pool = match &route.target {
+        Target::Redirect(redirection) => return Err(redirection),
+        Target::Shares(shares) => {
+            let way = |share: &'a Share<Linker>| {
+                let (pool, protocol) = share.to.as_ref()?;
+                Some(Way { pool, protocol: *protocol, changes: Some(&share.changes) })
+            };
+            return Ok(shares.choose(rand::random()).and_then(way));
+        }
+        Target::One(pool, None) => pool,
+        Target::One(main, Some((canary, other))) => {
+            let header = |name: &str| headers::text(request.headers(), name);
+            let cookie = |name: &str| headers::cookie(request.headers(), name);
+            if canary.takes(header, cookie, rand::random()) { other } else { main }
+        }
+    };
+    Ok(Some(Way { pool, protocol: route.settings.protocol, changes: None }))
 }
 
 /// Whether a backend speaks HTTP/2.

@@ -93,7 +93,7 @@ async fn write(
 }
 
 /// The addresses of a node that clients reach: external ones, else internal ones.
-fn addresses(node: Option<&Node>) -> Vec<IngressLoadBalancerIngress> {
+pub(crate) fn addresses(node: Option<&Node>) -> Vec<IngressLoadBalancerIngress> {
     let all = node.and_then(|node| node.status.as_ref()?.addresses.as_deref()).unwrap_or_default();
     let of = |kind: &str| -> Vec<IngressLoadBalancerIngress> {
         let some = all.iter().filter(|address| address.type_ == kind);

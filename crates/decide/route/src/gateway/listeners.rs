@@ -184,8 +184,10 @@ fn certificate(heard: &mut Heard<'_>, world: &World<'_>) -> Result<(), Unresolve
     }
     for reference in references {
         match secret(heard.namespace(), reference, world) {
-            Ok(key) if heard.certificate.is_none() => heard.certificate = Some(key),
-            Ok(_) => {}
+            Ok((key, problem)) => {
+                heard.certificate.get_or_insert(key);
+                outcome = problem.map_or(outcome, Err);
+            }
             Err(problem) => outcome = Err(problem),
         }
     }
@@ -193,12 +195,16 @@ fn certificate(heard: &mut Heard<'_>, world: &World<'_>) -> Result<(), Unresolve
 }
 
 /// The Secret that a Gateway names.
-fn key(namespace: &str, reference: &Reference) -> SecretKey {
+pub(crate) fn key(namespace: &str, reference: &Reference) -> SecretKey {
     let namespace = reference.namespace.clone().unwrap_or_else(|| namespace.to_owned());
     SecretKey { namespace, name: reference.name.clone() }
 }
 
-fn secret(namespace: &str, reference: &Reference, world: &World<'_>) -> Result<SecretKey, Unresolved> {
+fn secret(
+    namespace: &str,
+    reference: &Reference,
+    world: &World<'_>,
+) -> Result<(SecretKey, Option<Unresolved>), Unresolved> {
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Secret");
     if !group.is_empty() || kind != "Secret" {
@@ -210,10 +216,9 @@ fn secret(namespace: &str, reference: &Reference, world: &World<'_>) -> Result<S
     if !permits(world.grants, "Gateway", namespace, target) {
         return Err(("RefNotPermitted", format!("no ReferenceGrant permits {place}")));
     }
-    match (world.certificate)(&key) {
-        Ok(()) => Ok(key),
-        Err(problem) => Err(("InvalidCertificateRef", format!("{place} {problem}"))),
-    }
+    let invalid = |problem: String| ("InvalidCertificateRef", format!("{place} {problem}"));
+    let kept = (world.certificate)(&key).map_err(invalid)?;
+    Ok((key, kept.map(invalid)))
 }
 
 fn programmed(heard: &Heard<'_>, world: &World<'_>) -> Condition {

@@ -9,7 +9,7 @@ use super::attachments::{Resolved, attach, gateway, resolve};
 use super::conditions::{Condition, told};
 use super::drafts::RouteDraft;
 use super::kinds::{GROUP, Gateway, GatewayClass};
-use super::listeners::{Heard, decide};
+use super::listeners::{Heard, decide, key};
 use super::world::World;
 use crate::draft::{Owner, SecretKey};
 
@@ -110,10 +110,7 @@ pub fn plan(world: &World<'_>) -> Plan {
     let mut heard = decide(&gateways, world);
     for one in &heard {
         let references = one.listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
-        let namespace = |given: &Option<String>| given.clone().unwrap_or_else(|| one.namespace().to_owned());
-        plan.secrets.extend(
-            references.map(|one| SecretKey { namespace: namespace(&one.namespace), name: one.name.clone() }),
-        );
+        plan.secrets.extend(references.map(|reference| key(one.namespace(), reference)));
     }
     let mut routed: Vec<Vec<Routed>> = heard.iter().map(|_| Vec::new()).collect();
     for route in world.routes {

@@ -54,7 +54,8 @@ impl Cluster {
             labels: &|namespace| BTreeMap::from([("name".to_owned(), namespace.to_owned())]),
             service: &service,
             certificate: &|key| match self.secrets.contains(&key.name.as_str()) {
-                true => Ok(()),
+                true if key.name == "old" => Ok(Some("has no tls.key".to_owned())),
+                true => Ok(None),
                 false => Err("is not there".to_owned()),
             },
             port: &|port| Some(if self.closed.contains(&port) { Err("taken".to_owned()) } else { Ok(()) }),
@@ -171,6 +172,11 @@ fn listeners_say_what_is_wrong_with_them() {
     let table = [
         (json!([one("a", 80, "HTTP", no())]), fine, good.to_owned()),
         (json!([one("a", 443, "HTTPS", json!({"tls": tls("good")}))]), fine, good.to_owned()),
+        (
+            json!([one("a", 443, "HTTPS", json!({"tls": tls("old")}))]),
+            fine,
+            good.replace("True/ResolvedRefs", "False/InvalidCertificateRef"),
+        ),
         (json!([one("a", 443, "HTTPS", json!({"tls": tls("bad")}))]), bad, refs("InvalidCertificateRef")),
         (json!([one("a", 443, "HTTPS", json!({"tls": far}))]), bad, refs("RefNotPermitted")),
         (
@@ -205,7 +211,7 @@ fn listeners_say_what_is_wrong_with_them() {
     ];
     for (listeners, gateway, listener) in table {
         let cluster = Cluster {
-            secrets: vec!["good"],
+            secrets: vec!["good", "old"],
             closed: vec![91],
             ..Cluster::new(listeners.clone(), Vec::new())
         };

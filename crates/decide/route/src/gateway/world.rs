@@ -24,8 +24,8 @@ pub struct World<'a> {
     pub labels: &'a dyn Fn(&str) -> BTreeMap<String, String>,
     /// A Service of a namespace.
     pub service: &'a dyn Fn(&str, &str) -> Option<Arc<Service>>,
-    /// What is wrong with a Secret as a certificate.
-    pub certificate: &'a dyn Fn(&SecretKey) -> Result<(), String>,
+    /// What is wrong with a Secret as a certificate: nothing, or something while what was there before is kept, or all.
+    pub certificate: &'a dyn Fn(&SecretKey) -> Result<Option<String>, String>,
     /// Whether a port of the node is open; none if that is not known yet.
     pub port: &'a dyn Fn(u16) -> Option<Result<(), String>>,
     /// The ports that Ingresses are served on, too.

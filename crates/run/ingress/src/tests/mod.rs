@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod gateways;
 mod limits;
 mod metrics;
 mod passing;

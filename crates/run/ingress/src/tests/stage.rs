@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use plimsoll_route::gateway::Plan;
 use plimsoll_route::{BackendKey, Draft, Links, Port, assemble};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +35,7 @@ pub(super) struct Stage {
     pub(super) https: SocketAddr,
     linker: Linker,
     shutdown: CancellationToken,
-    _workers: Workers,
+    workers: Workers,
 }
 
 impl Drop for Stage {
@@ -65,17 +66,22 @@ impl Stage {
         let shared = Arc::new(Shared::new(config).unwrap());
         let linker = Linker::new(shared.metrics.clone());
         let shutdown = CancellationToken::new();
-        let workers = Workers::start(shared.clone(), &shutdown).unwrap();
-        workers.serve(http, Kind::Plain);
-        workers.serve(https, Kind::Encrypted);
-        Self { shared, http: plain, https: encrypted, linker, shutdown, _workers: workers }
+        let (workers, _) = Workers::start(shared.clone(), &shutdown).unwrap();
+        workers.serve(http, Kind::Plain, &shutdown);
+        workers.serve(https, Kind::Encrypted, &shutdown);
+        Self { shared, http: plain, https: encrypted, linker, shutdown, workers }
     }
 
     /// Takes these Ingresses in the place of all others.
     pub(super) fn rules(&mut self, ingresses: &[Value]) {
         let read = |ingress: &Value| Arc::new(Draft::of(&serde_json::from_value(ingress.clone()).unwrap()));
         let drafts: Vec<_> = ingresses.iter().map(read).collect();
-        let assembly = assemble(&drafts, &mut self.linker);
+        self.take(&drafts, &Plan::default());
+    }
+
+    /// Takes what is decided in the place of the present table.
+    pub(super) fn take(&mut self, drafts: &[Arc<Draft>], plan: &Plan) {
+        let assembly = assemble(drafts, plan, &mut self.linker);
         self.linker.settle();
         self.shared.routes.store(Arc::new(assembly.table));
     }
@@ -87,8 +93,20 @@ impl Stage {
         self.linker.backend(&key).set(pods.iter().copied());
     }
 
+    /// A further port, as a listener of a Gateway has.
+    pub(super) fn open(&self, kind: Kind) -> SocketAddr {
+        let listeners = bind(SocketAddr::new(LOCAL, 0), 2).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        self.workers.serve(listeners, kind, &self.shutdown);
+        address
+    }
+
     pub(super) async fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.http).await.unwrap();
+        self.client_at(self.http).await
+    }
+
+    pub(super) async fn client_at(&self, port: SocketAddr) -> Client {
+        let stream = TcpStream::connect(port).await.unwrap();
         let (client, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         client

@@ -1,5 +1,6 @@
 //! Encrypted connections: certificates by name, HTTP/2, gRPC.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,10 +23,10 @@ use super::stage::{Stage, ingress, pod, telling, told};
 type Client = http2::SendRequest<super::stage::Sent>;
 
 /// An HTTP/2 client, and the certificate that it was shown.
-async fn connect(stage: &Stage, name: &str) -> (Client, Vec<u8>) {
+pub(super) async fn connect(port: SocketAddr, name: &str) -> (Client, Vec<u8>) {
     let mut config = client_tls(&Authorities::Anybody, None).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(stage.https).await.unwrap();
+    let stream = TcpStream::connect(port).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
@@ -34,7 +35,7 @@ async fn connect(stage: &Stage, name: &str) -> (Client, Vec<u8>) {
     (client, shown)
 }
 
-fn secret(names: &[&str]) -> (Secret, Vec<u8>) {
+pub(super) fn secret(names: &[&str]) -> (Secret, Vec<u8>) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
@@ -56,10 +57,10 @@ async fn certificates_by_name_are_renewed_without_closing_anything() {
         let request = Request::get("https://a.com/").header("cookie", "a=1").header("cookie", "b=2");
         told(client.send_request(request.body(Empty::new().boxed()).unwrap()).await.unwrap()).await
     };
-    let (_, stopgap) = connect(&stage, "a.com").await;
+    let (_, stopgap) = connect(stage.https, "a.com").await;
     let (first, first_shown) = secret(&["a.com"]);
     stage.shared.certificates.set(&key, &first).unwrap();
-    let (mut old, shown) = connect(&stage, "a.com").await;
+    let (mut old, shown) = connect(stage.https, "a.com").await;
     assert!(shown == first_shown && shown != stopgap);
     let (status, text) = ask(&mut old).await;
     assert_eq!(status, 200);
@@ -75,8 +76,8 @@ async fn certificates_by_name_are_renewed_without_closing_anything() {
         .unwrap()
         .insert("tls.key".to_owned(), second.data.clone().unwrap()["tls.key"].clone());
     assert!(stage.shared.certificates.set(&key, &broken).is_err(), "the key is another one's");
-    assert_eq!(connect(&stage, "a.com").await.1, second_shown, "the broken one changed nothing");
-    assert_eq!(connect(&stage, "b.com").await.1, stopgap);
+    assert_eq!(connect(stage.https, "a.com").await.1, second_shown, "the broken one changed nothing");
+    assert_eq!(connect(stage.https, "b.com").await.1, stopgap);
     assert_eq!(ask(&mut old).await.0, 200, "the old connection still serves");
 }
 
@@ -100,7 +101,7 @@ async fn grpc_passes_with_its_trailers() {
     })
     .await;
     stage.pods("grpc", &[grpc]);
-    let (client, _) = connect(&stage, "g.com").await;
+    let (client, _) = connect(stage.https, "g.com").await;
     let calls = (0..20).map(|number| {
         let mut client = client.clone();
         async move {

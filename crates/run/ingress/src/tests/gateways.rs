@@ -1,0 +1,205 @@
+//! Listeners of Gateways, and what filters do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use k8s_openapi::api::core::v1::Service;
+use plimsoll_route::SecretKey;
+use plimsoll_route::gateway::{CONTROLLER, Plan, Ports, RouteDraft, World, plan};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::stage::{Client, Stage, ask, get, ingress, pod, telling, whole};
+use super::tls::{connect, secret};
+use crate::connection::Kind;
+
+fn read<T: DeserializeOwned>(values: &[Value]) -> Vec<Arc<T>> {
+    values.iter().map(|value| Arc::new(serde_json::from_value(value.clone()).unwrap())).collect()
+}
+
+/// What a Gateway with these listeners and one route with these rules asks for, where all Services but `none` are there.
+fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
+    let class = json!({"metadata": {"name": "ours"}, "spec": {"controllerName": CONTROLLER}});
+    let gateway = json!({"metadata": {"namespace": "ns", "name": "gw"},
+        "spec": {"gatewayClassName": "ours", "listeners": listeners}});
+    let route = json!({"metadata": {"namespace": "ns", "name": "r"},
+        "spec": {"parentRefs": [{"name": "gw"}], "hostnames": ["g.com"], "rules": rules}});
+    let service = |_: &str, name: &str| {
+        let port =
+            json!([{"port": 80, "appProtocol": if name == "h2c" { "kubernetes.io/h2c" } else { "http" }}]);
+        let read = || serde_json::from_value::<Service>(json!({"metadata": {}, "spec": {"ports": port}}));
+        (name != "none").then(|| Arc::new(read().unwrap()))
+    };
+    plan(&World {
+        classes: &read(&[class]),
+        gateways: &read(&[gateway]),
+        routes: &[Arc::new(RouteDraft::of_http(&serde_json::from_value(route).unwrap()))],
+        grants: &[],
+        labels: &|_| Default::default(),
+        service: &service,
+        certificate: &|_| Ok(None),
+        port: &|_| Some(Ok(())),
+        ingress: Ports { http: stage.http.port(), https: stage.https.port() },
+        addresses: &[],
+        now: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+    })
+}
+
+fn listener(port: SocketAddr, protocol: &str) -> Value {
+    let tls = json!({"certificateRefs": [{"name": "s"}]});
+    let mut one = json!({"name": "a", "port": port.port(), "protocol": protocol});
+    if protocol == "HTTPS" {
+        one["tls"] = tls;
+    }
+    json!([one])
+}
+
+fn rule(path: &str, filters: Value, backends: Value) -> Value {
+    json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}], "filters": filters, "backendRefs": backends})
+}
+
+fn to(service: &str) -> Value {
+    json!([{"name": service, "port": 80}])
+}
+
+#[tokio::test]
+async fn a_port_of_its_own_serves_its_routes_only() {
+    let mut stage = Stage::start(|_| {});
+    let own = stage.open(Kind::Plain);
+    let rules = json!([
+        rule("/", json!([]), json!([{"name": "one", "port": 80}, {"name": "none", "port": 80, "weight": 0}])),
+        rule("/broken", json!([]), to("none")),
+        rule("/nobody", json!([]), to("empty")),
+        rule(
+            "/moved",
+            json!([{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]),
+            json!([])
+        ),
+        rule(
+            "/old",
+            json!([
+                {"type": "URLRewrite", "urlRewrite": {"hostname": "inner",
+                    "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"}}},
+                {"type": "RequestHeaderModifier", "requestHeaderModifier":
+                    {"set": [{"name": "cookie", "value": "set"}], "remove": ["x-gone"]}},
+                {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "x-more", "value": "1"}]}},
+            ]),
+            to("one")
+        ),
+        rule(
+            "/cors",
+            json!([{"type": "CORS", "cors": {"allowOrigins": ["http://o.com"], "allowMethods": ["PUT"]}}]),
+            to("one")
+        ),
+    ]);
+    let plan = planned(&stage, &listener(own, "HTTP"), &rules);
+    assert_eq!(plan.ports.keys().copied().collect::<Vec<_>>(), [own.port()]);
+    stage.take(&[], &plan);
+    stage.pods("one", &[telling("one").await]);
+    let mut client = stage.client_at(own).await;
+    let (status, text) = ask(&mut client, get("g.com", "/x", &[])).await;
+    assert!(status == 200 && text.starts_with("one GET /x host=g.com"), "{text}");
+    for (target, expected) in [("/broken", 500), ("/nobody", 503)] {
+        assert_eq!(ask(&mut client, get("g.com", target, &[])).await.0, expected, "{target}");
+    }
+    assert_eq!(ask(&mut client, get("h.com", "/", &[])).await.0, 404);
+    let (status, headers, _) = answered(&mut client, get("g.com", "/moved/x?q", &[])).await;
+    assert_eq!((status, headers["location"].as_str()), (301, Some("https://g.com/moved/x?q")));
+    let (_, headers, text) =
+        answered(&mut client, get("g.com", "/old/x", &[("x-gone", "1"), ("cookie", "a=b")])).await;
+    assert!(text.starts_with("one GET /new/x host=inner") && text.ends_with("cookie=set"), "{text}");
+    assert_eq!(headers["x-more"], "1");
+    let (_, headers, _) = answered(&mut client, get("g.com", "/cors", &[("origin", "http://o.com")])).await;
+    assert_eq!(headers["access-control-allow-origin"], "http://o.com");
+    let mut asking =
+        get("g.com", "/cors", &[("origin", "http://o.com"), ("access-control-request-method", "PUT")]);
+    *asking.method_mut() = Method::OPTIONS;
+    let (status, headers, _) = answered(&mut client, asking).await;
+    assert_eq!((status, headers["access-control-allow-methods"].as_str()), (204, Some("PUT")));
+    // The ingress' port knows nothing of it.
+    let mut other = stage.client().await;
+    assert_eq!(ask(&mut other, get("g.com", "/x", &[])).await.0, 404);
+}
+
+/// Status, headers and text.
+async fn answered(client: &mut Client, request: Request<super::stage::Sent>) -> (u16, Value, String) {
+    client.ready().await.unwrap();
+    let response = client.send_request(request).await.unwrap();
+    let named = response.headers().iter();
+    let headers = named.map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap()))).collect();
+    let (status, text) = super::stage::told(response).await;
+    (status, headers, text)
+}
+
+#[tokio::test]
+async fn a_shared_port_goes_by_host_and_nothing_is_closed() {
+    let mut stage = Stage::start(|_| {});
+    let rules = json!([rule("/", json!([]), to("two"))]);
+    let plan = planned(&stage, &listener(stage.http, "HTTP"), &rules);
+    let read = |rule: Value| Arc::new(plimsoll_route::Draft::of(&serde_json::from_value(rule).unwrap()));
+    let drafts = [read(ingress("a", &[], "a.com", "/", "one"))];
+    stage.take(&drafts, &plan);
+    stage.pods("one", &[telling("one").await]);
+    stage.pods("two", &[telling("two").await]);
+    let mut client = stage.client().await;
+    assert!(ask(&mut client, get("a.com", "/", &[])).await.1.starts_with("one "));
+    assert!(ask(&mut client, get("g.com", "/", &[])).await.1.starts_with("two "));
+    // An Ingress of the same host has it; the connection stays.
+    let drafts = [read(ingress("a", &[], "g.com", "/", "one"))];
+    stage.take(&drafts, &plan);
+    assert!(ask(&mut client, get("g.com", "/", &[])).await.1.starts_with("one "));
+    let text = stage.shared.metrics.text("").1;
+    assert!(text.contains("ingress=\"r\""), "{text}");
+}
+
+#[tokio::test]
+async fn pods_may_speak_http2_be_late_and_be_copied() {
+    let mut stage = Stage::start(|_| {});
+    let own = stage.open(Kind::Plain);
+    let mirror =
+        json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "copy", "port": 80}}}]);
+    let mut late = rule("/late", json!([]), to("late"));
+    late["timeouts"] = json!({"request": "50ms"});
+    let rules = json!([rule("/two", json!([]), to("h2c")), late, rule("/copied", mirror, to("one"))]);
+    let plan = planned(&stage, &listener(own, "HTTP"), &rules);
+    stage.take(&[], &plan);
+    let version = pod(|request: Request<Incoming>| async move {
+        let two = request.version() == Version::HTTP_2;
+        Response::new(whole(Bytes::from(two.to_string())))
+    });
+    stage.pods("h2c", &[version.await]);
+    stage.pods("late", &[pod(|_| std::future::pending()).await]);
+    let copies = Arc::new(AtomicUsize::new(0));
+    let counting = copies.clone();
+    let copy = pod(move |_| {
+        counting.fetch_add(1, Ordering::Relaxed);
+        async { Response::new(whole("dropped")) }
+    });
+    stage.pods("copy", &[copy.await]);
+    stage.pods("one", &[telling("one").await]);
+    let mut client = stage.client_at(own).await;
+    assert_eq!(ask(&mut client, get("g.com", "/two", &[])).await, (200, "true".to_owned()));
+    assert_eq!(ask(&mut client, get("g.com", "/late", &[])).await.0, 504);
+    assert!(ask(&mut client, get("g.com", "/copied", &[])).await.1.starts_with("one "));
+    while copies.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_listener_has_its_own_certificate() {
+    let mut stage = Stage::start(|_| {});
+    let own = stage.open(Kind::Encrypted);
+    let plan = planned(&stage, &listener(own, "HTTPS"), &json!([rule("/", json!([]), to("one"))]));
+    stage.take(&[], &plan);
+    let key = SecretKey { namespace: "ns".to_owned(), name: "s".to_owned() };
+    assert!(plan.secrets.contains(&key));
+    let (given, expected) = secret(&["g.com"]);
+    stage.shared.certificates.set(&key, &given).unwrap();
+    assert_eq!(connect(own, "g.com").await.1, expected);
+    assert_ne!(connect(stage.https, "g.com").await.1, expected, "the ingress' port has others");
+}
