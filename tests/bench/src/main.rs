@@ -10,6 +10,7 @@
 //! target/*/release/plimsoll-bench agent            # the node agent's own memory; as root, with containerd
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench dns              # the resolver beside dnsmasq and unbound
+//! target/*/release/plimsoll-bench ingress          # the ingress beside nginx, asked by wrk
 //! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
 //! target/*/release/plimsoll-bench decide           # the scheduler's decisions about 5,000 nodes, without an API
 //! target/*/release/plimsoll-bench schedule         # 5,000 pods for 1,000 nodes; as root
@@ -24,6 +25,7 @@ mod api;
 mod cluster;
 mod decide;
 mod dns;
+mod ingress;
 mod node;
 mod probes;
 mod process;
@@ -56,6 +58,9 @@ fn main() -> ExitCode {
         }
         ["dns"] => dns::run(),
         [dns::COMMAND, address, api] => dns::serve(address, api),
+        ["ingress"] => ingress::run(),
+        [ingress::COMMAND, words @ ..] => ingress::serve(words),
+        [ingress::PAGE, address] => ingress::serve_page(address),
         ["workloads", cases @ ..] => workloads::run(cases),
         ["decide"] => {
             decide::run(5_000);
@@ -68,7 +73,7 @@ fn main() -> ExitCode {
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | workloads | decide | schedule [NODES PODS] | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | workloads | decide | schedule [NODES PODS] | api [{}]…]",
             api::names().join(" | ")
         )),
     };

@@ -7,12 +7,22 @@ const TICKS: f64 = 100.0;
 
 /// Seconds of processor time that a process used.
 pub(crate) fn processor_time(id: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The name in parentheses may contain spaces; what counts comes after it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks =
-        |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
+    let ticks = |number| field(id, number).unwrap_or_default();
     (ticks(11) + ticks(12)) / TICKS
+}
+
+/// A field of what the kernel tells of a process, after its name in parentheses, which may contain spaces.
+fn field(id: u32, number: usize) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(number)?.parse().ok()
+}
+
+/// Seconds of processor time that a process and its children used.
+pub(crate) fn family_time(id: u32) -> f64 {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let family = all.filter(|other| *other == id || field(*other, 1) == Some(id.into()));
+    family.map(processor_time).sum()
 }
 
 /// Bytes of memory that a process holds.
