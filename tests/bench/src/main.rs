@@ -11,6 +11,8 @@
 //! target/*/release/plimsoll-bench probes           # what 1,000 probes a second cost; as root
 //! target/*/release/plimsoll-bench dns              # the resolver beside dnsmasq and unbound
 //! target/*/release/plimsoll-bench ingress          # the ingress beside nginx, asked by wrk
+//! target/*/release/plimsoll-bench rollout          # 100,000 requests while pods are replaced; as root
+//! target/*/release/plimsoll-bench rollout 10       # ten times
 //! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
 //! target/*/release/plimsoll-bench decide           # the scheduler's decisions about 5,000 nodes, without an API
 //! target/*/release/plimsoll-bench schedule         # 5,000 pods for 1,000 nodes; as root
@@ -29,6 +31,7 @@ mod ingress;
 mod node;
 mod probes;
 mod process;
+mod rollout;
 mod schedule;
 mod simulated;
 mod workloads;
@@ -61,6 +64,8 @@ fn main() -> ExitCode {
         ["ingress"] => ingress::run(),
         [ingress::COMMAND, words @ ..] => ingress::serve(words),
         [ingress::PAGE, address] => ingress::serve_page(address),
+        ["rollout"] => rollout::run(1),
+        ["rollout", times] => times.parse().map_err(Into::into).and_then(rollout::run),
         ["workloads", cases @ ..] => workloads::run(cases),
         ["decide"] => {
             decide::run(5_000);
@@ -73,7 +78,7 @@ fn main() -> ExitCode {
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | workloads | decide | schedule [NODES PODS] | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | decide | schedule [NODES PODS] | api [{}]…]",
             api::names().join(" | ")
         )),
     };

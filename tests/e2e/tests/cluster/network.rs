@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use plimsoll_e2e::{Namespace, get};
+use plimsoll_e2e::{Namespace, Pace, asked_while, get};
 use serde_json::Value;
 
 use crate::pods::{STAY, pod};
@@ -64,27 +62,8 @@ pub(crate) fn a_rollout_loses_no_request(shared: &Shared) {
 
 /// Whatever `work` does, four clients that ask all the time get their answers.
 pub(crate) fn loses_nothing(address: SocketAddr, work: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    let ask = || {
-        let (mut answered, mut lost) = (0, Vec::new());
-        while !stop.load(Ordering::Relaxed) {
-            match get(address, "/", REQUEST) {
-                Ok(answer) if answer.status == 200 => answered += 1,
-                other => lost.push(format!("{other:?}")),
-            }
-        }
-        (answered, lost)
-    };
-    let results = thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
-        let worked = catch_unwind(AssertUnwindSafe(work));
-        stop.store(true, Ordering::Relaxed);
-        let results = clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>();
-        worked.unwrap_or_else(|panic| resume_unwind(panic));
-        results
-    });
-    let answered: u32 = results.iter().map(|(answered, _)| answered).sum();
-    let lost: Vec<_> = results.into_iter().flat_map(|(_, lost)| lost).collect();
+    let tally = asked_while(&[address], Pace { clients: 4, rate: None }, |_| work());
+    let (answered, lost) = (tally.answered(), tally.lost());
     assert!(lost.is_empty(), "{} of {answered} are lost: {:?}", lost.len(), lost.first());
     assert!(answered > 200, "there was no load: {answered}");
 }
