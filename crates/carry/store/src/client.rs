@@ -107,6 +107,26 @@ impl Store {
         }
     }
 
+    /// A sum of all rows up to a revision, or of everything, leases as well; and up to where history is gone.
+    ///
+    /// # Errors
+    /// When the revision was compacted or lies in the future, or the disk fails.
+    pub async fn hash(&self, upto: Option<Revision>) -> Result<(u32, Revision), StoreError> {
+        let shared = Arc::clone(self.shared());
+        let hash = move || {
+            if let Some(upto) = upto {
+                shared.read().find(&Span::key(""), 0, Some(upto))?;
+            }
+            Ok((shared.disk.hash(upto)?, shared.read().compacted()))
+        };
+        tokio::task::spawn_blocking(hash).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// A name for a file of this store, on its disk, that nobody else has.
+    pub(crate) fn scratch(&self, what: &str) -> std::path::PathBuf {
+        self.shared().disk.scratch(what)
+    }
+
     /// Makes a lease; what it became, because too short a time is made longer.
     ///
     /// # Errors

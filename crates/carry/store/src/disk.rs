@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,29 @@ impl Disk {
             let (key, value) = guard.into_inner()?;
             Ok((key.to_vec(), value.to_vec()))
         })
+    }
+
+    /// A sum of the rows of changes up to a revision, or of all rows.
+    pub(crate) fn hash(&self, upto: Option<Revision>) -> Result<u32, StoreError> {
+        let mut hash = crc32fast::Hasher::new();
+        for row in self.stored() {
+            let (key, value) = row?;
+            let revision = row::revision_of(&key);
+            if upto.is_some_and(|upto| revision > upto) {
+                break;
+            }
+            if upto.is_none() || revision.0 > 0 {
+                hash.update(&key);
+                hash.update(&value);
+            }
+        }
+        Ok(hash.finalize())
+    }
+
+    /// A name for a file on this disk that nobody else has.
+    pub(crate) fn scratch(&self, what: &str) -> PathBuf {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        self.path.join(format!("{what}.{}.scratch", NUMBER.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Adds rows that were read so.

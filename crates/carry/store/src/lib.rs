@@ -23,6 +23,8 @@ mod check;
 mod client;
 mod disk;
 mod error;
+pub mod etcd;
+mod exposed;
 mod hub;
 mod journal;
 mod options;
@@ -44,8 +46,8 @@ pub use error::{StoreError, WatchEnd};
 pub use options::Options;
 pub use page::Page;
 pub use plimsoll_mvcc::{
-    Body, Bounds, Bytes, Change, Compare, Denial, Entry, Event, EventKind, Expect, Lease, Limits, Operand,
-    Operation, Order, Put, Query, Relation, Revision, Span, Target, Txn, Value,
+    Body, Bytes, Change, Entry, Event, EventKind, Expect, Lease, Limits, Operation, Put, Query, Revision,
+    Span, Txn, Value,
 };
 pub use snapshot::{Summary, cluster_of, restore, status as snapshot_status};
 pub use space::Alarm;

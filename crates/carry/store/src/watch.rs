@@ -141,6 +141,18 @@ impl Watch {
         }
     }
 
+    /// Whether all events of the revision that is delivered are in the queue.
+    #[must_use]
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.open || self.hub.published() >= self.cursor
+    }
+
+    /// Whether the last event was the last one of its revision that is ours.
+    #[must_use]
+    pub(crate) fn is_between_revisions(&self) -> bool {
+        !self.open
+    }
+
     /// How many past changes there are to deliver, as far as they are known.
     #[must_use]
     pub fn backlog(&self) -> usize {
@@ -160,6 +172,8 @@ impl Watch {
         match joined {
             Joined::Live(subscription, events, until) => {
                 self.live = Some(subscription);
+                // A watch that begins later begins there.
+                let until = until.max(self.cursor);
                 self.backlog = Backlog { events: events.into(), until };
                 Ok(None)
             }

@@ -52,7 +52,7 @@ enum Action {
     Doctor(Doctor),
     /// Tell of any cluster why a pod waits, node by node, and what would help
     Why(Why),
-    /// Check, copy and restore the state of an instance
+    /// Ask, tidy, check, copy and restore the state of an instance, or serve a state as an etcd
     Store(StoreCommand),
     /// Build, load, save, pull, push, tag, list and remove images of an instance
     Image(ImageCommand),

@@ -12,6 +12,7 @@ mod demo;
 mod detach;
 mod doctor;
 mod down;
+mod etcd;
 mod form;
 mod image;
 mod ingress;
@@ -28,6 +29,7 @@ mod scheduler;
 mod serving;
 mod simulate;
 mod store;
+mod store_client;
 mod up;
 mod why;
 

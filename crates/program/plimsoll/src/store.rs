@@ -7,9 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use plimsoll_apiserver::Snapshots;
+use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
 use plimsoll_store::{Options, Store, Summary, check, cluster_of, restore, snapshot_status};
+use tokio_util::sync::CancellationToken;
 
+use crate::etcd::{self, EtcdTlsArgs, Place};
 use crate::instance::USUAL;
+use crate::store_client::Running;
+use crate::{log, up};
 
 /// What the state store keeps, and for how long
 #[derive(Args, Clone, Debug)]
@@ -26,6 +31,12 @@ pub(crate) struct StoreArgs {
     /// How long these copies are kept; the newest stays
     #[arg(long, value_name = "DURATION", default_value = "168h", value_parser = plimsoll_meta::duration::parse)]
     pub(crate) snapshot_retention: Duration,
+    /// Where the state is served to etcdctl and other clients of etcd: ADDRESS:PORT with certificates,
+    /// unix:///SOCKET, or http://127.0.0.1:PORT for every program of this machine
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "etcd API")]
+    pub(crate) etcd_listen: Vec<Place>,
+    #[command(flatten)]
+    pub(crate) etcd_tls: EtcdTlsArgs,
 }
 
 impl StoreArgs {
@@ -37,6 +48,17 @@ impl StoreArgs {
     pub(crate) fn quota(&self) -> u64 {
         const DEFAULT: u64 = 2 << 30;
         if self.quota_backend_bytes == 0 { DEFAULT } else { self.quota_backend_bytes }
+    }
+
+    /// Serves the etcd API of an instance's store.
+    pub(crate) async fn serve(
+        &self,
+        store: Store,
+        directory: &Path,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let cluster = cluster(directory)?.unwrap_or_default();
+        etcd::serve(store, directory, &cluster, &self.etcd_listen, &self.etcd_tls, shutdown).await
     }
 
     pub(crate) fn snapshots(&self, folder: PathBuf) -> Option<Snapshots> {
@@ -58,6 +80,20 @@ pub(crate) struct StoreCommand {
 /// What to do with the state.
 #[derive(Subcommand, Clone, Debug)]
 enum StoreAction {
+    /// Tell how the store of a running instance is
+    Status,
+    /// Let the history of a running instance go: before a revision, or all of it
+    Compact {
+        /// The first revision that can be read afterwards
+        revision: Option<i64>,
+    },
+    /// Give the room of what was removed back at once
+    Reclaim,
+    /// The alarm of a store without room
+    #[command(subcommand)]
+    Alarm(AlarmCommand),
+    /// Serve a state of its own as an etcd, for other API servers
+    Serve(Serve),
     /// Hold the state of a stopped instance (`down --keep-data`) against its checksums, and its index against a scan
     Check,
     /// Copies of the state
@@ -65,9 +101,33 @@ enum StoreAction {
     Snapshot(SnapshotAction),
 }
 
+#[derive(Subcommand, Clone, Copy, Debug)]
+enum AlarmCommand {
+    /// Tell whether it is raised
+    List,
+    /// Accept writes again, until the next one does not fit
+    Disarm,
+}
+
+/// An etcd of one member
+#[derive(Args, Clone, Debug)]
+struct Serve {
+    /// Where: ADDRESS:PORT with certificates, unix:///SOCKET, or http://127.0.0.1:PORT for every program of this machine
+    #[arg(long, value_name = "URL", value_delimiter = ',', default_value = "127.0.0.1:2379")]
+    listen: Vec<Place>,
+    /// How often history is dropped; 0: when a client asks for it, as API servers do
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = plimsoll_meta::duration::parse)]
+    compaction_interval: Duration,
+    /// How many bytes the state may take; beyond it, writes that add something are refused
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
+    quota_backend_bytes: u64,
+    #[command(flatten)]
+    tls: EtcdTlsArgs,
+}
+
 #[derive(Subcommand, Clone, Debug)]
 enum SnapshotAction {
-    /// Copy the state of a stopped instance to a file; a running one copies to its snapshots by itself
+    /// Copy the state to a file
     Save {
         /// The file
         file: PathBuf,
@@ -91,6 +151,19 @@ enum SnapshotAction {
 pub(crate) fn run(command: &StoreCommand) -> anyhow::Result<()> {
     let place = command.data_dir.join("store");
     match &command.action {
+        StoreAction::Status => running(command, async |instance| instance.status().await)?,
+        StoreAction::Compact { revision } => {
+            running(command, async |instance| instance.compact(*revision).await)?;
+        }
+        StoreAction::Reclaim => running(command, async |instance| instance.reclaim().await)?,
+        StoreAction::Alarm(alarm) => {
+            let action = match alarm {
+                AlarmCommand::List => AlarmAction::Get,
+                AlarmCommand::Disarm => AlarmAction::Deactivate,
+            };
+            running(command, async |instance| instance.alarm(action).await)?;
+        }
+        StoreAction::Serve(options) => serve(command, options)?,
         StoreAction::Check => {
             let found = check(&place)?;
             println!(
@@ -113,11 +186,57 @@ pub(crate) fn run(command: &StoreCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks the running instance.
+fn running<T>(
+    command: &StoreCommand,
+    ask: impl AsyncFnOnce(&Running) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
+    runtime.block_on(async { ask(&Running::connect(&command.data_dir).await?).await })
+}
+
+/// Serves a store until a signal.
+fn serve(command: &StoreCommand, options: &Serve) -> anyhow::Result<()> {
+    log::begin(log::Reader::Terminal, log::Format::Text);
+    let directory = &command.data_dir;
+    // Somebody else's store is not served beside it.
+    anyhow::ensure!(
+        !directory.join("pki/ca.crt").exists(),
+        "{} is that of a cluster: `plimsoll up --etcd-listen` serves its state",
+        directory.display()
+    );
+    let mut builder = fs::DirBuilder::new();
+    let made = std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700).create(directory);
+    made.with_context(|| format!("make {}", directory.display()))?;
+    let runtime = up::runtime()?;
+    runtime.block_on(async {
+        let interval = Some(options.compaction_interval).filter(|interval| !interval.is_zero());
+        let settings = Options {
+            compaction_interval: interval,
+            quota: options.quota_backend_bytes,
+            ..Options::default()
+        };
+        let store = Store::open(&directory.join("store"), settings)?;
+        let shutdown = CancellationToken::new();
+        up::stop_on_signal(shutdown.clone())?;
+        let name = format!("store {}", directory.display());
+        etcd::serve(store, directory, &name, &options.listen, &options.tls, &shutdown).await?;
+        shutdown.cancelled().await;
+        Ok(())
+    })
+}
+
+/// A running instance is asked; the files of a stopped one are read.
 fn save(command: &StoreCommand, place: &Path, file: &Path) -> anyhow::Result<Summary> {
+    if command.data_dir.join(etcd::SOCKET).exists()
+        && let Ok(summary) = running(command, async |instance| instance.save(file).await)
+    {
+        return Ok(summary);
+    }
     let cluster = cluster(&command.data_dir)?;
     let cluster = cluster.with_context(|| format!("{} holds no cluster", command.data_dir.display()))?;
     let store = Store::open(place, Options { compaction_interval: None, ..Options::default() });
-    let store = store.context("a running instance copies its state to its snapshots by itself")?;
+    let store = store?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("start")?;
     Ok(runtime.block_on(store.save(file, &cluster))?)
 }

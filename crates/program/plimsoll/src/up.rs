@@ -104,6 +104,7 @@ async fn cluster(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let plane = ControlPlane::start(options, instance, shutdown).await?;
+    options.store.serve(plane.server.store(), &instance.directory, shutdown).await?;
     progress.step(&format!("API server on https://{}", options.listen));
     let mut tasks = plane.controllers(shutdown);
     progress.step("scheduler and controllers");

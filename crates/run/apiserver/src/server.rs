@@ -233,6 +233,12 @@ impl Server {
         self.api.start.with(flags);
     }
 
+    /// The store, for those who serve it to clients of etcd.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.api.store.clone()
+    }
+
     /// Returns when, after shutdown, everything that was asked is answered.
     pub async fn drained(&self) {
         self.api.shutdown.cancelled().await;

@@ -1,6 +1,5 @@
 //! The store below the server, under etcd's names.
 
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -9,62 +8,11 @@ use super::labels;
 use crate::server::Api;
 
 pub(super) fn register(api: &Api, registry: &mut Registry) {
-    let timings = api.store.timings();
-    registry.register(
-        "etcd_disk_wal_fsync_duration_seconds",
-        "The latency distributions of fsync called by WAL.",
-        timings.sync.clone(),
-    );
-    registry.register(
-        "etcd_disk_backend_commit_duration_seconds",
-        "The latency distributions of commit called by backend.",
-        timings.commit.clone(),
-    );
+    api.store.register(registry);
     let Ok(stats) = api.store.stats() else { return };
-    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let (total, in_use) = (number(stats.total), number(stats.bytes.kept()));
-    let keys = i64::try_from(stats.keys).unwrap_or(i64::MAX);
-    let slow = i64::try_from(stats.slow_watchers).unwrap_or(i64::MAX);
-    let allocated = "Total size of the underlying database physically allocated in bytes.";
-    for (name, help, value) in [
-        ("etcd_mvcc_db_total_size_in_bytes", allocated, total),
-        ("etcd_debugging_mvcc_db_total_size_in_bytes", allocated, total),
-        (
-            "etcd_mvcc_db_total_size_in_use_in_bytes",
-            "Total size of the underlying database logically in use in bytes.",
-            in_use,
-        ),
-        ("etcd_debugging_mvcc_keys_total", "Total number of keys.", keys),
-        ("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", slow),
-        (
-            "etcd_server_quota_backend_bytes",
-            "Current backend storage quota size in bytes.",
-            number(stats.quota),
-        ),
-        (
-            "plimsoll_store_expiring_bytes",
-            "What keys take that delete themselves; the oldest go when it is an eighth of the quota.",
-            number(stats.bytes.mortal),
-        ),
-        (
-            "plimsoll_store_no_space",
-            "Whether writes are refused because the quota is used up.",
-            i64::from(stats.alarm == plimsoll_store::Alarm::NoSpace),
-        ),
-    ] {
-        let gauge: Gauge = Gauge::default();
-        gauge.set(value);
-        registry.register(name, help, gauge);
-    }
-    let recoveries: Counter = Counter::default();
-    recoveries.inc_by(stats.recoveries);
-    registry.register(
-        "plimsoll_store_recoveries",
-        "How often the store found room again by itself after its quota was used up.",
-        recoveries,
-    );
     let storage: Family<labels::Cluster, Gauge> = Family::default();
-    storage.get_or_create(&labels::Cluster { storage_cluster_id: "etcd-0" }).set(total);
+    let cluster = labels::Cluster { storage_cluster_id: "etcd-0" };
+    storage.get_or_create(&cluster).set(i64::try_from(stats.total).unwrap_or(i64::MAX));
     registry.register(
         "apiserver_storage_size_bytes",
         "[STABLE] Size of the storage database file physically allocated in bytes.",

@@ -1,0 +1,140 @@
+//! `plimsoll store` of a running instance: it is asked over its socket.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hyper_util::rt::TokioIo;
+use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
+use plimsoll_etcd::etcdserverpb::kv_client::KvClient;
+use plimsoll_etcd::etcdserverpb::lease_client::LeaseClient;
+use plimsoll_etcd::etcdserverpb::maintenance_client::MaintenanceClient;
+use plimsoll_etcd::etcdserverpb::{self as pb};
+use plimsoll_store::{Summary, snapshot_status};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::etcd::SOCKET;
+
+/// A running instance.
+pub(crate) struct Running {
+    channel: Channel,
+}
+
+impl Running {
+    /// The instance of a data directory.
+    pub(crate) async fn connect(data_dir: &Path) -> anyhow::Result<Self> {
+        let socket = data_dir.join(SOCKET);
+        let path = socket.clone();
+        // The URI only fills the authority of the requests: the connector knows the path.
+        let connector = tower::service_fn(move |_: Uri| {
+            let path: PathBuf = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+        let channel = channel.with_context(|| {
+            let (socket, dir) = (socket.display(), data_dir.display());
+            format!("no instance answers on {socket}: is one running, and is {dir} its --data-dir?")
+        })?;
+        Ok(Self { channel })
+    }
+
+    /// Tells how the store is.
+    pub(crate) async fn status(&self) -> anyhow::Result<()> {
+        let status = self.maintenance().status(pb::StatusRequest {}).await.map_err(told)?.into_inner();
+        let count = pb::RangeRequest { count_only: true, ..everything() };
+        let keys = self.keys().range(count).await.map_err(told)?.into_inner();
+        let hash =
+            self.maintenance().hash_kv(pb::HashKvRequest { revision: 0 }).await.map_err(told)?.into_inner();
+        let leases = LeaseClient::new(self.channel.clone()).lease_leases(pb::LeaseLeasesRequest {}).await;
+        let leases = leases.map_err(told)?.into_inner().leases.len();
+        println!(
+            "revision   {} (history from {})",
+            keys.header.map_or(0, |header| header.revision),
+            hash.compact_revision
+        );
+        println!("keys       {}, {leases} leases", keys.count);
+        println!("disk       {} bytes, {} of them in use", status.db_size, status.db_size_in_use);
+        println!(
+            "alarms     {}",
+            if status.errors.is_empty() { "none".to_owned() } else { status.errors.join(", ") }
+        );
+        Ok(())
+    }
+
+    /// Lets history go before a revision, or before now.
+    pub(crate) async fn compact(&self, revision: Option<i64>) -> anyhow::Result<()> {
+        let revision = match revision {
+            Some(revision) => revision,
+            None => {
+                let count = pb::RangeRequest { count_only: true, ..everything() };
+                let header = self.keys().range(count).await.map_err(told)?.into_inner().header;
+                header.map_or(0, |header| header.revision)
+            }
+        };
+        let request = pb::CompactionRequest { revision, physical: true };
+        self.keys().compact(request).await.map_err(told)?;
+        println!("compacted to revision {revision}");
+        Ok(())
+    }
+
+    /// Gives back the room of what was removed.
+    pub(crate) async fn reclaim(&self) -> anyhow::Result<()> {
+        let size = async || -> anyhow::Result<i64> {
+            Ok(self.maintenance().status(pb::StatusRequest {}).await.map_err(told)?.into_inner().db_size)
+        };
+        let before = size().await?;
+        self.maintenance().defragment(pb::DefragmentRequest {}).await.map_err(told)?;
+        println!("{before} bytes on disk before, {} now", size().await?);
+        Ok(())
+    }
+
+    /// Tells what is the matter, and makes the store accept writes again where that is asked for.
+    pub(crate) async fn alarm(&self, action: AlarmAction) -> anyhow::Result<()> {
+        let request = pb::AlarmRequest { action: action.into(), ..Default::default() };
+        let alarms = self.maintenance().alarm(request).await.map_err(told)?.into_inner().alarms;
+        let text = if alarms.is_empty() { "no alarm" } else { "NOSPACE" };
+        println!(
+            "{text}{}",
+            if action == AlarmAction::Deactivate && !alarms.is_empty() { ": disarmed" } else { "" }
+        );
+        Ok(())
+    }
+
+    /// Copies everything to a file.
+    pub(crate) async fn save(&self, path: &Path) -> anyhow::Result<Summary> {
+        let mut pieces =
+            self.maintenance().snapshot(pb::SnapshotRequest {}).await.map_err(told)?.into_inner();
+        let draft = path.with_extension("part");
+        let failed = || format!("write {}", draft.display());
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft);
+        let mut file = file.with_context(failed)?;
+        while let Some(piece) = pieces.message().await.map_err(told)? {
+            file.write_all(&piece.blob).with_context(failed)?;
+        }
+        file.sync_all().with_context(failed)?;
+        let summary = snapshot_status(&draft)?;
+        std::fs::rename(&draft, path).with_context(|| format!("write {}", path.display()))?;
+        Ok(summary)
+    }
+
+    fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel.clone())
+    }
+
+    fn keys(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel.clone())
+    }
+}
+
+fn everything() -> pb::RangeRequest {
+    let zero = bytes::Bytes::from_static(&[0]);
+    pb::RangeRequest { key: zero.clone(), range_end: zero, ..Default::default() }
+}
+
+/// What the store answered, without the frame around it.
+fn told(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{}", status.message())
+}
