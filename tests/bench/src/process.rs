@@ -27,8 +27,17 @@ pub(crate) fn family_time(id: u32) -> f64 {
 
 /// Bytes of memory that a process holds.
 pub(crate) fn resident(id: u32) -> f64 {
+    status(id, "VmRSS:")
+}
+
+/// Bytes of memory that a process holds and that are not those of files, such as the program itself.
+pub(crate) fn anonymous(id: u32) -> f64 {
+    status(id, "RssAnon:")
+}
+
+fn status(id: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     line.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() * 1024.0
 }
 

@@ -217,12 +217,13 @@ impl<K: Object> Cache<K> {
         state.tell(Delta::Deleted(last));
     }
 
-    /// Ends a full list: what it did not name is gone.
-    pub(crate) fn finish_list(&self, seen: &HashSet<Key>, version: &str) {
+    /// Ends a full list: what it did not name is gone. Without names, nothing is.
+    pub(crate) fn finish_list(&self, seen: Option<&HashSet<Key>>, version: &str) {
         let mut state = self.state.write().expect(POISON);
         self.reached(version);
         let all = state.namespaces.values().flat_map(BTreeMap::values);
-        let gone: Vec<_> = all.filter(|object| !seen.contains(&key(&***object))).cloned().collect();
+        let is_gone = |object: &&Arc<K>| seen.is_some_and(|seen| !seen.contains(&key(&***object)));
+        let gone: Vec<_> = all.filter(is_gone).cloned().collect();
         for object in gone {
             state.remove(&object);
             state.tell(Delta::Deleted(object));

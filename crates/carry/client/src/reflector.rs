@@ -99,7 +99,8 @@ struct Page<'a> {
 
 /// Reads everything; gives the version of the list.
 async fn list<K: Object>(client: &kube::Client, source: &Source, cache: &Cache<K>) -> Result<String, Error> {
-    let mut seen = HashSet::new();
+    // What is listed first can miss nothing.
+    let mut seen = (cache.len() > 0).then(HashSet::new);
     let mut token: Option<String> = None;
     loop {
         let mut uri = format!("{}limit={PAGE}", source.path);
@@ -110,14 +111,16 @@ async fn list<K: Object>(client: &kube::Client, source: &Source, cache: &Cache<K
         let page: Page<'_> = serde_json::from_slice(&body)?;
         for item in page.items.unwrap_or_default() {
             if let Some(object) = decode::<K>(item.get(), source) {
-                seen.insert(key(&object));
+                if let Some(seen) = &mut seen {
+                    seen.insert(key(&object));
+                }
                 cache.apply(object, None);
             }
         }
         token = page.metadata.continue_.filter(|token| !token.is_empty());
         if token.is_none() {
             let version = page.metadata.resource_version.unwrap_or_default();
-            cache.finish_list(&seen, &version);
+            cache.finish_list(seen.as_ref(), &version);
             return Ok(version);
         }
     }

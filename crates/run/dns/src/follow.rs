@@ -38,7 +38,8 @@ async fn run<S: TellsService, E: TellsSlice>(shared: &Shared, services: &Informe
     loop {
         gather(&mut service_changes, &mut dirty, service_key);
         gather(&mut slice_changes, &mut dirty, slice_key);
-        for key in dirty.drain() {
+        // Not drained: the first time it holds all Services.
+        for key in std::mem::take(&mut dirty) {
             update(shared, services, slices, &key);
         }
         shared.synced.store(true, Ordering::Release);

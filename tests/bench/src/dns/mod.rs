@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::resident;
+use crate::process::{anonymous, resident};
 use crate::report;
 use load::{client, flood, paced, query};
 
@@ -35,7 +35,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         server.ready()?;
         let rate = flood(server.address)?;
         let (median, worst) = paced(server.address, rate / 2.0)?;
-        let memory = resident(server.child.id());
+        let memory = (resident(server.child.id()), anonymous(server.child.id()));
         figures.push((server.name, rate, median, worst, memory));
         if server.name != OURS {
             best = best.max(rate);
@@ -63,8 +63,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
         );
         report(
             &format!("{name}: resident memory"),
-            &format!("{:.1} MB", memory / 1e6),
+            &format!("{:.1} MB", memory.0 / 1e6),
             &aim("30 MB".to_owned()),
+        );
+        report(
+            &format!("{name}: of that not of files"),
+            &format!("{:.1} MB", memory.1 / 1e6),
+            &aim("-".to_owned()),
         );
     }
     Ok(())
@@ -75,6 +80,7 @@ pub(crate) fn serve(address: &str, api: &str) -> anyhow::Result<()> {
     let address: SocketAddr = address.parse()?;
     let config = plimsoll_dns::Config {
         listen: vec![address],
+        listen_if_free: Vec::new(),
         metrics: Vec::new(),
         zone: "cluster.local".to_owned(),
         addresses: vec![address.ip()],
@@ -82,7 +88,7 @@ pub(crate) fn serve(address: &str, api: &str) -> anyhow::Result<()> {
         resolv_conf: "/dev/null".into(),
         copies: plimsoll_dns::Copies::Own,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = plimsoll_client::connect_kubeconfig_text(&api::kubeconfig(api)).await?;
         let informers = plimsoll_client::Informers::new(client);
