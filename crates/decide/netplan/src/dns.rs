@@ -119,4 +119,6 @@ pub fn fail(query: &[u8], rcode: Rcode, reply: &mut Vec<u8>) -> Answer {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn records() -> Records {
+pub(super) fn records() -> Records {
     let mut records = Records::new("cluster.local.", vec!["10.96.0.10".parse().unwrap()]);
     let ports = json!([{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
     let slice = json!({
