@@ -83,10 +83,7 @@ impl Upstream {
     pub(crate) fn remembered(&self, query: &Query<'_>, block: &Block) -> Option<Vec<u8>> {
         block.cache?;
         let found = self.inner.fresh(&key(query), block);
-        match &found {
-            Some(remembered) => self.inner.metrics.hit(remembered.denial),
-            None => drop(self.inner.metrics.misses.inc()),
-        }
+        self.inner.metrics.looked_up(found.as_ref().map(|remembered| remembered.denial));
         found.map(|remembered| remembered.reply)
     }
 

@@ -1,16 +1,22 @@
 //! What Prometheus is told, under the names that dashboards of CoreDNS read.
 
+mod labels;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use plimsoll_metrics::{Histogram, Page, TEXT};
-use plimsoll_netplan::dns::{Kind, Query, Transport};
-use prometheus_client::encoding::EncodeLabelSet;
+use plimsoll_netplan::dns::{Query, Transport};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use labels::{
+    CacheLabels, PLUGINS, RCODES, RequestLabels, ResponseLabels, TYPES, UpstreamLabels, place,
+    request_counters, response_counters, upstream,
+};
 
 /// Upper bounds of durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -22,12 +28,6 @@ const SECONDS: &[f64] = &[
 const BYTES: &[f64] =
     &[0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0, 16e3, 32e3, 48e3, 64e3];
 
-/// Types of records that are told apart.
-const TYPES: [&str; 9] = ["A", "AAAA", "SRV", "PTR", "TXT", "NS", "SOA", "CNAME", "other"];
-
-/// Response codes by number; more are told as the last.
-const RCODES: [&str; 7] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other"];
-
 /// Who made a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plugin {
@@ -37,32 +37,6 @@ pub(crate) enum Plugin {
     Hosts,
     /// Other resolvers, or what is remembered of them.
     Forward,
-}
-
-const PLUGINS: [&str; 3] = ["kubernetes", "hosts", "forward"];
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    proto: &'static str,
-    family: &'static str,
-    r#type: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResponseLabels {
-    rcode: &'static str,
-    plugin: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CacheLabels {
-    r#type: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    proxy_name: &'static str,
-    to: String,
 }
 
 /// All counts. What each query moves was looked up beforehand.
@@ -77,7 +51,10 @@ pub(crate) struct Metrics {
     response_sizes: [Histogram; 2],
     /// Replies that name records, and those that say there are none.
     hits: [Counter; 2],
-    pub(crate) misses: Counter,
+    misses: Counter,
+    lookups: Counter,
+    /// Requests for signatures.
+    signed: Counter,
     pub(crate) stale: Counter,
     /// Entries of each kind.
     entries: [Gauge; 2],
@@ -87,20 +64,6 @@ pub(crate) struct Metrics {
     upstream_durations: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
     upstream_failures: Family<UpstreamLabels, Counter>,
     pub(crate) all_broken: Counter,
-}
-
-fn place(kind: Kind) -> usize {
-    match kind {
-        Kind::A => 0,
-        Kind::Aaaa => 1,
-        Kind::Srv => 2,
-        Kind::Ptr => 3,
-        Kind::Txt => 4,
-        Kind::Ns => 5,
-        Kind::Soa => 6,
-        Kind::Cname => 7,
-        Kind::Any | Kind::Other(_) => 8,
-    }
 }
 
 /// One answered query.
@@ -123,6 +86,12 @@ impl Metrics {
         );
         let requests = Family::<RequestLabels, Counter>::default();
         let responses = Family::<ResponseLabels, Counter>::default();
+        let signed = Counter::default();
+        server.register(
+            "coredns_dns_do_requests",
+            "Counter of DNS requests with DO bit set per zone",
+            signed.clone(),
+        );
         server.register(
             "coredns_dns_requests",
             "Counter of DNS requests made per zone, protocol and family",
@@ -151,7 +120,8 @@ impl Metrics {
         );
         let hits = Family::<CacheLabels, Counter>::default();
         let entries = Family::<CacheLabels, Gauge>::default();
-        let (misses, stale) = (Counter::default(), Counter::default());
+        let (misses, stale, lookups) = (Counter::default(), Counter::default(), Counter::default());
+        cache.register("coredns_cache_requests", "The count of cache requests", lookups.clone());
         cache.register("coredns_cache_hits", "The count of cache hits", hits.clone());
         cache.register("coredns_cache_misses", "The count of cache misses", misses.clone());
         cache.register(
@@ -169,6 +139,8 @@ impl Metrics {
             response_sizes,
             hits: kinds.clone().map(|labels| hits.get_or_create_owned(&labels)),
             misses,
+            lookups,
+            signed,
             stale,
             entries: kinds.map(|labels| entries.get_or_create_owned(&labels)),
             searches: Counter::default(),
@@ -202,6 +174,21 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         registry.register(
+            "coredns_panics",
+            "A metrics that counts the number of panics",
+            Counter::<u64>::default(),
+        );
+        let label = |name: &'static str, value: &'static str| (name.into(), value.into());
+        let build =
+            [label("version", env!("CARGO_PKG_VERSION")), label("revision", ""), label("goversion", "")];
+        let one = Gauge::<i64>::default();
+        one.set(1);
+        registry.sub_registry_with_labels(build.into_iter()).register(
+            "coredns_build_info",
+            "A metric with a constant '1' value labeled by version, revision, and goversion from which CoreDNS was built",
+            one,
+        );
+        registry.register(
             "coredns_hosts_entries",
             "The combined number of entries in hosts and Corefile",
             self.hosts.clone(),
@@ -225,13 +212,21 @@ impl Metrics {
         self.requests[(tcp * 2 + family) * TYPES.len() + place(answered.query.kind)].inc();
         let rcode = answered.reply.get(3).map_or(0, |byte| usize::from(byte & 0x0f)).min(RCODES.len() - 1);
         self.responses[rcode * PLUGINS.len() + answered.plugin as usize].inc();
+        if answered.query.wants_signatures() {
+            self.signed.inc();
+        }
         self.durations.observe(answered.took.as_secs_f64());
         self.request_sizes[tcp].observe(answered.length as f64);
         self.response_sizes[tcp].observe(answered.reply.len() as f64);
     }
 
-    pub(crate) fn hit(&self, denial: bool) {
-        self.hits[usize::from(denial)].inc();
+    /// A look-up in the memory, which found a denial, another reply or nothing.
+    pub(crate) fn looked_up(&self, denial: Option<bool>) {
+        self.lookups.inc();
+        match denial {
+            Some(denial) => drop(self.hits[usize::from(denial)].inc()),
+            None => drop(self.misses.inc()),
+        }
     }
 
     pub(crate) fn entries(&self, success: usize, denial: usize) {
@@ -247,26 +242,6 @@ impl Metrics {
     pub(crate) fn check_failed(&self, server: &str) {
         self.upstream_failures.get_or_create(&upstream(server)).inc();
     }
-}
-
-fn upstream(server: &str) -> UpstreamLabels {
-    UpstreamLabels { proxy_name: "forward", to: server.to_owned() }
-}
-
-fn request_counters(family: &Family<RequestLabels, Counter>) -> Vec<Counter> {
-    let mut counters = Vec::new();
-    for proto in ["udp", "tcp"] {
-        for address in ["1", "2"] {
-            let labels = TYPES.map(|r#type| RequestLabels { proto, family: address, r#type });
-            counters.extend(labels.iter().map(|labels| family.get_or_create_owned(labels)));
-        }
-    }
-    counters
-}
-
-fn response_counters(family: &Family<ResponseLabels, Counter>) -> Vec<Counter> {
-    let labels = RCODES.iter().flat_map(|rcode| PLUGINS.map(|plugin| ResponseLabels { rcode, plugin }));
-    labels.map(|labels| family.get_or_create_owned(&labels)).collect()
 }
 
 /// Answers for `/metrics`, `/health` and `/ready`, which CoreDNS has on ports of their own.
