@@ -1,6 +1,6 @@
 //! What users choose of a node's part in the network.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use clap::Args;
@@ -19,6 +19,27 @@ pub(crate) struct NetworkArgs {
         help_heading = "Network"
     )]
     pub(crate) nodeport_addresses: NodePortAddresses,
+    /// Link-local address on which pods reach their node's resolver too, the same on all nodes; or none
+    #[arg(long, value_name = "ADDRESS", default_value = "169.254.20.10", help_heading = "Network")]
+    pub(crate) local_dns: LocalDns,
+}
+
+/// Where a node's resolver answers beside the address of its Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LocalDns(pub(crate) Option<IpAddr>);
+
+impl FromStr for LocalDns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Of any other range packets might be meant to leave the node.
+        let link_local = text.parse().ok().filter(Ipv4Addr::is_link_local);
+        match link_local {
+            Some(address) => Ok(Self(Some(address.into()))),
+            None if text == "none" => Ok(Self(None)),
+            None => Err("must be an address in 169.254.0.0/16 or 'none'".to_owned()),
+        }
+    }
 }
 
 /// Where node ports are open.
@@ -82,6 +103,21 @@ mod tests {
                 chosen.ranges(&node).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
             });
             assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_resolvers_local_address_is_link_local() {
+        for (text, expected) in [
+            ("169.254.20.10", Some(Some("169.254.20.10"))),
+            ("none", Some(None)),
+            ("10.0.0.1", None),
+            ("fe80::1", None),
+            ("", None),
+        ] {
+            let expected =
+                expected.map(|address| LocalDns(address.and_then(|address: &str| address.parse().ok())));
+            assert_eq!(text.parse::<LocalDns>().ok(), expected, "{text}");
         }
     }
 }

@@ -143,6 +143,7 @@ pub(crate) async fn foundation(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<PathBuf> {
     let images = images(&instance.file("images")).await?;
+    let local_dns = place.network.local_dns.0;
     let network = plimsoll_network::Config {
         data_dir: instance.directory.clone(),
         instance: instance.id.clone(),
@@ -152,7 +153,7 @@ pub(crate) async fn foundation(
         node_zone: None,
         node_addresses: place.addresses.to_vec(),
         node_port_addresses: place.network.nodeport_addresses.ranges(place.addresses),
-        resolver: vec![instance.cluster_dns()],
+        resolver: [instance.cluster_dns()].into_iter().chain(local_dns).collect(),
     };
     let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
     let policies = Policies::new(&bridge).context("network policies")?;
@@ -184,6 +185,7 @@ pub(crate) async fn foundation(
     tasks.spawn(async move { ("network policies", policies.run(followed, stop).await.map_err(Into::into)) });
     let resolver = plimsoll_dns::Config {
         listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
+        listen_if_free: local_dns.map(|address| SocketAddr::new(address, 53)).into_iter().collect(),
         metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],
         zone: "cluster.local".to_owned(),
         addresses: vec![instance.cluster_dns()],

@@ -48,6 +48,8 @@ const COUNTING: Duration = Duration::from_secs(15);
 pub struct Config {
     /// Where to answer, by UDP and TCP: usually port 53 of the cluster's resolver address.
     pub listen: Vec<SocketAddr>,
+    /// Where to answer too, unless somebody else does: usually the link-local address that every node has.
+    pub listen_if_free: Vec<SocketAddr>,
     /// Where metrics, `/health` and `/ready` are told by HTTP: usually port 9153 of the same address. One
     /// that is taken is done without.
     pub metrics: Vec<SocketAddr>,
@@ -111,7 +113,8 @@ pub(crate) struct Live {
 impl Shared {
     fn new(config: &Config) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let (resolv_conf, own) = (config.resolv_conf.clone(), config.listen.clone());
+        let resolv_conf = config.resolv_conf.clone();
+        let own = [&*config.listen, &*config.listen_if_free].concat();
         let upstream = Upstream::new(resolv_conf.clone(), &own, metrics.clone());
         Self {
             records: RwLock::new(Records::new(&config.zone, config.addresses.clone())),
@@ -141,7 +144,7 @@ impl Shared {
 /// When an address to answer on cannot be had.
 pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
     let shared = Arc::new(Shared::new(&config));
-    let servers = server::bind(&config.listen, Arc::new(Resolver::new(shared.clone()))).await?;
+    let servers = server::bind(&config, Arc::new(Resolver::new(shared.clone()))).await?;
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = follow::follow(informers.clone(), config.copies, &shared) => {}

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::resolver::{Asked, Next, Resolver};
-use crate::{Error, datagrams};
+use crate::{Config, Error, datagrams};
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -32,22 +32,31 @@ pub(crate) struct Servers {
     streams: Vec<TcpListener>,
 }
 
-/// Listens on all addresses, or on none.
-pub(crate) async fn bind(addresses: &[SocketAddr], resolver: Arc<Resolver>) -> Result<Servers, Error> {
+/// Listens on all addresses that must be had, or on none, and on those others that are free.
+pub(crate) async fn bind(config: &Config, resolver: Arc<Resolver>) -> Result<Servers, Error> {
     let mut servers = Servers { resolver, datagrams: Vec::new(), streams: Vec::new() };
-    for address in addresses {
-        let failed = |source| Error::Listen { address: *address, source };
-        let socket = UdpSocket::bind(address).map_err(failed)?;
-        if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG) {
-            tracing::warn!(%address, %error, "a burst of DNS queries may lose some");
+    for address in &config.listen {
+        servers.add(*address).await.map_err(|source| Error::Listen { address: *address, source })?;
+    }
+    for address in &config.listen_if_free {
+        if let Err(error) = servers.add(*address).await {
+            tracing::warn!(%address, %error, "DNS is not answered on this address too");
         }
-        servers.datagrams.push(socket);
-        servers.streams.push(TcpListener::bind(address).await.map_err(failed)?);
     }
     Ok(servers)
 }
 
 impl Servers {
+    async fn add(&mut self, address: SocketAddr) -> io::Result<()> {
+        let socket = UdpSocket::bind(address)?;
+        if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG) {
+            tracing::warn!(%address, %error, "a burst of DNS queries may lose some");
+        }
+        self.streams.push(TcpListener::bind(address).await?);
+        self.datagrams.push(socket);
+        Ok(())
+    }
+
     /// Answers for ever. Dropping the future stops everything.
     pub(crate) async fn serve(self) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
