@@ -1,12 +1,12 @@
 //! Which occurrences become Events, which are counted, which are held back.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{EventType, Occurrence};
+use super::Occurrence;
 
 /// Entries of each table; the oldest half goes when one is full.
 const ENTRIES: usize = 4096;
@@ -18,15 +18,13 @@ const WINDOW: i64 = 600;
 const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
 
-/// Namespace, name, kind, unique id and field of what an event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Subject(String, String, String, String, String);
-
-type Similar = (Subject, EventType, String);
-type Same = (Subject, EventType, String, String);
+/// What is compared, as a number that nobody outside can foresee: thousands of objects are remembered, and their
+/// names would take more room than everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Mark(u64);
 
 struct Group {
-    messages: HashSet<String>,
+    messages: Vec<Mark>,
     last: Timestamp,
 }
 
@@ -51,24 +49,25 @@ pub(crate) struct Outcome {
     pub(crate) message: String,
     /// The Event to count on, instead of making one.
     pub(crate) repeats: Option<Repeats>,
-    key: Same,
+    key: Mark,
     at: Timestamp,
 }
 
 #[derive(Default)]
 pub(crate) struct Correlator {
-    groups: HashMap<Similar, Group>,
-    buckets: HashMap<Subject, Bucket>,
-    posted: HashMap<Same, Repeats>,
+    groups: HashMap<Mark, Group>,
+    buckets: HashMap<Mark, Bucket>,
+    posted: HashMap<Mark, Repeats>,
+    marks: RandomState,
 }
 
 impl Correlator {
     /// Decides on one occurrence; `None` holds it back.
     pub(crate) fn see(&mut self, occurrence: Occurrence, now: Timestamp) -> Option<Outcome> {
-        let subject = subject(&occurrence.object);
-        let similar = (subject.clone(), occurrence.kind, occurrence.reason.clone());
+        let subject = self.subject(&occurrence.object);
+        let similar = self.mark((subject, occurrence.kind, &occurrence.reason));
         let combined = self.combine(similar, &occurrence.message, now);
-        if !self.allow(subject.clone(), now) {
+        if !self.allow(subject, now) {
             return None;
         }
         let message = if combined {
@@ -77,8 +76,8 @@ impl Correlator {
             occurrence.message.clone()
         };
         // A combined Event counts on whatever its present message is.
-        let same = if combined { String::new() } else { message.clone() };
-        let key = (subject, occurrence.kind, occurrence.reason.clone(), same);
+        let same = if combined { "" } else { &message };
+        let key = self.mark((similar, same));
         let repeats = self.posted.get(&key).cloned();
         Some(Outcome { occurrence, message, repeats, key, at: now })
     }
@@ -86,24 +85,36 @@ impl Correlator {
     /// Remembers the Event that an outcome became.
     pub(crate) fn posted(&mut self, outcome: &Outcome, name: String, count: i32) {
         prune(&mut self.posted, |repeats| repeats.last);
-        self.posted.insert(outcome.key.clone(), Repeats { name, count, last: outcome.at });
+        self.posted.insert(outcome.key, Repeats { name, count, last: outcome.at });
     }
 
-    fn combine(&mut self, similar: Similar, message: &str, now: Timestamp) -> bool {
+    fn mark(&self, what: impl Hash) -> Mark {
+        Mark(self.marks.hash_one(what))
+    }
+
+    /// What an event is about.
+    fn subject(&self, object: &ObjectReference) -> Mark {
+        let ObjectReference { namespace, name, kind, uid, field_path, .. } = object;
+        self.mark([namespace, name, kind, uid, field_path])
+    }
+
+    fn combine(&mut self, similar: Mark, message: &str, now: Timestamp) -> bool {
+        let message = self.mark(message);
         prune(&mut self.groups, |group| group.last);
-        let group =
-            self.groups.entry(similar).or_insert_with(|| Group { messages: HashSet::new(), last: now });
+        // Most say one thing.
+        let fresh = || Group { messages: Vec::with_capacity(1), last: now };
+        let group = self.groups.entry(similar).or_insert_with(fresh);
         if now.as_second() - group.last.as_second() > WINDOW {
             group.messages.clear();
         }
         group.last = now;
-        if group.messages.len() <= SIMILAR {
-            group.messages.insert(message.to_owned());
+        if group.messages.len() <= SIMILAR && !group.messages.contains(&message) {
+            group.messages.push(message);
         }
         group.messages.len() > SIMILAR
     }
 
-    fn allow(&mut self, subject: Subject, now: Timestamp) -> bool {
+    fn allow(&mut self, subject: Mark, now: Timestamp) -> bool {
         prune(&mut self.buckets, |bucket| bucket.last);
         let bucket = self.buckets.entry(subject).or_insert(Bucket { tokens: BURST, last: now });
         let elapsed = now.duration_since(bucket.last).as_secs_f64().max(0.0);
@@ -113,17 +124,6 @@ impl Correlator {
         bucket.tokens -= if allowed { 1.0 } else { 0.0 };
         allowed
     }
-}
-
-fn subject(object: &ObjectReference) -> Subject {
-    let part = |field: &Option<String>| field.clone().unwrap_or_default();
-    Subject(
-        part(&object.namespace),
-        part(&object.name),
-        part(&object.kind),
-        part(&object.uid),
-        part(&object.field_path),
-    )
 }
 
 /// Drops the older half of a table that is full.
@@ -140,6 +140,7 @@ fn prune<K: Eq + Hash, V>(table: &mut HashMap<K, V>, last: impl Fn(&V) -> Timest
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use super::super::EventType;
     use super::*;
 
     fn seconds(at: i64) -> Timestamp {
