@@ -14,8 +14,8 @@ pub(crate) const OWNED: [&str; 5] =
 pub(crate) const DISRUPTION: &str = "DisruptionTarget";
 
 /// Says that the node ends the pod.
-pub(crate) fn disruption(pod: &Pod, message: &str, last: &PodStatus, now: Timestamp) -> PodCondition {
-    let before = last.conditions.iter().flatten().find(|it| it.type_ == DISRUPTION).cloned();
+pub(crate) fn disruption(pod: &Pod, message: &str, last: &[PodCondition], now: Timestamp) -> PodCondition {
+    let before = last.iter().find(|it| it.type_ == DISRUPTION).cloned();
     let value = TrueBecause("TerminationByKubelet");
     let condition = condition(DISRUPTION, value, before, pod.metadata.generation, now);
     PodCondition { message: Some(message.to_owned()), ..condition }
@@ -28,7 +28,7 @@ pub(crate) fn of(
     pod: &Pod,
     status: &PodStatus,
     sandbox: bool,
-    last: &PodStatus,
+    last: &[PodCondition],
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let mut conditions = foreign(pod);
@@ -42,10 +42,10 @@ pub(crate) fn of(
         ("PodScheduled", True),
     ];
     for (type_, value) in own {
-        let known =
-            |list: &Option<Vec<PodCondition>>| list.iter().flatten().find(|it| it.type_ == type_).cloned();
-        let before = known(&last.conditions)
-            .or_else(|| known(&pod.status.as_ref().and_then(|it| it.conditions.clone())));
+        let known = |list: &[PodCondition]| list.iter().find(|it| it.type_ == type_).cloned();
+        let before = known(last).or_else(|| {
+            known(pod.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default())
+        });
         conditions.push(condition(type_, value, before, pod.metadata.generation, now));
     }
     conditions

@@ -28,6 +28,7 @@ mod env_file;
 pub mod eviction;
 #[cfg(test)]
 mod fault_tests;
+pub mod few;
 pub mod field;
 mod hash;
 pub mod image;

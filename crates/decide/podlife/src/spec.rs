@@ -64,7 +64,10 @@ pub fn specs(pod: &Pod) -> Vec<Spec> {
         container: ordinary(container),
         target: container.target_container_name.clone().filter(|name| !name.is_empty()),
     });
-    init.chain(main).chain(ephemeral).collect()
+    let mut all: Vec<_> = init.chain(main).chain(ephemeral).collect();
+    // They are kept as long as the pod lives.
+    all.shrink_to_fit();
+    all
 }
 
 /// A pod's specification; every pod that the API admits has one.

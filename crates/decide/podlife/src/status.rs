@@ -28,8 +28,9 @@ impl Life {
     pub fn status(&mut self, now: Timestamp) -> PodStatus {
         let now = whole_seconds(now);
         if self.refused && self.containers.is_empty() {
-            self.last = self.refusal();
-            return self.last.clone();
+            let status = self.refusal();
+            self.told = status.conditions.clone().unwrap_or_default();
+            return status;
         }
         let of = |life: &Self, roles: &[Role]| -> Option<Vec<ContainerStatus>> {
             let specs = life.specs.iter().filter(|spec| roles.contains(&spec.role));
@@ -62,17 +63,17 @@ impl Life {
         };
         self.set_addresses(&mut status);
         self.shorten_messages(&mut status);
-        let mut conditions = conditions::of(&self.pod, &status, self.sandbox().is_some(), &self.last, now);
+        let mut conditions = conditions::of(&self.pod, &status, self.sandbox().is_some(), &self.told, now);
         if let Some(verdict) = self.verdict.as_ref().filter(|verdict| verdict.disrupts) {
             conditions.retain(|condition| condition.type_ != conditions::DISRUPTION);
-            conditions.push(conditions::disruption(&self.pod, &verdict.message, &self.last, now));
+            conditions.push(conditions::disruption(&self.pod, &verdict.message, &self.told, now));
         }
         if self.stage == Stage::Living {
-            conditions.extend(self.resize_conditions(&self.last, now));
+            conditions.extend(self.resize_conditions(&self.told, now));
         }
+        self.told.clone_from(&conditions);
         status.conditions = Some(conditions);
         self.remembered.extend(remembered(&status));
-        self.last = status.clone();
         status
     }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::channel::mpsc::{UnboundedSender, unbounded};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use plimsoll_client::{Delta, Filter, Informer};
@@ -43,7 +44,7 @@ pub(crate) fn informer(agent: &Agent) -> Informer<Pod> {
 struct Pods {
     agent: Arc<Agent>,
     informer: Informer<Pod>,
-    tasks: HashMap<String, mpsc::UnboundedSender<Message>>,
+    tasks: HashMap<String, UnboundedSender<Message>>,
     running: JoinSet<String>,
     orphans: HashSet<String>,
     /// Static pods that there are to be, by UID.
@@ -273,7 +274,7 @@ impl Pods {
 
     fn begin(&mut self, pod: Arc<Pod>) {
         let uid = uid(&pod);
-        let (sender, inbox) = mpsc::unbounded_channel();
+        let (sender, inbox) = unbounded();
         self.tasks.insert(uid.clone(), sender);
         let seen = !self.swept && self.found.pods.contains_key(&uid);
         let refused = self.admitted(&uid, &pod, seen).err();
@@ -358,7 +359,7 @@ impl Pods {
     fn send(&self, uid: &str, message: Message) {
         if let Some(task) = self.tasks.get(uid) {
             // A task that has just ended needs no news.
-            let _ = task.send(message);
+            let _ = task.unbounded_send(message);
         }
     }
 
@@ -412,7 +413,7 @@ impl Pods {
 
     fn check(&mut self, listing: &Arc<Listing>) {
         for task in self.tasks.values() {
-            let _ = task.send(Message::Check(listing.clone()));
+            let _ = task.unbounded_send(Message::Check(listing.clone()));
         }
         if self.swept {
             self.sweep(listing);

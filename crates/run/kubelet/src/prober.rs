@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use plimsoll_podlife::Input;
 use plimsoll_podlife::probe::{Counter, Outcome, ProbeKind, Target};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::handler::Place;
@@ -34,7 +34,7 @@ pub(crate) async fn run(
     place: Place,
     late: Duration,
     series: ProbeSeries,
-    results: mpsc::UnboundedSender<Input>,
+    results: UnboundedSender<Input>,
 ) {
     let period = period(&target);
     let delay = seconds(target.probe.initial_delay_seconds, 0);
@@ -58,12 +58,12 @@ pub(crate) async fn run(
         if let Some(success) = outcome.verdict() {
             counter.count(&target.probe, success);
         }
-        if !old && results.send(input(&target, outcome)).is_err() {
+        if !old && results.unbounded_send(input(&target, outcome)).is_err() {
             return;
         }
         if !succeeded && may_hurry(&target) && hurry(&target, &place, next).await {
             succeeded = true;
-            if results.send(input(&target, Outcome::Success)).is_err() {
+            if results.unbounded_send(input(&target, Outcome::Success)).is_err() {
                 return;
             }
         }

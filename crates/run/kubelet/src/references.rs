@@ -10,7 +10,7 @@ use plimsoll_client::{Delta, Filter, Informer, Informers, Object};
 use plimsoll_podlife::env::{References, config_map_names, secret_names};
 use plimsoll_podlife::projection::projection;
 use plimsoll_podlife::spec::specs;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::volume::volumes;
@@ -57,8 +57,8 @@ impl Names {
 }
 
 impl Watches {
-    /// Begins to watch; every later change of an object sends a message.
-    pub(crate) fn new(informers: &Informers, pod: &Pod, changed: &mpsc::UnboundedSender<()>) -> Self {
+    /// Begins to watch; every later change of an object is told.
+    pub(crate) fn new(informers: &Informers, pod: &Pod, changed: &Arc<Notify>) -> Self {
         let names = Names::of(pod);
         let namespace = pod.metadata.namespace.clone();
         let mut forwarders = JoinSet::new();
@@ -119,7 +119,7 @@ fn watch<K>(
     informers: &Informers,
     namespace: Option<&String>,
     names: &BTreeSet<String>,
-    changed: &mpsc::UnboundedSender<()>,
+    changed: &Arc<Notify>,
     forwarders: &mut JoinSet<()>,
 ) -> BTreeMap<String, Informer<K>>
 where
@@ -136,13 +136,13 @@ where
 }
 
 /// Passes on that something changed after the first content is there.
-async fn forward<K>(mut deltas: mpsc::UnboundedReceiver<Delta<K>>, changed: mpsc::UnboundedSender<()>) {
+async fn forward<K>(mut deltas: mpsc::UnboundedReceiver<Delta<K>>, changed: Arc<Notify>) {
     let mut synced = false;
     while let Some(delta) = deltas.recv().await {
         if matches!(delta, Delta::Synced) {
             synced = true;
-        } else if synced && changed.send(()).is_err() {
-            return;
+        } else if synced {
+            changed.notify_one();
         }
     }
 }

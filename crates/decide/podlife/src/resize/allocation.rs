@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use plimsoll_meta::quantity::Quantity;
 use serde::{Deserialize, Serialize};
 
+use crate::few::Few;
 use crate::spec::is_sidecar;
 
 /// Resources by container, and those of the pod as a whole.
@@ -17,7 +18,7 @@ pub struct Allocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<ResourceRequirements>,
     /// By name: containers, and sidecars.
-    pub containers: BTreeMap<String, ResourceRequirements>,
+    pub containers: Few<String, ResourceRequirements>,
 }
 
 impl Allocation {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::allocation::same;
 use super::{Allocation, IN_PROGRESS, PENDING, Pending, condition, told};
 use crate::effect::{Effect, Event};
+use crate::few::Few;
 use crate::life::{Life, Step};
 use crate::observed::Container;
 use crate::spec::{Role, Spec};
@@ -25,9 +26,9 @@ pub(crate) struct Progress {
     /// The pod by which its own group was made last.
     actuated: Arc<Pod>,
     /// What each run was made with or changed to, by its id.
-    applied: BTreeMap<String, ResourceRequirements>,
+    applied: Few<String, ResourceRequirements>,
     /// What the runs that are being started are made with, by container.
-    starting: BTreeMap<String, ResourceRequirements>,
+    starting: Few<String, ResourceRequirements>,
     step: Step,
     /// Since when something is in progress.
     since: Option<Timestamp>,
@@ -48,7 +49,7 @@ impl Progress {
             pending: None,
             applied: applied.collect(),
             actuated: known.apply(pod),
-            starting: BTreeMap::new(),
+            starting: Few::default(),
             step: Step::Idle,
             since: None,
             error: None,
@@ -58,6 +59,14 @@ impl Progress {
     /// The pod's group is made anew from this version.
     pub(crate) fn made(&mut self, pod: &Arc<Pod>) {
         self.actuated = pod.clone();
+    }
+
+    /// A newer version of the pod that asks for no more and no less takes the place of the one that its group was
+    /// made by: no old version is kept for that alone.
+    pub(crate) fn renew(&mut self, pod: &Arc<Pod>) {
+        if Allocation::of(&self.actuated).agrees(pod) {
+            self.actuated = pod.clone();
+        }
     }
 
     /// What the pod's own group has, if the pod has resources as a whole.
@@ -153,10 +162,10 @@ impl Life {
     }
 
     /// The conditions of a resize.
-    pub(crate) fn resize_conditions(&self, last: &PodStatus, now: Timestamp) -> Vec<PodCondition> {
+    pub(crate) fn resize_conditions(&self, last: &[PodCondition], now: Timestamp) -> Vec<PodCondition> {
         let mut conditions = Vec::new();
         let kept = |kind: &str| {
-            let known = last.conditions.iter().flatten().find(|it| it.type_ == kind);
+            let known = last.iter().find(|it| it.type_ == kind);
             known.and_then(|it| it.last_transition_time.as_ref()).map(|time| time.0)
         };
         if let Some(it) = &self.resize.pending {

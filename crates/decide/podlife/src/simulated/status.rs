@@ -28,8 +28,9 @@ pub struct Place {
 pub fn patch(pod: &Pod, step: Step, place: Place, now: Timestamp) -> Option<Value> {
     let old = pod.status.clone().unwrap_or_default();
     let mut new = told(pod, &old, step, place, whole_seconds(now));
-    new.conditions =
-        Some(conditions::of(pod, &new, new.phase.as_deref() == Some("Running"), &old, whole_seconds(now)));
+    let (sandbox, before) = (new.phase.as_deref() == Some("Running"), old.conditions.as_deref());
+    let before = before.unwrap_or_default();
+    new.conditions = Some(conditions::of(pod, &new, sandbox, before, whole_seconds(now)));
     status_patch(uid(pod), &json!(old), &json!(new))
 }
 
@@ -138,7 +139,9 @@ mod tests {
         let old = pod.status.clone().unwrap_or_default();
         let now = now.parse().unwrap();
         let mut new = told(pod, &old, step, place, now);
-        new.conditions = Some(conditions::of(pod, &new, new.phase.as_deref() == Some("Running"), &old, now));
+        let before = old.conditions.as_deref().unwrap_or_default();
+        let sandbox = new.phase.as_deref() == Some("Running");
+        new.conditions = Some(conditions::of(pod, &new, sandbox, before, now));
         Pod { status: Some(new), ..pod.clone() }
     }
 
