@@ -37,6 +37,7 @@ mod life;
 pub mod names;
 pub mod node_log;
 pub mod observed;
+pub mod oom;
 mod patch;
 pub mod placement;
 mod plan;

@@ -191,6 +191,8 @@ pub struct Config {
     pub leaving: CancellationToken,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
+    /// The kernel's log, by which the agent knows when the machine has no memory left.
+    pub kernel_log: PathBuf,
     /// Kernel parameters that pods may set beyond the safe ones; `kernel.msg*` for all that begin so.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether the agent runs only where the kernel's settings are as upstream's agent wants them
@@ -317,6 +319,7 @@ impl Config {
             shutdown_periods: Vec::new(),
             leaving: CancellationToken::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            kernel_log: PathBuf::from("/dev/kmsg"),
             allowed_unsafe_sysctls: Vec::new(),
             protect_kernel_defaults: false,
             seccomp_default: false,

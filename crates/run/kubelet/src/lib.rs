@@ -31,6 +31,7 @@ mod logs;
 mod machine;
 mod metrics;
 mod node;
+mod oom;
 mod placement;
 mod plugins;
 mod pod;
@@ -257,6 +258,7 @@ async fn serve(
     parts.spawn(resources.run(agent.config.data_dir.join("pod-resources"), shutdown.clone()));
     parts.spawn(plugins::run(agent.clone(), shutdown.clone()));
     parts.spawn(rotation::run(agent.clone(), started, shutdown.clone()));
+    parts.spawn(oom::run(agent.clone(), shutdown.clone()));
     parts.spawn(statics::run(agent.clone(), outlets.statics, shutdown.clone()));
     if !agent.config.standalone {
         parts.spawn(node::run(agent.clone(), port, shutdown.clone()));

@@ -63,6 +63,7 @@ impl Rig {
         let mut config = crate::Config::new("n1", data, socket, "192.0.2.1".parse().unwrap());
         config.cgroup_root.clone_from(&self.root);
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
+        config.kernel_log = self.temp.path().join("kmsg");
         // How full the test's own machine is, is none of its business.
         config.eviction = Settings::default();
         (self.configure)(&mut config);
