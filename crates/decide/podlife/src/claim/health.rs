@@ -10,7 +10,7 @@ use super::{Claim, Device};
 use crate::device::Health;
 
 /// How long a driver is believed that says nothing about it.
-const BELIEVED: Duration = Duration::from_secs(30);
+pub(super) const BELIEVED: Duration = Duration::from_secs(30);
 /// As many characters of a message are told.
 const LONGEST: usize = 1024;
 
@@ -30,17 +30,25 @@ pub struct Report {
 }
 
 #[derive(Clone, Debug)]
-struct Known {
-    health: Health,
-    message: String,
-    until: Instant,
+pub(super) struct Known {
+    pub(super) health: Health,
+    pub(super) message: String,
+    /// For how long it is believed after `heard`.
+    pub(super) believed: Duration,
+    pub(super) heard: Instant,
+}
+
+impl Known {
+    fn until(&self) -> Instant {
+        self.heard.checked_add(self.believed).unwrap_or(self.heard + BELIEVED)
+    }
 }
 
 /// What all drivers say.
 #[derive(Clone, Debug, Default)]
 pub struct Healths {
     /// By driver, then by pool and name.
-    known: BTreeMap<String, BTreeMap<(String, String), Known>>,
+    pub(super) known: BTreeMap<String, BTreeMap<(String, String), Known>>,
 }
 
 impl Healths {
@@ -52,14 +60,11 @@ impl Healths {
         for report in reports {
             let seconds = u64::try_from(report.seconds).ok().filter(|seconds| *seconds > 0);
             let believed = seconds.map_or(BELIEVED, Duration::from_secs);
-            let fresh = Known {
-                health: report.health,
-                message: shortened(report.message),
-                until: now.checked_add(believed).unwrap_or(now + BELIEVED),
-            };
+            let message = shortened(report.message);
+            let fresh = Known { health: report.health, message, believed, heard: now };
             let before = known.insert((report.pool, report.name), fresh.clone());
             changed |= before.is_none_or(|before| {
-                before.until < now || (before.health, before.message) != (fresh.health, fresh.message)
+                before.until() < now || (before.health, before.message) != (fresh.health, fresh.message)
             });
         }
         changed
@@ -73,13 +78,12 @@ impl Healths {
     /// When the next of a driver's words will not be believed any more.
     #[must_use]
     pub fn stale_at(&self, driver: &str, now: Instant) -> Option<Instant> {
-        let all = self.known.get(driver)?.values().filter(|known| known.until >= now);
-        all.map(|known| known.until).min()
+        self.known.get(driver)?.values().map(Known::until).filter(|until| *until >= now).min()
     }
 
     fn of(&self, driver: &str, device: &Device, now: Instant) -> (Health, Option<String>) {
         let key = (device.pool.clone(), device.name.clone());
-        let known = self.known.get(driver).and_then(|all| all.get(&key)).filter(|known| known.until >= now);
+        let known = self.known.get(driver).and_then(|all| all.get(&key)).filter(|known| known.until() >= now);
         let message = known.map(|known| known.message.clone()).filter(|message| !message.is_empty());
         (known.map_or(Health::Unknown, |known| known.health), message)
     }

@@ -2,10 +2,11 @@
 //! them (kubelet: pkg/kubelet/cm/dra).
 //!
 //! What enters: pods, their ResourceClaims, what drivers answer. What leaves: claims to prepare and to take back
-//! ([`Book`]), devices of containers and how these are ([`health`]), a record that outlives the agent ([`record`]).
+//! ([`Book`]), devices of containers and how these are ([`health`]), records that outlive the agent ([`record`], [`health_record`]).
 
 mod book;
 pub mod health;
+pub mod health_record;
 pub mod record;
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,16 @@ impl Health {
             Self::Unknown => "Unknown",
         }
     }
+
+    /// What a word says; nobody knows what others mean.
+    #[must_use]
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "Healthy" => Self::Healthy,
+            "Unhealthy" => Self::Unhealthy,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// The devices of one resource.

@@ -3,9 +3,11 @@
 //! What enters: streams of drivers. What leaves: [`Claims`] that know it, and pods that are told of a change. How long it
 //! is believed is decided in `plimsoll-podlife`.
 
+use std::path::Path;
 use std::sync::{MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
 use plimsoll_plugins::dra_health::dra_resource_health_client::DraResourceHealthClient;
 use plimsoll_plugins::dra_health::{
@@ -13,7 +15,7 @@ use plimsoll_plugins::dra_health::{
 };
 use plimsoll_plugins::dra_health_v1alpha1::dra_resource_health_client::DraResourceHealthClient as OlderClient;
 use plimsoll_podlife::claim::health::{Healths, Report};
-use plimsoll_podlife::claim::words;
+use plimsoll_podlife::claim::{health_record, words};
 use plimsoll_podlife::device::Health;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,18 @@ use super::Claims;
 
 /// How long to wait after a stream has ended.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// The file of what was said, under upstream's name.
+pub(super) const RECORD: &str = "dra_health_state";
+
+/// What drivers said to the agent before this one, as far as it still holds.
+pub(super) fn kept(record: &Path) -> Healths {
+    let Ok(text) = std::fs::read_to_string(record) else { return Healths::default() };
+    health_record::read(&text, Instant::now(), Timestamp::now()).unwrap_or_else(|error| {
+        tracing::warn!(record = %record.display(), error, "what was known of devices is lost");
+        Healths::default()
+    })
+}
 
 impl Claims {
     pub(super) fn healths(&self) -> MutexGuard<'_, Healths> {
@@ -45,7 +59,12 @@ impl Claims {
         words(pod, container).into_iter().filter_map(status).collect()
     }
 
+    /// Keeps it and tells of it. A machine that goes down takes the devices' state with it: nothing waits for the disk.
     fn health_changed(&self) {
+        let text = health_record::write(&self.healths(), Instant::now(), Timestamp::now());
+        if let Err(error) = super::write(&self.health_record, &text, |_| Ok(())) {
+            tracing::warn!(%error, "what is known of devices is not kept");
+        }
         self.changes.send_modify(|count| *count += 1);
     }
 }

@@ -16,7 +16,7 @@ mod slices;
 pub(crate) mod fake;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +47,8 @@ pub(crate) struct Claims {
     /// Counts drivers as they come.
     arrivals: watch::Sender<u64>,
     healths: Mutex<Healths>,
+    /// Where they are kept for the next agent.
+    health_record: PathBuf,
     /// Counts changes of devices.
     changes: watch::Sender<u64>,
     metrics: Arc<Metrics>,
@@ -69,7 +71,8 @@ impl Claims {
             drivers: Mutex::default(),
             turns: Mutex::default(),
             arrivals: watch::channel(0).0,
-            healths: Mutex::default(),
+            healths: Mutex::new(health::kept(&folder.join(health::RECORD))),
+            health_record: folder.join(health::RECORD),
             changes: watch::channel(0).0,
             metrics,
         })
@@ -136,12 +139,15 @@ impl Claims {
 
     fn save(&self) -> Result<(), String> {
         let text = record::write(&self.book());
-        let fresh = self.record.with_extension("new");
-        let kept = std::fs::File::create(&fresh).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &self.record)
-        });
-        kept.map_err(|error| error.to_string())
+        write(&self.record, &text, std::fs::File::sync_all).map_err(|error| error.to_string())
     }
+}
+
+/// Writes a record so that there is always a whole one.
+fn write(path: &Path, text: &str, settle: fn(&std::fs::File) -> io::Result<()>) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = std::fs::File::create(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    settle(&file)?;
+    std::fs::rename(&fresh, path)
 }

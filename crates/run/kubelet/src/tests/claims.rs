@@ -82,6 +82,11 @@ async fn claimed_devices_are_prepared_and_taken_back() {
         ("g0", "example.com/gpu=g0")
     );
     health_is_told(&rig, &log).await;
+    log.say(HealthStatus::Unhealthy, "too hot", 3600);
+    let record = rig.temp.path().join("kubelet/dra_health_state");
+    let said = |record: &std::path::Path| std::fs::read_to_string(record).unwrap_or_default();
+    rig.api.wait("its health is kept", |_| said(&record).contains("\"Unhealthy\"")).await;
+    assert!(said(&record).contains("\"Message\":\"too hot\""), "{}", said(&record));
     let record = rig.temp.path().join("kubelet/dra_manager_state");
     let kept = std::fs::read_to_string(&record).unwrap();
     assert!(kept.contains("u-1") && kept.contains("example.com/gpu=g0"), "{kept}");
