@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -65,13 +66,17 @@ async fn all(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// Takes and prints what the agent and the rest of the program hold of memory for each pod, each in a process of
 /// its own; containers are containerd's.
+///
+/// The first pods that come at once bring in code, threads, connections and the allocator's own room, which stay
+/// and serve all that come later: what one more pod costs is the difference between many pods and some.
 pub(crate) fn run_apart() -> anyhow::Result<()> {
-    const PODS: usize = 100;
+    const SOME: usize = 50;
+    const MANY: usize = 250;
     let cluster = Cluster::prepare(&["--no-node"]);
     cluster.up();
     let engine = Containerd::start(&cluster, "containerd");
     engine.import(&cluster, &[IMAGE]);
-    let agent = Agent::prepare(&cluster, &engine, "node", "");
+    let agent = Agent::prepare(&cluster, &engine, "node", "maxPods: 300\n");
     agent.join(&cluster);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -79,14 +84,22 @@ pub(crate) fn run_apart() -> anyhow::Result<()> {
         let node = Node::open(endpoint, IMAGE).await?;
         ready_for_pods(&node).await?;
         let parts = [("agent", agent.process_id(), "under 100 kB"), ("rest", cluster.process_id(), "none")];
-        let empty = parts.map(|(_, id, _)| resident(id));
-        node.create(PODS).await?;
+        let held = || parts.map(|(_, id, _)| resident(id));
+        let none = held();
+        node.create(SOME).await?;
         tokio::time::sleep(REST).await;
-        for ((name, id, aim), empty) in parts.into_iter().zip(empty) {
-            let each = (resident(id) - empty) / PODS as f64;
-            report(&format!("memory of the {name} for each pod"), &format!("{:.0} kB", each / 1e3), aim);
+        let some = held();
+        node.create_all(SOME..MANY).await?;
+        tokio::time::sleep(REST).await;
+        let many = held();
+        for (at, (name, _, aim)) in parts.into_iter().enumerate() {
+            let each = (many[at] - some[at]) / (MANY - SOME) as f64;
+            let what = format!("memory of the {name} for each of {} more pods", MANY - SOME);
+            report(&what, &format!("{:.0} kB", each / 1e3), aim);
+            let grown = format!("{:.1} to {:.1} MB", none[at] / 1e6, some[at] / 1e6);
+            report(&format!("memory of the {name} by the first {SOME} pods"), &grown, "none");
         }
-        node.delete_all(PODS).await.map(drop)
+        node.delete_all(MANY).await.map(drop)
     })
 }
 
@@ -206,20 +219,28 @@ impl Node {
 
     /// Creates pods, and waits until all of them run; from the first request on.
     async fn create(&self, count: usize) -> anyhow::Result<Duration> {
+        self.create_all(0..count).await
+    }
+
+    async fn create_all(&self, numbers: Range<usize>) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         // As many at a time as clients usually have.
-        let each = count.div_ceil(8);
-        let parts: Vec<usize> = (0..count).collect();
+        let (count, each) = (numbers.len(), numbers.len().div_ceil(8));
+        let names: BTreeSet<_> = numbers.clone().map(name).collect();
+        let parts: Vec<usize> = numbers.collect();
         let creating = parts.chunks(each).map(|part| async move {
             let mut connection = self.endpoint.connect().await?;
             for number in part {
-                let body = pod(&format!("bench-{number}"), &self.image).to_string();
+                let body = pod(&name(*number), &self.image).to_string();
                 connection.call(&Call::post(PODS, body)).await?;
             }
             anyhow::Ok(())
         });
         let creating = futures::future::try_join_all(creating);
-        let running = self.until(count, |kind, pod| kind != "DELETED" && pod["status"]["phase"] == "Running");
+        let running = self.until(count, |kind, pod| {
+            let is_one = pod["metadata"]["name"].as_str().is_some_and(|name| names.contains(name));
+            is_one && kind != "DELETED" && pod["status"]["phase"] == "Running"
+        });
         tokio::try_join!(creating, running)?;
         Ok(begun.elapsed())
     }
@@ -252,6 +273,10 @@ impl Node {
         };
         tokio::time::timeout(LIMIT, waiting).await.context("pods take too long")?
     }
+}
+
+fn name(number: usize) -> String {
+    format!("bench-{number}")
 }
 
 fn pod(name: &str, image: &str) -> Value {
