@@ -19,6 +19,8 @@
 //! target/*/release/plimsoll-bench schedule 5000 10000
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
+//! target/*/release/plimsoll-bench store            # the store beside etcd (from PATH, or --etcd FILE)
+//! target/*/release/plimsoll-bench store puts churn # some of it
 //! ```
 //!
 //! Each line names what was measured, the figure, and the aim.
@@ -34,6 +36,7 @@ mod process;
 mod rollout;
 mod schedule;
 mod simulated;
+mod store;
 mod workloads;
 
 use std::process::ExitCode;
@@ -77,8 +80,10 @@ fn main() -> ExitCode {
         }
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
+        [store::COMMAND, folder] => store::reopen(folder),
+        ["store", cases @ ..] => store::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | decide | schedule [NODES PODS] | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | decide | schedule [NODES PODS] | store [--etcd FILE] [CASE]… | api [{}]…]",
             api::names().join(" | ")
         )),
     };

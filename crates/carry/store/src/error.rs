@@ -117,6 +117,20 @@ pub enum StoreError {
         /// What is wrong.
         cause: String,
     },
+    /// A cluster of etcd cannot be the store, or refuses.
+    #[error("{0}")]
+    Cluster(String),
+    /// The cluster does not answer now; what was asked may have happened.
+    #[error("etcd does not answer: {0}")]
+    Unavailable(Arc<str>),
+    /// The cluster holds something that was not written by this program.
+    #[error(
+        "etcd has a key {key:?} that Plimsoll did not write: use a cluster of its own, or move the objects with kubectl"
+    )]
+    Foreign {
+        /// Its key.
+        key: String,
+    },
     /// The disk failed in a read.
     #[error("log: {0}")]
     Disk(#[from] fjall::Error),

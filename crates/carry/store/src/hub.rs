@@ -111,6 +111,16 @@ impl Hub {
         self.published.store(last.revision().0, Ordering::Release);
     }
 
+    /// There are no events up to this revision but those that were handed out.
+    pub(crate) fn pass(&self, revision: Revision) {
+        self.published.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Sends all watchers to the state, to see whether they can go on from it.
+    pub(crate) fn scatter(&self) {
+        self.folders().folders.clear();
+    }
+
     /// No more events: every watch ends when it has delivered what is queued.
     pub(crate) fn close(&self) {
         let mut folders = self.folders();
@@ -124,7 +134,8 @@ impl Hub {
 }
 
 impl Folders {
-    /// Each watcher gets all its events before the next one gets any: it wakes up once for them.
+    /// Each watcher gets all its events before the next one gets any: it wakes up once for them. Those of one revision
+    /// come all or not at all, so that a watcher that is let go has seen whole revisions.
     fn deliver(&mut self, events: &[Arc<Event>]) {
         for (folder, events) in self.addressed(events) {
             if let Some(file) = self.folders.get_mut(&folder) {
@@ -270,6 +281,14 @@ mod tests {
         hub.publish(&[event("/a", 2), event("/a", 3), event("/a", 4), event("/a", 5)]);
         assert_eq!(received(&mut slow), [2, 3]);
         assert!(slow.events.is_closed());
+        let mut whole = hub.subscribe(&span("/")).unwrap();
+        hub.publish(&[event("/a", 6), event("/a", 7), event("/b", 7)]);
+        assert_eq!(received(&mut whole), [6], "a revision does not come in parts");
+        let mut sent = hub.subscribe(&span("/")).unwrap();
+        hub.pass(Revision(9));
+        hub.scatter();
+        assert!(sent.events.try_recv().is_err() && sent.events.is_closed());
+        assert_eq!(hub.published(), Revision(9));
         hub.close();
         assert!(matches!(hub.subscribe(&span("/")), Err(StoreError::Closed)));
     }

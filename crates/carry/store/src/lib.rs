@@ -16,11 +16,14 @@
 //! take is bounded (`space`); a copy of them is a file (`snapshot`), and a store at rest can be held against its
 //! checksums (`check`).
 //!
+//! A cluster of etcd can take the place of the log (`cluster`): memory, readers and watchers are the same then.
+//!
 //! It never interprets a value, and never polls: an idle store runs no instruction, except
 //! once in a compaction interval.
 
 mod check;
 mod client;
+mod cluster;
 mod disk;
 mod error;
 pub mod etcd;
@@ -42,9 +45,11 @@ mod writer;
 
 pub use check::{Checked, check};
 pub use client::{Answered, Listed};
+pub use cluster::{Cluster, Place, examine};
 pub use error::{StoreError, WatchEnd};
 pub use options::Options;
 pub use page::Page;
+pub use plimsoll_mvcc::members::Member;
 pub use plimsoll_mvcc::{
     Body, Bytes, Change, Entry, Event, EventKind, Expect, Lease, Limits, Operation, Put, Query, Revision,
     Span, Txn, Value,

@@ -13,7 +13,8 @@ use crate::{Page, StoreError};
 /// The state in memory and the log below it.
 pub(crate) struct Shared {
     state: RwLock<Mvcc>,
-    pub(crate) disk: Disk,
+    /// None: what can be read is in memory.
+    disk: Option<Disk>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) space: Space,
     /// The log could not be written once; nothing is accepted any more.
@@ -29,8 +30,13 @@ pub(crate) enum Joined {
 }
 
 impl Shared {
-    pub(crate) fn new(state: Mvcc, disk: Disk, hub: Arc<Hub>, space: Space) -> Self {
+    pub(crate) fn new(state: Mvcc, disk: Option<Disk>, hub: Arc<Hub>, space: Space) -> Self {
         Self { state: RwLock::new(state), disk, hub, space, broken: AtomicBool::new(false) }
+    }
+
+    /// The log, for those who run on one.
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("nothing that can be read lies outside of memory where there is no log")
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Mvcc> {
@@ -71,7 +77,7 @@ impl Shared {
             Pick::Entry(entry) => return Ok(entry),
             Pick::Row(row) => row,
         };
-        if let Some(entry) = self.disk.version(&row)? {
+        if let Some(entry) = self.disk().version(&row)? {
             return Ok(Arc::new(entry));
         }
         // Compaction may have passed while we were on the way to the disk.

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
+use plimsoll_mvcc::members::Member;
 use plimsoll_mvcc::{Change, Entry, Expect, Expiry, Mvcc, Revision, Row, Span, Step};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cluster::Etcd;
 use crate::disk::Disk;
 use crate::hub::Hub;
 use crate::shared::Shared;
 use crate::space::Space;
 use crate::upkeep::{self, Upkeep};
 use crate::writer::{self, Answer, Failure, Request, Work};
-use crate::{Alarm, Options, Page, Stats, StoreError, Summary, Timings, Watch, snapshot};
+use crate::{Alarm, Cluster, Options, Page, Stats, StoreError, Summary, Timings, Watch, snapshot};
 
 /// How long a key may be, in bytes.
 const KEY: usize = 4 << 10;
@@ -32,6 +34,17 @@ pub struct Store {
 
 struct Inner {
     shared: Arc<Shared>,
+    engine: Engine,
+}
+
+/// What keeps what memory shows.
+enum Engine {
+    Log(Log),
+    Etcd(Box<Etcd>),
+}
+
+/// The threads that work on the embedded log.
+struct Log {
     upkeep: Arc<Upkeep>,
     /// None only while closing.
     requests: Option<mpsc::Sender<Request>>,
@@ -56,10 +69,40 @@ impl Store {
         state.adopt(disk.leases(writer::now())?);
         let hub = Arc::new(Hub::new(state.revision(), options.watch_queue));
         let space = Space::new(options.quota);
-        let shared = Arc::new(Shared::new(state, disk, hub, space));
-        let inner = Inner::start(shared, expiry, &options)
+        let shared = Arc::new(Shared::new(state, Some(disk), hub, space));
+        let log = Log::start(&shared, expiry, &options)
             .map_err(|source| StoreError::Directory { path: path.into(), source })?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(Inner { shared, engine: Engine::Log(log) }) })
+    }
+
+    /// Takes a cluster of etcd as the store.
+    ///
+    /// # Errors
+    /// When it does not serve, is not fit to, or holds what was not written by this program.
+    pub async fn connect(cluster: &Cluster, options: Options) -> Result<Self, StoreError> {
+        let (shared, etcd) = Etcd::open(cluster, &options).await?;
+        Ok(Self { inner: Arc::new(Inner { shared, engine: Engine::Etcd(Box::new(etcd)) }) })
+    }
+
+    /// Waits until everything can be read here that was written, by whomever, before this was called. With the
+    /// embedded log that is always so.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        match &self.inner.engine {
+            Engine::Log(_) => Ok(()),
+            Engine::Etcd(etcd) => etcd.catch_up().await,
+        }
+    }
+
+    /// What the members of the cluster said of themselves last; the embedded log has none.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        match &self.inner.engine {
+            Engine::Log(_) => Vec::new(),
+            Engine::Etcd(etcd) => etcd.members(),
+        }
     }
 
     /// Commits one change. It is durable when this returns; cancelling does not undo it.
@@ -92,6 +135,9 @@ impl Store {
     async fn send(&self, steps: Vec<Step>) -> Result<Vec<Arc<Entry>>, StoreError> {
         check_size(&steps)?;
         let count = steps.len();
+        if let Engine::Etcd(etcd) = &self.inner.engine {
+            return etcd.commit(&self.inner.shared, steps).await;
+        }
         match self.ask(Work::Steps(steps)).await {
             Ok(Answer::Entries(entries)) => Ok(entries),
             Ok(_) => Err(StoreError::Closed),
@@ -102,8 +148,9 @@ impl Store {
 
     /// Hands something to the writer, and waits until it is done.
     pub(crate) async fn ask(&self, work: Work) -> Result<Answer, Failure> {
+        let Engine::Log(log) = &self.inner.engine else { return Err(Failure::Closed) };
         let (reply, answer) = oneshot::channel();
-        let requests = self.inner.requests.as_ref().ok_or(Failure::Closed)?;
+        let requests = log.requests.as_ref().ok_or(Failure::Closed)?;
         requests.send(Request { work, reply }).await.map_err(|_| Failure::Closed)?;
         answer.await.map_err(|_| Failure::Closed)?
     }
@@ -123,9 +170,12 @@ impl Store {
     ///
     /// # Errors
     /// When the disk fails or nothing reads the form.
-    pub fn stale(&self, key: &str) -> Result<bool, StoreError> {
+    pub async fn stale(&self, key: &str) -> Result<bool, StoreError> {
+        if let Engine::Etcd(etcd) = &self.inner.engine {
+            return etcd.stale(key).await;
+        }
         let Some(entry) = self.get(key) else { return Ok(false) };
-        self.inner.shared.disk.stale(&Row { revision: entry.modified, key: Arc::clone(&entry.key) })
+        self.inner.shared.disk().stale(&Row { revision: entry.modified, key: Arc::clone(&entry.key) })
     }
 
     /// The version of a key at a revision; may read the disk when it was replaced since.
@@ -180,7 +230,10 @@ impl Store {
     /// # Errors
     /// When the revision was compacted already or lies in the future, or the disk fails.
     pub async fn compact(&self, to: Revision) -> Result<(), StoreError> {
-        self.inner.upkeep.compact(to).await.map_err(|_| StoreError::Closed)?
+        match &self.inner.engine {
+            Engine::Log(log) => log.upkeep.compact(to).await.map_err(|_| StoreError::Closed)?,
+            Engine::Etcd(etcd) => etcd.compact(to).await,
+        }
     }
 
     /// The changes of keys with `prefix` behind the revision `after`, or from now on.
@@ -197,8 +250,11 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub async fn reclaim(&self) -> Result<(), StoreError> {
+        if let Engine::Etcd(etcd) = &self.inner.engine {
+            return etcd.reclaim().await;
+        }
         let shared = Arc::clone(&self.inner.shared);
-        tokio::task::spawn_blocking(move || shared.disk.reclaim()).await.map_err(|_| StoreError::Closed)?
+        tokio::task::spawn_blocking(move || shared.disk().reclaim()).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Writes everything that is there at this moment to a file, of the cluster that `cluster` names; see
@@ -207,8 +263,11 @@ impl Store {
     /// # Errors
     /// When a disk fails.
     pub async fn save(&self, path: &Path, cluster: &str) -> Result<Summary, StoreError> {
+        if let Engine::Etcd(etcd) = &self.inner.engine {
+            return etcd.save(path, self.revision()).await;
+        }
         let (shared, path, cluster) = (Arc::clone(&self.inner.shared), path.to_owned(), cluster.to_owned());
-        let save = move || snapshot::save(&shared.disk, &path, &cluster);
+        let save = move || snapshot::save(shared.disk(), &path, &cluster);
         tokio::task::spawn_blocking(save).await.map_err(|_| StoreError::Closed)?
     }
 
@@ -219,14 +278,24 @@ impl Store {
     }
 
     /// Accepts writes again, until the next one does not fit.
-    pub fn disarm(&self) {
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn disarm(&self) -> Result<(), StoreError> {
+        if let Engine::Etcd(etcd) = &self.inner.engine {
+            etcd.disarm().await?;
+        }
         self.inner.shared.space.set(Alarm::None);
+        Ok(())
     }
 
     /// How long writes took.
     #[must_use]
     pub fn timings(&self) -> &Timings {
-        &self.inner.shared.disk.timings
+        match &self.inner.engine {
+            Engine::Log(_) => &self.inner.shared.disk().timings,
+            Engine::Etcd(etcd) => &etcd.timings,
+        }
     }
 
     /// How the store is.
@@ -239,10 +308,21 @@ impl Store {
             let state = shared.read();
             (state.bytes(), state.count(""))
         };
+        let (mut total, mut quota) = (0, shared.space.quota);
+        match &self.inner.engine {
+            Engine::Log(_) => total = shared.disk().size()?,
+            // The largest member's: it is full first.
+            Engine::Etcd(etcd) => {
+                for member in etcd.members() {
+                    total = total.max(member.size);
+                    quota = if member.quota > 0 { member.quota } else { quota };
+                }
+            }
+        }
         Ok(Stats {
-            total: shared.disk.size()?,
+            total,
             bytes,
-            quota: shared.space.quota,
+            quota,
             keys,
             slow_watchers: shared.hub.slow(),
             alarm: shared.space.alarm(),
@@ -255,38 +335,46 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn disk_space(&self) -> Result<u64, StoreError> {
-        self.inner.shared.disk.size()
+        self.stats().map(|stats| stats.total)
     }
 }
 
-impl Inner {
-    fn start(shared: Arc<Shared>, expiry: Expiry, options: &Options) -> std::io::Result<Self> {
+impl Log {
+    fn start(shared: &Arc<Shared>, expiry: Expiry, options: &Options) -> std::io::Result<Self> {
         let lapse = shared.read().leases().next();
         let upkeep = Arc::new(Upkeep::new(expiry, lapse));
         let (requests, queue) = mpsc::channel(WAITING);
-        let mut inner = Self { shared, upkeep, requests: Some(requests.clone()), threads: Vec::new() };
-        let (shared, upkeep) = (Arc::clone(&inner.shared), Arc::clone(&inner.upkeep));
-        inner.spawn("store-writer", move || writer::run(&shared, &upkeep, queue))?;
-        let (shared, upkeep, interval) =
-            (Arc::clone(&inner.shared), Arc::clone(&inner.upkeep), options.compaction_interval);
-        inner.spawn("store-upkeep", move || upkeep::run(&shared, &upkeep, &requests, interval))?;
-        Ok(inner)
+        let mut log =
+            Self { upkeep: Arc::clone(&upkeep), requests: Some(requests.clone()), threads: Vec::new() };
+        let (writer, keeper, interval) =
+            (Arc::clone(shared), Arc::clone(shared), options.compaction_interval);
+        let own = Arc::clone(&upkeep);
+        log.spawn("store-writer", move || writer::run(&writer, &own, queue))?;
+        log.spawn("store-upkeep", move || upkeep::run(&keeper, &upkeep, &requests, interval))?;
+        Ok(log)
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         self.threads.push(thread::Builder::new().name(name.into()).spawn(work)?);
         Ok(())
     }
-}
 
-impl Drop for Inner {
     /// Ends the threads, so that the directory is free when the last handle is gone.
-    fn drop(&mut self) {
+    fn stop(&mut self) {
         self.upkeep.stop();
         self.requests = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so; closing goes on.
             let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // No events come any more when the threads have ended.
+        if let Engine::Log(log) = &mut self.engine {
+            log.stop();
         }
         self.shared.hub.close();
     }

@@ -298,7 +298,7 @@ fn compact_if_newer(shared: &Shared, upkeep: &Upkeep, to: Revision) -> Result<()
 fn compact(shared: &Shared, upkeep: &Upkeep, to: Revision) -> Result<(), StoreError> {
     // Only this thread compacts: what is readable now still is after the disk knows.
     shared.read().get_at("", to)?;
-    shared.disk.set_compacted(to)?;
+    shared.disk().set_compacted(to)?;
     shared.write().compact(to)?;
     reclaim(shared, upkeep)
 }
@@ -313,15 +313,15 @@ fn reclaim(shared: &Shared, upkeep: &Upkeep) -> Result<(), StoreError> {
         if rows.is_empty() {
             break;
         }
-        shared.disk.remove(&rows, compacted)?;
+        shared.disk().remove(&rows, compacted)?;
         removed = true;
     }
     if !removed {
         return Ok(());
     }
-    shared.disk.sync()?;
+    shared.disk().sync()?;
     let kept = shared.read().bytes().kept();
-    if shared.disk.wasteful(kept) { shared.disk.reclaim() } else { Ok(()) }
+    if shared.disk().wasteful(kept) { shared.disk().reclaim() } else { Ok(()) }
 }
 
 fn report(result: Result<(), StoreError>) {

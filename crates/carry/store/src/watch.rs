@@ -59,7 +59,7 @@ impl Watch {
         at: Revision,
     ) -> Result<Self, StoreError> {
         let mut watch = Self::new(shared, span, Some(Revision(at.0 - 1)));
-        let chapter = shared.disk.chapter(&watch.span, watch.cursor, at)?;
+        let chapter = shared.disk().chapter(&watch.span, watch.cursor, at)?;
         shared.read().kept(at)?;
         watch.backlog = Backlog { events: chapter.events.into(), until: at };
         watch.cursor = at;
@@ -196,7 +196,7 @@ impl Watch {
         let Some(until) = self.join(&shared)? else { return Ok(()) };
         let (span, cursor) = (Arc::clone(&self.span), self.cursor);
         let read = tokio::task::spawn_blocking(move || {
-            let chapter = shared.disk.chapter(&span, cursor, until)?;
+            let chapter = shared.disk().chapter(&span, cursor, until)?;
             // Rows that went while we read would be a gap.
             shared.read().kept(cursor)?;
             Ok::<_, StoreError>(chapter)

@@ -169,7 +169,7 @@ fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), A
         (outcomes, draft.finish())
     };
     let anything = !changes.events.is_empty() || !changes.leases.is_empty();
-    if anything && let Err(error) = shared.disk.append(&changes) {
+    if anything && let Err(error) = shared.disk().append(&changes) {
         let reason: Arc<str> = error.to_string().into();
         tracing::error!(error = %reason, "store cannot write its log and accepts nothing more");
         shared.broken.store(true, Ordering::Relaxed);

@@ -59,7 +59,8 @@ impl Value {
     }
 
     /// The bytes as committed at `revision`.
-    pub(crate) fn at(&self, revision: Revision) -> Bytes {
+    #[must_use]
+    pub fn at(&self, revision: Revision) -> Bytes {
         match &self.body {
             Body::Plain(bytes) => bytes.clone(),
             Body::Spliced { head, tail } => splice(head, revision, tail),

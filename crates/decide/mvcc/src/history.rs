@@ -66,14 +66,20 @@ impl History {
         self.bytes
     }
 
-    /// The row that held the key at `at`, if that is not its current version.
-    pub(crate) fn row_at(&self, key: &str, at: Revision) -> Option<Row> {
+    /// The row that held the key at `at`, if that is not its current version, and the revision that replaced it.
+    pub(crate) fn row_at(&self, key: &str, at: Revision) -> Option<(Row, Revision)> {
         let (key, spans) = self.spans.get_key_value(key)?;
         row_of(key, spans, at)
     }
 
     /// Those rows of the first `limit` such keys with `prefix` behind `after`.
-    pub(crate) fn rows_at(&self, prefix: &str, after: Option<&str>, at: Revision, limit: usize) -> Vec<Row> {
+    pub(crate) fn rows_at(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        at: Revision,
+        limit: usize,
+    ) -> Vec<(Row, Revision)> {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
@@ -87,7 +93,7 @@ impl History {
     }
 
     /// Those rows of the keys of a span.
-    pub(crate) fn rows_within(&self, span: &Span, at: Revision) -> Vec<Row> {
+    pub(crate) fn rows_within(&self, span: &Span, at: Revision) -> Vec<(Row, Revision)> {
         self.spans
             .range::<str, _>((Bound::Included(span.start()), Bound::Unbounded))
             .take_while(|(key, _)| span.contains(key))
@@ -117,10 +123,10 @@ impl History {
     }
 }
 
-fn row_of(key: &Arc<str>, spans: &[Term], at: Revision) -> Option<Row> {
+fn row_of(key: &Arc<str>, spans: &[Term], at: Revision) -> Option<(Row, Revision)> {
     let after = spans.partition_point(|span| span.start <= at);
     let span = spans[..after].last().filter(|span| at < span.end)?;
-    Some(Row { revision: span.start, key: Arc::clone(key) })
+    Some((Row { revision: span.start, key: Arc::clone(key) }, span.end))
 }
 
 #[cfg(test)]
@@ -157,11 +163,13 @@ mod tests {
             ("c", 5, None),
         ] {
             let expected = revision.map(|revision| row(key, revision));
-            assert_eq!(history().row_at(key, Revision(at)), expected, "{key} at {at}");
+            let found = history().row_at(key, Revision(at)).map(|(row, _)| row);
+            assert_eq!(found, expected, "{key} at {at}");
         }
-        assert_eq!(history().rows_at("", None, Revision(4), 9), [row("a", 4), row("b", 3)]);
-        assert_eq!(history().rows_at("", None, Revision(4), 1), [row("a", 4)]);
-        assert_eq!(history().rows_at("", Some("a"), Revision(4), 9), [row("b", 3)]);
+        let (a, b) = ((row("a", 4), Revision(6)), (row("b", 3), Revision(5)));
+        assert_eq!(history().rows_at("", None, Revision(4), 9), [a.clone(), b.clone()]);
+        assert_eq!(history().rows_at("", None, Revision(4), 1), [a]);
+        assert_eq!(history().rows_at("", Some("a"), Revision(4), 9), [b]);
     }
 
     #[test]
@@ -171,7 +179,7 @@ mod tests {
         assert_eq!(history.drop_until(Revision(4), 9), [row("a", 2)]);
         assert_eq!(history.bytes(), 30);
         assert_eq!(history.drop_until(Revision(6), 1), [row("b", 3)]);
-        assert_eq!(history.row_at("a", Revision(5)), Some(row("a", 4)));
+        assert_eq!(history.row_at("a", Revision(5)), Some((row("a", 4), Revision(6))));
         assert_eq!(history.drop_until(Revision(6), 9), [row("a", 4), row("a", 6)]);
         assert!(history.spans.is_empty());
     }

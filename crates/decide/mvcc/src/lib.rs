@@ -10,6 +10,7 @@
 //! The life of a write: [`Draft`] orders a group of transactions into
 //! events, the store makes the events durable, [`Mvcc::apply`] makes them visible.
 
+pub mod advice;
 mod change;
 mod compaction;
 mod draft;
@@ -19,6 +20,7 @@ mod group;
 mod history;
 mod keys;
 mod lease;
+pub mod members;
 mod query;
 mod revision;
 mod span;

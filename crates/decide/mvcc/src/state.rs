@@ -167,6 +167,17 @@ impl Mvcc {
         &mut self.leases
     }
 
+    /// Goes on to a revision at which nothing changed that is kept here.
+    pub fn advance(&mut self, to: Revision) {
+        self.revision = self.revision.max(to);
+    }
+
+    /// Lets all history go that is not in memory. What can be read then needs no log.
+    pub fn trim(&mut self) {
+        self.compacted = self.compacted.max(self.window.floor());
+        self.history.drop_until(self.compacted, usize::MAX);
+    }
+
     fn place(&mut self, kind: EventKind, entry: Arc<Entry>) {
         let at = entry.modified;
         self.revision = at;
@@ -229,7 +240,7 @@ impl Mvcc {
         let current = self.keys.get(key).filter(|entry| entry.modified <= at);
         Ok(match current {
             Some(entry) => Some(Pick::Entry(Arc::clone(entry))),
-            None => self.history.row_at(key, at).map(|row| self.pick(row)),
+            None => self.history.row_at(key, at).map(|(row, end)| self.pick(row, end)),
         })
     }
 
@@ -261,7 +272,7 @@ impl Mvcc {
         let (runs, _) = self.keys.page(prefix, after, usize::MAX);
         // One more than asked for tells whether there is more.
         let rows = self.history.rows_at(prefix, after, revision, limit.saturating_add(1));
-        let rows = rows.into_iter().map(|row| self.pick(row)).collect();
+        let rows = rows.into_iter().map(|(row, end)| self.pick(row, end)).collect();
         let remaining = self.keys.count(prefix, after);
         Ok(Selection { revision, remaining, more: false, runs, past: Past::Rows { rows, limit } })
     }
@@ -279,7 +290,8 @@ impl Mvcc {
             return Ok(Found { count: picks.len() + remaining, picks });
         }
         let (runs, _) = self.keys.within(span, usize::MAX);
-        let rows = self.history.rows_within(span, at).into_iter().map(|row| self.pick(row)).collect();
+        let rows =
+            self.history.rows_within(span, at).into_iter().map(|(row, end)| self.pick(row, end)).collect();
         let past = Past::Rows { rows, limit: usize::MAX };
         let all = Selection { revision: at, remaining: 0, more: false, runs, past };
         let (mut picks, ..) = all.into_picks();
@@ -336,8 +348,10 @@ impl Mvcc {
         }
     }
 
-    fn pick(&self, row: Row) -> Pick {
-        match self.window.version(&row.key, row.revision) {
+    /// The version of a row that was replaced at `end`.
+    fn pick(&self, row: Row, end: Revision) -> Pick {
+        let recent = || self.window.version(&row.key, row.revision);
+        match recent().or_else(|| self.window.before(&row.key, end)) {
             Some(entry) => Pick::Entry(entry),
             None => Pick::Row(row),
         }

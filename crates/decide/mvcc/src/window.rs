@@ -64,6 +64,16 @@ impl Window {
             .find(|event| event.kind == EventKind::Put && &*event.entry.key == key)
             .map(|event| Arc::clone(&event.entry))
     }
+
+    /// The version that `revision` replaced, if that is recent.
+    pub(crate) fn before(&self, key: &str, revision: Revision) -> Option<Arc<Entry>> {
+        let start = self.events.partition_point(|event| event.revision() < revision);
+        self.events
+            .range(start..)
+            .take_while(|event| event.revision() == revision)
+            .find(|event| &*event.entry.key == key)
+            .and_then(|event| event.previous.clone())
+    }
 }
 
 #[cfg(test)]

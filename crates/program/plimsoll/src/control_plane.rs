@@ -62,6 +62,7 @@ impl ControlPlane {
         }
         let config = Config {
             store: instance.file("store"),
+            datastore: options.store.datastore.datastore()?,
             compaction_interval: options.store.compaction_interval(),
             quota: options.store.quota(),
             snapshots: options.store.snapshots(instance.file("snapshots")),

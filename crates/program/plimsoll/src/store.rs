@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use plimsoll_apiserver::Snapshots;
+use plimsoll_apiserver::{Datastore, Snapshots};
 use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
-use plimsoll_store::{Options, Store, Summary, check, cluster_of, restore, snapshot_status};
+use plimsoll_store::{Cluster, Member, Options, Store, Summary, check, cluster_of, examine, restore, snapshot_status};
 use tokio_util::sync::CancellationToken;
 
 use crate::etcd::{self, EtcdTlsArgs, Place};
@@ -37,6 +37,26 @@ pub(crate) struct StoreArgs {
     pub(crate) etcd_listen: Vec<Place>,
     #[command(flatten)]
     pub(crate) etcd_tls: EtcdTlsArgs,
+    #[command(flatten)]
+    pub(crate) datastore: DatastoreArgs,
+}
+
+/// The cluster of etcd that keeps the state
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DatastoreArgs {
+    /// A member of an etcd cluster (SCHEME://HOST:PORT) that keeps the state instead of the data directory; repeat it, or
+    /// separate them by commas, for all members. It must be 3.4 or newer, and hold nothing that others wrote
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) datastore_endpoint: Vec<String>,
+    /// Whose certificates the members of etcd show (PEM)
+    #[arg(long, value_name = "FILE", requires = "datastore_endpoint")]
+    pub(crate) datastore_cafile: Option<PathBuf>,
+    /// Our certificate for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "datastore_endpoint", requires = "datastore_keyfile")]
+    pub(crate) datastore_certfile: Option<PathBuf>,
+    /// The key of our certificate for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "datastore_endpoint", requires = "datastore_certfile")]
+    pub(crate) datastore_keyfile: Option<PathBuf>,
 }
 
 impl StoreArgs {
@@ -64,6 +84,23 @@ impl StoreArgs {
     pub(crate) fn snapshots(&self, folder: PathBuf) -> Option<Snapshots> {
         let (every, keep) = (self.snapshot_interval, self.snapshot_retention);
         (!every.is_zero()).then_some(Snapshots { folder, every, keep })
+    }
+}
+
+impl DatastoreArgs {
+    /// The cluster that keeps the state, if one does.
+    pub(crate) fn datastore(&self) -> anyhow::Result<Option<Datastore>> {
+        let endpoints = self.datastore_endpoint.clone();
+        let secure = endpoints.iter().any(|endpoint| endpoint.starts_with("https://"));
+        if endpoints.is_empty() {
+            return Ok(None);
+        }
+        anyhow::ensure!(
+            secure == self.datastore_cafile.is_some(),
+            "--datastore-cafile and endpoints that begin with https:// need each other"
+        );
+        let identity = self.datastore_certfile.clone().zip(self.datastore_keyfile.clone());
+        Ok(Some(Datastore { endpoints, authority: self.datastore_cafile.clone(), identity }))
     }
 }
 
@@ -96,6 +133,8 @@ enum StoreAction {
     Serve(Serve),
     /// Hold the state of a stopped instance (`down --keep-data`) against its checksums, and its index against a scan
     Check,
+    /// How the members of a cluster of etcd are, and what is to be done about it
+    Members(DatastoreArgs),
     /// Copies of the state
     #[command(subcommand)]
     Snapshot(SnapshotAction),
@@ -176,6 +215,7 @@ pub(crate) fn run(command: &StoreCommand) -> anyhow::Result<()> {
                 found.batches
             );
         }
+        StoreAction::Members(cluster) => members(cluster)?,
         StoreAction::Snapshot(SnapshotAction::Save { file }) => tell(file, &save(command, &place, file)?),
         StoreAction::Snapshot(SnapshotAction::Status { file }) => tell(file, &snapshot_status(file)?),
         StoreAction::Snapshot(SnapshotAction::Restore { file, bump_revision }) => {
@@ -224,6 +264,26 @@ fn serve(command: &StoreCommand, options: &Serve) -> anyhow::Result<()> {
         shutdown.cancelled().await;
         Ok(())
     })
+}
+
+fn members(cluster: &DatastoreArgs) -> anyhow::Result<()> {
+    let Datastore { endpoints, authority, identity } =
+        cluster.datastore()?.context("name the members of etcd: --datastore-endpoint")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
+    // No values are read.
+    let cluster = Cluster { endpoints, authority, identity, place: |_| None };
+    let (members, advice) = runtime.block_on(examine(&cluster))?;
+    println!(
+        "{:<32} {:<16} {:<10} {:<7} {:>14} {:>14}",
+        "ENDPOINT", "ID", "VERSION", "LEADER", "BYTES", "IN USE"
+    );
+    for Member { endpoint, id, leader, version, size, in_use, .. } in members {
+        let leads = if id == leader { "yes" } else { "no" };
+        println!("{endpoint:<32} {id:<16x} {version:<10} {leads:<7} {size:>14} {in_use:>14}");
+    }
+    advice.iter().for_each(|advice| println!("{advice}"));
+    anyhow::ensure!(advice.is_empty(), "{} to be looked at", advice.len());
+    Ok(())
 }
 
 /// A running instance is asked; the files of a stopped one are read.

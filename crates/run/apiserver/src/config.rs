@@ -19,6 +19,8 @@ use crate::safeguards::Safeguards;
 pub struct Config {
     /// Where the store keeps its files.
     pub store: PathBuf,
+    /// The cluster of etcd that is the store instead; none: the embedded one.
+    pub datastore: Option<Datastore>,
     /// How often history is compacted; none: never by the clock.
     pub compaction_interval: Option<Duration>,
     /// What the store may take, in bytes.
@@ -53,6 +55,17 @@ pub struct Config {
     pub first_objects: Vec<serde_json::Value>,
     /// Objects that every cluster has: made where they are missing, brought up to date at each start.
     pub own_objects: Vec<serde_json::Value>,
+}
+
+/// A cluster of etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datastore {
+    /// `SCHEME://HOST:PORT` of its members.
+    pub endpoints: Vec<String>,
+    /// Whose certificates its members show.
+    pub authority: Option<PathBuf>,
+    /// Our certificate and key for them.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// What proves who somebody is, beside certificates of the authority of clients.

@@ -3,6 +3,8 @@
 //! The resourceVersion is the first field of the metadata, so that the store can write the
 //! revision it gives between two halves that are encoded before the revision is known.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use plimsoll_catalogue::Kind;
 use plimsoll_store::Value as Stored;
@@ -27,6 +29,18 @@ fn head(api_version: &str, kind: &str) -> Vec<u8> {
     // Versions and kinds are names, which need no escapes.
     format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\",\"metadata\":{{\"resourceVersion\":\"")
         .into_bytes()
+}
+
+/// Where the digits of the revision are in bytes that this module made.
+pub(crate) fn place(bytes: &[u8]) -> Option<Range<usize>> {
+    const FIELD: &[u8] = b"\",\"metadata\":{\"resourceVersion\":\"";
+    /// Versions and kinds are no longer.
+    const WITHIN: usize = 1024;
+    bytes.strip_prefix(b"{\"apiVersion\":\"")?;
+    let front = &bytes[..bytes.len().min(WITHIN)];
+    let start = front.windows(FIELD.len()).position(|window| window == FIELD)? + FIELD.len();
+    let digits = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (bytes.get(start + digits) == Some(&b'"')).then_some(start..start + digits)
 }
 
 /// Whether bytes that this module made are an object of exactly this kind.
@@ -69,6 +83,29 @@ pub(crate) fn list_head(api_version: &str, kind: &str, metadata: &Value) -> Byte
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_place_of_the_revision_is_found() {
+        let bytes =
+            whole(&json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a"}, "data": {}}), "77");
+        let text = encode_again(&bytes, "77");
+        assert_eq!(place(text.as_bytes()).map(|place| &text[place]), Some("77"));
+        let empty = encode_again(&bytes, "");
+        assert_eq!(place(empty.as_bytes()).map(|place| place.len()), Some(0));
+        for foreign in [
+            "",
+            "k8s\0",
+            "{\"kind\":\"A\"}",
+            "{\"apiVersion\":\"v1\",\"kind\":\"A\",\"metadata\":{\"name\":\"a\"}}",
+        ] {
+            assert_eq!(place(foreign.as_bytes()), None, "{foreign}");
+        }
+    }
+
+    fn encode_again(object: &Value, revision: &str) -> String {
+        let plimsoll_store::Body::Spliced { head, tail } = halves(object).body else { panic!("not spliced") };
+        String::from_utf8([&head[..], revision.as_bytes(), &tail[..]].concat()).expect("text")
+    }
 
     fn whole(object: &Value, revision: &str) -> Value {
         let plimsoll_store::Body::Spliced { head, tail } = halves(object).body else { panic!("not spliced") };

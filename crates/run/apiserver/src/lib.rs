@@ -100,7 +100,9 @@ mod yaml_error;
 
 pub use audit::{AuditLog, AuditMode, AuditOptions, AuditWebhook, Compression, Truncation};
 pub use body::{Error as BodyError, ResponseBody};
-pub use config::{Authentication, Config, Credentials, Proxies, ServiceAccounts, Snapshots, TokenWebhook};
+pub use config::{
+    Authentication, Config, Credentials, Datastore, Proxies, ServiceAccounts, Snapshots, TokenWebhook,
+};
 pub use features::{FeatureError, Features, Gate};
 pub use limits::Limits;
 pub use listen::server_tls;

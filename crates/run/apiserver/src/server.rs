@@ -9,7 +9,7 @@ use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
 use plimsoll_pki::PkiError;
 use plimsoll_remote::Identity;
-use plimsoll_store::{Options, Store, StoreError, Transform};
+use plimsoll_store::{Cluster, Options, Store, StoreError, Transform};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::authenticators::Authenticators;
 use crate::authorize::Rbac;
 use crate::authorizers::Authorizers;
 use crate::body::{RequestBody, ResponseBody};
-use crate::config::Config;
+use crate::config::{Config, Datastore};
 use crate::custom::{Customs, lifecycle};
 use crate::discovery::Discovered;
 use crate::encryption::Encryption;
@@ -43,7 +43,7 @@ use crate::rest::Rests;
 use crate::tunnel::Wires;
 use crate::usage::Sampler;
 use crate::user::User;
-use crate::{bootstrap, claims, listen, quota, reload, room, snapshots, stages, usage};
+use crate::{bootstrap, claims, encode, listen, quota, reload, room, snapshots, stages, usage};
 
 /// What all requests share.
 pub(crate) struct Api {
@@ -149,15 +149,21 @@ impl Server {
         let shutdown = later(&leaving, config.limits.shutdown_delay);
         let encryption = config.safeguards.encryption.as_ref().map(Encryption::load).transpose()?;
         let transform = encryption.clone().map(|encryption| encryption as Arc<dyn Transform>);
-        let store = Store::open(
-            &config.store,
-            Options {
-                compaction_interval: config.compaction_interval,
-                quota: config.quota,
-                transform,
-                ..Options::default()
-            },
-        )?;
+        let options = Options {
+            compaction_interval: config.compaction_interval,
+            quota: config.quota,
+            transform,
+            ..Options::default()
+        };
+        let store = match &config.datastore {
+            None => Store::open(&config.store, options)?,
+            Some(Datastore { endpoints, authority, identity }) => {
+                let (endpoints, authority, identity) =
+                    (endpoints.clone(), authority.clone(), identity.clone());
+                let cluster = Cluster { endpoints, authority, identity, place: encode::place };
+                Store::connect(&cluster, options).await?
+            }
+        };
         if let Some(encryption) = encryption.clone() {
             encryption.follow(shutdown.clone())?;
         }

@@ -38,7 +38,7 @@ use crate::transcode::{self, Events, Preferred};
 use crate::user::User;
 use crate::warning::Warnings;
 use crate::websocket::{Content, WebSocket};
-use crate::write::{Judged, Ownership, Proposal, Write, Written};
+use crate::write::{Judged, Ownership, Proposal, Write, Written, store_failure};
 use crate::{
     aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
     impersonate, metrics, openapi, pages, removal, review, subresource, table, usage, watch,
@@ -303,7 +303,19 @@ async fn resource(
         api.metrics.deprecated(kind, &target.subresource);
         audit::annotate("k8s.io/deprecated", "true");
     }
+    current(api, &asked).await?;
     act(api, &asked, kind, target, &wish.verb, request).await
+}
+
+/// Who reads without naming a version, or names one that is not known here, sees what every server has written. Writes
+/// find out by themselves.
+async fn current(api: &Api, asked: &Asked) -> Result<(), Status> {
+    let (version, begun) = (asked.query.get("resourceVersion"), !asked.query.get("continue").is_empty());
+    let known = version.parse::<i64>().is_ok_and(|version| version <= api.store.revision().0);
+    if asked.method != Method::GET || begun || known {
+        return Ok(());
+    }
+    api.store.catch_up().await.map_err(|error| store_failure(&error))
 }
 
 /// What is asked for, of a kind of this server's own.

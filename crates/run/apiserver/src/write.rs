@@ -284,7 +284,7 @@ impl Write<'_> {
             self.warnings.extend(self.kind.warnings(&new, Some(old)));
         }
         // What lies on disk in an outdated form is written again though nothing changed.
-        if new == *old && !self.lies_outdated(key, current)? {
+        if new == *old && !self.lies_outdated(key, current).await? {
             let bytes = present::bytes(self.api, self.kind, current).await?;
             return Ok(Some(Written { bytes, created: false }));
         }
@@ -311,8 +311,8 @@ impl Write<'_> {
     }
 
     /// Whether what is stored would be written in another form now: by another key, in another version.
-    fn lies_outdated(&self, key: &str, current: &Entry) -> Result<bool, Status> {
-        Ok(self.api.store.stale(key).map_err(|error| store_failure(&error))?
+    async fn lies_outdated(&self, key: &str, current: &Entry) -> Result<bool, Status> {
+        Ok(self.api.store.stale(key).await.map_err(|error| store_failure(&error))?
             || present::is_outdated(self.api, self.kind, current)?)
     }
 
@@ -467,6 +467,7 @@ pub(crate) fn store_failure(error: &StoreError) -> Status {
     match error {
         // etcd's words, as upstream hands them on.
         StoreError::NoSpace => Status::unnamed(error.to_string()),
+        StoreError::Unavailable(_) => Status::unavailable(error.to_string()),
         error => Status::internal(error),
     }
 }

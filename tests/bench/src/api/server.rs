@@ -121,6 +121,7 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
     let proxy = proxies.ensure_issued(&pki, "front-proxy-client", &proxy)?;
     Ok(Config {
         store: folder.join("store"),
+        datastore: None,
         compaction_interval: Some(std::time::Duration::from_secs(300)),
         quota: 2 << 30,
         snapshots: None,

@@ -10,6 +10,7 @@ mod changes;
 mod charts;
 mod clients;
 mod customs;
+mod datastore;
 mod engines;
 mod extensions;
 mod hosts;
@@ -123,6 +124,7 @@ const CASES: &[Case<Shared>] = table! {
     extensions: an_extension_server_serves_its_group;
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
+    datastore: etcd_keeps_the_state_while_its_members_fail, what_cannot_keep_the_state_is_refused;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
     schedulers: two_schedulers_place_pods_and_say_why_they_wait;
     lost: its_pods_are_replaced_but_never_doubled;

@@ -78,6 +78,7 @@ impl Cluster {
             proxies.ensure_issued(folder.path(), "front-proxy-client", &proxy).expect("a certificate");
         let mut config = Config {
             store: path("store"),
+            datastore: None,
             compaction_interval: None,
             quota: 2 << 30,
             snapshots: None,

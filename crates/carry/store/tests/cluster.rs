@@ -1,0 +1,278 @@
+//! A real cluster of etcd as the store. Skipped where `etcd` (of Debian's etcd-server) is not in PATH.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::net::TcpListener;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use plimsoll_store::{
+    Alarm, Change, Cluster, EventKind, Expect, Options, Revision, Store, StoreError, Value, Watch, WatchItem,
+    examine,
+};
+use tempfile::TempDir;
+
+/// Members on ports of this machine.
+struct Etcd {
+    members: Vec<Member>,
+    _folder: TempDir,
+}
+
+struct Member {
+    command: Command,
+    endpoint: String,
+    child: Child,
+}
+
+impl Etcd {
+    /// None where there is no etcd.
+    fn start(count: usize, flags: &[&str]) -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        let program: PathBuf =
+            std::env::split_paths(&path).map(|folder| folder.join("etcd")).find(|file| file.is_file())?;
+        let folder = tempfile::tempdir().unwrap();
+        let addresses: Vec<_> = (0..count).map(|_| (free(), free())).collect();
+        let cluster: Vec<_> =
+            addresses.iter().enumerate().map(|(number, (_, peer))| format!("m{number}={peer}")).collect();
+        let member = |(number, (serve, peer)): (usize, &(String, String))| {
+            let mut command = Command::new(&program);
+            command
+                .arg(format!("--name=m{number}"))
+                .arg(format!("--data-dir={}", folder.path().join(number.to_string()).display()))
+                .args([format!("--listen-client-urls={serve}"), format!("--advertise-client-urls={serve}")])
+                .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])
+                .arg(format!("--initial-cluster={}", cluster.join(",")))
+                .args(["--heartbeat-interval=50", "--election-timeout=500"])
+                .args(flags)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            let child = command.spawn().unwrap();
+            Member { command, endpoint: serve.clone(), child }
+        };
+        let members = addresses.iter().enumerate().map(member).collect();
+        Some(Self { members, _folder: folder })
+    }
+
+    async fn store(&self) -> Store {
+        let endpoints = self.members.iter().map(|member| member.endpoint.clone()).collect();
+        let options = Options { compaction_interval: None, ..Options::default() };
+        Store::connect(&Cluster::plain(endpoints, place), options).await.unwrap()
+    }
+
+    fn kill(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        member.child.kill().unwrap();
+        member.child.wait().unwrap();
+    }
+
+    fn restart(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        member.child = member.command.spawn().unwrap();
+    }
+
+    /// The number of the member that leads.
+    fn leader(&self, store: &Store) -> usize {
+        let known = store.members();
+        let leader = known.iter().find(|member| member.id == member.leader).unwrap();
+        self.members.iter().position(|member| member.endpoint == leader.endpoint).unwrap()
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            let _ = member.child.kill();
+            let _ = member.child.wait();
+        }
+    }
+}
+
+fn free() -> String {
+    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+}
+
+/// Values are `revision=…;`.
+fn place(bytes: &[u8]) -> Option<Range<usize>> {
+    let end = bytes.iter().position(|byte| *byte == b';')?;
+    bytes.starts_with(b"revision=").then_some(9..end)
+}
+
+fn value(text: &str) -> Value {
+    Value::spliced("revision=", format!(";{text}"))
+}
+
+fn put(text: &str) -> Change {
+    Change::Put(value(text))
+}
+
+/// What a watch says next, as `+key revision` or `-key revision`, and the value.
+async fn next(watch: &mut Watch) -> (String, String) {
+    let item = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap().unwrap();
+    let WatchItem::Event(event) = item;
+    let sign = if event.kind == EventKind::Put { '+' } else { '-' };
+    let text = String::from_utf8(event.entry.value.to_vec()).unwrap();
+    (format!("{sign}{} {}", event.entry.key, event.revision().0), text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_keeps_what_the_embedded_log_would() {
+    let Some(etcd) = Etcd::start(1, &[]) else { return };
+    let (store, other) = (etcd.store().await, etcd.store().await);
+    let mut watch = other.watch("/registry/a/", Some(other.revision())).unwrap();
+
+    let one = store.commit("/registry/a/1", Expect::Absent, put("one")).await.unwrap();
+    assert_eq!(one.value, format!("revision={};one", one.modified));
+    assert_eq!((one.create, one.version), (one.modified, 1));
+    assert_eq!(store.get("/registry/a/1").unwrap().value, one.value, "who writes reads it");
+    let taken = store.commit("/registry/a/1", Expect::Absent, put("again")).await.unwrap_err();
+    assert!(matches!(taken, StoreError::Precondition { current: Some(entry) } if entry.value == one.value));
+
+    // All steps are one revision, and a watcher gets all of them.
+    let steps = |expect| {
+        let step = |name: &str, expect| (format!("/registry/a/{name}"), expect, put(name));
+        vec![step("2", Expect::Absent), step("3", Expect::Absent), step("1", expect)]
+    };
+    let refused = store.commit_many(steps(Expect::Revision(Revision(1)))).await.unwrap_err();
+    assert!(matches!(refused, StoreError::PreconditionAt { step: 2, current: Some(_) }), "{refused}");
+    let many = store.commit_many(steps(Expect::Revision(one.modified))).await.unwrap();
+    let at = many[0].modified;
+    assert!(many.iter().all(|entry| entry.modified == at) && many[2].version == 2);
+    let gone =
+        store.commit("/registry/a/2", Expect::Revision(at), Change::Delete(value("last"))).await.unwrap();
+    let nothing = store.commit("/registry/a/2", Expect::Any, Change::Delete(value("last"))).await;
+    assert!(matches!(nothing, Err(StoreError::Precondition { current: None })));
+
+    let expected = [
+        (format!("+/registry/a/1 {}", one.modified), format!("revision={};one", one.modified)),
+        (format!("+/registry/a/2 {at}"), format!("revision={at};2")),
+        (format!("+/registry/a/3 {at}"), format!("revision={at};3")),
+        (format!("+/registry/a/1 {at}"), format!("revision={at};1")),
+        (format!("-/registry/a/2 {}", gone.modified), format!("revision={};2", gone.modified)),
+    ];
+    for expected in expected {
+        assert_eq!(next(&mut watch).await, expected);
+    }
+
+    // The past is read from memory.
+    other.catch_up().await.unwrap();
+    assert_eq!(other.get_at("/registry/a/1", one.modified).unwrap().unwrap().value, one.value);
+    let page = other.range("/registry/a/", None, 2, Some(at)).unwrap();
+    assert_eq!((page.entries.len(), page.more, page.revision), (2, true, at));
+    let rest = other.range("/registry/a/", Some(&page.entries[1].key), 2, Some(at)).unwrap();
+    assert_eq!(&*rest.entries[0].key, "/registry/a/3");
+
+    // What others write is there when it is asked for, and revisions go on with keys that are not ours.
+    for number in 0..20 {
+        let written = store.commit("/registry/b/1", Expect::Any, put(&number.to_string())).await.unwrap();
+        other.catch_up().await.unwrap();
+        assert_eq!(other.get("/registry/b/1").unwrap().modified, written.modified);
+    }
+
+    let short = value("short").with_ttl(Some(Duration::from_millis(900)));
+    store.commit("/registry/a/9", Expect::Absent, Change::Put(short)).await.unwrap();
+    assert!(next(&mut watch).await.0.starts_with("+/registry/a/9"));
+    assert!(next(&mut watch).await.0.starts_with("-/registry/a/9"), "its time is over");
+
+    let (members, advice) =
+        examine(&Cluster::plain(vec![etcd.members[0].endpoint.clone()], place)).await.unwrap();
+    assert_eq!((members.len(), members[0].id), (1, members[0].leader));
+    assert!(advice.iter().all(|advice| advice.contains("percentile")), "{advice:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let summary = store.save(&folder.path().join("copy"), "c").await.unwrap();
+    assert!(summary.bytes > 0);
+    store.compact(store.revision()).await.unwrap();
+    store.reclaim().await.unwrap();
+    // A server that comes now has everything, and no past.
+    let late = etcd.store().await;
+    assert_eq!(late.count("/registry/"), store.count("/registry/"));
+    assert!(matches!(late.watch("/", Some(one.modified)), Err(StoreError::Compacted { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_may_fail_without_a_lost_or_doubled_event() {
+    let Some(mut etcd) = Etcd::start(3, &[]) else { return };
+    let store = etcd.store().await;
+    let mut watch = store.watch("/registry/n/", Some(store.revision())).unwrap();
+    let mut written = Vec::new();
+    for round in 0..3 {
+        let victim = if round == 0 { (etcd.leader(&store) + 1) % 3 } else { etcd.leader(&store) };
+        for number in 0..30 {
+            if number == 10 {
+                etcd.kill(victim);
+            }
+            let key = format!("/registry/n/{round}-{number}");
+            // What is not known to have happened is tried again, as a client would.
+            let entry = loop {
+                match store.commit(&key, Expect::Absent, put("x")).await {
+                    Ok(entry) => break entry,
+                    Err(StoreError::Precondition { current: Some(entry) }) => break entry,
+                    Err(StoreError::Unavailable(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            };
+            written.push(format!("+{key} {}", entry.modified.0));
+        }
+        etcd.restart(victim);
+        until(|| store.members().len() == 3 && store.members().iter().all(|member| member.leader != 0)).await;
+        store.catch_up().await.unwrap();
+    }
+    for expected in written {
+        assert_eq!(next(&mut watch).await.0, expected);
+    }
+    assert!(watch.ready().is_none(), "nothing comes twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_cluster_finds_room_again() {
+    let Some(etcd) = Etcd::start(1, &["--quota-backend-bytes=16777216"]) else { return };
+    let store = etcd.store().await;
+    let text = "x".repeat(500_000);
+    let mut refused = false;
+    for _ in 0..200 {
+        match store.commit("/registry/big", Expect::Any, put(&text)).await {
+            Ok(_) => {}
+            Err(StoreError::NoSpace) => {
+                refused = true;
+                break;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused, "etcd has no quota");
+    let mut alarm = store.alarm();
+    tokio::time::timeout(Duration::from_secs(20), alarm.wait_for(|alarm| *alarm == Alarm::None))
+        .await
+        .unwrap()
+        .unwrap();
+    store.commit("/registry/big", Expect::Any, put(&text)).await.unwrap();
+    assert_eq!(store.stats().unwrap().recoveries, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_the_store_is_refused() {
+    let refusal = async |endpoint: &str| {
+        let cluster = Cluster::plain(vec![endpoint.to_owned()], place);
+        Store::connect(&cluster, Options::default()).await.map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(refusal("ftp://x:1").await.contains("begins with neither http"));
+    let nobody = refusal(&free()).await;
+    assert!(nobody.contains("does not serve") && nobody.contains("refused"), "{nobody}");
+    let Some(etcd) = Etcd::start(1, &[]) else { return };
+    let store = etcd.store().await;
+    let foreign = Change::Put(Value::plain("k8s"));
+    // Not even who wrote it can read it.
+    let _ = store.commit("/registry/pods/x", Expect::Absent, foreign).await;
+    let found = refusal(&etcd.members[0].endpoint).await;
+    assert!(found.contains("\"/registry/pods/x\" that Plimsoll did not write"), "{found}");
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it does not come about");
+}
