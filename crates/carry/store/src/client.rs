@@ -117,14 +117,14 @@ impl Store {
             if let Some(upto) = upto {
                 shared.read().find(&Span::key(""), 0, Some(upto))?;
             }
-            Ok((shared.disk.hash(upto)?, shared.read().compacted()))
+            Ok((shared.disk().hash(upto)?, shared.read().compacted()))
         };
         tokio::task::spawn_blocking(hash).await.map_err(|_| StoreError::Closed)?
     }
 
     /// A name for a file of this store, on its disk, that nobody else has.
     pub(crate) fn scratch(&self, what: &str) -> std::path::PathBuf {
-        self.shared().disk.scratch(what)
+        self.shared().disk().scratch(what)
     }
 
     /// Makes a lease; what it became, because too short a time is made longer.

@@ -8,7 +8,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use plimsoll_apiserver::{Datastore, Snapshots};
 use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
-use plimsoll_store::{Cluster, Member, Options, Store, Summary, check, cluster_of, examine, restore, snapshot_status};
+use plimsoll_store::{
+    Cluster, Member, Options, Store, Summary, check, cluster_of, examine, restore, snapshot_status,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::etcd::{self, EtcdTlsArgs, Place};
@@ -33,7 +35,13 @@ pub(crate) struct StoreArgs {
     pub(crate) snapshot_retention: Duration,
     /// Where the state is served to etcdctl and other clients of etcd: ADDRESS:PORT with certificates,
     /// unix:///SOCKET, or http://127.0.0.1:PORT for every program of this machine
-    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "etcd API")]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "etcd API",
+        conflicts_with = "datastore_endpoint"
+    )]
     pub(crate) etcd_listen: Vec<Place>,
     #[command(flatten)]
     pub(crate) etcd_tls: EtcdTlsArgs,
@@ -77,6 +85,10 @@ impl StoreArgs {
         directory: &Path,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
+        // A cluster of etcd serves its own.
+        if !self.datastore.datastore_endpoint.is_empty() {
+            return Ok(());
+        }
         let cluster = cluster(directory)?.unwrap_or_default();
         etcd::serve(store, directory, &cluster, &self.etcd_listen, &self.etcd_tls, shutdown).await
     }

@@ -268,11 +268,6 @@ impl Etcd {
         self.upkeep.reclaim().await
     }
 
-    /// Accepts writes again.
-    pub(crate) async fn disarm(&self) -> Result<(), StoreError> {
-        upkeep::disarm(&self.members, 0).await.map_err(failure)
-    }
-
     /// What the members said of themselves last.
     pub(crate) fn members(&self) -> Vec<Member> {
         self.upkeep.known.lock().expect("nothing panics while it holds what is known").clone()

@@ -144,7 +144,7 @@ async fn alarms(members: &Members) -> Result<Vec<u64>, Status> {
     Ok(found.iter().filter(|one| one.alarm() == AlarmType::Nospace).map(|one| one.member_id).collect())
 }
 
-pub(super) async fn disarm(members: &Members, member: u64) -> Result<(), Status> {
+async fn disarm(members: &Members, member: u64) -> Result<(), Status> {
     let action = AlarmAction::Deactivate.into();
     let request = AlarmRequest { action, member_id: member, alarm: AlarmType::Nospace.into() };
     let call = |wire: Wire| async move { MaintenanceClient::new(wire).alarm(request).await };
