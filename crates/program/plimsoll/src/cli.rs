@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use ipnet::IpNet;
 use plimsoll_podlife::configuration::Configuration;
 
 use crate::access::AccessArgs;
@@ -19,6 +18,7 @@ use crate::kubelet::common::CommonArgs;
 use crate::limits::LimitArgs;
 use crate::log::Format;
 use crate::network::NetworkArgs;
+use crate::ranges::Ranges;
 use crate::safeguards::SafeguardArgs;
 use crate::scheduler::Scheduler;
 use crate::simulate::{Simulate, SimulatedArgs};
@@ -90,15 +90,15 @@ pub(crate) struct Up {
     /// Return when the cluster is ready and leave it running (log in DIR/log/)
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Range of pod addresses; chosen at the first start, kept afterwards
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) pod_cidr: Option<IpNet>,
+    /// Range of pod addresses, or one of each family; chosen at the first start, kept afterwards
+    #[arg(long, value_name = "CIDR,…", visible_alias = "cluster-cidr")]
+    pub(crate) pod_cidr: Option<Ranges>,
     /// Prefix length of each node's part of the pod addresses [default: 24, of IPv6 64]
     #[arg(long, value_name = "BITS")]
     pub(crate) node_cidr_mask_size: Option<u8>,
-    /// Range of Service addresses; chosen at the first start, kept afterwards
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) service_cidr: Option<IpNet>,
+    /// Range of Service addresses, or one of each family; chosen at the first start, kept afterwards
+    #[arg(long, value_name = "CIDR,…", visible_alias = "service-cluster-ip-range")]
+    pub(crate) service_cidr: Option<Ranges>,
     /// Control group that all pods are in; chosen at the first start, kept afterwards
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_root: Option<String>,

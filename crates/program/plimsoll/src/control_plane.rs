@@ -31,7 +31,7 @@ pub(crate) struct ControlPlane {
     pub(crate) informers: Informers,
     pub(crate) kubeconfig: PathBuf,
     cluster_cidr: String,
-    service_cidr: String,
+    service_cidrs: Vec<String>,
     node_masks: plimsoll_controllers::Masks,
     signing_duration: Duration,
     node_monitor_grace: Duration,
@@ -68,7 +68,7 @@ impl ControlPlane {
             snapshots: options.store.snapshots(instance.file("snapshots")),
             listen,
             advertise,
-            service_cidr: instance.service_cidr,
+            service_cidrs: instance.service_cidr.all().to_vec(),
             node_ports: 30000..=32767,
             cluster_dns: instance.cluster_dns(),
             credentials,
@@ -99,7 +99,7 @@ impl ControlPlane {
             informers,
             kubeconfig,
             cluster_cidr: instance.pod_cidr.to_string(),
-            service_cidr: instance.service_cidr.to_string(),
+            service_cidrs: instance.service_cidr.all().iter().map(ToString::to_string).collect(),
             node_masks: masks(options.node_cidr_mask_size),
             signing_duration: options.cluster_signing_duration,
             node_monitor_grace: options.node_monitor_grace_period,
@@ -128,7 +128,7 @@ impl ControlPlane {
         let client = self.client(CONTROLLERS, "system:kube-controller-manager", &["system:masters"]);
         let config = plimsoll_controllers::Config {
             cluster_cidr: Some(self.cluster_cidr.clone()),
-            service_cidrs: vec![self.service_cidr.clone()],
+            service_cidrs: self.service_cidrs.clone(),
             node_masks: self.node_masks,
             ca_certificate_pem: self.authority.pem().to_owned(),
             authority: Some(self.authority.clone()),
@@ -209,12 +209,8 @@ fn credentials(authority: &Authority, options: &Up, instance: &Instance) -> anyh
     .map(str::to_owned)
     .to_vec();
     dns_names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
-    let mut addresses: Vec<IpAddr> = vec![
-        IpAddr::from([127, 0, 0, 1]),
-        std::net::Ipv6Addr::LOCALHOST.into(),
-        instance.first_service(),
-        instance.gateway(),
-    ];
+    let mut addresses: Vec<IpAddr> = vec![IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()];
+    addresses.extend(instance.first_services().into_iter().chain(instance.gateways()));
     if !options.listen.ip().is_unspecified() && !addresses.contains(&options.listen.ip()) {
         addresses.push(options.listen.ip());
     }

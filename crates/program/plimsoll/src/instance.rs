@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Up;
+use crate::ranges::{self, Ranges};
 
 /// The directory that an unnamed instance has.
 pub(crate) const USUAL: &str = "/var/lib/plimsoll";
@@ -24,8 +25,8 @@ pub(crate) struct Instance {
     pub(crate) directory: PathBuf,
     /// Six hexadecimal digits that names on the machine carry.
     pub(crate) id: String,
-    pub(crate) pod_cidr: IpNet,
-    pub(crate) service_cidr: IpNet,
+    pub(crate) pod_cidr: Ranges,
+    pub(crate) service_cidr: Ranges,
     pub(crate) cgroup_root: String,
 }
 
@@ -50,7 +51,7 @@ impl Instance {
         let directory = &options.instance.data_dir;
         if let Some(found) = Self::open(directory)? {
             found.agrees(options)?;
-            let claim = Claim::of(found.pod_cidr).unwrap_or_default();
+            let claim = Claim::of(found.pod_cidr.first()).unwrap_or_default();
             return Ok((found, claim));
         }
         let directory = std::path::absolute(directory).context("name the data directory")?;
@@ -58,8 +59,8 @@ impl Instance {
         let usual = directory == Path::new(USUAL);
         let (pods, services, claim) = free_ranges(&id, usual);
         let chosen = Self {
-            pod_cidr: options.pod_cidr.unwrap_or(pods),
-            service_cidr: options.service_cidr.unwrap_or(services),
+            pod_cidr: options.pod_cidr.clone().unwrap_or_else(|| pods.into()),
+            service_cidr: options.service_cidr.clone().unwrap_or_else(|| services.into()),
             cgroup_root: options
                 .cgroup_root
                 .clone()
@@ -74,8 +75,8 @@ impl Instance {
     /// The part of another machine's instance that a node agent of this machine keeps in a folder of its own.
     pub(crate) fn of_agent(
         directory: &Path,
-        pod_cidr: IpNet,
-        service_cidr: IpNet,
+        pod_cidr: Ranges,
+        service_cidr: Ranges,
         cgroup_root: &str,
     ) -> anyhow::Result<Self> {
         let own = Self {
@@ -99,11 +100,11 @@ impl Instance {
             }
             _ => Ok(()),
         };
-        differs("--pod-cidr", self.pod_cidr.to_string(), options.pod_cidr.map(|cidr| cidr.to_string()))?;
+        differs("--pod-cidr", self.pod_cidr.to_string(), options.pod_cidr.as_ref().map(ToString::to_string))?;
         differs(
             "--service-cidr",
             self.service_cidr.to_string(),
-            options.service_cidr.map(|cidr| cidr.to_string()),
+            options.service_cidr.as_ref().map(ToString::to_string),
         )?;
         differs("--cgroup-root", self.cgroup_root.clone(), options.cgroup_root.clone())
     }
@@ -114,17 +115,7 @@ impl Instance {
             "--cgroup-root {}: not an absolute path",
             self.cgroup_root
         );
-        let (IpNet::V4(pods), IpNet::V4(services)) = (self.pod_cidr, self.service_cidr) else {
-            bail!("--pod-cidr and --service-cidr must be IPv4 ranges");
-        };
-        ensure!(
-            pods.prefix_len() <= 24,
-            "--pod-cidr {pods}: a node takes a /24 of it, so it must not be smaller"
-        );
-        ensure!(services.prefix_len() <= 28, "--service-cidr {services}: too small, a /28 is the least");
-        let meet = pods.contains(&services.network()) || services.contains(&pods.network());
-        ensure!(!meet, "--pod-cidr {pods} and --service-cidr {services} overlap");
-        Ok(())
+        ranges::check(&self.pod_cidr, &self.service_cidr)
     }
 
     /// Remembers the choice.
@@ -140,17 +131,22 @@ impl Instance {
 
     /// Address of the cluster's resolver: the tenth of the Services'.
     pub(crate) fn cluster_dns(&self) -> IpAddr {
-        nth(self.service_cidr, 10)
+        nth(self.service_cidr.first(), 10)
     }
 
-    /// First Service address: the API server's.
-    pub(crate) fn first_service(&self) -> IpAddr {
-        nth(self.service_cidr, 1)
+    /// First Service address of each family: the first of them is the API server's.
+    pub(crate) fn first_services(&self) -> Vec<IpAddr> {
+        self.service_cidr.each_nth(1)
     }
 
     /// The address of this machine in the pod network: the first of the first node's range.
     pub(crate) fn gateway(&self) -> IpAddr {
-        nth(self.pod_cidr, 1)
+        nth(self.pod_cidr.first(), 1)
+    }
+
+    /// That of each family.
+    pub(crate) fn gateways(&self) -> Vec<IpAddr> {
+        self.pod_cidr.each_nth(1)
     }
 
     /// Process id of the running program, if it runs.

@@ -24,6 +24,7 @@ mod network;
 mod node;
 mod preflight;
 mod progress;
+mod ranges;
 mod safeguards;
 mod scheduler;
 mod serving;

@@ -92,6 +92,13 @@ fn agent_address(options: &Up, instance: &Instance) -> IpAddr {
     }
 }
 
+/// The node's addresses: that of the agent, and one of the other family if pods have both.
+fn node_addresses(options: &Up, instance: &Instance) -> Vec<IpAddr> {
+    let first = agent_address(options, instance);
+    let others = instance.gateways().into_iter().filter(|address| address.is_ipv4() != first.is_ipv4());
+    std::iter::once(first).chain(others).collect()
+}
+
 /// Starts everything that a node is.
 pub(crate) async fn start(
     plane: &ControlPlane,
@@ -102,8 +109,8 @@ pub(crate) async fn start(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let wanted = settings(options, instance)?;
-    let address = agent_address(options, instance);
-    let place = Place { name, addresses: &[address], network: &options.network };
+    let addresses = node_addresses(options, instance);
+    let place = Place { name, addresses: &addresses, network: &options.network };
     let socket =
         foundation(instance, place, &wanted.settings, plane.informers.clone(), tasks, shutdown).await?;
     if let Some(config) = options.ingress.config(name, instance.cluster_dns()) {
@@ -147,8 +154,8 @@ pub(crate) async fn foundation(
     let network = plimsoll_network::Config {
         data_dir: instance.directory.clone(),
         instance: instance.id.clone(),
-        cluster_cidr: vec![instance.pod_cidr],
-        service_cidr: vec![instance.service_cidr],
+        cluster_cidr: instance.pod_cidr.all().to_vec(),
+        service_cidr: instance.service_cidr.all().to_vec(),
         node_name: place.name.to_owned(),
         node_zone: None,
         node_addresses: place.addresses.to_vec(),
@@ -232,6 +239,7 @@ fn agent(
     let mut config =
         plimsoll_kubelet::Config::new(name, instance.file("kubelet"), socket.to_owned(), address);
     config.apply(settings)?;
+    config.node_ips = node_addresses(options, instance);
     if !usual && given.get("port").is_none() {
         config.port = 0;
     }

@@ -22,10 +22,38 @@ use crate::{claims, registry, service_change};
 #[derive(Clone)]
 pub(crate) struct Addresses {
     store: Store,
-    /// Of the family that Services have here.
-    range: IpNet,
+    /// Those that Services may have here, the usual one first.
+    families: Vec<Family>,
     ports: RangeInclusive<u16>,
     taken: Arc<Mutex<Taken>>,
+}
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+
+    /// The family of an address.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Ipv4 => Self::Ipv6,
+            Self::Ipv6 => Self::Ipv4,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,8 +98,9 @@ fn is_service(kind: &Kind) -> bool {
 
 impl Addresses {
     /// Learns which ports stored Services hold.
-    pub(crate) fn read(store: &Store, range: IpNet, ports: RangeInclusive<u16>) -> Self {
-        let addresses = Self { store: store.clone(), range, ports, taken: Arc::default() };
+    pub(crate) fn read(store: &Store, ranges: &[IpNet], ports: RangeInclusive<u16>) -> Self {
+        let families = ranges.iter().map(|range| Family::of(range.addr())).collect();
+        let addresses = Self { store: store.clone(), families, ports, taken: Arc::default() };
         let kind = plimsoll_catalogue::find("", "v1", "services").expect("services are in the catalogue");
         let page = registry::prefix(kind, "")
             .ok()
@@ -107,8 +136,10 @@ impl Addresses {
         let name = meta(service, "name").to_owned();
         let refuse = |errors: Vec<FieldError>| Status::invalid("", "Service", &name, &errors);
         service_change::settle(service, old);
-        self.settle_families(service, old).map_err(refuse)?;
-        self.reserve_address(service, old, &mut reservation)?;
+        if service["spec"]["type"] != "ExternalName" {
+            service_change::settle_families(service, old, &self.families).map_err(refuse)?;
+        }
+        self.reserve_addresses(service, old, &mut reservation)?;
         self.reserve_ports(service, old, &mut reservation).map_err(|error| refuse(vec![error]))?;
         self.reserve_health_port(service, old, &mut reservation)?;
         if let Some(old) = old {
@@ -118,7 +149,7 @@ impl Addresses {
         Ok(reservation)
     }
 
-    fn reserve_address(
+    fn reserve_addresses(
         &self,
         service: &mut Value,
         old: Option<&Value>,
@@ -131,64 +162,67 @@ impl Addresses {
             }
             return Ok(());
         }
-        let wanted = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        if wanted == "None" {
+        if service["spec"]["clusterIP"] == "None" {
             service["spec"]["clusterIPs"] = json!(["None"]);
             return Ok(());
         }
-        let before = old.map(held_addresses).unwrap_or_default();
-        let address = match wanted.parse::<IpAddr>() {
-            Err(_) => {
-                let full = || Status::internal("failed to allocate a serviceIP: range is full");
-                let free = self.free_address().ok_or_else(full)?;
-                reservation.addresses.push(free);
-                free
+        let before = old.map(|old| service_change::texts(old, "clusterIPs")).unwrap_or_default();
+        let wanted = service_change::texts(service, "clusterIPs");
+        let mut given = Vec::new();
+        for (at, family) in service_change::texts(service, "ipFamilies").iter().enumerate() {
+            let family = if family == "IPv4" { Family::Ipv4 } else { Family::Ipv6 };
+            match (wanted.get(at).filter(|text| !text.is_empty()), before.get(at)) {
+                (None, _) => given.push(self.reserve_free(family, reservation)?.to_string()),
+                (Some(wanted), Some(before)) if wanted == before => given.push(wanted.clone()),
+                // An address may not change: validation says so.
+                (Some(_), Some(_)) => return Ok(()),
+                (Some(wanted), None) => {
+                    let address = self.reserve_wanted(wanted, family, reservation).map_err(|cause| {
+                        let path = Path::root("spec").child("clusterIPs");
+                        let detail = format!("failed to allocate IP {wanted}: {cause}");
+                        let error = FieldError::invalid(&path, &json!([wanted]), detail);
+                        Status::invalid("", "Service", meta(service, "name"), &[error])
+                    })?;
+                    given.push(address.to_string());
+                }
             }
-            // An address may not change: validation says so.
-            Ok(address) if !before.is_empty() && !before.contains(&address) => return Ok(()),
-            Ok(address) if before.contains(&address) => address,
-            Ok(address) => {
-                self.take_address(address).map_err(|cause| {
-                    let path = Path::root("spec").child("clusterIPs");
-                    let detail = format!("failed to allocate IP {wanted}: {cause}");
-                    let error = FieldError::invalid(&path, &json!([wanted]), detail);
-                    Status::invalid("", "Service", meta(service, "name"), &[error])
-                })?;
-                reservation.addresses.push(address);
-                address
-            }
-        };
-        service["spec"]["clusterIP"] = json!(address.to_string());
-        service["spec"]["clusterIPs"] = json!([address.to_string()]);
+        }
+        service["spec"]["clusterIP"] = json!(given.first());
+        service["spec"]["clusterIPs"] = json!(given);
         Ok(())
     }
 
-    /// Policy and families, as far as this range of one family can serve them.
-    fn settle_families(&self, service: &mut Value, old: Option<&Value>) -> Result<(), Vec<FieldError>> {
-        if service["spec"]["type"] == "ExternalName" {
-            return Ok(());
-        }
-        let own = if self.range.addr().is_ipv4() { "IPv4" } else { "IPv6" };
-        service_change::settle_families(service, old, own)
+    fn reserve_free(&self, family: Family, reservation: &mut Reservation) -> Result<IpAddr, Status> {
+        let full = || Status::internal("failed to allocate a serviceIP: range is full");
+        let free = self.free_address(family).ok_or_else(full)?;
+        reservation.addresses.push(free);
+        Ok(free)
     }
 
-    /// What can be given now, of the family that Services have here.
-    fn ranges(&self) -> impl Iterator<Item = Range> {
-        let is_v4 = self.range.addr().is_ipv4();
+    fn reserve_wanted(
+        &self,
+        wanted: &str,
+        family: Family,
+        reservation: &mut Reservation,
+    ) -> Result<IpAddr, &'static str> {
+        const OUTSIDE: &str = "the provided network does not match the current range";
+        let address = wanted.parse().map_err(|_| OUTSIDE)?;
+        if !self.ranges(family).any(|range| range.contains(address)) {
+            return Err(OUTSIDE);
+        }
+        if !self.take_if_free(address) {
+            return Err("provided IP is already allocated");
+        }
+        reservation.addresses.push(address);
+        Ok(address)
+    }
+
+    /// What can be given now.
+    fn ranges(&self, family: Family) -> impl Iterator<Item = Range> {
         claims::ranges(&self.store)
             .into_iter()
-            .filter(move |range| range.addr().is_ipv4() == is_v4)
+            .filter(move |range| Family::of(range.addr()) == family)
             .filter_map(Range::new)
-    }
-
-    fn take_address(&self, address: IpAddr) -> Result<(), &'static str> {
-        if !self.ranges().any(|range| range.contains(address)) {
-            return Err("the provided network does not match the current range");
-        }
-        match self.take_if_free(address) {
-            true => Ok(()),
-            false => Err("provided IP is already allocated"),
-        }
     }
 
     fn take_if_free(&self, address: IpAddr) -> bool {
@@ -202,13 +236,13 @@ impl Addresses {
     }
 
     /// A random free address of the upper part of a range; the lower part is left to those who choose.
-    fn free_address(&self) -> Option<IpAddr> {
+    fn free_address(&self, family: Family) -> Option<IpAddr> {
         let random = |numbers: RangeInclusive<u128>| {
             let (first, count) = (*numbers.start(), (numbers.end() + 1).saturating_sub(*numbers.start()));
             let start = if count == 0 { 0 } else { rand::random_range(0..count) };
             (0..count).map(move |step| first + (start + step) % count)
         };
-        self.ranges().find_map(|range| {
+        self.ranges(family).find_map(|range| {
             let upper = random(range.reserved + 1..=range.last);
             let numbers = upper.chain(random(1..=range.reserved));
             numbers.map(|number| range.at(number)).find(|address| self.take_if_free(*address))

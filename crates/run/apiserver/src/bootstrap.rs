@@ -170,7 +170,11 @@ fn published_authorities(api: &Api, config: &Config) -> Result<Value, Status> {
 }
 
 fn first_address(config: &Config) -> String {
-    config.service_cidr.hosts().next().map_or_else(String::new, |address| address.to_string())
+    config
+        .service_cidrs
+        .first()
+        .and_then(|range| range.hosts().next())
+        .map_or_else(String::new, |address| address.to_string())
 }
 
 fn kubernetes_service(config: &Config) -> Value {

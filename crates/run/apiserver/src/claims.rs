@@ -141,15 +141,16 @@ fn claim(api: &Api, service: &Value, address: IpAddr, now: jiff::Timestamp) -> R
     Ok((key(address), Expect::Absent, Change::Put(encode::halves(&object))))
 }
 
-/// The ServiceCIDR of the configured range.
+/// The ServiceCIDR of the configured ranges.
 pub(crate) fn default_range(config: &Config) -> Value {
     let ready = json!({
         "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
         "lastTransitionTime": object::time(jiff::Timestamp::now()),
     });
+    let cidrs: Vec<_> = config.service_cidrs.iter().map(|range| range.trunc().to_string()).collect();
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": DEFAULT},
-        "spec": {"cidrs": [config.service_cidr.trunc().to_string()]}, "status": {"conditions": [ready]},
+        "spec": {"cidrs": cidrs}, "status": {"conditions": [ready]},
     })
 }
 

@@ -31,8 +31,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The address that pods reach the server at, published as Service `default/kubernetes`.
     pub advertise: SocketAddr,
-    /// Range of Service addresses.
-    pub service_cidr: IpNet,
+    /// Ranges of Service addresses, at most one of each family; Services are of the first one's family unless
+    /// they say otherwise.
+    pub service_cidrs: Vec<IpNet>,
     /// Range of node ports.
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// Address of the cluster's resolver, kept free for the Service `kube-system/kube-dns`.

@@ -192,7 +192,7 @@ impl Server {
             impersonation: Impersonation::default(),
             hooks: Hooks::follow(&store, &admission.plugins),
             policies: Policies::follow(&store, &admission.plugins),
-            addresses: Addresses::read(&store, config.service_cidr, config.node_ports.clone()),
+            addresses: Addresses::read(&store, &config.service_cidrs, config.node_ports.clone()),
             rests: Rests::default(),
             agents: Wires(Arc::new(agent_tls(credentials)?)),
             pods: Wires::to_anybody(),

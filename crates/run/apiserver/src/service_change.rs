@@ -8,6 +8,8 @@ use plimsoll_catalogue::service_address_errors;
 use plimsoll_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
+use crate::address::Family;
+
 const MANY_ADDRESSES: &str =
     "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified";
 const MANY_FAMILIES: &str =
@@ -90,12 +92,17 @@ fn same_addresses(service: &mut Value, old: &Value) {
     }
 }
 
-/// Policy and families of a Service, where the cluster has addresses of the family `own`.
+/// Policy and families of a Service, where the cluster has addresses of these families.
 pub(crate) fn settle_families(
     service: &mut Value,
     old: Option<&Value>,
-    own: &str,
+    configured: &[Family],
 ) -> Result<(), Vec<FieldError>> {
+    // Who prefers both has what there was when the Service was made, until its families change.
+    if old.is_some_and(|old| prefers_the_same(service, old)) {
+        return Ok(());
+    }
+    let own: Vec<&str> = configured.iter().map(|family| family.name()).collect();
     let is_open = text(service, "clusterIP") == "None" && has_no_selector(service);
     if !service["spec"]["ipFamilyPolicy"].is_string() {
         let before = old.map(|old| text(old, "ipFamilyPolicy")).unwrap_or_default();
@@ -116,39 +123,64 @@ pub(crate) fn settle_families(
         FieldError::invalid(&Path::root("spec").child(field), &value, why)
     };
     let mut errors = Vec::new();
+    if let Some(old) = old.filter(|_| !is_single) {
+        for (field, noun) in [("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")] {
+            if (1..texts(old, field).len()).contains(&texts(service, field).len()) {
+                let why = format!("must be 'SingleStack' to release the secondary {noun}");
+                errors.push(wrong("ipFamilyPolicy", json!(policy), &why));
+            }
+        }
+    }
     if is_single && texts(service, "clusterIPs").len() == 2 {
         errors.push(wrong("ipFamilyPolicy", json!(policy), MANY_ADDRESSES));
     }
     if is_single && texts(service, "ipFamilies").len() == 2 {
         errors.push(wrong("ipFamilyPolicy", json!(policy), MANY_FAMILIES));
     }
-    errors.extend(infer_families(service, own));
+    errors.extend(infer_families(service, &own));
     refuse(errors)?;
     let mut families = texts(service, "ipFamilies");
     if is_open {
         if families.is_empty() {
-            families.push(own.to_owned());
+            families.extend(own.first().map(|family| (*family).to_owned()));
         }
         // Who looks for the backends elsewhere may have them of either family.
         if families.len() < 2 && !is_single {
-            families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }.to_owned());
+            families.push(second(&families));
         }
         service["spec"]["ipFamilies"] = json!(families);
         return Ok(());
     }
     let mut errors = Vec::new();
-    if policy == "RequireDualStack" {
+    if policy == "RequireDualStack" && own.len() < 2 {
         errors.push(wrong("ipFamilyPolicy", json!(policy), ONE_FAMILY));
     }
-    for (at, family) in families.iter().enumerate().filter(|(_, family)| *family != own) {
+    for (at, family) in families.iter().enumerate().filter(|(_, family)| !own.contains(&family.as_str())) {
         let path = Path::root("spec").child("ipFamilies").index(at);
         errors.push(FieldError::invalid(&path, &json!(family), "not configured on this cluster"));
     }
     refuse(errors)?;
     if families.is_empty() {
-        service["spec"]["ipFamilies"] = json!([own]);
+        families.extend(own.first().map(|family| (*family).to_owned()));
     }
+    if !is_single && families.len() == 1 && own.len() == 2 {
+        families.push(second(&families));
+    }
+    service["spec"]["ipFamilies"] = json!(families);
     Ok(())
+}
+
+/// The family that the first of these is not.
+fn second(families: &[String]) -> String {
+    let first = if families[0] == "IPv4" { Family::Ipv4 } else { Family::Ipv6 };
+    first.other().name().to_owned()
+}
+
+fn prefers_the_same(service: &Value, old: &Value) -> bool {
+    let prefers = |service| text(service, "ipFamilyPolicy") == "PreferDualStack";
+    let same = |field| texts(service, field) == texts(old, field);
+    let same_type = text(service, "type") == text(old, "type");
+    prefers(service) && prefers(old) && same_type && same("clusterIPs") && same("ipFamilies")
 }
 
 /// Whoever asks for one stack again gives up what belongs to the second.
@@ -162,7 +194,7 @@ fn release_second(service: &mut Value, old: &Value) {
 }
 
 /// Families follow from addresses.
-fn infer_families(service: &mut Value, own: &str) -> Vec<FieldError> {
+fn infer_families(service: &mut Value, own: &[&str]) -> Vec<FieldError> {
     let (addresses, mut families) = (texts(service, "clusterIPs"), texts(service, "ipFamilies"));
     let mut errors = Vec::new();
     for (at, address) in addresses.iter().enumerate().skip(families.len()) {
@@ -170,7 +202,7 @@ fn infer_families(service: &mut Value, own: &str) -> Vec<FieldError> {
             break;
         }
         let family = if address.contains(':') { "IPv6" } else { "IPv4" };
-        if family == own {
+        if own.contains(&family) {
             families.push(family.to_owned());
         } else {
             let path = Path::root("spec").child("clusterIPs").index(at);
@@ -196,7 +228,7 @@ fn text<'a>(service: &'a Value, field: &str) -> &'a str {
     service["spec"][field].as_str().unwrap_or_default()
 }
 
-fn texts(service: &Value, field: &str) -> Vec<String> {
+pub(crate) fn texts(service: &Value, field: &str) -> Vec<String> {
     let list = service["spec"][field].as_array().into_iter().flatten();
     list.filter_map(Value::as_str).map(str::to_owned).collect()
 }
@@ -214,7 +246,7 @@ mod tests {
             service["spec"][field] = value.clone();
         }
         settle(&mut service, Some(&old));
-        let settled = settle_families(&mut service, Some(&old), "IPv4");
+        let settled = settle_families(&mut service, Some(&old), &[Family::Ipv4]);
         settled.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))?;
         Ok(json!([
             service["spec"]["clusterIP"],
@@ -253,12 +285,12 @@ mod tests {
     #[test]
     fn headless_services_without_selector_are_of_both_families() {
         let mut service = json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"]}});
-        assert_eq!(settle_families(&mut service, None, "IPv4"), Ok(()));
+        assert_eq!(settle_families(&mut service, None, &[Family::Ipv4]), Ok(()));
         assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
         assert_eq!(service["spec"]["ipFamilyPolicy"], "RequireDualStack");
         let old = service.clone();
         service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
-        assert_eq!(settle_families(&mut service, Some(&old), "IPv4"), Ok(()));
+        assert_eq!(settle_families(&mut service, Some(&old), &[Family::Ipv4]), Ok(()));
         assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4"]));
     }
 

@@ -128,7 +128,7 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         listen: vec![address],
         // Pods would not reach a loopback address; nobody asks here.
         advertise: SocketAddr::from(([10, 0, 0, 1], address.port())),
-        service_cidr: "10.96.0.0/16".parse()?,
+        service_cidrs: vec!["10.96.0.0/16".parse()?],
         node_ports: 30000..=32767,
         cluster_dns: IpAddr::from([10, 96, 0, 10]),
         credentials: Credentials {

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use ipnet::IpNet;
 use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_client::Informers;
 use plimsoll_kubelet::Tls;
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::instance::Instance;
 use crate::network::NetworkArgs;
+use crate::ranges::Ranges;
 use crate::{log, node, preflight, up};
 use common::CommonArgs;
 use settings::{FieldFlags, Sources};
@@ -63,13 +63,13 @@ pub(crate) struct Kubelet {
     /// not say
     #[arg(long, value_name = "DURATION", value_parser = plimsoll_meta::duration::parse)]
     pub(crate) endpoint_drain: Option<Duration>,
-    /// Range of the cluster's pod addresses; with it the node brings its own engine, pod network, Services and
+    /// Range of the cluster's pod addresses, or one of each family; with it the node brings its own engine, pod network, Services and
     /// resolver, as a node of `plimsoll up` does
-    #[arg(long, value_name = "CIDR", requires_all = ["kubeconfig", "service_cluster_ip_range"])]
-    pub(crate) cluster_cidr: Option<IpNet>,
-    /// Range of the cluster's Service addresses, the tenth of which is the resolver's
-    #[arg(long, value_name = "CIDR", requires = "cluster_cidr")]
-    pub(crate) service_cluster_ip_range: Option<IpNet>,
+    #[arg(long, value_name = "CIDR,…", requires_all = ["kubeconfig", "service_cluster_ip_range"])]
+    pub(crate) cluster_cidr: Option<Ranges>,
+    /// Range of the cluster's Service addresses, or one of each family; the tenth of the first is the resolver's
+    #[arg(long, value_name = "CIDR,…", requires = "cluster_cidr")]
+    pub(crate) service_cluster_ip_range: Option<Ranges>,
     #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
@@ -84,9 +84,9 @@ impl Kubelet {
 }
 
 pub(crate) fn run(options: &Kubelet) -> anyhow::Result<()> {
-    let own = options.cluster_cidr.zip(options.service_cluster_ip_range);
+    let own = options.cluster_cidr.clone().zip(options.service_cluster_ip_range.clone());
     let sources = Sources {
-        base: own.map_or(json!({}), |(_, services)| own::base(&options.root_dir, services)),
+        base: own.as_ref().map_or(json!({}), |(_, services)| own::base(&options.root_dir, services)),
         file: options.config.as_deref(),
         folder: options.config_dir.as_deref(),
         flags: &options.fields,

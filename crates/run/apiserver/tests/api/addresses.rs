@@ -88,7 +88,7 @@ async fn no_address_is_given_that_somebody_claims_or_no_range_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_range_is_extended_by_another() {
     let small = |config: &mut plimsoll_apiserver::Config| {
-        config.service_cidr = "10.96.0.0/28".parse().expect("a range");
+        config.service_cidrs = vec!["10.96.0.0/28".parse().expect("a range")];
     };
     let cluster = Arc::new(Cluster::start_with(small).await);
     // 14 addresses, of which two are in use; many ask at once.
@@ -138,4 +138,78 @@ fn what_older_services_hold_is_claimed_at_the_start() {
         let refused = cluster.post(SERVICES, service("other", Some(&address))).await;
         assert!(refused.message().ends_with("provided IP is already allocated"), "{refused:?}");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_have_the_families_they_ask_for() {
+    let both = |config: &mut plimsoll_apiserver::Config| {
+        config.service_cidrs =
+            ["10.96.0.0/16", "fd96::/112"].map(|range| range.parse().expect("a range")).into();
+    };
+    let cluster = Cluster::start_with(both).await;
+    let range = cluster.get(&format!("{RANGES}/kubernetes")).await.json();
+    assert_eq!(range["spec"]["cidrs"], json!(["10.96.0.0/16", "fd96::/112"]));
+    let cases = [
+        ("usual", json!({}), json!(["IPv4"]), "SingleStack"),
+        ("six", json!({"ipFamilies": ["IPv6"]}), json!(["IPv6"]), "SingleStack"),
+        ("prefer", json!({"ipFamilyPolicy": "PreferDualStack"}), json!(["IPv4", "IPv6"]), "PreferDualStack"),
+        (
+            "require",
+            json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6"]}),
+            json!(["IPv6", "IPv4"]),
+            "RequireDualStack",
+        ),
+        (
+            "named",
+            json!({"ipFamilyPolicy": "RequireDualStack", "clusterIP": "fd96::77", "clusterIPs": ["fd96::77", "10.96.7.7"]}),
+            json!(["IPv6", "IPv4"]),
+            "RequireDualStack",
+        ),
+        (
+            "headless",
+            json!({"ipFamilyPolicy": "PreferDualStack", "clusterIP": "None", "selector": {"a": "b"}}),
+            json!(["IPv4", "IPv6"]),
+            "PreferDualStack",
+        ),
+    ];
+    for (name, spec, families, policy) in cases {
+        let mut object = service(name, None);
+        let fields = object["spec"].as_object_mut().expect("a spec");
+        fields.extend(spec.as_object().expect("fields").clone());
+        let made = cluster.post(SERVICES, object).await.json();
+        let spec = &made["spec"];
+        assert_eq!(
+            (&spec["ipFamilies"], &spec["ipFamilyPolicy"]),
+            (&families, &json!(policy)),
+            "{name}: {made}"
+        );
+        assert_eq!(spec["clusterIP"], spec["clusterIPs"][0], "{name}");
+        if name != "headless" {
+            let given = spec["clusterIPs"].as_array().expect("addresses");
+            let of = |address: &serde_json::Value| {
+                json!(if address.as_str().is_some_and(|text| text.starts_with("fd96::")) {
+                    "IPv6"
+                } else {
+                    "IPv4"
+                })
+            };
+            assert_eq!(json!(given.iter().map(of).collect::<Vec<_>>()), families, "{name}");
+        }
+    }
+    // One more family comes and goes with the policy.
+    let second = async |policy: &str| {
+        let patch = json!({"spec": {"ipFamilyPolicy": policy}});
+        let made = cluster.patch(&format!("{SERVICES}/usual"), MERGE, patch).await.json();
+        let second = made["spec"]["clusterIPs"][1].as_str().unwrap_or_default().to_owned();
+        let count = made["spec"]["ipFamilies"].as_array().map_or(0, Vec::len);
+        (second, count)
+    };
+    let (address, count) = second("PreferDualStack").await;
+    assert_eq!((address.starts_with("fd96::"), count), (true, 2));
+    assert_eq!(cluster.get(&format!("{ADDRESSES}/{address}")).await.code, 200);
+    assert_eq!(second("SingleStack").await, (String::new(), 1));
+    assert_eq!(cluster.get(&format!("{ADDRESSES}/{address}")).await.code, 404);
+    let patch = json!({"spec": {"ipFamilies": ["IPv6"]}});
+    let refused = cluster.patch(&format!("{SERVICES}/prefer"), MERGE, patch).await;
+    assert_eq!(refused.code, 422, "{refused:?}");
 }
