@@ -54,7 +54,9 @@ impl Links {
     pub fn ensure_vxlan(&mut self, vxlan: &Vxlan) -> io::Result<u32> {
         if let Some(found) = self.vxlan(&vxlan.name)? {
             if found == *vxlan {
-                return index_of(&vxlan.name);
+                let index = index_of(&vxlan.name)?;
+                self.set_up(index)?;
+                return Ok(index);
             }
             self.remove(&vxlan.name)?;
         }

@@ -5,6 +5,8 @@
 //! most, milliseconds for making and removing links. Call them from a blocking
 //! thread. Every `ensure_…` may be repeated.
 
+mod watch;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,6 +25,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
+
+pub use watch::{Loss, Watch};
 
 use crate::netlink::{ACK, CREATE, Conversation, DUMP, EXCLUSIVE, Message, REPLACE, REQUEST};
 

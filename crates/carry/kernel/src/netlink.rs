@@ -38,6 +38,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// The number of the conversation that it is about.
+    pub(crate) sender: u32,
     pub(crate) body: &'a [u8],
 }
 
@@ -67,16 +69,18 @@ impl From<Refusal> for io::Error {
 pub(crate) struct Conversation {
     socket: Socket,
     sequence: u32,
+    /// Which tells this conversation from others in its namespace.
+    pub(crate) number: u32,
 }
 
 impl Conversation {
     pub(crate) fn open(family: isize) -> io::Result<Self> {
         let mut socket = Socket::new(family)?;
-        socket.bind_auto()?;
+        let number = socket.bind_auto()?.port_number();
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
-        Ok(Self { socket, sequence: 1 })
+        Ok(Self { socket, sequence: 1, number })
     }
 
     /// Makes room for single requests of up to `bytes`.
@@ -188,6 +192,7 @@ pub(crate) fn messages(buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
             kind: u16::from_ne_bytes(header[4..6].try_into().expect("two bytes")),
             flags: u16::from_ne_bytes(header[6..8].try_into().expect("two bytes")),
             sequence: u32::from_ne_bytes(header[8..12].try_into().expect("four bytes")),
+            sender: u32::from_ne_bytes(header[12..16].try_into().expect("four bytes")),
             body: rest.get(HEADER..length)?,
         };
         rest = rest.get(aligned(length)..).unwrap_or_default();

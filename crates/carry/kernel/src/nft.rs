@@ -11,6 +11,7 @@ mod batch;
 mod conntrack;
 mod expression;
 mod message;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,7 @@ pub use expression::{
     Address, Comparison, Conntrack, Direction, Expression, Meta, Nat, PayloadBase, Register, Rejection,
 };
 use message::{Writer, begin_message};
+pub use watch::{Disturbance, Watch};
 
 use crate::netlink::{Conversation, DUMP, REQUEST, attributes};
 
@@ -66,6 +68,7 @@ impl Tables {
     pub fn open() -> io::Result<Self> {
         let netlink = Conversation::open(NETFILTER_FAMILY)?;
         netlink.allow_requests_of(1 << 20)?;
+        watch::note_own(netlink.number);
         Ok(Self { netlink })
     }
 

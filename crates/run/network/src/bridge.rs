@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::future::BoxFuture;
 use ipnet::IpNet;
-use plimsoll_kernel::link::{LOOPBACK, Links, Route, Veth, in_namespace, index_of, sysctl};
+use plimsoll_kernel::link::{LOOPBACK, Links, Loss, Route, Veth, in_namespace, index_of, sysctl};
 use plimsoll_kernel::nft::{Batch, Family};
 use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork, PortMapping, Protocol};
 use plimsoll_netplan::endpoints::Target;
@@ -40,7 +40,9 @@ pub struct BridgeNetwork {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) names: Names,
-    bridge: u32,
+    bridge: AtomicU32,
+    /// The device that wraps packets for other nodes; 0 while there is none.
+    pub(crate) tunnel: AtomicU32,
     /// The largest packet to the world.
     pub(crate) uplink_mtu: u32,
     /// The largest packet of new pods.
@@ -151,16 +153,12 @@ impl Inner {
             sysctl(key, "1").map_err(kernel("forwarding between pods"))?;
         }
         let mut links = Links::open().map_err(kernel("netlink"))?;
-        let bridge =
-            links.ensure_bridge(&names.bridge(), names.group()).map_err(kernel("the instance's bridge"))?;
         let uplink_mtu = links.uplink_mtu().map_err(kernel("routes"))?.unwrap_or(DEFAULT_MTU);
-        for address in &config.resolver {
-            links.ensure_address(bridge, IpNet::from(*address)).map_err(kernel("the resolver's address"))?;
-        }
         let inner = Self {
             config,
             names,
-            bridge,
+            bridge: AtomicU32::new(0),
+            tunnel: AtomicU32::new(0),
             uplink_mtu,
             mtu: AtomicU32::new(uplink_mtu),
             ranged: Notify::new(),
@@ -175,8 +173,59 @@ impl Inner {
         }
         inner.take_over(&mut links).map_err(kernel("links of an earlier process"))?;
         let ranges = inner.sandboxes().ranges();
+        inner.make_bridge(&mut links)?;
         inner.address_bridge(&ranges)?;
         Ok(inner)
+    }
+
+    /// Makes the bridge if there is none.
+    fn make_bridge(&self, links: &mut Links) -> Result<(), NetworkError> {
+        let bridge = links
+            .ensure_bridge(&self.names.bridge(), self.names.group())
+            .map_err(|error| NetworkError::io("the instance's bridge", error))?;
+        self.bridge.store(bridge, Ordering::Relaxed);
+        for address in &self.config.resolver {
+            links
+                .ensure_address(bridge, IpNet::from(*address))
+                .map_err(|error| NetworkError::io("the resolver's address", error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether what went away is the network's.
+    pub(crate) fn is_missed(&self, loss: Loss) -> bool {
+        match loss {
+            Loss::OfLink(link) => {
+                [&self.bridge, &self.tunnel].iter().any(|own| own.load(Ordering::Relaxed) == link)
+            }
+            Loss::Route(destination) => {
+                let ranges = self.config.cluster_cidr.iter().chain(&self.config.service_cidr);
+                let is_own = ranges.clone().any(|range| range.contains(&destination));
+                let is_host = destination.prefix_len() == destination.max_prefix_len();
+                is_own
+                    && (!is_host
+                        || self.sandboxes().iter().any(|one| one.addresses.contains(&destination.addr())))
+            }
+            Loss::Missed => true,
+        }
+    }
+
+    /// Puts back what somebody took from the node's own links and from the ways to its pods.
+    pub(crate) fn mend(&self) -> Result<(), NetworkError> {
+        let _turn = self.turn.lock().expect("no code under the lock panics");
+        let mut links = Links::open().map_err(|error| NetworkError::io("netlink", error))?;
+        self.make_bridge(&mut links)?;
+        self.address_bridge(&self.ranges())?;
+        let sandboxes: Vec<_> = self.sandboxes().iter().cloned().collect();
+        let gateways = self.sandboxes().gateways();
+        for sandbox in &sandboxes {
+            let Ok(device) = index_of(&self.names.veth(&sandbox.id)) else { continue };
+            let (addresses, routes) = near_end(&gateways, sandbox, device);
+            links
+                .ensure(&[], &addresses, &routes)
+                .map_err(|error| NetworkError::io(format!("sandbox {}", sandbox.id), error))?;
+        }
+        Ok(())
     }
 
     fn sandboxes(&self) -> MutexGuard<'_, Sandboxes> {
@@ -233,19 +282,15 @@ impl Inner {
     /// before the rules send them elsewhere.
     fn address_bridge(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
         let gateways = self.sandboxes().gateways();
-        let addresses: Vec<_> = gateways.iter().map(|gateway| (self.bridge, IpNet::from(*gateway))).collect();
+        let bridge = self.bridge.load(Ordering::Relaxed);
+        let addresses: Vec<_> = gateways.iter().map(|gateway| (bridge, IpNet::from(*gateway))).collect();
         let mut routes = Vec::new();
         for (range, gateway) in ranges.iter().zip(&gateways) {
             let family = family_of(*gateway);
             let all = [&self.config.service_cidr, &self.config.cluster_cidr];
             let all = all.into_iter().filter_map(|ranges| Config::of_family(ranges, family));
             for destination in std::iter::once(*range).chain(all) {
-                routes.push(Route {
-                    destination,
-                    device: self.bridge,
-                    gateway: None,
-                    source: Some(*gateway),
-                });
+                routes.push(Route { destination, device: bridge, gateway: None, source: Some(*gateway) });
             }
         }
         let work = || {
@@ -253,9 +298,9 @@ impl Inner {
             let keep = |address: &IpNet| {
                 self.config.resolver.contains(&address.addr()) || gateways.contains(&address.addr())
             };
-            for old in links.addresses(self.bridge)?.iter().filter(|address| !keep(address)) {
+            for old in links.addresses(bridge)?.iter().filter(|address| !keep(address)) {
                 if !is_link_local(old.addr()) {
-                    links.remove_address(self.bridge, *old)?;
+                    links.remove_address(bridge, *old)?;
                 }
             }
             links.ensure(&[], &addresses, &routes)
@@ -294,9 +339,7 @@ impl Inner {
         }
         let pairs: Vec<_> =
             sandbox.addresses.iter().filter_map(|address| pair(&gateways, *address)).collect();
-        let addresses: Vec<_> = pairs.iter().map(|(_, gateway)| (device, IpNet::from(*gateway))).collect();
-        let routes: Vec<_> =
-            pairs.iter().map(|(address, gateway)| to_link(*address, device, Some(*gateway))).collect();
+        let (addresses, routes) = near_end(&gateways, sandbox, device);
         in_namespace(netns.as_fd(), || set_up_inside(&pairs))?;
         links.ensure(&[], &addresses, &routes)?;
         links.await_carrier(device)
@@ -434,6 +477,14 @@ fn set_up_inside(pairs: &[(IpAddr, IpAddr)]) -> io::Result<()> {
 
 fn to_link(address: IpAddr, device: u32, source: Option<IpAddr>) -> Route {
     Route { destination: IpNet::from(address), device, gateway: None, source }
+}
+
+/// The addresses and routes of a pod's link on the node.
+fn near_end(gateways: &[IpAddr], sandbox: &Sandbox, device: u32) -> (Vec<(u32, IpNet)>, Vec<Route>) {
+    let pairs = sandbox.addresses.iter().filter_map(|address| pair(gateways, *address));
+    pairs
+        .map(|(address, gateway)| ((device, IpNet::from(gateway)), to_link(address, device, Some(gateway))))
+        .unzip()
 }
 
 /// The address with the gateway of its family.

@@ -9,38 +9,48 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::{Backoff, Informer, Informers};
 use plimsoll_kernel::far::{Neighbour, Vxlan};
-use plimsoll_kernel::link::{LOOPBACK, Links, Route, index_of};
+use plimsoll_kernel::link::{LOOPBACK, Links, Route, Watch, index_of};
 use plimsoll_netplan::hosts::{self, Host, Loss, OnLink, Plan, Tunnel};
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{BridgeNetwork, Inner};
 
+/// How long what is torn is left alone, lest it be mended while it is still being torn.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// Keeps routes and the tunnel as the nodes want them, until `shutdown`. They stay when it ends, and the
 /// next run takes them over.
 pub async fn reach_hosts(network: BridgeNetwork, informers: Informers, shutdown: CancellationToken) {
     let nodes = informers.informer::<Node>();
+    let watch =
+        Watch::open().inspect_err(|error| tracing::warn!(%error, "changes of links are not told")).ok();
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = follow(&network, &nodes) => {}
+        () = follow(&network, &nodes, watch.as_ref()) => {}
     }
 }
 
-async fn follow(network: &BridgeNetwork, nodes: &Informer<Node>) {
+async fn follow(network: &BridgeNetwork, nodes: &Informer<Node>, watch: Option<&Watch>) {
     let mut changes = nodes.subscribe();
     nodes.synced().await;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
-    let (mut before, mut told) = (None, Plan::default());
+    let (mut before, mut told, mut torn) = (None, Plan::default(), false);
     loop {
         while changes.try_recv().is_ok() {}
         let seen = (network.inner.ranges(), sight(nodes));
         // What the kernel has is only looked at when somebody's place may have changed.
         if before.as_ref() != Some(&seen) {
             let (inner, (ranges, all)) = (network.inner.clone(), seen.clone());
-            let work = move || inner.reach(ranges, &all);
+            let work = move || {
+                if torn {
+                    inner.mend().map_err(io::Error::other)?;
+                }
+                inner.reach(ranges, &all)
+            };
             match tokio::task::spawn_blocking(work).await.expect("the work does not panic") {
                 Ok(plan) => {
                     tell(&told, &plan);
-                    (before, told) = (Some(seen), plan);
+                    (before, told, torn) = (Some(seen), plan, false);
                     backoff.reset();
                 }
                 Err(error) => {
@@ -53,8 +63,21 @@ async fn follow(network: &BridgeNetwork, nodes: &Informer<Node>) {
         tokio::select! {
             change = changes.recv() => if change.is_none() { return },
             () = network.inner.ranged.notified() => {}
+            () = lost(&network.inner, watch) => {
+                tracing::warn!("somebody changed the links or routes of pods, they are put right");
+                (before, torn) = (None, true);
+            }
         }
     }
+}
+
+/// Waits until the network lacks something, and a moment longer: the rest of it may be on its way out.
+async fn lost(inner: &Inner, watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.lost(|loss| inner.is_missed(loss)).await,
+        None => std::future::pending().await,
+    }
+    tokio::time::sleep(MOMENT).await;
 }
 
 /// All nodes, in order.
@@ -84,6 +107,7 @@ impl Inner {
         let plan = hosts::plan(&own, others, &self.on_links(&mut links)?, &self.config.cluster_cidr);
         self.mtu.store(plan.mtu.map_or(self.uplink_mtu, |mtu| mtu.min(self.uplink_mtu)), Ordering::Relaxed);
         let tunnel = plan.tunnel.as_ref().map(|tunnel| self.dig(&mut links, tunnel)).transpose()?;
+        self.tunnel.store(tunnel.unwrap_or(0), Ordering::Relaxed);
         self.route(&mut links, &plan, tunnel)?;
         if tunnel.is_none() {
             links.remove(&self.names.tunnel())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use plimsoll_client::{Backoff, Delta, Informer, Informers};
-use plimsoll_kernel::nft::{Family, Flow, forget_flows};
+use plimsoll_kernel::nft::{Disturbance, Family, Flow, Watch, forget_flows};
 use plimsoll_netplan::endpoints::{
     BY_SERVICE, NodeFacts, Target, ready_on_node, service_index, service_index_value, service_of,
 };
@@ -37,13 +37,14 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     let services = informers.informer::<Service>();
     let slices = informers.informer::<EndpointSlice>();
     slices.add_index(BY_SERVICE, service_index);
+    let watch = Watch::open(&names.table()).map_err(Error::Rules)?;
     let planes = {
         let config = config.clone();
         let open = move || Plane::open_all(&config, &names);
         tokio::task::spawn_blocking(open).await.expect("opening does not panic").map_err(Error::Rules)?
     };
     let mut proxy =
-        Proxy { node: config.node_name, planes, checks: HealthChecks::default(), services, slices };
+        Proxy { node: config.node_name, planes, watch, checks: HealthChecks::default(), services, slices };
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         result = proxy.follow() => result,
@@ -117,6 +118,12 @@ impl Plane {
         Ok(())
     }
 
+    fn put_right(&mut self) {
+        if let Err(error) = self.find_again() {
+            tracing::warn!(%error, "the table of packet rules cannot be made again");
+        }
+    }
+
     /// Reads the kernel's state again, after a change was refused: somebody else changed the table, or
     /// removed it.
     fn find_again(&mut self) -> io::Result<()> {
@@ -186,6 +193,7 @@ fn flow(family: Family, stale: &StaleFlow) -> Flow {
 struct Proxy {
     node: String,
     planes: Vec<Plane>,
+    watch: Watch,
     checks: HealthChecks,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
@@ -220,6 +228,10 @@ impl Proxy {
                 () = tokio::time::sleep(ANOTHER_TRY), if !all_open => Some(()),
                 delta = services.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_service)),
                 delta = slices.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_slice)),
+                disturbed = self.watch.disturbed() => {
+                    self.repair(disturbed);
+                    Some(())
+                }
                 () = tokio::time::sleep(LOOK) => {
                     self.look();
                     Some(())
@@ -256,14 +268,23 @@ impl Proxy {
         self.checks.settle(count)
     }
 
+    /// Undoes what somebody else did to the rules.
+    fn repair(&mut self, disturbed: Disturbance) {
+        match disturbed {
+            Disturbance::Changed => {
+                tracing::warn!("somebody changed the packet rules of Services, they are put right");
+                self.planes.iter_mut().for_each(Plane::put_right);
+            }
+            Disturbance::Missed => self.look(),
+        }
+    }
+
     /// Reads the kernel's state again where somebody removed the rules.
     fn look(&mut self) {
         for plane in &mut self.planes {
             let looked = plane.table.lock().expect("no code under the lock panics").look(Writer::Services);
-            if looked.is_err()
-                && let Err(error) = plane.find_again()
-            {
-                tracing::warn!(%error, "the table of packet rules cannot be made again");
+            if looked.is_err() {
+                plane.put_right();
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod hosts;
 mod policies;
+mod repairs;
 mod services;
 mod support;
 

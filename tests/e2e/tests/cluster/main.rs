@@ -13,6 +13,7 @@ mod customs;
 mod datastore;
 mod engines;
 mod extensions;
+mod families;
 mod hosts;
 mod images;
 mod ingress;
@@ -143,6 +144,7 @@ const CASES: &[Case<Shared>] = table! {
         jobs_are_started_by_the_clock_and_by_hand;
     sets: a_stateful_set_keeps_or_drops_its_claims, a_daemon_set_surges_or_waits_to_be_asked;
     hosts: pods_and_services_span_nodes;
+    families: pods_and_services_have_both_and_policies_outlive_a_restart;
     policies: policies_say_who_reaches_whom;
     network: a_rollout_loses_no_request, probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;

@@ -79,6 +79,10 @@ impl Reporter {
     async fn send(&mut self, told: Value, trouble: Option<String>) -> bool {
         let mut status = told.clone();
         status["conditions"] = self.conditions(trouble, Timestamp::now());
+        // Strategic merge would join them by their types, of which several may be the same.
+        if let Some(addresses) = status["addresses"].as_array_mut() {
+            addresses.push(json!({"$patch": "replace"}));
+        }
         let nodes = Api::<Node>::all(self.agent.client.clone());
         let patch = Patch::Strategic(json!({"status": status}));
         match nodes.patch_status(&self.agent.config.node_name, &PatchParams::default(), &patch).await {

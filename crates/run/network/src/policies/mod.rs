@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use plimsoll_client::{Backoff, Delta, Filter, Informer, Informers};
-use plimsoll_kernel::nft::Family;
+use plimsoll_kernel::nft::{Disturbance, Family, Watch};
 use plimsoll_netplan::policies::plan::Plan;
 use plimsoll_netplan::policies::{Key, Picture, PodFacts, desired, resolver};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -74,6 +74,11 @@ impl Plane {
         Ok(Self { table, plan: Plan::after(rules::newest(&chains)), left: Some(chains) })
     }
 
+    /// Whether somebody removed the rules.
+    fn is_missing(&mut self) -> bool {
+        self.table.look(Writer::Policies).is_err()
+    }
+
     /// Brings the kernel to what the picture wants.
     fn apply(&mut self, picture: &Picture) -> io::Result<()> {
         let family = self.table.family();
@@ -117,6 +122,7 @@ struct Changes {
 struct Enforcer {
     policies: Policies,
     planes: Vec<Plane>,
+    watch: Watch,
     picture: Picture,
     /// The pods of all nodes.
     all: Informer<Pod>,
@@ -132,12 +138,14 @@ impl Enforcer {
         let planes: io::Result<Vec<_>> =
             config.families().map(|family| Plane::open(config, names, family)).collect();
         let planes = planes.map_err(Error::Rules)?;
+        let watch = Watch::open(&names.table()).map_err(Error::Rules)?;
         let mut picture = Picture::default();
         let (key, facts) = resolver(config.resolver.iter().copied());
         picture.set_pod(&key, Some(facts));
         let fields = Some(format!("spec.nodeName={}", config.node_name));
         Ok(Self {
             planes,
+            watch,
             picture,
             all: informers.informer(),
             here: informers.filtered(Filter { namespace: None, labels: None, fields }),
@@ -175,11 +183,16 @@ impl Enforcer {
             }
             backoff.reset();
             self.policies.attachments.stand(change);
-            match tokio::time::timeout(LOOK, changes.wait(&mut dirty)).await {
-                Ok(true) => {}
-                // The informers only end with the process.
-                Ok(false) => return Ok(()),
-                Err(_) => dirty.kernel |= self.find_again(),
+            tokio::select! {
+                more = changes.wait(&mut dirty) => if !more {
+                    // The informers only end with the process.
+                    return Ok(());
+                },
+                disturbed = self.watch.disturbed() => {
+                    let changed = disturbed == Disturbance::Changed;
+                    dirty.kernel |= self.find_again(|plane| changed || plane.is_missing());
+                }
+                () = tokio::time::sleep(LOOK) => dirty.kernel |= self.find_again(Plane::is_missing),
             }
         }
     }
@@ -213,10 +226,9 @@ impl Enforcer {
         self.picture.set_pod(key, facts)
     }
 
-    /// Starts again with the tables whose rules somebody removed; whether there are such.
-    fn find_again(&mut self) -> bool {
-        let missing = |plane: &mut Plane| plane.table.look(Writer::Policies).is_err();
-        let missing: Vec<_> = self.planes.iter_mut().map(missing).collect();
+    /// Starts again with the tables whose rules somebody changed or removed; whether there are such.
+    fn find_again(&mut self, is_wrong: impl Fn(&mut Plane) -> bool) -> bool {
+        let missing: Vec<_> = self.planes.iter_mut().map(is_wrong).collect();
         for (at, _) in missing.iter().enumerate().filter(|(_, missing)| **missing) {
             if let Err(error) = self.open_again(at) {
                 tracing::warn!(%error, "the table of packet rules cannot be made again");

@@ -90,6 +90,8 @@ fn pods_of_other_nodes_are_reached() {
     let late = a.on(|| async { Pod::start(&again, "late").await });
     assert_eq!(late.attached.mtu, 1500, "nobody needs the tunnel");
     a.on(|| async {
+        stop.cancel();
+        until("nobody keeps the ways any more", || stop.is_cancelled()).await;
         cleanup(a.folder.path(), "a1b2c3").await.unwrap();
         let left: Vec<_> = Links::open().unwrap().list().unwrap().into_iter().map(|link| link.name).collect();
         assert_eq!(left, ["lo", "b"]);
