@@ -1,5 +1,6 @@
 //! The node's own object: registration, lease, status.
 
+mod advertised;
 mod lease;
 mod status;
 
@@ -151,6 +152,9 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
     let mut pressure = agent.pressure.clone();
     let mut used = agent.volumes.used.subscribe();
     let mut devices = agent.devices.subscribe();
+    // An informer that nobody holds stops.
+    let informer = informer(&agent);
+    let mut deltas = informer.subscribe();
     let leaving = agent.config.leaving.clone();
     let mut reporter = Reporter::new(agent, &node, port);
     let mut eager = 0;
@@ -165,6 +169,7 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
             // What is named as used is not detached.
             Ok(()) = used.changed() => {}
             Ok(()) = devices.changed() => {}
+            Some(()) = reporter.advertised(&mut deltas) => {}
             () = leaving.cancelled(), if !reporter.is_leaving() => {}
         }
     }

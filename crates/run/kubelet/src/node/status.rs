@@ -9,12 +9,14 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use plimsoll_client::Delta;
 use plimsoll_cri::v1;
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::eviction::Condition;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::VERSION;
+use super::{VERSION, advertised};
 use crate::agent::Agent;
 
 /// Sends the node's status when there is something to tell.
@@ -26,6 +28,8 @@ pub(super) struct Reporter {
     sent: Option<(Value, Instant)>,
     ready: Option<bool>,
     leaving: bool,
+    /// What others advertise, as it is to be told.
+    advertised: Map<String, Value>,
 }
 
 impl Reporter {
@@ -36,7 +40,35 @@ impl Reporter {
             let name = name.into_iter().find(|name| *name == it.type_)?;
             Some((name, (it.status == "True", it.last_transition_time.as_ref()?.0)))
         });
-        Self { since: since.collect(), agent, port, sent: None, ready: None, leaving: false }
+        let mut reporter = Self {
+            since: since.collect(),
+            agent,
+            port,
+            sent: None,
+            ready: None,
+            leaving: false,
+            advertised: Map::new(),
+        };
+        reporter.advertised = advertised::allocatable(node, &reporter.capacity());
+        reporter
+    }
+
+    /// Waits until others advertise something else than before; None when `nodes` has ended.
+    pub(super) async fn advertised(&mut self, nodes: &mut UnboundedReceiver<Delta<Node>>) -> Option<()> {
+        loop {
+            let Delta::Applied { new, .. } = nodes.recv().await? else { continue };
+            let now = advertised::allocatable(&new, &self.capacity());
+            if now != self.advertised {
+                self.advertised = now;
+                return Some(());
+            }
+        }
+    }
+
+    /// The agent's own resources.
+    fn capacity(&self) -> BTreeMap<String, Quantity> {
+        let devices = self.agent.devices.capacity().into_iter().map(|(name, (all, _))| (name, count(all)));
+        self.agent.machine.capacity(self.agent.config.max_pods).into_iter().chain(devices).collect()
     }
 
     /// Whether it was told that the node goes down.
@@ -112,16 +144,15 @@ impl Reporter {
             }})
         });
         let features = engine.features.unwrap_or_default();
-        let mut capacity = machine.capacity(config.max_pods);
-        let mut allocatable = self.agent.allocatable.clone();
-        for (name, (all, usable)) in self.agent.devices.capacity() {
-            capacity.insert(name.clone(), count(all));
-            allocatable.insert(name, count(usable));
-        }
+        let devices =
+            self.agent.devices.capacity().into_iter().map(|(name, (_, usable))| (name, count(usable)));
+        let own = self.agent.allocatable.clone().into_iter().chain(devices).collect();
+        let mut allocatable = list(&own);
+        allocatable.extend(self.advertised.clone());
         let mut status = json!({
             "addresses": addresses.chain([hostname]).collect::<Vec<_>>(),
-            "capacity": list(&capacity),
-            "allocatable": list(&allocatable),
+            "capacity": list(&self.capacity()),
+            "allocatable": allocatable,
             "nodeInfo": {
                 "machineID": machine.machine_id,
                 "systemUUID": machine.system_uuid,
@@ -217,10 +248,8 @@ fn count(number: usize) -> Quantity {
     Quantity::from_units(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn list(resources: &BTreeMap<String, Quantity>) -> Value {
-    json!(
-        resources.iter().map(|(name, amount)| (name.clone(), amount.to_string())).collect::<BTreeMap<_, _>>()
-    )
+fn list(resources: &BTreeMap<String, Quantity>) -> Map<String, Value> {
+    resources.iter().map(|(name, amount)| (name.clone(), json!(amount.to_string()))).collect()
 }
 
 /// The largest images with all their names.

@@ -115,3 +115,19 @@ async fn a_pod_without_a_device_is_refused() {
     assert!(rig.api.reasons().iter().any(|reason| reason == "UnexpectedAdmissionError"));
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_advertise_becomes_allocatable() {
+    let Some(rig) = Rig::new("advertised").await else { return };
+    const DONGLE: &str = "example.com/dongle";
+    rig.api.wait("the node is ready", |api| api.node_is_ready()).await;
+    let mut node = rig.api.node().expect("the node");
+    node["status"]["capacity"][DONGLE] = json!("4");
+    rig.api.put("nodes", node);
+    let usable = |api: &super::FakeApi| api.node().map(|node| node["status"]["allocatable"][DONGLE].clone());
+    rig.api.wait("it is allocatable", |api| usable(api) == Some(json!("4"))).await;
+    let mut node = rig.api.node().expect("the node");
+    node["status"]["capacity"].as_object_mut().expect("amounts").remove(DONGLE);
+    rig.api.put("nodes", node);
+    rig.api.wait("it is not any longer", |api| usable(api).is_some_and(|it| it.is_null())).await;
+}
