@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::object::Object;
+use crate::progress::Followers;
 
 /// A change seen by an informer.
 #[derive(Debug)]
@@ -81,6 +82,8 @@ struct State<K> {
     namespaces: HashMap<Box<str>, BTreeMap<Box<str>, Arc<K>>>,
     indexes: Vec<Index<K>>,
     subscribers: Vec<mpsc::UnboundedSender<Delta<K>>>,
+    /// How many changes there were.
+    changes: u64,
     synced: bool,
 }
 
@@ -90,6 +93,7 @@ pub(crate) struct Cache<K> {
     synced: watch::Sender<bool>,
     /// Up to which version of the server all changes are in; moved before subscribers are told.
     version: AtomicU64,
+    pub(crate) followers: Followers,
 }
 
 /// The index that every cache has: by the id of the controlling owner.
@@ -104,9 +108,15 @@ impl<K: Object> Cache<K> {
             namespaces: HashMap::new(),
             indexes: vec![owner],
             subscribers: Vec::new(),
+            changes: 0,
             synced: false,
         };
-        Self { state: RwLock::new(state), synced: watch::Sender::new(false), version: AtomicU64::new(0) }
+        Self {
+            state: RwLock::new(state),
+            synced: watch::Sender::new(false),
+            version: AtomicU64::new(0),
+            followers: Followers::default(),
+        }
     }
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
@@ -165,6 +175,11 @@ impl<K: Object> Cache<K> {
         let mut synced = self.synced.subscribe();
         // The sender is a field of `self`: it outlives this wait.
         drop(synced.wait_for(|synced| *synced).await);
+    }
+
+    /// How many changes subscribers have been told of.
+    pub(crate) fn changes(&self) -> u64 {
+        self.state.read().expect(POISON).changes
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -259,6 +274,7 @@ impl<K: Object> State<K> {
     }
 
     fn tell(&mut self, delta: Delta<K>) {
+        self.changes += 1;
         self.subscribers.retain(|subscriber| subscriber.send(delta.clone()).is_ok());
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::{Cache, Delta, OWNER};
 use crate::object::{MetadataObject, Object};
+use crate::progress::Progress;
 use crate::reflector::{Representation, Source, reflect};
 
 /// Which objects of a type an informer holds.
@@ -188,6 +189,21 @@ impl<K: Object> Informer<K> {
     /// Up to which version of the server this cache holds every change; 0 where versions are no numbers.
     pub fn version(&self) -> u64 {
         self.shared.cache.version()
+    }
+
+    /// How many changes it saw: what it holds has all of them.
+    pub fn changes(&self) -> u64 {
+        self.shared.cache.changes()
+    }
+
+    /// For a follower whom others wait for: it says up to which change it has carried out what follows from them.
+    pub fn progress(&self) -> Progress {
+        self.shared.cache.followers.add()
+    }
+
+    /// Waits until all who say how far they are (see [`Self::progress`]) have carried out the changes so far.
+    pub async fn carried_out(&self) {
+        self.shared.cache.followers.reached(self.changes()).await;
     }
 
     /// First the present content as `Applied` without `old`, then `Synced`, then every change.

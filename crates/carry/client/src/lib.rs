@@ -16,6 +16,7 @@ mod events;
 mod informer;
 mod lines;
 mod object;
+mod progress;
 mod queue;
 mod reflector;
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use events::{EventRecorder, EventType};
 pub use informer::{Filter, Informer, Informers};
 pub use object::{MetadataObject, Object, Owner};
+pub use progress::Progress;
 pub use queue::{Tally, WorkQueue};

@@ -108,6 +108,7 @@ impl Follower {
         let (mut ingresses, mut classes) = (self.ingresses.subscribe(), self.classes.subscribe());
         let (mut services, mut slices) = (self.services.subscribe(), self.slices.subscribe());
         let mut secrets = self.secrets.subscribe();
+        let progress = self.slices.progress();
         self.ingresses.synced().await;
         self.classes.synced().await;
         self.services.synced().await;
@@ -115,12 +116,14 @@ impl Follower {
         self.secrets.synced().await;
         let mut changes = Changes { rules: true, gateways: true, ..Changes::default() };
         loop {
+            let change = self.slices.changes();
             drain(&mut ingresses, |_| changes.rules = true);
             drain(&mut classes, |_| changes.rules = true);
             drain(&mut services, |delta| changes.service(delta));
             drain(&mut slices, |delta| mark(delta, &mut changes.services, service_key));
             drain(&mut secrets, |delta| mark(delta, &mut changes.secrets, key));
             self.apply(std::mem::take(&mut changes), &ends);
+            progress.reached(change);
             self.want(&ends);
             let open = tokio::select! {
                 delta = ingresses.recv() => delta.map(|_| changes.rules = true),

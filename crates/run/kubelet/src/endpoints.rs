@@ -8,8 +8,8 @@ use plimsoll_podlife::traffic::{patience, receivers};
 use tokio::time::Instant;
 
 const RECEIVERS: &str = "receiving-pod";
-/// Data planes follow the same watch; this is how much later than this agent they may be done.
-const PLANES: Duration = Duration::from_millis(100);
+/// Connections that were made until then get so much time to be served.
+const UNDER_WAY: Duration = Duration::from_millis(100);
 
 /// Who is sent connections, as the cluster's slices have it.
 pub(crate) struct Endpoints {
@@ -49,6 +49,9 @@ impl Endpoints {
                 }
             }
         }
-        tokio::time::sleep_until((Instant::now() + PLANES).min(end)).await;
+        if tokio::time::timeout_at(end, slices.carried_out()).await.is_err() {
+            tracing::warn!(pod = uid, "stopped although data planes may still send to it");
+        }
+        tokio::time::sleep_until((Instant::now() + UNDER_WAY).min(end)).await;
     }
 }

@@ -203,11 +203,13 @@ impl Proxy {
     async fn follow(&mut self) -> Result<(), Error> {
         let mut services = self.services.subscribe();
         let mut slices = self.slices.subscribe();
+        let progress = self.slices.progress();
         self.services.synced().await;
         self.slices.synced().await;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(10));
         let mut dirty = HashSet::new();
         loop {
+            let change = self.slices.changes();
             gather(&mut services, &mut dirty, key_of_service);
             gather(&mut slices, &mut dirty, key_of_slice);
             for key in dirty.drain() {
@@ -216,7 +218,10 @@ impl Proxy {
             let applied = self.apply().await;
             self.checks.set_healthy(applied.is_ok());
             match applied {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    progress.reached(change);
+                    backoff.reset();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "packet rules were refused, trying again");
                     tokio::time::sleep(backoff.delay()).await;
