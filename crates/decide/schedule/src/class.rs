@@ -26,6 +26,8 @@ pub(crate) struct Class {
     preferred: Vec<i64>,
     /// The answer while nothing changes.
     diagnosis: Option<Diagnosis>,
+    /// A pod of this priority looked in vain for others whose end makes room, when the snapshot was there.
+    pub(crate) vain: Option<(i32, u64)>,
     /// When the class was last used, as a count of decisions.
     pub(crate) used: u64,
 }
@@ -41,6 +43,7 @@ impl Class {
             taints: Vec::new(),
             preferred: Vec::new(),
             diagnosis: None,
+            vain: None,
             used: 0,
         }
     }

@@ -153,7 +153,10 @@ impl PodInfo {
 impl PodInfo {
     /// Nothing that matters for a placed pod differs.
     pub(crate) fn same_place(&self, other: &PodInfo) -> bool {
-        self.needs == other.needs && self.labels == other.labels && self.terminating == other.terminating
+        self.needs == other.needs
+            && self.labels == other.labels
+            && self.terminating == other.terminating
+            && self.priority == other.priority
     }
 }
 

@@ -64,6 +64,9 @@ impl Scheduler {
     }
 
     fn cheapest(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Candidate> {
+        if !self.snapshot.has_lesser(pod.priority) {
+            return None;
+        }
         let profile = self.profile(pod).clone();
         let constraints = Constraints::of(pod, &profile, &self.snapshot.selectors);
         let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, &self.snapshot);
@@ -71,27 +74,57 @@ impl Scheduler {
             self.snapshot.prepare(&pod.links, &constraints.list);
         }
         let asked = Asked { pod, profile: &profile, constraints: &constraints, linked };
-        let candidates = self.helpable(&asked);
+        let candidates = self.helpable(&asked, self.places(&asked));
         let share = self.snapshot.nodes() * profile.candidates.percentage / 100;
         let most = share.max(profile.candidates.absolute);
         let mut best: Option<(Cost, Candidate)> = None;
         let mut seen = 0;
         for slot in candidates {
+            if seen >= most && !self.may_hurt_less(&asked, slot, best.as_ref().map(|(cost, _)| cost)) {
+                continue;
+            }
             let Some(candidate) = self.snapshot.try_node(&asked, slot, budgets) else { continue };
             let cost = candidate.cost();
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, candidate));
             }
             seen += 1;
-            if seen >= most {
-                break;
-            }
+        }
+        if best.is_none()
+            && !linked
+            && let Some(class) = self.classes.get_mut(&pod.needs)
+        {
+            class.vain = Some((pod.priority, self.snapshot.position));
         }
         best.map(|(_, candidate)| candidate)
     }
 
-    /// The nodes that refuse the pod for what other pods hold, beginning where the last search ended.
-    fn helpable(&self, asked: &Asked<'_>) -> Vec<Slot> {
+    /// After as many candidates as upstream looks at, only nodes count that spare more important pods.
+    fn may_hurt_less(&self, asked: &Asked<'_>, slot: Slot, best: Option<&Cost>) -> bool {
+        let lowest = self.snapshot.rows()[slot].lowest;
+        !asked.linked && best.is_none_or(|(_, highest, ..)| lowest.is_some_and(|lowest| lowest < *highest))
+    }
+
+    /// The nodes to look at, beginning where the last search ended: all, or those that changed since a pod that
+    /// is alike found nobody whose end helps.
+    fn places(&self, asked: &Asked<'_>) -> Vec<Slot> {
+        let Asked { pod, linked, .. } = *asked;
+        let vain = self.classes.get(&pod.needs).and_then(|class| class.vain);
+        let vain = vain.filter(|(priority, _)| !linked && *priority == pod.priority);
+        let mut slots: Vec<Slot> = match vain.and_then(|(_, position)| self.snapshot.changed_since(position))
+        {
+            Some(changed) => changed.collect(),
+            None => (0..self.snapshot.rows().len()).collect(),
+        };
+        slots.sort_unstable();
+        slots.dedup();
+        let start = slots.partition_point(|slot| *slot < self.start());
+        slots.rotate_left(start);
+        slots
+    }
+
+    /// Those of the nodes that refuse the pod for what other pods hold.
+    fn helpable(&self, asked: &Asked<'_>, mut slots: Vec<Slot>) -> Vec<Slot> {
         let Asked { pod, profile, constraints, linked } = *asked;
         let snapshot = &self.snapshot;
         let volumes = Volumes::of(pod, profile, snapshot).ok();
@@ -111,9 +144,9 @@ impl Scheduler {
                     .is_none_or(|reason| reason.is_resolvable())
                 && volumes.devices(node).err().is_none_or(|reason| reason.is_resolvable())
         };
-        let lesser = |slot: &Slot| snapshot.on(*slot).any(|other| other.priority < pod.priority);
-        let (start, count) = (self.start(), snapshot.rows().len());
-        (0..count).map(|at| (start + at) % count.max(1)).filter(lesser).filter(helps).collect()
+        let lesser = |slot: &Slot| snapshot.rows()[*slot].lowest.is_some_and(|lowest| lowest < pod.priority);
+        slots.retain(|slot| lesser(slot) && helps(slot));
+        slots
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Scheduler {
     profiles: Arc<[Profile]>,
     /// The cluster; tell it what changes.
     pub snapshot: Snapshot,
-    classes: HashMap<Arc<Needs>, Class>,
+    pub(crate) classes: HashMap<Arc<Needs>, Class>,
     known: HashSet<Arc<Needs>>,
     decisions: u64,
     /// Where the search among equally good nodes begins, so that they take turns.

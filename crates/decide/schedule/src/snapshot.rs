@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) scored_cpu: i64,
     pub(crate) scored_memory: i64,
     pub(crate) ports: Vec<HostPort>,
+    /// The lowest priority of its pods.
+    pub(crate) lowest: Option<i32>,
     /// The pods that are here, or about to be.
     pods: Vec<Arc<str>>,
 }
@@ -53,6 +55,8 @@ pub struct Snapshot {
     free: Vec<Slot>,
     nodes: usize,
     pods: HashMap<Arc<str>, Placed>,
+    /// How many of them there are of each priority.
+    priorities: BTreeMap<i32, usize>,
     /// Pending pods that a node is promised to: they count as placed there.
     nominated: HashMap<Arc<str>, String>,
     namespaces: NamespaceLabels,
@@ -122,7 +126,10 @@ impl Snapshot {
         let slot = self.slot(node);
         self.lower(slot, &pod, true);
         let uid = pod.uid.clone();
-        self.rows[slot].pods.push(uid.clone());
+        let row = &mut self.rows[slot];
+        row.pods.push(uid.clone());
+        row.lowest = Some(row.lowest.map_or(pod.priority, |lowest| lowest.min(pod.priority)));
+        *self.priorities.entry(pod.priority).or_default() += 1;
         self.pods.insert(uid.clone(), Placed { slot, pod });
         self.touch(slot);
         if freed { Change::Node(slot) } else { Change::Placed(uid) }
@@ -134,9 +141,27 @@ impl Snapshot {
         self.nominated.remove(uid);
         self.lift(slot, &pod, true);
         self.rows[slot].pods.retain(|other| **other != *uid);
+        if self.rows[slot].lowest == Some(pod.priority) {
+            self.rows[slot].lowest = self.on(slot).map(|other| other.priority).min();
+        }
+        self.forget_priority(pod.priority);
         self.touch(slot);
         self.release(slot);
         Change::Node(slot)
+    }
+
+    fn forget_priority(&mut self, priority: i32) {
+        if let Some(count) = self.priorities.get_mut(&priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&priority);
+            }
+        }
+    }
+
+    /// Whether there is a pod of lower priority on any node.
+    pub(crate) fn has_lesser(&self, priority: i32) -> bool {
+        self.priorities.first_key_value().is_some_and(|(lowest, _)| *lowest < priority)
     }
 
     /// The node that a pod is on.

@@ -213,3 +213,76 @@ fn a_claim_of_one_pod_is_taken_from_the_less_important() {
     assert_eq!(preempt(&mut scheduler, &using("equal", 1), &[]), "");
     assert_eq!(preempt(&mut scheduler, &using("high", 2), &[]), "b: low");
 }
+
+/// The slots that a search for room looks at.
+fn places(scheduler: &mut Scheduler, pod: &Pod) -> usize {
+    let info = scheduler.read(pod);
+    let profile = scheduler.profile(&info).clone();
+    let constraints = Constraints::of(&info, &profile, &scheduler.snapshot.selectors);
+    scheduler.places(&Asked { pod: &info, profile: &profile, constraints: &constraints, linked: false }).len()
+}
+
+#[test]
+fn a_storm_ends_the_fewest_and_the_least_important() {
+    // Few nodes have pods that do not matter, more than upstream would look at have others only.
+    let (nodes, mut scheduler) = (400, Scheduler::default());
+    for at in 0..nodes {
+        let name = format!("n{at}");
+        scheduler.snapshot.set_node(&node(&name, "4"));
+        for part in 0..4 {
+            let priority = if at % 20 == 19 && part < 2 { 0 } else { 10 };
+            let info = Arc::new(scheduler.read(&pod(&format!("{name}-{part}"), priority, "1", json!({}))));
+            scheduler.snapshot.place(info, &name);
+        }
+    }
+    let (mut victims, mut placed) = (Vec::new(), 0);
+    for at in 0..60 {
+        let info = Arc::new(scheduler.read(&pod(&format!("high-{at}"), 100, "1", json!({}))));
+        assert!(matches!(scheduler.decide(&info), Decision::Nowhere(_)), "the cluster is full");
+        let found = scheduler.preempt(&info, &[]).unwrap();
+        scheduler.snapshot.nominate(info.clone(), &found.node);
+        for victim in &found.victims {
+            scheduler.snapshot.remove_pod(&victim.uid);
+            victims.push(victim.priority);
+        }
+        assert_eq!(scheduler.decide(&info), Decision::Node(found.node.clone()), "nobody takes its room");
+        scheduler.snapshot.place(info, &found.node);
+        placed += 1;
+    }
+    let lowest = victims.iter().filter(|priority| **priority == 0).count();
+    assert_eq!((placed, victims.len(), lowest), (60, 60, 40));
+}
+
+#[test]
+fn those_who_wait_in_vain_cost_little() {
+    let mut scheduler = cluster(&[], &[]);
+    for at in 0..500 {
+        scheduler.snapshot.set_node(&node(&format!("n{at}"), "2"));
+        let info = Arc::new(scheduler.read(&pod(&format!("there-{at}"), 0, "1", json!({}))));
+        scheduler.snapshot.place(info, &format!("n{at}"));
+    }
+    let large = |at: usize| pod(&format!("large-{at}"), 5, "3", json!({}));
+    let mut queue = crate::Queue::default();
+    let mut looked_at = 0;
+    for at in 0..200 {
+        let info = Arc::new(scheduler.read(&large(at)));
+        queue.add(info.clone());
+        assert_eq!(queue.pop(std::time::Duration::ZERO).unwrap().uid, info.uid);
+        let Decision::Nowhere(diagnosis) = scheduler.decide(&info) else { panic!("it fits nowhere") };
+        looked_at += places(&mut scheduler, &large(at));
+        assert!(scheduler.preempt(&info, &[]).is_none());
+        queue.park(&info.uid, diagnosis.plugins, std::time::Duration::ZERO);
+    }
+    assert_eq!(looked_at, 500, "all nodes once, for all of them");
+    let small = Arc::new(scheduler.read(&pod("small", 0, "1", json!({}))));
+    let Decision::Node(node) = scheduler.decide(&small) else { panic!("it fits") };
+    let placed = scheduler.snapshot.place(small, &node);
+    let ended = scheduler.snapshot.remove_pod("there-7");
+    let asked = std::cell::Cell::new(0);
+    queue.wake(std::time::Duration::ZERO, |pod, refused| {
+        asked.set(asked.get() + 1);
+        [&placed, &ended].into_iter().any(|change| scheduler.may_help(change, pod, refused))
+    });
+    assert_eq!((asked.get(), queue.lengths()), (1, [0, 0, 200]), "one question for all that are alike");
+    assert_eq!(places(&mut scheduler, &large(0)), 2, "only what changed is looked at again");
+}
