@@ -16,7 +16,10 @@
 //! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
 //! target/*/release/plimsoll-bench decide           # the scheduler's decisions about 5,000 nodes, without an API
 //! target/*/release/plimsoll-bench schedule         # 5,000 pods for 1,000 nodes; as root
-//! target/*/release/plimsoll-bench schedule 5000 10000
+//! target/*/release/plimsoll-bench schedule 5000 10000          # or 100000, for memory
+//! target/*/release/plimsoll-bench schedule 5000 5000 anti-host # other pods: anti-zone, preferred, spread, spread-soft
+//! target/*/release/plimsoll-bench schedule 1000 5000 stuck     # while 10,000 others fit nowhere
+//! target/*/release/plimsoll-bench schedule 1000 2000 storm     # important pods for a full cluster
 //! target/*/release/plimsoll-bench api              # the API server with its store, all cases
 //! target/*/release/plimsoll-bench api gets list    # some of them
 //! target/*/release/plimsoll-bench store            # the store beside etcd (from PATH, or --etcd FILE)
@@ -37,6 +40,7 @@ mod rollout;
 mod schedule;
 mod simulated;
 mod store;
+mod storm;
 mod workloads;
 
 use std::process::ExitCode;
@@ -74,16 +78,15 @@ fn main() -> ExitCode {
             decide::run(5_000);
             Ok(())
         }
-        ["schedule"] => schedule::run(1_000, 5_000),
-        ["schedule", nodes, pods] => {
-            numbers(nodes, pods).and_then(|(nodes, pods)| schedule::run(nodes, pods))
-        }
+        ["schedule"] => schedule::run(1_000, 5_000, "plain"),
+        ["schedule", nodes, pods, case @ ..] if case.len() < 2 => numbers(nodes, pods)
+            .and_then(|(nodes, pods)| schedule::run(nodes, pods, case.first().unwrap_or(&"plain"))),
         [api::server::COMMAND, folder, address] => api::server::serve(folder, address),
         ["api", cases @ ..] => api::run(cases),
         [store::COMMAND, folder] => store::reopen(folder),
         ["store", cases @ ..] => store::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | decide | schedule [NODES PODS] | store [--etcd FILE] [CASE]… | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | decide | schedule [NODES PODS [CASE]] | store [--etcd FILE] [CASE]… | api [{}]…]",
             api::names().join(" | ")
         )),
     };

@@ -31,8 +31,14 @@ pub(crate) struct Cost {
 impl Simulated {
     /// Starts a cluster with so many nodes, and reports that.
     pub(crate) fn start(nodes: usize) -> anyhow::Result<Self> {
+        Self::start_with(nodes, &[])
+    }
+
+    /// As [`start`](Self::start), with more flags.
+    pub(crate) fn start_with(nodes: usize, more: &[&str]) -> anyhow::Result<Self> {
         let count = nodes.to_string();
-        let cluster = Cluster::prepare(&["--no-node", "--simulated-nodes", &count, "--simulated-zones", "3"]);
+        let flags = ["--no-node", "--simulated-nodes", &count, "--simulated-zones", "3"];
+        let cluster = Cluster::prepare(&[&flags, more].concat());
         let took = cluster.up();
         report(&format!("start with {nodes} simulated nodes"), &format!("{took} ms"), "none");
         let endpoint = Endpoint::new(cluster.listen(), cluster.data().join("pki"), "admin")?;
@@ -60,9 +66,10 @@ impl Simulated {
         Ok(Cost { time: begun.elapsed(), processor: processor_time(self.cluster.process_id()) - before })
     }
 
+    /// Reports the memory of everything: API server, store, scheduler, controllers and nodes.
     pub(crate) fn report_memory(&self) {
         let memory = resident(self.cluster.process_id());
-        report("  resident memory", &format!("{:.0} MB", memory / 1e6), "none");
+        report("  resident memory", &format!("{:.0} MB", memory / 1e6), "under 4000 MB of 100,000 pods");
     }
 
     /// Sends calls, 32 at a time.

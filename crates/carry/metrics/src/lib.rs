@@ -9,7 +9,15 @@ mod histogram;
 mod process;
 mod serve;
 
+use prometheus_client::registry::Registry;
+
 pub use exposition::write;
 pub use histogram::{Histogram, Told};
 pub use process::{register as register_process, register_start};
 pub use serve::{Page, TEXT, serve};
+
+/// A part of a program that has metrics.
+pub trait Tells: Send + Sync {
+    /// Its figures as they are now.
+    fn registry(&self) -> &Registry;
+}

@@ -197,7 +197,7 @@ mod tests {
                 "system:aggregate-to-edit + create,delete,deletecollection,patch,update resource.k8s.io resourceclaims,resourceclaimtemplates",
                 "system:aggregate-to-view + get,list,watch resource.k8s.io resourceclaims,resourceclaims/status,resourceclaimtemplates",
                 "system:kube-scheduler + get,list,watch resource.k8s.io deviceclasses",
-                "system:kube-scheduler + get,list,patch,update,watch resource.k8s.io resourceclaims",
+                "system:kube-scheduler + create,delete,get,list,patch,update,watch resource.k8s.io resourceclaims",
                 "system:kube-scheduler + get,list,patch,update,watch resource.k8s.io resourceclaims/status",
                 "system:kube-scheduler + get,list,patch,update,watch core pods/finalizers",
                 "system:kube-scheduler + get,list,watch resource.k8s.io resourceslices",

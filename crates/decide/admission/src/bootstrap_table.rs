@@ -139,7 +139,7 @@ pub(crate) const ROLES: &[Role] = &[
         "get,list,watch storage.k8s.io csistoragecapacities",
         "get,list,watch storage.k8s.io volumeattachments",
         "get,list,watch resource.k8s.io deviceclasses",
-        "get,list,patch,update,watch resource.k8s.io resourceclaims",
+        "create,delete,get,list,patch,update,watch resource.k8s.io resourceclaims",
         "get,list,patch,update,watch resource.k8s.io resourceclaims/status",
         "get,list,patch,update,watch core pods/finalizers",
         "get,list,watch resource.k8s.io resourceslices",

@@ -112,7 +112,7 @@ impl fmt::Display for Reason<'_> {
             Reason::NoDevices => f.write_str("cannot allocate all claims"),
             Reason::DevicesTakeTooLong => f.write_str("timed out trying to allocate devices"),
             Reason::VolumeZone => f.write_str("node(s) had no available volume zone"),
-            Reason::VolumeElsewhere => f.write_str("node(s) had volume node affinity conflict"),
+            Reason::VolumeElsewhere => f.write_str("node(s) didn't match PersistentVolume's node affinity"),
             Reason::VolumeGone => {
                 f.write_str("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)")
             }

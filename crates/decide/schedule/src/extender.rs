@@ -115,47 +115,60 @@ pub fn add_scores(extender: &ExtenderFields, nodes: &mut Scored, answer: &Value)
     }
 }
 
-/// The question whether room may be made; `object` finds the objects of the pods that would end.
+/// The question where room may be made; `object` finds the objects of the pods that would end.
 pub fn preemption(
     extender: &ExtenderFields,
     pod: &Pod,
-    found: &Preemption,
+    found: &[Preemption],
     object: impl Fn(&PodInfo) -> Option<Value>,
 ) -> Value {
-    let (field, pods): (&str, Vec<Value>) = if extender.node_cache_capable {
-        ("NodeNameToMetaVictims", found.victims.iter().map(|victim| json!({"UID": *victim.uid})).collect())
-    } else {
-        ("NodeNameToVictims", found.victims.iter().filter_map(|victim| object(victim)).collect())
+    let meta = extender.node_cache_capable;
+    let victims = |one: &Preemption| {
+        let victims = one.victims.iter();
+        let pods: Vec<Value> = match meta {
+            true => victims.map(|victim| json!({"UID": *victim.uid})).collect(),
+            false => victims.filter_map(|victim| object(victim)).collect(),
+        };
+        json!({"Pods": pods, "NumPDBViolations": one.broken_budgets})
     };
-    let victims = json!({"Pods": pods, "NumPDBViolations": found.broken_budgets});
-    json!({"Pod": pod, field: {found.node.as_str(): victims}})
+    let nodes: Map<String, Value> = found.iter().map(|one| (one.node.clone(), victims(one))).collect();
+    let field = if meta { "NodeNameToMetaVictims" } else { "NodeNameToVictims" };
+    json!({"Pod": pod, field: nodes})
 }
 
-/// What the extender leaves of it: nothing if the node is not among those that it names.
+/// What the extender leaves of it: the nodes that it names, with the pods that it names.
 ///
 /// # Errors
 /// It names a pod that was not to end.
 pub fn reviewed(
     extender: &ExtenderFields,
-    mut found: Preemption,
+    found: Vec<Preemption>,
     answer: &Value,
-) -> Result<Option<Preemption>, String> {
+) -> Result<Vec<Preemption>, String> {
     let answer = folded(answer);
-    let Some(left) = answer.get("nodenametometavictims").and_then(|nodes| nodes.get(&found.node)) else {
-        return Ok(None);
-    };
-    let left = folded(left);
+    let nodes = answer.get("nodenametometavictims");
+    let named = |one: Preemption| Some((nodes?.get(&one.node)?, one));
+    found.into_iter().filter_map(named).map(|(left, one)| narrowed(extender, one, &folded(left))).collect()
+}
+
+fn narrowed(
+    extender: &ExtenderFields,
+    mut one: Preemption,
+    left: &Map<String, Value>,
+) -> Result<Preemption, String> {
     let pods = left.get("pods").and_then(Value::as_array).into_iter().flatten().map(folded);
     let named: BTreeSet<String> =
         pods.filter_map(|pod| pod.get("uid").and_then(Value::as_str).map(str::to_owned)).collect();
-    if let Some(uid) = named.iter().find(|uid| !found.victims.iter().any(|victim| *victim.uid == ***uid)) {
+    if let Some(uid) = named.iter().find(|uid| !one.victims.iter().any(|victim| *victim.uid == ***uid)) {
         return Err(format!(
             "extender: {} claims to preempt pod (UID: &{{{uid}}}) on node: {}, but the pod is not found on that node",
-            extender.url_prefix, found.node
+            extender.url_prefix, one.node
         ));
     }
-    found.victims.retain(|victim| named.contains(&*victim.uid));
-    Ok(Some(found))
+    one.victims.retain(|victim| named.contains(&*victim.uid));
+    let broken = left.get("numpdbviolations").and_then(Value::as_u64);
+    one.broken_budgets = broken.and_then(|broken| usize::try_from(broken).ok()).unwrap_or(0);
+    Ok(one)
 }
 
 /// The order to bind a pod.
@@ -230,27 +243,34 @@ mod tests {
             let pod = serde_json::from_value(json!({"metadata": {"uid": uid, "name": uid}})).unwrap();
             Arc::new(PodInfo::of(&pod, Arc::default()))
         };
-        let found = || Preemption {
-            node: "n".to_owned(),
-            victims: vec![victim("a"), victim("b")],
-            broken_budgets: 1,
+        let found = || {
+            let one = |node: &str, victims: &[&str], broken_budgets| Preemption {
+                node: node.to_owned(),
+                victims: victims.iter().map(|uid| victim(uid)).collect(),
+                broken_budgets,
+            };
+            vec![one("n", &["a", "b"], 1), one("m", &["c"], 0)]
         };
         let (cache, plain) = (extender(json!({"nodeCacheCapable": true})), extender(json!({})));
         let object = |pod: &PodInfo| Some(json!({"metadata": {"name": pod.name}}));
         let asked = |extender: &ExtenderFields| preemption(extender, &Pod::default(), &found(), object);
-        let meta = json!({"n": {"Pods": [{"UID": "a"}, {"UID": "b"}], "NumPDBViolations": 1}});
+        let meta = json!({"n": {"Pods": [{"UID": "a"}, {"UID": "b"}], "NumPDBViolations": 1},
+            "m": {"Pods": [{"UID": "c"}], "NumPDBViolations": 0}});
         assert_eq!(asked(&cache)["NodeNameToMetaVictims"], meta);
         assert_eq!(asked(&plain)["NodeNameToVictims"]["n"]["Pods"][1]["metadata"]["name"], "b");
         let left = |answer: Value| {
             reviewed(&plain, found(), &json!({"NodeNameToMetaVictims": answer})).map(|left| {
-                left.map(|left| {
-                    left.victims.iter().map(|victim| victim.uid.to_string()).collect::<Vec<_>>().join(",")
-                })
+                let one = |one: &Preemption| {
+                    let victims: Vec<String> =
+                        one.victims.iter().map(|victim| victim.uid.to_string()).collect();
+                    format!("{}: {} {}", one.node, victims.join(","), one.broken_budgets)
+                };
+                left.iter().map(one).collect::<Vec<_>>().join("; ")
             })
         };
-        assert_eq!(left(meta), Ok(Some("a,b".to_owned())));
-        assert_eq!(left(json!({"n": {"pods": [{"uid": "b"}]}})), Ok(Some("b".to_owned())));
-        assert_eq!(left(json!({"other": {"Pods": []}})), Ok(None));
+        assert_eq!(left(meta), Ok("n: a,b 1; m: c 0".to_owned()));
+        assert_eq!(left(json!({"n": {"pods": [{"uid": "b"}]}})), Ok("n: b 0".to_owned()));
+        assert_eq!(left(json!({"other": {"Pods": []}})), Ok(String::new()));
         assert!(
             left(json!({"n": {"Pods": [{"UID": "z"}]}}))
                 .unwrap_err()

@@ -30,6 +30,21 @@ pub enum Change {
     Devices,
 }
 
+impl Change {
+    /// Upstream's name of the event; what a node gets back from a pod counts as news of the node.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Change::Nothing => "",
+            Change::Node(_) => "NodeUpdate",
+            Change::NodeGone => "NodeDelete",
+            Change::Placed(_) => "AssignedPodAdd",
+            Change::Namespace => "NamespaceUpdate",
+            Change::Storage => "PersistentVolumeClaimUpdate",
+            Change::Devices => "ResourceClaimUpdate",
+        }
+    }
+}
+
 /// Plugins whose verdict on one node depends on pods elsewhere.
 const ELSEWHERE: [Plugin; 2] = [Plugin::PodTopologySpread, Plugin::InterPodAffinity];
 /// Plugins that look at volumes.

@@ -1,6 +1,6 @@
 //! What decides whether a pod fits a node, apart from other pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, NodeAffinity, Pod};
 
@@ -47,6 +47,8 @@ pub struct Needs {
     pub(crate) required: Option<Vec<NodeTerm>>,
     pub(crate) preferred: Vec<(i32, NodeTerm)>,
     pub(crate) images: Vec<String>,
+    /// Extended resources that device classes stand for, on nodes that have no plugin for them.
+    pub(crate) of_devices: BTreeSet<String>,
 }
 
 impl Needs {
@@ -71,6 +73,7 @@ impl Needs {
             required: affinity.and_then(required),
             preferred: affinity.map(preferred).unwrap_or_default(),
             images: spec.init_containers.iter().flatten().chain(&spec.containers).map(image).collect(),
+            of_devices: BTreeSet::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use plimsoll_meta::selector::{Labels, Operator, Requirement};
 
+use crate::devices::Extended;
 use crate::needs::Needs;
 use crate::plugins::volume_restrictions::Disk;
 use crate::profile::DefaultConstraint;
@@ -42,6 +43,8 @@ pub struct PodInfo {
     pub(crate) claims: Vec<ClaimUse>,
     /// Claims on devices; none where one is not made yet.
     pub(crate) device_claims: Vec<Option<String>>,
+    /// Devices that it asks for by the names of resources.
+    pub(crate) extended: Option<Arc<Extended>>,
     /// Disks that it names itself.
     pub(crate) disks: Vec<Disk>,
     pub(crate) links: Links,
@@ -108,6 +111,7 @@ impl PodInfo {
             needs,
             claims: claims(pod),
             device_claims: device_claims(pod),
+            extended: None,
             disks: Disk::of(pod),
             links: Links::default(),
             owner: owner(pod),
@@ -127,9 +131,9 @@ impl PodInfo {
         device_claims(pod).contains(&None)
     }
 
-    /// Whether it uses claims on devices.
+    /// Whether it uses claims on devices, or one is to be made for it.
     pub fn has_device_claims(&self) -> bool {
-        !self.device_claims.is_empty()
+        !self.device_claims.is_empty() || self.extended.is_some()
     }
 
     /// Whether it uses claims or disks, which others may have to do without.

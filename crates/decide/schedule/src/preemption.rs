@@ -31,12 +31,6 @@ pub struct Preemption {
     pub broken_budgets: usize,
 }
 
-struct Candidate {
-    slot: Slot,
-    victims: Vec<Arc<PodInfo>>,
-    broken_budgets: usize,
-}
-
 /// A pod that asks for room.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -56,16 +50,20 @@ impl Scheduler {
 
     /// Chooses a node and the pods that have to go there. Nothing when that would not help anywhere.
     pub fn preempt(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Preemption> {
-        let lesser = self.snapshot.take_lesser_nominations(pod);
-        let found = self.cheapest(pod, budgets);
-        self.snapshot.give_back(lesser);
-        let Candidate { slot, victims, broken_budgets } = found?;
-        Some(Preemption { node: self.snapshot.rows()[slot].name.clone(), victims, broken_budgets })
+        Preemption::cheapest(self.room(pod, budgets))
     }
 
-    fn cheapest(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Option<Candidate> {
+    /// The nodes where others can make room, with those that have to go there.
+    pub fn room(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Vec<Preemption> {
+        let lesser = self.snapshot.take_lesser_nominations(pod);
+        let found = self.candidates_for(pod, budgets);
+        self.snapshot.give_back(lesser);
+        found
+    }
+
+    fn candidates_for(&mut self, pod: &PodInfo, budgets: &[Budget]) -> Vec<Preemption> {
         if !self.snapshot.has_lesser(pod.priority) {
-            return None;
+            return Vec::new();
         }
         let profile = self.profile(pod).clone();
         let constraints = Constraints::of(pod, &profile, &self.snapshot.selectors);
@@ -74,29 +72,27 @@ impl Scheduler {
             self.snapshot.prepare(&pod.links, &constraints.list);
         }
         let asked = Asked { pod, profile: &profile, constraints: &constraints, linked };
-        let candidates = self.helpable(&asked, self.places(&asked));
+        let slots = self.helpable(&asked, self.places(&asked));
         let share = self.snapshot.nodes() * profile.candidates.percentage / 100;
         let most = share.max(profile.candidates.absolute);
-        let mut best: Option<(Cost, Candidate)> = None;
-        let mut seen = 0;
-        for slot in candidates {
-            if seen >= most && !self.may_hurt_less(&asked, slot, best.as_ref().map(|(cost, _)| cost)) {
+        let mut found: Vec<Preemption> = Vec::new();
+        let mut least: Option<Cost> = None;
+        for slot in slots {
+            if found.len() >= most && !self.may_hurt_less(&asked, slot, least.as_ref()) {
                 continue;
             }
             let Some(candidate) = self.snapshot.try_node(&asked, slot, budgets) else { continue };
             let cost = candidate.cost();
-            if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-                best = Some((cost, candidate));
-            }
-            seen += 1;
+            least = Some(least.map_or(cost, |least| least.min(cost)));
+            found.push(candidate);
         }
-        if best.is_none()
+        if found.is_empty()
             && !linked
             && let Some(class) = self.classes.get_mut(&pod.needs)
         {
             class.vain = Some((pod.priority, self.snapshot.position));
         }
-        best.map(|(_, candidate)| candidate)
+        found
     }
 
     /// After as many candidates as upstream looks at, only nodes count that spare more important pods.
@@ -152,7 +148,7 @@ impl Scheduler {
 
 impl Snapshot {
     /// The least that has to go from a node; nothing if even the end of all lesser pods does not help.
-    fn try_node(&mut self, asked: &Asked<'_>, slot: Slot, budgets: &[Budget]) -> Option<Candidate> {
+    fn try_node(&mut self, asked: &Asked<'_>, slot: Slot, budgets: &[Budget]) -> Option<Preemption> {
         let Asked { pod, linked, .. } = *asked;
         let mut lesser: Vec<Arc<PodInfo>> =
             self.shared_on(slot).filter(|other| other.priority < pod.priority).cloned().collect();
@@ -179,7 +175,7 @@ impl Snapshot {
             }
         }
         victims.iter().for_each(|other| self.lower(slot, other, linked));
-        Some(Candidate { slot, victims, broken_budgets })
+        Some(Preemption { node: self.rows()[slot].name.clone(), victims, broken_budgets })
     }
 
     fn takes(&self, asked: &Asked<'_>, slot: Slot) -> bool {
@@ -199,7 +195,12 @@ impl Snapshot {
 /// How much a choice hurts; compared from the first part on.
 type Cost = (usize, i32, i64, usize, Reverse<i64>);
 
-impl Candidate {
+impl Preemption {
+    /// The one whose victims matter least; of several the first.
+    pub fn cheapest(found: Vec<Preemption>) -> Option<Preemption> {
+        found.into_iter().min_by_key(Preemption::cost)
+    }
+
     fn cost(&self) -> Cost {
         let highest = self.victims.iter().map(|victim| victim.priority).max().unwrap_or(i32::MIN);
         // Shifted so that many victims of negative priority do not look cheap.

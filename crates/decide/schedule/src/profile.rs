@@ -17,10 +17,8 @@ pub struct Profile {
     /// The plugins that may refuse nodes.
     pub(crate) filters: Plugins,
     pub(crate) weights: [i64; Plugin::ALL.len()],
-    /// Pods make room for themselves.
-    pub(crate) preempts: bool,
-    /// Pods with gates wait.
-    pub(crate) heeds_gates: bool,
+    /// The plugins that are on at each point.
+    pub(crate) points: [Plugins; Point::ALL.len()],
     pub(crate) fit: Fit,
     pub(crate) balanced: Vec<Weighed>,
     pub(crate) added: Added,
@@ -209,8 +207,7 @@ impl Default for Profile {
             scheduler_name: DEFAULT_SCHEDULER.to_owned(),
             filters: at(Point::Filter).collect(),
             weights,
-            preempts: true,
-            heeds_gates: true,
+            points: Point::ALL.map(|point| at(point).collect()),
             fit: Fit {
                 strategy: Strategy::LeastAllocated,
                 resources: Weighed::usual(),
@@ -234,21 +231,82 @@ impl Profile {
         self.weights[plugin as usize]
     }
 
-    /// Whether pods with scheduling gates wait.
-    pub fn heeds_gates(&self) -> bool {
-        self.heeds_gates
-    }
-
-    /// Whether pods wait until their claims on devices are made.
-    pub fn heeds_claims(&self) -> bool {
-        self.filters.has(Plugin::DynamicResources)
+    /// Whether a plugin has its say at a point.
+    pub fn acts(&self, plugin: Plugin, point: Point) -> bool {
+        self.points[point as usize].has(plugin)
     }
 
     /// Whether pods make room for themselves.
     pub fn preempts(&self) -> bool {
-        self.preempts
+        self.acts(Plugin::DefaultPreemption, Point::PostFilter)
+    }
+
+    /// Why no pod can be decided about: a plugin misses what it would have prepared at a point where it is off. In
+    /// upstream's words.
+    pub fn flaw(&self) -> Option<String> {
+        let lacks = |(plugin, before, at, _): &&(Plugin, Point, Point, &str)| {
+            self.acts(*plugin, *at) && !self.acts(*plugin, *before)
+        };
+        let (plugin, _, at, why) = PREPARED.iter().find(lacks)?;
+        Some(match at {
+            Point::Score => format!("running Score plugins: plugin \"{plugin}\" failed with: {why}"),
+            _ => format!("running \"{plugin}\" filter plugin: {why}"),
+        })
     }
 }
+
+/// Plugins that prepare something at a point for another, and what they say where it is missing.
+const PREPARED: [(Plugin, Point, Point, &str); 9] = [
+    (
+        Plugin::NodePorts,
+        Point::PreFilter,
+        Point::Filter,
+        "reading \"PreFilterNodePorts\" from cycleState: not found",
+    ),
+    (
+        Plugin::NodeResourcesFit,
+        Point::PreFilter,
+        Point::Filter,
+        "error reading \"PreFilterNodeResourcesFit\" from cycleState: not found",
+    ),
+    (
+        Plugin::VolumeRestrictions,
+        Point::PreFilter,
+        Point::Filter,
+        "cannot read \"PreFilterVolumeRestrictions\" from cycleState",
+    ),
+    (Plugin::VolumeBinding, Point::PreFilter, Point::Filter, "not found"),
+    (
+        Plugin::PodTopologySpread,
+        Point::PreFilter,
+        Point::Filter,
+        "reading \"PreFilterPodTopologySpread\" from cycleState: not found",
+    ),
+    (
+        Plugin::InterPodAffinity,
+        Point::PreFilter,
+        Point::Filter,
+        "error reading \"PreFilterInterPodAffinity\" from cycleState: not found",
+    ),
+    (
+        Plugin::TaintToleration,
+        Point::PreScore,
+        Point::Score,
+        "error reading \"PreScoreTaintToleration\" from cycleState: not found",
+    ),
+    (
+        Plugin::PodTopologySpread,
+        Point::PreScore,
+        Point::Score,
+        "error reading \"PreScorePodTopologySpread\" from cycleState: not found",
+    ),
+    (
+        Plugin::InterPodAffinity,
+        Point::PreScore,
+        Point::Score,
+        "failed to read \"PreScoreInterPodAffinity\" from cycleState: not found",
+    ),
+];
 
 #[cfg(test)]
 mod tests {

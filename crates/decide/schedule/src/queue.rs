@@ -5,7 +5,7 @@
 //! is given by the caller as the duration since any fixed moment.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct Queue {
     parked: HashMap<Group, BTreeSet<Uid>>,
     parked_since: BTreeSet<(Duration, Uid)>,
     arrivals: u64,
+    /// How many pods came to which place for which event, since somebody asked.
+    moves: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 struct Waiting {
@@ -63,6 +65,18 @@ enum Place {
     Parked(Duration),
     /// Handed out by [`Queue::pop`].
     Out,
+}
+
+impl Place {
+    /// Upstream's name of the queue.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Place::Ready => Some("active"),
+            Place::BackingOff => Some("backoff"),
+            Place::Parked(_) => Some("unschedulable"),
+            Place::Out => None,
+        }
+    }
 }
 
 /// Pods that the same changes help.
@@ -109,7 +123,7 @@ impl Queue {
                 refused: Plugins::default(),
             },
         );
-        self.put(&uid, Place::Ready);
+        self.put(&uid, Place::Ready, "PodAdd");
     }
 
     /// A pod is bound, gone or not this scheduler's any more.
@@ -126,7 +140,7 @@ impl Queue {
     pub fn pop(&mut self, now: Duration) -> Option<Arc<PodInfo>> {
         self.advance(now);
         let (_, _, uid) = self.ready.first()?.clone();
-        self.put(&uid, Place::Out);
+        self.put(&uid, Place::Out, "");
         let waiting = self.pods.get_mut(&uid)?;
         waiting.attempts += 1;
         Some(waiting.pod.clone())
@@ -160,22 +174,42 @@ impl Queue {
         let Some((uid, _)) = self.pods.get_key_value(uid) else { return };
         let uid = uid.clone();
         if self.pods.get(&uid).is_some_and(|waiting| waiting.place != Place::Out) {
-            self.put(&uid, Place::Ready);
+            self.put(&uid, Place::Ready, "ForceActivate");
         }
     }
 
-    /// Wakes the parked pods that `helps` says yes to, asked once for all pods that are alike.
-    pub fn wake(&mut self, now: Duration, helps: impl Fn(&PodInfo, Plugins) -> bool) {
+    /// Wakes the parked pods that `helps` names an event for, asked once for all pods that are alike.
+    pub fn wake(&mut self, now: Duration, helps: impl Fn(&PodInfo, Plugins) -> Option<&'static str>) {
         let one = |members: &BTreeSet<Uid>| self.pods.get(members.first()?);
-        let woken: Vec<Uid> = self
+        let event = |group: &Group, members| one(members).and_then(|one| helps(&one.pod, group.refused));
+        let woken: Vec<(Uid, &'static str)> = self
             .parked
             .iter()
-            .filter(|(group, members)| one(members).is_some_and(|one| helps(&one.pod, group.refused)))
-            .flat_map(|(_, members)| members.iter().cloned())
+            .filter_map(|(group, members)| Some((members, event(group, members)?)))
+            .flat_map(|(members, event)| members.iter().map(move |uid| (uid.clone(), event)))
             .collect();
-        for uid in woken {
-            self.unpark(&uid, now);
+        for (uid, event) in woken {
+            self.unpark(&uid, now, event);
         }
+    }
+
+    /// All pods that wait, wherever.
+    pub fn pods(&self) -> impl Iterator<Item = &PodInfo> {
+        self.pods.values().map(|waiting| &*waiting.pod)
+    }
+
+    /// How many pods came to each place (`active`, `backoff`, `unschedulable`) for which event, since this was
+    /// asked last.
+    pub fn take_moves(&mut self) -> BTreeMap<(&'static str, &'static str), u64> {
+        std::mem::take(&mut self.moves)
+    }
+
+    /// How many parked pods each set of plugins refused.
+    pub fn refused(&self) -> impl Iterator<Item = (&PodInfo, Plugins, usize)> {
+        self.parked.iter().filter_map(|(group, members)| {
+            let one = self.pods.get(members.first()?)?;
+            Some((&*one.pod, group.refused, members.len()))
+        })
     }
 
     /// When [`Queue::pop`] has something without anything happening before; none if never.
@@ -198,7 +232,7 @@ impl Queue {
             let doublings = waiting.attempts.saturating_sub(1).min(16);
             let Backoff { first, most } = self.backoff;
             waiting.until = now + first.saturating_mul(2u32.pow(doublings)).min(most);
-            self.put(&uid, place);
+            self.put(&uid, place, "ScheduleAttemptFailure");
         }
     }
 
@@ -206,24 +240,27 @@ impl Queue {
         while let Some((since, uid)) = self.parked_since.first().cloned()
             && since + MAX_PARKED <= now
         {
-            self.unpark(&uid, now);
+            self.unpark(&uid, now, "UnschedulableTimeout");
         }
         while let Some((until, uid)) = self.backing_off.first().cloned()
             && until <= now
         {
-            self.put(&uid, Place::Ready);
+            self.put(&uid, Place::Ready, "BackoffComplete");
         }
     }
 
-    fn unpark(&mut self, uid: &Uid, now: Duration) {
+    fn unpark(&mut self, uid: &Uid, now: Duration, event: &'static str) {
         let waits = self.pods.get(uid).is_some_and(|waiting| waiting.until > now);
-        self.put(uid, if waits { Place::BackingOff } else { Place::Ready });
+        self.put(uid, if waits { Place::BackingOff } else { Place::Ready }, event);
     }
 
-    fn put(&mut self, uid: &Uid, place: Place) {
+    fn put(&mut self, uid: &Uid, place: Place, event: &'static str) {
         self.take_out(uid);
         let Some(waiting) = self.pods.get_mut(uid) else { return };
         waiting.place = place;
+        if let Some(name) = place.name() {
+            *self.moves.entry((name, event)).or_default() += 1;
+        }
         match place {
             Place::Ready => {
                 self.ready.insert((Reverse(waiting.pod.priority), waiting.arrival, uid.clone()));

@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 
 use crate::class::{Class, best_of, next_ones};
+use crate::devices::Extended;
 use crate::diagnosis::{Attempt, Diagnosis, Reason};
 use crate::extender::Scored;
 use crate::needs::Needs;
 use crate::node::Node;
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, Point};
 use crate::plugins::dynamic_resources::{Booking, Claims};
 use crate::plugins::pod_topology_spread::Constraints;
 use crate::plugins::{inter_pod_affinity, pod_topology_spread, refusal, volume_binding};
@@ -109,7 +110,10 @@ impl Scheduler {
     /// Reads a pod; pods of equal needs share them.
     pub fn read(&mut self, pod: &Pod) -> PodInfo {
         let profile = self.profile_at(pod).unwrap_or(0);
-        let needs = Needs { profile, ..Needs::of(pod) };
+        let heeds = self.profiles[profile].filters.has(Plugin::DynamicResources);
+        let extended = heeds.then(|| Extended::of(pod, &self.snapshot.devices)).flatten();
+        let of_devices = extended.iter().flat_map(|extended| extended.resources().cloned()).collect();
+        let needs = Needs { profile, of_devices, ..Needs::of(pod) };
         let needs = match self.known.get(&needs) {
             Some(known) => known.clone(),
             None => {
@@ -123,7 +127,7 @@ impl Scheduler {
             SpreadDefaults::System => false,
             SpreadDefaults::List(list) => list.iter().any(|one| one.hard),
         };
-        PodInfo { must_spread, ..PodInfo::of(pod, needs) }
+        PodInfo { must_spread, extended, ..PodInfo::of(pod, needs) }
     }
 
     /// Chooses the node of a pending pod. The caller tells the snapshot if it follows.
@@ -250,6 +254,12 @@ impl Scheduler {
         Some(booked)
     }
 
+    /// The claim that an attempt before made for the extended resources of a pending pod. It stands in the way of
+    /// another, and is to go.
+    pub fn stale_claim(&self, pod: &PodInfo) -> Option<Arc<ResourceClaim>> {
+        self.snapshot.devices.made_for(&pod.uid).cloned()
+    }
+
     /// The claims of a pod that nobody uses and that keep it from nodes where it could run: they may get other devices.
     pub fn idle_claims(&self, pod: &PodInfo) -> Vec<Arc<ResourceClaim>> {
         let named = pod.device_claims.iter().flatten();
@@ -265,7 +275,7 @@ impl Scheduler {
 
     /// What the pod's claims get on the node that was chosen. It is kept for them until it is released.
     pub fn reserve(&mut self, pod: &PodInfo, node: &str) -> Vec<Reservation> {
-        if !self.profile(pod).filters.has(Plugin::VolumeBinding) {
+        if !self.profile(pod).acts(Plugin::VolumeBinding, Point::PreBind) {
             return Vec::new();
         }
         let storage = &self.snapshot.storage;
@@ -449,7 +459,7 @@ fn nowhere(
 }
 
 fn attempt(pod: &PodInfo, profile: &Profile) -> Attempt {
-    match (profile.preempts, pod.never_preempts) {
+    match (profile.preempts(), pod.never_preempts) {
         (false, _) => Attempt::Off,
         (true, true) => Attempt::Forbidden,
         (true, false) => Attempt::InVain,

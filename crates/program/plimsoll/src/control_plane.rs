@@ -120,6 +120,8 @@ impl ControlPlane {
         let (informers, stop) = (self.informers.clone(), shutdown.clone());
         let client = self.client("kube-scheduler", "system:kube-scheduler", &[]);
         let scheduler = self.scheduler.clone();
+        let controllers = Arc::<plimsoll_controllers::Metrics>::default();
+        self.server.tell(vec![scheduler.metrics.clone(), controllers.clone()]);
         tasks.spawn(async move {
             let outcome = plimsoll_scheduler::run(scheduler, informers, client, stop).await;
             ("scheduler", outcome.map_err(Into::into))
@@ -136,6 +138,7 @@ impl ControlPlane {
             token_key: Some(self.token_key.clone()),
             node_monitor_grace: Some(self.node_monitor_grace),
             controllers: self.chosen.clone(),
+            metrics: controllers,
             ..plimsoll_controllers::Config::default()
         };
         let election = election(self.identity.clone());

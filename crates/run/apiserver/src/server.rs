@@ -245,6 +245,11 @@ impl Server {
         self.api.store.clone()
     }
 
+    /// Tells the metrics of other parts of this process, too.
+    pub fn tell(&self, others: Vec<Arc<dyn plimsoll_metrics::Tells>>) {
+        self.api.metrics.with(others);
+    }
+
     /// Returns when, after shutdown, everything that was asked is answered.
     pub async fn drained(&self) {
         self.api.shutdown.cancelled().await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_client::{Tally, WorkQueue};
-use plimsoll_metrics::Histogram;
+use plimsoll_metrics::{Histogram, Tells};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -141,15 +141,21 @@ impl Metrics {
 
     /// All of it as text, with its media type; `accept` is what the reader takes.
     pub fn text(&self, accept: &str) -> (&'static str, String) {
+        let mut process = Registry::default();
+        plimsoll_metrics::register_process(&mut process);
+        plimsoll_metrics::write(&[self.registry(), &process], accept)
+    }
+}
+
+impl Tells for Metrics {
+    fn registry(&self) -> &Registry {
         for (named, queue) in self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let working: Vec<f64> = queue.working().iter().map(Duration::as_secs_f64).collect();
             self.depth.get_or_create(named).set(queue.len().try_into().unwrap_or(i64::MAX));
             self.unfinished.get_or_create(named).set(working.iter().sum());
             self.longest.get_or_create(named).set(working.iter().copied().fold(0.0, f64::max));
         }
-        let mut process = Registry::default();
-        plimsoll_metrics::register_process(&mut process);
-        plimsoll_metrics::write(&[&self.registry, &process], accept)
+        &self.registry
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod extended;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use plimsoll_client::{Delta, EventType, Informer};
 use plimsoll_schedule::{
-    Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Preemption, Queue, Scheduler,
+    Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Point, Preemption, Queue,
+    Scheduler,
 };
 
 use crate::Config;
@@ -47,6 +48,10 @@ pub(crate) struct Cycle {
     /// Changes that parked pods have not been told of.
     changes: Vec<Change>,
     budgets: HashMap<Uid, Budget>,
+    /// Since when pods wait for a node, and how often those were tried that got one.
+    entered: HashMap<Uid, (Instant, u32)>,
+    /// How many parked pods metrics tell of.
+    parked: usize,
     /// Informers whose first content is not complete yet.
     unsynced: u8,
 }
@@ -67,6 +72,8 @@ impl Cycle {
             reported: HashMap::new(),
             changes: Vec::new(),
             budgets: HashMap::new(),
+            entered: HashMap::new(),
+            parked: 0,
             unsynced: 4 + storage::KINDS,
             config,
         }
@@ -120,9 +127,23 @@ impl Cycle {
             Some(change) => {
                 let news = change.apply(&mut self.scheduler.snapshot);
                 self.stirred |= news == Change::Storage;
+                if self.scheduler.snapshot.devices.take_remapped() {
+                    self.read_again();
+                }
                 self.changed(news);
             }
             None => self.unsynced -= 1,
+        }
+    }
+
+    /// What names of resources mean has changed.
+    fn read_again(&mut self) {
+        let name = |pod: &PodInfo| (pod.namespace.clone(), pod.name.clone());
+        let names: Vec<_> = self.queue.pods().map(name).collect();
+        for (namespace, name) in names {
+            if let Some(pod) = self.objects.1.get(&namespace, &name).filter(|pod| node_of(pod).is_none()) {
+                self.pending(&pod);
+            }
         }
     }
 
@@ -144,6 +165,9 @@ impl Cycle {
                 self.binding -= 1;
                 self.reported.remove(&pod.uid);
                 self.booked.remove(&pod.uid);
+                if let Some((since, attempts)) = self.entered.remove(&pod.uid) {
+                    self.config.metrics.bound_after(since.elapsed(), attempts);
+                }
                 self.queue.remove(&pod.uid);
                 let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
                 self.tell(&pod, EventType::Normal, "Scheduled", message);
@@ -193,7 +217,8 @@ impl Cycle {
         if !changes.is_empty() {
             let scheduler = &self.scheduler;
             self.queue.wake(now, |pod, refused| {
-                changes.iter().any(|change| scheduler.may_help(change, pod, refused))
+                let helps = changes.iter().find(|change| scheduler.may_help(change, pod, refused));
+                helps.map(Change::event)
             });
         }
         for _ in 0..count {
@@ -201,6 +226,10 @@ impl Cycle {
                 return;
             }
             let Some(pod) = self.queue.pop(now) else { return };
+            if let Some(why) = self.scheduler.profile(&pod).flaw() {
+                self.failed(&pod, why, now);
+                continue;
+            }
             if let Some(question) = self.question(&pod) {
                 self.consult(pod, question, now);
                 continue;
@@ -230,20 +259,27 @@ impl Cycle {
             match self.find_room(pod, &diagnosis) {
                 Ok(found) => match self.question(pod).filter(Question::reviews) {
                     Some(question) => return self.effects.review(pod.clone(), question, found, diagnosis),
-                    None => diagnosis.attempt = self.make_room(pod, found),
+                    None => {
+                        let found = Preemption::cheapest(found);
+                        diagnosis.attempt = found.map_or(Attempt::InVain, |found| self.make_room(pod, found));
+                    }
                 },
                 Err(attempt) => diagnosis.attempt = attempt,
             }
         }
-        if diagnosis.plugins.contains(Plugin::DynamicResources) && diagnosis.everywhere.is_none() {
+        let frees = self.scheduler.profile(pod).acts(Plugin::DynamicResources, Point::PostFilter);
+        if frees && diagnosis.plugins.contains(Plugin::DynamicResources) && diagnosis.everywhere.is_none() {
             for claim in self.scheduler.idle_claims(pod) {
                 self.effects.deallocate(claim);
             }
         }
+        if frees && let Some(claim) = self.scheduler.stale_claim(pod) {
+            self.effects.remove(claim);
+        }
         self.report(pod, diagnosis.to_string());
     }
 
-    fn find_room(&mut self, pod: &Arc<PodInfo>, diagnosis: &Diagnosis) -> Result<Preemption, Attempt> {
+    fn find_room(&mut self, pod: &Arc<PodInfo>, diagnosis: &Diagnosis) -> Result<Vec<Preemption>, Attempt> {
         if self.scheduler.awaits_victims(pod) {
             return Err(Attempt::UnderWay);
         }
@@ -251,7 +287,13 @@ impl Cycle {
             return Err(Attempt::InVain);
         }
         let budgets: Vec<Budget> = self.budgets.values().cloned().collect();
-        self.scheduler.preempt(pod, &budgets).ok_or(Attempt::InVain)
+        let begun = Instant::now();
+        let found = self.scheduler.room(pod, &budgets);
+        let name = &self.scheduler.profile(pod).scheduler_name;
+        let plugin = (Point::PostFilter, Plugin::DefaultPreemption);
+        let status = if found.is_empty() { "Unschedulable" } else { "Success" };
+        self.config.metrics.executed(name, plugin, status, begun.elapsed());
+        if found.is_empty() { Err(Attempt::InVain) } else { Ok(found) }
     }
 
     fn make_room(&mut self, pod: &Arc<PodInfo>, found: Preemption) -> Attempt {
@@ -280,10 +322,14 @@ impl Cycle {
     }
 
     fn assume(&mut self, pod: Arc<PodInfo>, node: String, now: Duration) {
+        if let Some((_, attempts)) = self.entered.get_mut(&pod.uid) {
+            *attempts = self.queue.attempts(&pod.uid);
+        }
         let change = self.scheduler.snapshot.place(pod.clone(), &node);
         self.changed(change);
         self.assumed.insert(pod.uid.clone());
-        if pod.has_device_claims() {
+        let writes = |point| self.scheduler.profile(&pod).acts(Plugin::DynamicResources, point);
+        if pod.has_device_claims() && writes(Point::Reserve) && writes(Point::PreBind) {
             match self.scheduler.book(&pod, &node) {
                 Some(booked) => drop(self.booked.insert(pod.uid.clone(), booked)),
                 None => return self.failed(&pod, "cannot allocate all claims".to_owned(), now),
@@ -324,6 +370,10 @@ impl Cycle {
             self.changed(change);
         }
         self.queue.retry(&pod.uid, now);
+        // Somebody else has bound it.
+        if !self.queue.knows(&pod.uid) {
+            self.entered.remove(&pod.uid);
+        }
     }
 
     fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
@@ -331,7 +381,8 @@ impl Cycle {
         let bookings = self.booked.get(&pod.uid).cloned().unwrap_or_default();
         let question = self.question(&pod);
         let binder = question.and_then(|question| question.extenders.into_iter().find(Extender::binds));
-        self.effects.bind(pod, node, bookings, binder);
+        let profile = &self.scheduler.profile(&pod).scheduler_name;
+        self.effects.bind(pod, node, bookings, binder, profile);
     }
 
     /// The pod's claims on devices get nothing after all.
@@ -380,16 +431,18 @@ impl Cycle {
         if let Some(message) = condition_message(pod) {
             self.reported.entry(info.uid.clone()).or_insert(message);
         }
+        self.entered.entry(info.uid.clone()).or_insert_with(|| (Instant::now(), 0));
         self.queue.add(info);
     }
 
     fn turn(&self, pod: &Pod) -> Turn {
         let Some(profile) = self.scheduler.profile_of(pod) else { return Turn::Never };
         let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_deref()).unwrap_or_default();
+        let acts = |plugin| profile.acts(plugin, Point::PreEnqueue);
         match pod.metadata.deletion_timestamp {
             Some(_) => Turn::Never,
-            None if profile.heeds_gates() && !gates.is_empty() => Turn::Later,
-            None if profile.heeds_claims() && PodInfo::awaits_claims(pod) => Turn::Later,
+            None if acts(Plugin::SchedulingGates) && !gates.is_empty() => Turn::Later,
+            None if acts(Plugin::DynamicResources) && PodInfo::awaits_claims(pod) => Turn::Later,
             None => Turn::Now,
         }
     }
@@ -400,14 +453,32 @@ impl Cycle {
     }
 
     /// Tells readers of metrics how much there is.
-    pub(crate) fn tell_amounts(&self) {
+    pub(crate) fn tell_amounts(&mut self) {
+        let (moves, [_, _, parked]) = (self.queue.take_moves(), self.queue.lengths());
+        if std::mem::replace(&mut self.parked, parked) != parked
+            || moves.keys().any(|(place, _)| *place == "unschedulable")
+        {
+            let mut refused = BTreeMap::new();
+            for (pod, plugins, count) in self.queue.refused() {
+                let name = &self.scheduler.profile(pod).scheduler_name;
+                plugins
+                    .iter()
+                    .for_each(|plugin| *refused.entry((name.clone(), plugin)).or_default() += count);
+            }
+            self.config.metrics.refusals(&refused);
+        }
+        for ((queue, event), pods) in moves {
+            self.config.metrics.came(queue, event, pods);
+        }
         let cache = [self.scheduler.snapshot.nodes(), self.scheduler.snapshot.pods(), self.assumed.len()];
         self.config.metrics.amounts(self.queue.lengths(), self.gated.len(), cache);
     }
 
     fn bound(&mut self, pod: &Pod, node: &str) {
         let info = Arc::new(self.scheduler.read(pod));
-        self.assumed.remove(&info.uid);
+        if !self.assumed.remove(&info.uid) {
+            self.entered.remove(&info.uid);
+        }
         self.reported.remove(&info.uid);
         self.queue.remove(&info.uid);
         let change = self.scheduler.snapshot.place(info, node);
@@ -417,6 +488,7 @@ impl Cycle {
     fn gone(&mut self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
+        self.entered.remove(uid);
         self.gated.remove(uid);
         self.unbook(uid);
         if let Some(ended) = self.waiting.remove(uid, None) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::resource::v1::ResourceClaim;
@@ -11,16 +12,15 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plimsoll_client::{EventRecorder, EventType, Term};
 use plimsoll_schedule::extender::{Scored, binding, binding_error};
-use plimsoll_schedule::{Booking, Diagnosis, PodInfo, Preemption, Reservation};
+use plimsoll_schedule::{Booking, Diagnosis, Plugin, PodInfo, Point, Preemption, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::devices::{self, CLAIM_PROTECTION};
 use crate::extenders::{Consulted, Extender, Question};
-
-/// Holds a claim while devices are allocated to it.
-const CLAIM_PROTECTION: &str = "resource.kubernetes.io/delete-protection";
+use crate::metrics::Metrics;
 
 /// How a write ended.
 pub(crate) enum Outcome {
@@ -49,6 +49,7 @@ pub(crate) struct Effects {
     /// By the names of schedulers.
     recorders: HashMap<String, EventRecorder>,
     outcomes: mpsc::UnboundedSender<Outcome>,
+    metrics: Arc<Metrics>,
 }
 
 impl Effects {
@@ -56,9 +57,10 @@ impl Effects {
         client: kube::Client,
         term: Term,
         recorders: HashMap<String, EventRecorder>,
+        metrics: Arc<Metrics>,
     ) -> (Self, mpsc::UnboundedReceiver<Outcome>) {
         let (outcomes, receiver) = mpsc::unbounded_channel();
-        (Effects { client, term, recorders, outcomes }, receiver)
+        (Effects { client, term, recorders, outcomes, metrics }, receiver)
     }
 
     /// Writes what the pod's claims on devices get, and binds the pod to the node.
@@ -68,7 +70,9 @@ impl Effects {
         node: String,
         bookings: Vec<Booking>,
         binder: Option<Extender>,
+        profile: &str,
     ) {
+        let (metrics, profile) = (self.metrics.clone(), profile.to_owned());
         let (api, outcomes, term) = (self.pods(&pod), self.outcomes.clone(), self.term.clone());
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -76,12 +80,10 @@ impl Effects {
                 drop(outcomes.send(Outcome::NotBound(pod, "leaderelection lost".to_owned())));
                 return;
             }
-            for booking in &bookings {
-                if let Err(error) = book(&client, &pod, booking).await {
-                    let why = format!("running PreBind plugin \"DynamicResources\": {}", text(&error));
-                    drop(outcomes.send(Outcome::NotBound(pod, why)));
-                    return;
-                }
+            if let Err(error) = devices::book(&client, &pod, &bookings).await {
+                let why = format!("running PreBind plugin \"DynamicResources\": {error}");
+                drop(outcomes.send(Outcome::NotBound(pod, why)));
+                return;
             }
             if let Some(extender) = binder {
                 let order = binding(&pod.namespace, &pod.name, &pod.uid, &node);
@@ -99,8 +101,12 @@ impl Effects {
                 "metadata": {"namespace": pod.namespace, "name": pod.name, "uid": *pod.uid},
                 "target": {"apiVersion": "v1", "kind": "Node", "name": node},
             });
+            let begun = Instant::now();
             let answer: Result<Value, _> =
                 api.create_subresource("binding", &pod.name, &PostParams::default(), &binding).await;
+            let binder = (Point::Bind, Plugin::DefaultBinder);
+            let status = if answer.is_ok() { "Success" } else { "Error" };
+            metrics.executed(&profile, binder, status, begun.elapsed());
             let outcome = match answer {
                 Ok(_) => Outcome::Bound(pod, node),
                 Err(error) => {
@@ -146,7 +152,7 @@ impl Effects {
         &self,
         pod: Arc<PodInfo>,
         question: Question,
-        found: Preemption,
+        found: Vec<Preemption>,
         diagnosis: Diagnosis,
     ) {
         let outcomes = self.outcomes.clone();
@@ -168,6 +174,28 @@ impl Effects {
             let name = meta.name.as_deref().unwrap_or_default();
             if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await {
                 tracing::debug!(claim = name, namespace, %error, "devices not taken away");
+            }
+        });
+    }
+
+    /// Removes a claim that was made for a pod and is of no use.
+    pub(crate) fn remove(&self, claim: Arc<ResourceClaim>) {
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let meta = &claim.metadata;
+            let (name, namespace) = (meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref());
+            let api = Api::<ResourceClaim>::namespaced(client, namespace.unwrap_or_default());
+            let others = meta.finalizers.iter().flatten().filter(|one| *one != CLAIM_PROTECTION);
+            let others: Vec<&String> = others.collect();
+            let free = json!({"metadata": {"uid": meta.uid, "finalizers": others}});
+            let params = DeleteParams::default()
+                .preconditions(Preconditions { uid: meta.uid.clone(), resource_version: None });
+            let removed = match api.patch(name, &PatchParams::default(), &Patch::Merge(free)).await {
+                Ok(_) => api.delete(name, &params).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
+                tracing::debug!(claim = name, namespace, %error, "claim of extended resources not removed");
             }
         });
     }
@@ -238,32 +266,6 @@ impl Effects {
     }
 }
 
-/// Writes what a claim gets, and that the pod uses it.
-async fn book(client: &kube::Client, pod: &PodInfo, booking: &Booking) -> Result<(), kube::Error> {
-    let meta = &booking.claim.metadata;
-    let name = meta.name.as_deref().unwrap_or_default();
-    let api = Api::<ResourceClaim>::namespaced(client.clone(), &pod.namespace);
-    let user = json!([{"resource": "pods", "name": pod.name, "uid": *pod.uid}]);
-    let mut body = json!({"metadata": {"uid": meta.uid}, "status": {"reservedFor": user}});
-    if let Some(allocation) = &booking.allocation {
-        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
-        let mut version = meta.resource_version.clone();
-        if !finalizers.iter().any(|one| one == CLAIM_PROTECTION) {
-            finalizers.push(CLAIM_PROTECTION.to_owned());
-            let held = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
-            version = api
-                .patch(name, &PatchParams::default(), &Patch::Merge(held))
-                .await?
-                .metadata
-                .resource_version;
-        }
-        // Somebody who was quicker shall not be overruled.
-        body["metadata"]["resourceVersion"] = json!(version);
-        body["status"]["allocation"] = json!(**allocation);
-    }
-    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await.map(drop)
-}
-
 /// Marks a pod as ended for another, and deletes it. One that is gone already is no failure.
 async fn end(client: &kube::Client, victim: &PodInfo, message: &str) -> Result<(), kube::Error> {
     let api = Api::<Pod>::namespaced(client.clone(), &victim.namespace);
@@ -323,7 +325,8 @@ async fn write(client: &kube::Client, reservation: &Reservation) -> Result<u64, 
     Ok(version.and_then(|version| version.parse().ok()).unwrap_or_default())
 }
 
-fn text(error: &kube::Error) -> String {
+/// What an error of the API says.
+pub(crate) fn text(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),

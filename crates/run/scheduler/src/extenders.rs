@@ -141,22 +141,24 @@ impl Question {
     }
 
     /// Asks them all whether others may end, one after the other.
-    pub(crate) async fn review(&self, mut found: Preemption) -> Result<Option<Preemption>, String> {
+    pub(crate) async fn review(&self, mut found: Vec<Preemption>) -> Result<Option<Preemption>, String> {
         for extender in self.extenders.iter().filter(|one| !one.fields.preempt_verb.is_empty()) {
+            if found.is_empty() {
+                break;
+            }
             let object =
                 |pod: &PodInfo| serde_json::to_value(self.pods.get(&pod.namespace, &pod.name)?.as_ref()).ok();
             let question = preemption(&extender.fields, &self.pod, &found, object);
             let answer = extender.send(&extender.fields.preempt_verb, &question).await;
             match answer.and_then(|answer| reviewed(&extender.fields, found.clone(), &answer)) {
-                Ok(Some(left)) => found = left,
-                Ok(None) => return Ok(None),
+                Ok(left) => found = left,
                 Err(why) if extender.fields.ignorable => {
                     tracing::warn!(extender = extender.fields.url_prefix, why, "extender skipped");
                 }
                 Err(why) => return Err(why),
             }
         }
-        Ok(Some(found))
+        Ok(Preemption::cheapest(found))
     }
 
     fn about(&self, extender: &Extender, nodes: &Scored) -> Value {

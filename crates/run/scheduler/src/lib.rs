@@ -6,6 +6,7 @@
 //! Nothing here decides where a pod goes.
 
 mod cycle;
+mod devices;
 mod effects;
 mod extenders;
 mod metrics;
@@ -86,7 +87,8 @@ pub async fn run(
         (name.clone(), EventRecorder::new(client.clone(), name, None))
     };
     let recorders = config.profiles.iter().map(recorder).collect();
-    let (effects, mut outcomes) = Effects::new(client.clone(), config.term.clone(), recorders);
+    let (effects, mut outcomes) =
+        Effects::new(client.clone(), config.term.clone(), recorders, config.metrics.clone());
     let mut nodes = informers.informer::<Node>().subscribe();
     let mut namespaces = informers.informer::<Namespace>().subscribe();
     let mut budgets = informers.informer::<PodDisruptionBudget>().subscribe();

@@ -1,8 +1,10 @@
 //! What a scheduler tells about itself, under upstream's names.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plimsoll_metrics::Histogram;
+use plimsoll_metrics::{Histogram, Tells};
+use plimsoll_schedule::{Plugin, Point};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +16,37 @@ const ATTEMPTS: &[f64] = &[
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
 ];
 const TRIES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0];
+/// Seconds, from a hundredth on, twice as long each.
+const WAITS: &[f64] = &[
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68,
+    655.36, 1310.72, 2621.44, 5242.88,
+];
+/// Seconds, from a ten-thousandth on, twice as long each.
+const POINTS: &[f64] =
+    &[0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.2048];
+/// Seconds, from a hundred-thousandth on, half as long again each.
+const EXECUTIONS: &[f64] = &[
+    1e-05,
+    1.5e-05,
+    2.25e-05,
+    3.375e-05,
+    5.0625e-05,
+    7.59375e-05,
+    0.000_113_906_25,
+    0.000_170_859_375,
+    0.000_256_289_062_5,
+    0.000_384_433_593_75,
+    0.000_576_650_390_625,
+    0.000_864_975_585_937_5,
+    0.001_297_463_378_906_25,
+    0.001_946_195_068_359_375,
+    0.002_919_292_602_539_062_5,
+    0.004_378_938_903_808_593,
+    0.006_568_408_355_712_89,
+    0.009_852_612_533_569_335,
+    0.014_778_918_800_354_002,
+    0.022_168_378_200_531_003,
+];
 const VICTIMS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,6 +61,37 @@ struct InQueue {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Incoming {
+    event: &'static str,
+    queue: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refuser {
+    plugin: String,
+    profile: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tries {
+    attempts: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AtPoint {
+    extension_point: String,
+    profile: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Execution {
+    extension_point: String,
+    plugin: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfType {
     r#type: &'static str,
 }
@@ -37,7 +101,7 @@ struct Named {
     name: String,
 }
 
-type Distribution = Family<Attempt, Histogram, fn() -> Histogram>;
+type Distribution<L = Attempt> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -52,6 +116,11 @@ pub struct Metrics {
     preemptions: Counter,
     victims: Histogram,
     leads: Family<Named, Gauge>,
+    incoming: Family<Incoming, Counter>,
+    unschedulable: Family<Refuser, Gauge>,
+    waits: Distribution<Tries>,
+    points: Distribution<AtPoint>,
+    executions: Distribution<Execution>,
 }
 
 impl Default for Metrics {
@@ -67,6 +136,11 @@ impl Default for Metrics {
             preemptions: Counter::default(),
             victims: Histogram::new(VICTIMS),
             leads: Family::default(),
+            incoming: Family::default(),
+            unschedulable: Family::default(),
+            waits: Family::new_with_constructor(|| Histogram::new(WAITS)),
+            points: Family::new_with_constructor(|| Histogram::new(POINTS)),
+            executions: Family::new_with_constructor(|| Histogram::new(EXECUTIONS)),
         };
         this.register();
         this
@@ -91,6 +165,11 @@ impl Metrics {
             self.leads.clone(),
         );
         registry.register(
+            "scheduler_framework_extension_point_duration_seconds",
+            "Latency for running all plugins of a specific extension point.",
+            self.points.clone(),
+        );
+        registry.register(
             "scheduler_pending_pods",
             "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means \
              number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the \
@@ -104,6 +183,17 @@ impl Metrics {
             self.tries.clone(),
         );
         registry.register(
+            "scheduler_plugin_execution_duration_seconds",
+            "Duration for running a plugin at a specific extension point.",
+            self.executions.clone(),
+        );
+        registry.register(
+            "scheduler_pod_scheduling_sli_duration_seconds",
+            "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue and might involve \
+             multiple scheduling attempts.",
+            self.waits.clone(),
+        );
+        registry.register(
             "scheduler_preemption_attempts",
             "Total preemption attempts in the cluster till now",
             self.preemptions.clone(),
@@ -112,6 +202,11 @@ impl Metrics {
             "scheduler_preemption_victims",
             "Number of selected preemption victims",
             self.victims.clone(),
+        );
+        registry.register(
+            "scheduler_queue_incoming_pods",
+            "Number of pods added to scheduling queues by event and queue type.",
+            self.incoming.clone(),
         );
         registry.register(
             "scheduler_schedule_attempts",
@@ -133,6 +228,12 @@ impl Metrics {
             "scheduler_scheduling_attempt_duration_seconds",
             "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
             self.durations.clone(),
+        );
+        registry.register(
+            "scheduler_unschedulable_pods",
+            "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge for all \
+             plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin.",
+            self.unschedulable.clone(),
         );
     }
 
@@ -165,6 +266,41 @@ impl Metrics {
         self.victims.observe(victims as f64);
     }
 
+    /// A plugin that has its say alone at this point has had it.
+    pub(crate) fn executed(
+        &self,
+        profile: &str,
+        (point, plugin): (Point, Plugin),
+        status: &'static str,
+        took: Duration,
+    ) {
+        let extension_point = format!("{point:?}");
+        let at = AtPoint { extension_point: extension_point.clone(), profile: profile.to_owned(), status };
+        self.points.get_or_create(&at).observe(took.as_secs_f64());
+        let execution = Execution { extension_point, plugin: plugin.to_string(), status };
+        self.executions.get_or_create(&execution).observe(took.as_secs_f64());
+    }
+
+    /// A pod is bound so long after it came, with so many attempts.
+    pub(crate) fn bound_after(&self, waited: Duration, attempts: u32) {
+        let attempts = if attempts < 15 { attempts.to_string() } else { "15+".to_owned() };
+        self.waits.get_or_create(&Tries { attempts }).observe(waited.as_secs_f64());
+    }
+
+    /// So many pods came to a queue for an event.
+    pub(crate) fn came(&self, queue: &'static str, event: &'static str, pods: u64) {
+        self.incoming.get_or_create(&Incoming { event, queue }).inc_by(pods);
+    }
+
+    /// How many pods wait that each plugin refused, by profile and plugin.
+    pub(crate) fn refusals(&self, counts: &BTreeMap<(String, Plugin), usize>) {
+        self.unschedulable.clear();
+        for ((profile, plugin), count) in counts {
+            let refuser = Refuser { plugin: plugin.to_string(), profile: profile.clone() };
+            self.unschedulable.get_or_create(&refuser).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// How much there is of everything now.
     pub(crate) fn amounts(&self, queues: [usize; 3], gated: usize, [nodes, pods, assumed]: [usize; 3]) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -184,5 +320,11 @@ impl Metrics {
         let mut process = Registry::default();
         plimsoll_metrics::register_process(&mut process);
         plimsoll_metrics::write(&[&self.registry, &process], accept)
+    }
+}
+
+impl Tells for Metrics {
+    fn registry(&self) -> &Registry {
+        &self.registry
     }
 }

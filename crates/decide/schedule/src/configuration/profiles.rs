@@ -11,8 +11,8 @@ use super::fields::{Configuration, PluginSet, PluginsFields, ProfileFields};
 use super::{Refused, decode};
 use crate::plugin::{Plugin, Point};
 use crate::profile::{
-    Added, AffinityRules, Candidates, DefaultConstraint, Fit, Profile, Resource, Share, SpreadDefaults,
-    Strategy, Weighed,
+    Added, AffinityRules, Candidates, DefaultConstraint, Fit, Plugins, Profile, Resource, Share,
+    SpreadDefaults, Strategy, Weighed,
 };
 use crate::terms::NodeTerm;
 
@@ -39,14 +39,14 @@ pub(super) fn profile(fields: &ProfileFields, whole: &Configuration) -> Result<P
                 + &format!("{name:?}"),
         ));
     }
+    let mut points = [Plugins::default(); Point::ALL.len()];
     for point in Point::ALL {
-        at(point)?;
+        points[point as usize] = at(point)?.into_keys().collect();
     }
     let mut profile = Profile {
         scheduler_name: name.clone(),
-        filters: at(Point::Filter)?.into_keys().collect(),
-        preempts: at(Point::PostFilter)?.contains_key(&Plugin::DefaultPreemption),
-        heeds_gates: at(Point::PreEnqueue)?.contains_key(&Plugin::SchedulingGates),
+        filters: points[Point::Filter as usize],
+        points,
         share: share(fields.percentage_of_nodes_to_score.or(whole.percentage_of_nodes_to_score)),
         ..Profile::default()
     };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, Point};
 use crate::profile::{Resource, Share, SpreadDefaults, Strategy};
 
 fn document(more: Value) -> Value {
@@ -45,18 +45,61 @@ fn plugins_on_and_off() {
     let weights = [Plugin::ImageLocality, Plugin::NodeAffinity, Plugin::TaintToleration];
     assert_eq!(weights.map(|plugin| profile.weight(plugin)), [0, 7, 3]);
     assert!(profile.filters.has(Plugin::NodePorts) && !profile.filters.has(Plugin::NodeResourcesFit));
-    assert!(!profile.preempts && profile.heeds_gates);
+    assert!(!profile.preempts() && profile.acts(Plugin::SchedulingGates, Point::PreEnqueue));
 
     let off_everywhere = json!({"multiPoint": {"disabled": [{"name": "PodTopologySpread"}, {"name": "SchedulingGates"}],
         "enabled": [{"name": "TaintToleration", "weight": 10}]}});
     let profile = with_plugins(off_everywhere).unwrap();
     assert_eq!(profile.weight(Plugin::PodTopologySpread), 0);
-    assert!(!profile.filters.has(Plugin::PodTopologySpread) && !profile.heeds_gates);
+    assert!(
+        !profile.filters.has(Plugin::PodTopologySpread)
+            && !profile.acts(Plugin::SchedulingGates, Point::PreEnqueue)
+    );
     assert_eq!(profile.weight(Plugin::TaintToleration), 10);
 
     let only = json!({"multiPoint": {"disabled": [{"name": "*"}], "enabled": [{"name": "PrioritySort"}, {"name": "DefaultBinder"}]}});
     let profile = with_plugins(only).unwrap();
     assert!(Plugin::ALL.iter().all(|plugin| profile.weight(*plugin) == 0 && !profile.filters.has(*plugin)));
+}
+
+#[test]
+fn what_a_plugin_lacks_that_is_off_where_it_prepares() {
+    let off = |point: &str, plugin: &str| {
+        with_plugins(json!({point: {"disabled": [{"name": plugin}]}})).unwrap().flaw()
+    };
+    for (point, plugin, expected) in [
+        ("preFilter", "NodeAffinity", None),
+        ("preFilter", "VolumeZone", None),
+        ("preScore", "NodeResourcesFit", None),
+        ("permit", "*", None),
+        ("postBind", "*", None),
+        ("preBind", "VolumeBinding", None),
+        ("reserve", "*", None),
+        (
+            "preFilter",
+            "NodePorts",
+            Some(
+                "running \"NodePorts\" filter plugin: reading \"PreFilterNodePorts\" from cycleState: not found",
+            ),
+        ),
+        (
+            "preScore",
+            "InterPodAffinity",
+            Some(
+                "running Score plugins: plugin \"InterPodAffinity\" failed with: failed to read \
+                 \"PreScoreInterPodAffinity\" from cycleState: not found",
+            ),
+        ),
+    ] {
+        assert_eq!(off(point, plugin).as_deref(), expected, "{point} {plugin}");
+    }
+    // Off altogether, it lacks nothing.
+    let all = json!({"preFilter": {"disabled": [{"name": "NodePorts"}]}, "filter": {"disabled": [{"name": "NodePorts"}]}});
+    assert_eq!(with_plugins(all).unwrap().flaw(), None);
+    let kept = with_plugins(json!({"preBind": {"disabled": [{"name": "VolumeBinding"}]}})).unwrap();
+    assert!(
+        !kept.acts(Plugin::VolumeBinding, Point::PreBind) && kept.acts(Plugin::VolumeBinding, Point::Reserve)
+    );
 }
 
 #[test]

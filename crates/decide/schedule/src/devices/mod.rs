@@ -5,6 +5,7 @@
 
 mod allocate;
 mod capacity;
+mod extended;
 mod pool;
 mod request;
 mod selector;
@@ -22,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use plimsoll_meta::quantity::Quantity;
 
 pub(crate) use allocate::Failure;
+pub(crate) use extended::{Extended, Special};
 pub(crate) use pool::holds;
 pub(crate) use request::classes;
 use selector::{Compiled, compile};
@@ -51,6 +53,12 @@ pub struct Devices {
     of_node: HashMap<String, BTreeMap<(String, String), usize>>,
     of_several: BTreeMap<(String, String), usize>,
     classes: HashMap<String, Arc<DeviceClass>>,
+    class_names: BTreeSet<String>,
+    /// The class that stands for an extended resource.
+    resources: BTreeMap<String, String>,
+    remapped: bool,
+    /// Claims that were made for the extended resources of pods, by the ids of those.
+    special: HashMap<String, (String, String)>,
     claims: HashMap<(String, String), Arc<ResourceClaim>>,
     rules: HashMap<String, Arc<DeviceTaintRule>>,
     /// By the claims' ids.
@@ -104,11 +112,13 @@ impl Devices {
     /// A class is new or changed.
     pub fn set_class(&mut self, class: Arc<DeviceClass>) {
         self.classes.insert(class.metadata.name.clone().unwrap_or_default(), class);
+        self.map_resources();
     }
 
     /// A class is gone.
     pub fn remove_class(&mut self, class: &DeviceClass) {
         self.classes.remove(class.metadata.name.as_deref().unwrap_or_default());
+        self.map_resources();
     }
 
     /// A taint that an administrator gives is new or changed.
@@ -127,7 +137,13 @@ impl Devices {
         if let Some(allocation) = shown(&claim) {
             // The API shows what was kept for it.
             self.release(claim.metadata.uid.as_deref().unwrap_or_default());
+            if let Some(pod) = extended::pod_of(&claim) {
+                self.release(&extended::temporary(pod));
+            }
             self.count(allocation, true);
+        }
+        if let Some(pod) = extended::pod_of(&claim) {
+            self.special.insert(pod.to_owned(), key(&claim.metadata));
         }
         self.claims.insert(key(&claim.metadata), claim);
     }
@@ -139,10 +155,12 @@ impl Devices {
     }
 
     fn remove_claim_shown(&mut self, key: &(String, String)) {
-        if let Some(old) = self.claims.remove(key)
-            && let Some(allocation) = shown(&old)
-        {
+        let Some(old) = self.claims.remove(key) else { return };
+        if let Some(allocation) = shown(&old) {
             self.count(allocation, false);
+        }
+        if let Some(pod) = extended::pod_of(&old) {
+            self.special.remove(pod);
         }
     }
 

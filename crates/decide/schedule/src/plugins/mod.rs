@@ -34,7 +34,7 @@ pub(crate) const MAX_SCORE: i64 = 100;
 pub(crate) fn fits(profile: &Profile, needs: &Needs, row: &Row, node: &Node) -> bool {
     first_refusal(profile, needs, row, node).is_ok()
         && (!profile.filters.has(Plugin::NodeResourcesFit)
-            || node_resources_fit::fits(&profile.fit, &needs.requests, row, node))
+            || node_resources_fit::fits(&profile.fit, needs, row, node))
 }
 
 /// The reasons of the first filter that refuses; none if all agree.
@@ -53,7 +53,7 @@ pub(crate) fn refusal<'a>(
     match first_refusal(profile, needs, row, node) {
         Err(reason) => vec![reason],
         Ok(()) if profile.filters.has(Plugin::NodeResourcesFit) => {
-            node_resources_fit::shortfalls(&profile.fit, &needs.requests, row, node)
+            node_resources_fit::shortfalls(&profile.fit, needs, row, node)
         }
         Ok(()) => Vec::new(),
     }
@@ -97,7 +97,7 @@ pub(crate) fn every_refusal<'a>(
         all.extend(node_ports::filter(needs, row).err());
     }
     if has(Plugin::NodeResourcesFit) {
-        all.extend(node_resources_fit::shortfalls(&profile.fit, &needs.requests, row, node));
+        all.extend(node_resources_fit::shortfalls(&profile.fit, needs, row, node));
     }
     all
 }

@@ -2,26 +2,31 @@
 
 use super::MAX_SCORE;
 use crate::diagnosis::Reason;
+use crate::needs::Needs;
 use crate::node::Node;
 use crate::profile::{Fit, Resource, Strategy};
 use crate::requests::Requests;
 use crate::snapshot::Row;
 
-pub(super) fn fits(fit: &Fit, requests: &Requests, row: &Row, node: &Node) -> bool {
-    let (all, used) = (&node.allocatable, &row.used);
+pub(super) fn fits(fit: &Fit, needs: &Needs, row: &Row, node: &Node) -> bool {
+    let (requests, all, used) = (&needs.requests, &node.allocatable, &row.used);
     used.pods < all.pods
         && (requests.cpu == 0 || requests.cpu <= all.cpu - used.cpu)
         && (requests.memory == 0 || requests.memory <= all.memory - used.memory)
         && (requests.storage == 0 || requests.storage <= all.storage - used.storage)
-        && requests
-            .extended
-            .iter()
-            .all(|(name, amount)| *amount <= node.extended(name) - row.extended(name) || fit.ignores(name))
+        && requests.extended.iter().all(|(name, amount)| {
+            *amount <= node.extended(name) - row.extended(name) || is_elsewhere(fit, needs, node, name)
+        })
+}
+
+/// Somebody else looks after the resource: an extender, or on this node a driver of devices.
+fn is_elsewhere(fit: &Fit, needs: &Needs, node: &Node, name: &str) -> bool {
+    fit.ignores(name) || (needs.of_devices.contains(name) && node.extended(name) == 0)
 }
 
 /// Everything that is short, in upstream's order.
-pub(super) fn shortfalls<'a>(fit: &Fit, requests: &'a Requests, row: &Row, node: &Node) -> Vec<Reason<'a>> {
-    let (all, used) = (&node.allocatable, &row.used);
+pub(super) fn shortfalls<'a>(fit: &Fit, needs: &'a Needs, row: &Row, node: &Node) -> Vec<Reason<'a>> {
+    let (requests, all, used) = (&needs.requests, &node.allocatable, &row.used);
     let named = [
         ("cpu", requests.cpu, all.cpu, used.cpu),
         ("memory", requests.memory, all.memory, used.memory),
@@ -30,7 +35,7 @@ pub(super) fn shortfalls<'a>(fit: &Fit, requests: &'a Requests, row: &Row, node:
     let extended = requests
         .extended
         .iter()
-        .filter(|(name, _)| !fit.ignores(name))
+        .filter(|(name, _)| !is_elsewhere(fit, needs, node, name))
         .map(|(name, amount)| (name.as_str(), *amount, node.extended(name), row.extended(name)));
     let short = named
         .into_iter()

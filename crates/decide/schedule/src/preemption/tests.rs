@@ -281,7 +281,8 @@ fn those_who_wait_in_vain_cost_little() {
     let asked = std::cell::Cell::new(0);
     queue.wake(std::time::Duration::ZERO, |pod, refused| {
         asked.set(asked.get() + 1);
-        [&placed, &ended].into_iter().any(|change| scheduler.may_help(change, pod, refused))
+        let mut changes = [&placed, &ended].into_iter();
+        changes.find(|change| scheduler.may_help(change, pod, refused)).map(|change| change.event())
     });
     assert_eq!((asked.get(), queue.lengths()), (1, [0, 0, 200]), "one question for all that are alike");
     assert_eq!(places(&mut scheduler, &large(0)), 2, "only what changed is looked at again");

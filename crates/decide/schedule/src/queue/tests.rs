@@ -58,18 +58,30 @@ fn parked_pods_wake_by_group_and_after_five_minutes() {
         queue.park(&uid, Plugins::default(), seconds(0));
     }
     assert_eq!(queue.lengths(), [0, 0, 2]);
-    queue.wake(seconds(5), |pod, _| pod.needs.requests.cpu < 5);
+    queue.wake(seconds(5), |pod, _| (pod.needs.requests.cpu < 5).then_some("NodeUpdate"));
     assert_eq!(pop(&mut queue, 5).as_deref(), Some("small"));
     queue.park("small", Plugins::default(), seconds(5));
 
     // Woken during its back-off, it waits for its end.
-    queue.wake(seconds(6), |pod, _| pod.needs.requests.cpu < 5);
+    queue.wake(seconds(6), |pod, _| (pod.needs.requests.cpu < 5).then_some("NodeUpdate"));
     assert_eq!(pop(&mut queue, 6), None);
     assert_eq!(queue.next_time(), Some(seconds(7)));
     assert_eq!(pop(&mut queue, 7).as_deref(), Some("small"));
 
     assert_eq!(queue.next_time(), Some(seconds(300)));
     assert_eq!(pop(&mut queue, 300).as_deref(), Some("big"));
+    let moves: Vec<_> =
+        queue.take_moves().into_iter().map(|((place, event), count)| (place, event, count)).collect();
+    let expected = [
+        ("active", "BackoffComplete", 1),
+        ("active", "NodeUpdate", 1),
+        ("active", "PodAdd", 2),
+        ("active", "UnschedulableTimeout", 1),
+        ("backoff", "NodeUpdate", 1),
+        ("unschedulable", "ScheduleAttemptFailure", 3),
+    ];
+    assert_eq!(moves, expected);
+    assert!(queue.take_moves().is_empty());
 }
 
 /// Ten thousand pods that nothing helps are asked about once for each kind of them, and nobody waits for them.
@@ -85,7 +97,7 @@ fn parked_pods_slow_nobody_down() {
     let asked = std::cell::Cell::new(0);
     queue.wake(seconds(20), |_, _| {
         asked.set(asked.get() + 1);
-        false
+        None
     });
     assert_eq!(asked.get(), 3);
     queue.add(pod("fresh", 0, 1));

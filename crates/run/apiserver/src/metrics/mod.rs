@@ -17,11 +17,12 @@ mod slis;
 mod storage;
 mod waits;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
 use http_body::Body;
+use plimsoll_metrics::Tells;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -69,6 +70,8 @@ pub(crate) struct Metrics {
     initial: Family<Object, Counter>,
     tls_errors: Counter,
     reloads: [Reloads; 2],
+    /// Of other parts of this process.
+    others: OnceLock<Vec<Arc<dyn Tells>>>,
 }
 
 /// A configuration file that is followed.
@@ -128,6 +131,7 @@ impl Metrics {
             initial: Family::default(),
             tls_errors: Counter::default(),
             reloads: Default::default(),
+            others: OnceLock::new(),
         };
         let all = &mut this.registry;
         for (reloads, name) in this.reloads.iter().zip(["authentication", "authorization"]) {
@@ -181,6 +185,11 @@ impl Metrics {
             gauge.inc();
         }
         Begun { metrics: Arc::clone(self), series, since: Instant::now() }
+    }
+
+    /// Tells of other parts of this process, too; the first call counts.
+    pub(crate) fn with(&self, others: Vec<Arc<dyn Tells>>) {
+        let _ = self.others.set(others);
     }
 
     /// Counts a handshake that failed.
@@ -317,7 +326,8 @@ pub(crate) fn answer(api: &Api, asked: &Asked) -> Option<Response<ResponseBody>>
     flow::tell::register(&api.flow, &mut now);
     features(api, &mut now);
     plimsoll_metrics::register_process(&mut now);
-    tell(&[&api.metrics.registry, &now])
+    let others = api.metrics.others.get().into_iter().flatten().map(|other| other.registry());
+    tell(&[&api.metrics.registry, &now].into_iter().chain(others).collect::<Vec<_>>())
 }
 
 /// Which features are on.

@@ -26,6 +26,8 @@ struct State {
     watchers: HashMap<&'static str, Vec<mpsc::UnboundedSender<String>>>,
     version: u64,
     refuse_bindings: usize,
+    /// Bindings of pods that were bound already.
+    conflicts: usize,
     /// Method, path and body of every write.
     writes: Vec<(String, Value)>,
 }
@@ -71,6 +73,11 @@ impl Api {
         let mut state = self.0.lock().unwrap();
         let object = state.objects.remove(&(kind, name.to_owned())).unwrap();
         state.tell(kind, "DELETED", &object);
+    }
+
+    /// How many pods were to be bound again.
+    pub(super) fn conflicts(&self) -> usize {
+        self.0.lock().unwrap().conflicts
     }
 
     pub(super) fn node_of(&self, pod: &str) -> Option<String> {
@@ -125,12 +132,24 @@ impl Api {
         self.object(kind, name)
     }
 
+    /// A new claim with a name of its own.
+    fn made(&self, mut claim: Value) -> Value {
+        let name = format!("{}1", claim["metadata"]["generateName"].as_str().unwrap());
+        claim["metadata"]["name"] = json!(name);
+        claim["metadata"]["uid"] = json!(name);
+        self.put("resourceclaims", claim);
+        self.object("resourceclaims", &name)
+    }
+
     pub(super) fn object(&self, kind: &'static str, name: &str) -> Value {
         self.0.lock().unwrap().objects[&(kind, name.to_owned())].clone()
     }
 
     pub(super) fn write(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
         self.0.lock().unwrap().writes.push((format!("{method} {path}"), body.clone()));
+        if *method == Method::POST && path.ends_with("/resourceclaims") {
+            return (201, self.made(body));
+        }
         let Some(name) = path.strip_suffix("/binding").and_then(|path| path.rsplit('/').next()) else {
             return (200, self.patched(path, body));
         };
@@ -143,8 +162,17 @@ impl Api {
             );
         }
         let mut pod = state.objects[&("pods", name.to_owned())].clone();
+        if pod["spec"].get("nodeName").is_some() {
+            let message = format!(
+                "Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is already assigned to node"
+            );
+            state.conflicts += 1;
+            return (
+                409,
+                json!({"kind": "Status", "status": "Failure", "code": 409, "message": message, "reason": "Conflict"}),
+            );
+        }
         drop(state);
-        assert!(pod["spec"].get("nodeName").is_none(), "bound twice");
         pod["spec"]["nodeName"] = body["target"]["name"].clone();
         self.put("pods", pod);
         (201, json!({"kind": "Status", "status": "Success"}))

@@ -155,3 +155,29 @@ async fn extenders_say_who_may_end() {
     }
     eventually("low ends", || !api.writes("DELETE /api/v1/namespaces/ns/pods/low").is_empty()).await;
 }
+
+/// All nodes where room can be made are put to an extender, which may choose another than the scheduler would.
+#[tokio::test]
+async fn extenders_choose_among_all_nodes() {
+    let api = Api::default();
+    for name in ["n0", "n1"] {
+        api.put("nodes", node(name, "2"));
+    }
+    let url = extender(|_, asked| {
+        let asked = &asked["NodeNameToMetaVictims"];
+        assert_eq!(asked.as_object().unwrap().len(), 2);
+        let dear = asked.as_object().unwrap().iter().find(|(_, it)| it["Pods"][0]["UID"] == "dear").unwrap();
+        Some(json!({"NodeNameToMetaVictims": {dear.0.as_str(): dear.1}}))
+    })
+    .await;
+    let fields = json!([{"urlPrefix": url, "preemptVerb": "preempt", "nodeCacheCapable": true}]);
+    let _shutdown = start_with(&api, with_extenders(fields));
+    for (name, priority) in [("cheap", 1), ("dear", 5), ("high", 1000)] {
+        let mut asks = pod(name, "2");
+        asks["spec"]["priority"] = json!(priority);
+        api.put("pods", asks);
+        eventually("it is seen", || name == "high" || api.node_of(name).is_some()).await;
+    }
+    eventually("dear ends", || !api.writes("DELETE /api/v1/namespaces/ns/pods/dear").is_empty()).await;
+    assert!(api.writes("DELETE /api/v1/namespaces/ns/pods/cheap").is_empty());
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod devices;
 mod extenders;
 
 use std::collections::HashMap;
@@ -180,12 +181,68 @@ async fn many_pods() {
     }
     let _shutdown = start(&api);
     eventually("all bound", || (0..500).all(|at| api.node_of(&format!("p{at}")).is_some())).await;
-    assert_eq!(api.writes("/binding").len(), 500);
+    assert_eq!((api.writes("/binding").len(), api.conflicts()), (500, 0));
     let mut counts: HashMap<String, usize> = HashMap::new();
     for at in 0..500 {
         *counts.entry(api.node_of(&format!("p{at}")).unwrap()).or_default() += 1;
     }
     assert!(counts.values().all(|count| *count == 25), "{counts:?}");
+}
+
+/// Whoever is quicker: one binding counts, and the other scheduler takes the pod for placed where it is.
+#[tokio::test(start_paused = true)]
+async fn two_schedulers_of_one_name_bind_each_pod_once() {
+    let api = Api::default();
+    for at in 0..5 {
+        api.put("nodes", node(&format!("n{at}"), "8"));
+    }
+    let _both = [start(&api), start(&api)];
+    for at in 0..40 {
+        api.put("pods", pod(&format!("p{at}"), "1"));
+    }
+    eventually("all bound", || (0..40).all(|at| api.node_of(&format!("p{at}")).is_some())).await;
+    let settled = || api.writes("/binding").len();
+    eventually("both are done", || settled() == 40 + api.conflicts()).await;
+    let nodes: Vec<_> = (0..40).map(|at| api.node_of(&format!("p{at}"))).collect();
+    // Nothing is tried again that is bound, however long they run.
+    let tried = settled();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(settled(), tried);
+    assert_eq!(nodes, (0..40).map(|at| api.node_of(&format!("p{at}"))).collect::<Vec<_>>());
+    // Room that comes back is seen by both, and is given once.
+    api.remove("pods", "p0");
+    api.put("pods", pod("late", "1"));
+    eventually("bound", || api.node_of("late").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_under_the_names_of_upstream() {
+    let api = Api::default();
+    api.put("nodes", node("n0", "2"));
+    let config = Config::default();
+    let metrics = config.metrics.clone();
+    let _shutdown = start_with(&api, config);
+    api.put("pods", pod("fits", "1"));
+    api.put("pods", pod("large", "3"));
+    let text = || metrics.text("*/*").1;
+    let lines = [
+        "scheduler_pending_pods{queue=\"active\"} 0",
+        "scheduler_pending_pods{queue=\"unschedulable\"} 1",
+        "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"scheduled\"} 1",
+        "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"unschedulable\"} 1",
+        "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\",profile=\"default-scheduler\"} 1",
+        "scheduler_queue_incoming_pods_total{event=\"PodAdd\",queue=\"active\"} 2",
+        "scheduler_queue_incoming_pods_total{event=\"ScheduleAttemptFailure\",queue=\"unschedulable\"} 1",
+        "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
+        "scheduler_plugin_execution_duration_seconds_count{extension_point=\"Bind\",plugin=\"DefaultBinder\",status=\"Success\"} 1",
+    ];
+    eventually("counted", || lines.iter().all(|line| text().contains(&format!("{line}\n")))).await;
+    api.remove("pods", "large");
+    eventually("not waiting", || {
+        let text = text();
+        text.contains("queue=\"unschedulable\"} 0") && !text.contains("scheduler_unschedulable_pods{")
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,7 +59,7 @@ fn pods_go_where_their_volumes_are() {
             "0/3 nodes are available: {why}. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
         )
     };
-    let conflict = nowhere("3 node(s) had volume node affinity conflict");
+    let conflict = nowhere("3 node(s) didn't match PersistentVolume's node affinity");
     assert_eq!(put(&mut scheduler, &user("b", "bound")), conflict);
     storage(&mut scheduler, "claim", claim("lost", "now", Some("gone")));
     let gone = "3 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
