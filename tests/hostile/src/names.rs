@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_netplan::dns::corefile::{DEFAULT, Rules, rewritten};
-use plimsoll_netplan::dns::{Query, Records, Searching, Transport, answer, record_lifetimes};
+use plimsoll_netplan::dns::corefile::{DEFAULT, Rules, rewritten, written};
+use plimsoll_netplan::dns::{Kind, Query, Records, Searching, Transport, answer, record_lifetimes};
 
 use crate::{Decoder, text, texts};
 
@@ -52,7 +52,8 @@ fn corefiles() -> Vec<Vec<u8>> {
     texts(&[
         DEFAULT,
         "(snip) {\n cache 30\n}\n10.0.0.0/8, a.example:53 {\n import snip\n import *.x\n rewrite name regex (.*)\\.b {1}.c\n \
-         hosts /etc/hosts b {\n 10.0.0.1 a \"b c\"\n fallthrough\n }\n forward . 10.0.0.1 [::1]:53 {\n policy sequential\n }\n}\n",
+         hosts /etc/hosts b {\n 10.0.0.1 a \"b c\"\n fallthrough\n }\n forward . 10.0.0.1 [::1]:53 {\n policy sequential\n }\n \
+         template IN A a.example {\n match ^(?P<x>.*)[.]a[.]$\n answer \"{{ .Name }} 60 IN CNAME {{ .Group.x }}.b.\"\n fallthrough\n }\n}\n",
     ])
 }
 
@@ -62,6 +63,7 @@ fn read_corefile(bytes: &[u8]) {
     for name in ["", "a.example", "1.0.0.10.in-addr.arpa"] {
         if let Some(block) = rules.block(name) {
             drop(rewritten(&block.rewrites, name));
+            drop(written(&block.templates, name, Kind::A));
         }
     }
 }

@@ -14,7 +14,7 @@ mod search;
 mod zone;
 
 pub use facts::{ServiceFacts, SliceFacts};
-pub use local::answer_from_hosts;
+pub use local::{answer_from_hosts, answer_from_templates};
 pub use message::{Kind, Malformed, Query, QuestionName, Rcode, record_lifetimes};
 pub use records::{Records, ServiceRecords};
 pub use reply::Reply;

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use hickory_proto::op::{Message, ResponseCode};
 use plimsoll_netplan::dns::corefile::{Block, rewritten};
-use plimsoll_netplan::dns::{Answer, Query, Rcode, Transport, answer_from_hosts, answer_query, fail, refuse};
+use plimsoll_netplan::dns::{
+    Answer, Query, Rcode, Transport, answer_from_hosts, answer_from_templates, answer_query, fail, refuse,
+};
 
 use crate::metrics::{Answered, Plugin};
 use crate::rename::{adopt, rename};
@@ -133,6 +135,12 @@ impl Resolver {
     /// What memory knows of a query under its own name.
     fn look_up(&self, live: &Live, query: &Query<'_>, transport: Transport, reply: &mut Vec<u8>) -> Found {
         let block = live.rules.block(query.name.text().unwrap_or_default());
+        let templates = block.map_or(&[][..], |block| &block.templates);
+        match answer_from_templates(query, templates, transport, reply) {
+            None => {}
+            Some(Answer::Elsewhere(alias)) => return Found::Ask(QuestionKind::Alias(alias)),
+            Some(_) => return Found::Reply(Plugin::Template),
+        }
         if let Some(hosts) = block.and_then(|block| block.hosts.as_ref())
             && answer_from_hosts(query, hosts, transport, reply).is_some()
         {

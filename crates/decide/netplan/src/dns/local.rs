@@ -1,12 +1,13 @@
-//! Answers from a configuration's `hosts`.
+//! Answers from a configuration's `hosts` and `template`.
 
 use std::net::IpAddr;
 
 use super::corefile::hosts::{Hosts, Told};
-use super::message::{Kind, Query, Rcode};
+use super::corefile::{Data, Template, written};
+use super::message::{Kind, Opcode, Query, Rcode};
 use super::reply::{Owner, Reply, Section};
 use super::zone::reverse_address;
-use super::{Answer, Transport};
+use super::{Answer, Transport, fail};
 
 /// Answers a query from `hosts`; nothing when they do not tell.
 pub fn answer_from_hosts(
@@ -43,4 +44,39 @@ pub fn answer_from_hosts(
             Some(reply.finish(Rcode::NoError))
         }
     }
+}
+
+/// Answers a query from `template`s; nothing when none of them tells. An alias that an address was asked for is to
+/// be followed.
+pub fn answer_from_templates(
+    query: &Query<'_>,
+    templates: &[Template],
+    transport: Transport,
+    reply: &mut Vec<u8>,
+) -> Option<Answer> {
+    if templates.is_empty() || query.opcode != Opcode::Query || !query.is_internet() {
+        return None;
+    }
+    let name = query.name.text()?;
+    let written = written(templates, name, query.kind)?;
+    if written.rcode == Rcode::ServerFailure {
+        return Some(fail(query.message(), written.rcode, reply));
+    }
+    let (mut reply, mut alias) = (Reply::begin(query, transport, 0, reply), None);
+    for record in &written.records {
+        let own = record.owner.eq_ignore_ascii_case(name);
+        let owner = if own { Owner::Question } else { Owner::Name(&record.owner) };
+        reply.live_for(record.lifetime);
+        match &record.data {
+            Data::Address(address) => reply.address(Section::Answer, owner, *address),
+            Data::Text(text) => reply.text(text),
+            Data::Name(kind, target) => {
+                reply.name(*kind, owner, target);
+                alias = (*kind == Kind::Cname).then(|| target.to_ascii_lowercase());
+            }
+        }
+    }
+    let follows = matches!(query.kind, Kind::A | Kind::Aaaa);
+    let answer = reply.finish(written.rcode);
+    Some(alias.filter(|_| follows).map_or(answer, Answer::Elsewhere))
 }

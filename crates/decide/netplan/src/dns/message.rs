@@ -32,7 +32,44 @@ pub enum Kind {
     Other(u16),
 }
 
+/// Types by the names that people write.
+const NAMES: [(&str, u16); 20] = [
+    ("A", 1),
+    ("NS", 2),
+    ("CNAME", 5),
+    ("SOA", 6),
+    ("PTR", 12),
+    ("MX", 15),
+    ("TXT", 16),
+    ("AAAA", 28),
+    ("LOC", 29),
+    ("SRV", 33),
+    ("NAPTR", 35),
+    ("DS", 43),
+    ("SSHFP", 44),
+    ("DNSKEY", 48),
+    ("TLSA", 52),
+    ("SVCB", 64),
+    ("HTTPS", 65),
+    ("ANY", 255),
+    ("URI", 256),
+    ("CAA", 257),
+];
+
 impl Kind {
+    /// The type of this name: `AAAA`, or `TYPE28` for any number.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase();
+        let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        known.or_else(|| name.strip_prefix("TYPE")?.parse().ok()).map(Self::from_number)
+    }
+
+    /// The name: `AAAA`, or `TYPE9` where there is none.
+    pub fn name(self) -> std::borrow::Cow<'static, str> {
+        let known = NAMES.iter().find(|(_, number)| *number == self.number());
+        known.map_or_else(|| format!("TYPE{}", self.number()).into(), |(name, _)| (*name).into())
+    }
+
     fn from_number(number: u16) -> Self {
         match number {
             1 => Self::A,

@@ -83,6 +83,11 @@ impl<'a> Reply<'a> {
         answer
     }
 
+    /// The lifetime of the records that follow, in seconds.
+    pub(super) fn live_for(&mut self, seconds: u32) {
+        self.lifetime = seconds;
+    }
+
     pub(super) fn address(&mut self, section: Section, owner: Owner<'_>, address: IpAddr) {
         match address {
             IpAddr::V4(address) => {

@@ -12,7 +12,7 @@ pub(super) const TYPES: [&str; 9] = ["A", "AAAA", "SRV", "PTR", "TXT", "NS", "SO
 pub(super) const RCODES: [&str; 7] =
     ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other"];
 
-pub(super) const PLUGINS: [&str; 3] = ["kubernetes", "hosts", "forward"];
+pub(super) const PLUGINS: [&str; 4] = ["kubernetes", "hosts", "template", "forward"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {

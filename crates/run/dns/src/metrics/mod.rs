@@ -35,6 +35,8 @@ pub(crate) enum Plugin {
     Kubernetes,
     /// Names of the configuration.
     Hosts,
+    /// Replies that the configuration has written.
+    Template,
     /// Other resolvers, or what is remembered of them.
     Forward,
 }

@@ -8,6 +8,13 @@ use super::support::*;
 #[test]
 fn the_corefile_counts() {
     const COREFILE: &str = ".:53 {
+        template IN A written.example {
+            match ^ip-([0-9]*)[.]written[.]example[.]$
+            answer \"{{ .Name }} 60 IN A 192.0.2.{{ index .Match 1 }}\"
+        }
+        template IN ANY alias.example {
+            answer \"{{ .Name }} 60 IN CNAME www.example.org.\"
+        }
         rewrite name old.example.net www.example.org
         rewrite name suffix .inside.example .default.svc.cluster.local
         hosts {
@@ -33,6 +40,9 @@ fn the_corefile_counts() {
         let machine = start_with("", Api { answers: true, corefile: Some(COREFILE) }).await;
         eventually("127.0.0.1", "mirror.example.net.", "NoError 192.0.2.77").await;
         for (name, expected) in [
+            ("ip-9.written.example.", "NoError 192.0.2.9"),
+            ("www.written.example.", "NXDomain"),
+            ("a.alias.example.", "NoError www.example.org. 192.0.2.7"),
             ("old.example.net.", "NoError 192.0.2.7"),
             ("web.inside.example.", "NoError 10.43.0.1"),
             ("10-0-0-1.default.pod.cluster.local.", "NXDomain"),

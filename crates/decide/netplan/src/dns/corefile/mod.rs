@@ -9,6 +9,7 @@ mod forward;
 pub mod hosts;
 mod rewrite;
 mod syntax;
+mod template;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use forward::{Forward, Policy, Server};
 use hosts::Hosts;
 pub use rewrite::{Rewrite, rewritten};
+pub use template::{Data, Record, Template, Written, written};
 
 use syntax::Directive;
 
@@ -95,7 +97,6 @@ const ABSENT: &[&str] = &[
     "route53",
     "secondary",
     "sign",
-    "template",
     "tls",
     "transfer",
     "tsig",
@@ -131,6 +132,8 @@ pub struct Block {
     pub forwards: Vec<Forward>,
     /// Names told here.
     pub hosts: Option<Hosts>,
+    /// Replies that are written from names.
+    pub templates: Vec<Template>,
     /// Names that are asked for under another.
     pub rewrites: Vec<Rewrite>,
     /// How long others' replies are kept; without it, not at all.
@@ -224,6 +227,7 @@ impl Rules {
                 "forward" => block.forwards.push(Forward::read(line)?),
                 "hosts" => block.hosts = Some(Hosts::read(line, files)?),
                 "rewrite" => block.rewrites.extend(rewrite::read(line, &mut self.left_out)?),
+                "template" => block.templates.extend(template::read(line, &mut self.left_out)?),
                 "cache" => block.cache = Some(caching(line)?),
                 "log" => block.log = true,
                 "kubernetes" => self.kubernetes(line)?,
