@@ -1,11 +1,12 @@
-//! From one query to its reply.
+//! From one query to its reply: what memory knows is told at once, the rest is left to [`elsewhere`].
+
+mod elsewhere;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use hickory_proto::op::{Message, ResponseCode};
 use plimsoll_netplan::dns::corefile::{Block, rewritten};
 use plimsoll_netplan::dns::{
     Answer, Query, Rcode, Transport, answer_from_hosts, answer_from_templates, answer_query, fail, refuse,
@@ -51,8 +52,16 @@ enum QuestionKind {
     Alias(String),
     /// Another name's records, told as this name's.
     Renamed(String),
-    /// The first of these names that exists, told as this name's. If none does, the reply so far stands.
-    Search(Vec<String>),
+    /// The first of these names that exists, told as this name's. If none does, the reply so far stands. Of the
+    /// first of them it is known what must be asked.
+    Search(Vec<String>, Box<Pending>),
+}
+
+/// A reply about a name of our own choice, which others must complete.
+struct Pending {
+    message: Vec<u8>,
+    reply: Vec<u8>,
+    kind: QuestionKind,
 }
 
 /// What was found without waiting.
@@ -60,6 +69,23 @@ enum Found {
     Reply(Plugin),
     Nothing,
     Ask(QuestionKind),
+}
+
+/// What memory knows of a name of our own choice.
+enum Whole {
+    Reply(Vec<u8>),
+    Nothing,
+    Ask(Pending),
+}
+
+/// What the reply about a name means for a search.
+enum Settled {
+    /// The search ends with it.
+    Found,
+    /// The search goes on.
+    NoName,
+    /// Nobody can say whether the name exists: the client's own search goes on.
+    Unknown,
 }
 
 impl Resolver {
@@ -80,10 +106,7 @@ impl Resolver {
             None => self.look_up(&live, &query, asked.transport, reply),
         };
         let found = match found {
-            Found::Reply(Plugin::Kubernetes) if denies(reply) => match self.searched(&query, asked.client) {
-                Some(names) => Found::Ask(QuestionKind::Search(names)),
-                None => Found::Reply(Plugin::Kubernetes),
-            },
+            Found::Reply(Plugin::Kubernetes) if denies(reply) => self.search(&live, &query, asked, reply),
             found => found,
         };
         match found {
@@ -94,18 +117,6 @@ impl Resolver {
             }
             Found::Ask(kind) => Next::Ask(Question { live: live.clone(), kind }),
         }
-    }
-
-    /// Completes a reply by what others know.
-    pub(crate) async fn ask_elsewhere(&self, asked: &Asked<'_>, question: Question, reply: &mut Vec<u8>) {
-        let Ok(query) = Query::parse(asked.message) else { return };
-        let live = &question.live;
-        match question.kind {
-            QuestionKind::Renamed(name) => self.renamed(live, &query, &name, asked.transport, reply).await,
-            QuestionKind::Search(names) => self.search(live, &query, &names, asked.transport, reply).await,
-            kind => self.ask(live, asked.message, &query, kind, asked.transport, reply).await,
-        }
-        self.told(asked, &query, Plugin::Forward, reply);
     }
 
     fn told(&self, asked: &Asked<'_>, query: &Query<'_>, plugin: Plugin, reply: &[u8]) {
@@ -125,11 +136,63 @@ impl Resolver {
         rewritten(&block.rewrites, name)
     }
 
+    /// Goes on with the client's search after its first name was denied, for as long as memory knows.
+    fn search(&self, live: &Live, query: &Query<'_>, asked: &Asked<'_>, reply: &mut Vec<u8>) -> Found {
+        let names = self.searched(query, asked.client).unwrap_or_default();
+        for (place, name) in names.iter().enumerate() {
+            match self.whole(live, query, name) {
+                Whole::Nothing => break,
+                Whole::Ask(pending) => {
+                    return Found::Ask(QuestionKind::Search(names[place..].to_vec(), Box::new(pending)));
+                }
+                Whole::Reply(found) => match self.settle(query, &found, name, asked.transport, reply) {
+                    Settled::Found => return Found::Reply(Plugin::Forward),
+                    Settled::Unknown => break,
+                    Settled::NoName => {}
+                },
+            }
+        }
+        Found::Reply(Plugin::Kubernetes)
+    }
+
+    /// The names that the client is going to ask for.
     fn searched(&self, query: &Query<'_>, client: IpAddr) -> Option<Vec<String>> {
         let name = query.name.text()?;
         let searching =
             self.shared.clients.read().expect("no code under the lock panics").get(&client)?.clone();
-        Some(searching.after(name)).filter(|names| !names.is_empty())
+        Some(searching.after(name))
+    }
+
+    /// Puts the reply about a name of a search in the place of the reply so far, if the name exists.
+    fn settle(
+        &self,
+        query: &Query<'_>,
+        found: &[u8],
+        name: &str,
+        transport: Transport,
+        reply: &mut Vec<u8>,
+    ) -> Settled {
+        match found.get(3).map(|byte| byte & 0x0f) {
+            Some(3) => return Settled::NoName,
+            Some(0) => {}
+            _ => return Settled::Unknown,
+        }
+        let Some(found) = rename(found, query, name) else { return Settled::Unknown };
+        adopt(query, &found, transport, reply);
+        self.shared.metrics.searches.inc();
+        Settled::Found
+    }
+
+    /// The whole reply about a name, without rewriting or searching.
+    fn whole(&self, live: &Live, query: &Query<'_>, name: &str) -> Whole {
+        let Some(message) = query.about(name) else { return Whole::Nothing };
+        let Ok(query) = Query::parse(&message) else { return Whole::Nothing };
+        let mut reply = Vec::new();
+        match self.look_up(live, &query, Transport::Tcp, &mut reply) {
+            Found::Nothing => Whole::Nothing,
+            Found::Reply(_) => Whole::Reply(reply),
+            Found::Ask(kind) => Whole::Ask(Pending { message, reply, kind }),
+        }
     }
 
     /// What memory knows of a query under its own name.
@@ -173,113 +236,6 @@ impl Resolver {
             }
             None => Found::Ask(QuestionKind::Same(block.clone(), otherwise)),
         }
-    }
-
-    async fn ask(
-        &self,
-        live: &Live,
-        message: &[u8],
-        query: &Query<'_>,
-        kind: QuestionKind,
-        transport: Transport,
-        reply: &mut Vec<u8>,
-    ) {
-        let complete = match kind {
-            QuestionKind::Same(block, otherwise) => match live.upstream.resolve(message, &block).await {
-                Some(found) => {
-                    adopt(query, &found, transport, reply);
-                    true
-                }
-                None => {
-                    fail(message, otherwise, reply);
-                    true
-                }
-            },
-            QuestionKind::Alias(alias) => {
-                self.follow_alias(live, query, &alias, transport, reply).await.is_some()
-            }
-            QuestionKind::Renamed(_) | QuestionKind::Search(_) => false,
-        };
-        if !complete {
-            fail(message, Rcode::ServerFailure, reply);
-        }
-    }
-
-    /// The whole reply about a name, without rewriting or searching.
-    async fn whole(&self, live: &Live, query: &Query<'_>, name: &str) -> Option<Vec<u8>> {
-        let message = query.about(name)?;
-        let query = Query::parse(&message).ok()?;
-        let mut reply = Vec::new();
-        match self.look_up(live, &query, Transport::Tcp, &mut reply) {
-            Found::Nothing => return None,
-            Found::Reply(_) => {}
-            Found::Ask(kind) => {
-                Box::pin(self.ask(live, &message, &query, kind, Transport::Tcp, &mut reply)).await;
-            }
-        }
-        Some(reply)
-    }
-
-    async fn renamed(
-        &self,
-        live: &Live,
-        query: &Query<'_>,
-        name: &str,
-        transport: Transport,
-        reply: &mut Vec<u8>,
-    ) {
-        let found = self.whole(live, query, name).await;
-        match found.and_then(|found| rename(&found, query, name)) {
-            Some(found) => adopt(query, &found, transport, reply),
-            None => drop(fail(query.message(), Rcode::ServerFailure, reply)),
-        }
-    }
-
-    /// Puts the first name that exists in the reply's place. Where nobody can say whether a name exists the
-    /// reply stands, and the client's own search goes on.
-    async fn search(
-        &self,
-        live: &Live,
-        query: &Query<'_>,
-        names: &[String],
-        transport: Transport,
-        reply: &mut Vec<u8>,
-    ) {
-        for name in names {
-            let Some(found) = self.whole(live, query, name).await else { return };
-            match found.get(3).map(|byte| byte & 0x0f) {
-                Some(0) => {
-                    if let Some(found) = rename(&found, query, name) {
-                        adopt(query, &found, transport, reply);
-                        self.shared.metrics.searches.inc();
-                    }
-                    return;
-                }
-                Some(3) => {}
-                _ => return,
-            }
-        }
-    }
-
-    /// Adds the alias's addresses to the reply that names it.
-    async fn follow_alias(
-        &self,
-        live: &Live,
-        query: &Query<'_>,
-        alias: &str,
-        transport: Transport,
-        reply: &mut Vec<u8>,
-    ) -> Option<()> {
-        let found = self.whole(live, query, alias).await?;
-        let found = Message::from_vec(&found).ok()?;
-        let mut message = Message::from_vec(reply).ok()?;
-        message.answers.extend(found.answers);
-        if found.metadata.response_code != ResponseCode::NoError {
-            message.metadata.response_code = found.metadata.response_code;
-        }
-        let whole = message.to_vec().ok()?;
-        adopt(query, &whole, transport, reply);
-        Some(())
     }
 }
 
