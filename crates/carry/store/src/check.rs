@@ -62,6 +62,7 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
 fn scan(path: &Path, batches: usize) -> Result<Checked, StoreError> {
     let disk = Disk::open(path, &Options::default())?;
     let compacted = disk.compacted()?;
+    disk.leases(0)?;
     let rows = disk.rows(Revision::FIRST).map(|row| row.map(|row| (row.kind, row.entry)));
     let state = Mvcc::load(Options::default().window, compacted, rows)?;
     let mut newest: BTreeMap<_, (Revision, u64)> = BTreeMap::new();

@@ -1,13 +1,14 @@
 //! What clients of etcd ask of a store, beside what the API server does: spans of keys, transactions of several
 //! operations at one revision, and leases.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plimsoll_mvcc::{Done, Entry, Lease, Operation, Query, Revision, Span, Txn, TxnDone};
 
 use crate::shared::Shared;
 use crate::writer::{Answer, Work, now};
-use crate::{Store, StoreError, Watch};
+use crate::{Store, StoreError, Watch, bolt};
 
 /// The keys of a span that were asked for.
 #[derive(Debug)]
@@ -122,8 +123,19 @@ impl Store {
         tokio::task::spawn_blocking(hash).await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Writes everything that is there at this moment to a file of the form of etcd, and returns how long it is.
+    /// Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// When a disk fails.
+    pub async fn save_for_etcd(&self, path: &Path) -> Result<u64, StoreError> {
+        let (shared, path) = (Arc::clone(self.shared()), path.to_owned());
+        let save = move || bolt::save(shared.disk(), &path);
+        tokio::task::spawn_blocking(save).await.map_err(|_| StoreError::Closed)?
+    }
+
     /// A name for a file of this store, on its disk, that nobody else has.
-    pub(crate) fn scratch(&self, what: &str) -> std::path::PathBuf {
+    pub(crate) fn scratch(&self, what: &str) -> PathBuf {
         self.shared().disk().scratch(what)
     }
 

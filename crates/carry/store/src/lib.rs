@@ -21,6 +21,7 @@
 //! It never interprets a value, and never polls: an idle store runs no instruction, except
 //! once in a compaction interval.
 
+mod bolt;
 mod check;
 mod client;
 mod cluster;

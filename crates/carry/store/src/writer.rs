@@ -125,20 +125,21 @@ fn admit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Vec<Request> 
     };
     let (admitted, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|request| {
         let more = size(request) as u64;
+        // Only who ends leases makes room for leases.
         if matches!(request.work, Work::Grant(..)) && !space.fits_lease(leases) {
             return false;
         }
         let fits = !adds(request) || (space.alarm() == Alarm::None && space.fits(kept, more));
         if fits {
             kept += more;
-        } else if space.set(Alarm::NoSpace) {
+            return true;
+        }
+        upkeep.need(Need::Room);
+        if space.set(Alarm::NoSpace) {
             tracing::error!(quota = space.quota, "store has no room left and accepts deletions only");
         }
-        fits
+        false
     });
-    if !refused.is_empty() {
-        upkeep.need(Need::Room);
-    }
     for request in refused {
         let _ = request.reply.send(Err(Failure::NoSpace));
     }

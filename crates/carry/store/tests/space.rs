@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use plimsoll_store::{Alarm, Change, Expect, Limits, Options, Store, StoreError, Value};
+use plimsoll_store::{Alarm, Change, Expect, Limits, Operation, Options, Put, Store, StoreError, Value};
 
 const QUOTA: u64 = 1 << 20;
 
@@ -106,6 +106,50 @@ async fn events_have_a_share_and_the_oldest_go() {
         assert!(store.get(&format!("/e/{number}")).is_some(), "{number} is one of the youngest {left}");
     }
     assert!(store.get("/kept").is_some());
+}
+
+#[tokio::test]
+async fn leases_and_what_hangs_on_them_have_a_share_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mut seed = 5;
+    put(&store, "/kept", 1000, &mut seed).await.unwrap();
+    let (mut granted, refused) = loop_until_refused(&store).await;
+    assert_eq!(refused.to_string(), "etcdserver: mvcc: database space exceeded");
+    assert!((300..400).contains(&granted), "{granted} leases");
+    assert_eq!(store.stats().unwrap().alarm, Alarm::None, "other writes go on");
+    store.revoke(granted).await.unwrap();
+    granted -= 1;
+    store.grant(1_000_000, 3600).await.unwrap();
+
+    for number in 0..1_000 {
+        let put = || Put {
+            key: format!("/l/{number}").into(),
+            value: Some(noise(2_000, &mut seed.clone()).into()),
+            lease: Some(1 + number % granted),
+        };
+        while let Err(error) = store.operate(Operation::Put(put())).await {
+            assert!(matches!(error, StoreError::NoSpace), "{error}");
+            tokio::task::yield_now().await;
+        }
+    }
+    while store.stats().unwrap().bytes.mortal > QUOTA / 8 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let left = store.count("/l/");
+    assert!((20..=64).contains(&left), "{left}");
+    assert!(store.get("/l/999").is_some() && store.get("/kept").is_some());
+}
+
+/// How many leases there were room for.
+async fn loop_until_refused(store: &Store) -> (i64, StoreError) {
+    let mut granted = 0;
+    loop {
+        match store.grant(granted + 1, 3600).await {
+            Ok(_) => granted += 1,
+            Err(error) => return (granted, error),
+        }
+    }
 }
 
 /// Two megabytes are written over and over, with compaction now and then.

@@ -271,8 +271,7 @@ fn serve(command: &StoreCommand, options: &Serve) -> anyhow::Result<()> {
         let store = Store::open(&directory.join("store"), settings)?;
         let shutdown = CancellationToken::new();
         up::stop_on_signal(shutdown.clone())?;
-        let name = format!("store {}", directory.display());
-        etcd::serve(store, directory, &name, &options.listen, &options.tls, &shutdown).await?;
+        etcd::serve(store, directory, &own_name(directory), &options.listen, &options.tls, &shutdown).await?;
         shutdown.cancelled().await;
         Ok(())
     })
@@ -305,12 +304,17 @@ fn save(command: &StoreCommand, place: &Path, file: &Path) -> anyhow::Result<Sum
     {
         return Ok(summary);
     }
-    let cluster = cluster(&command.data_dir)?;
-    let cluster = cluster.with_context(|| format!("{} holds no cluster", command.data_dir.display()))?;
+    anyhow::ensure!(place.exists(), "{} holds no state", command.data_dir.display());
+    let cluster = cluster(&command.data_dir)?.unwrap_or_else(|| own_name(&command.data_dir));
     let store = Store::open(place, Options { compaction_interval: None, ..Options::default() });
     let store = store?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("start")?;
     Ok(runtime.block_on(store.save(file, &cluster))?)
+}
+
+/// How snapshots name a store without a cluster.
+fn own_name(data_dir: &Path) -> String {
+    format!("store {}", data_dir.display())
 }
 
 /// How snapshots name the cluster of a directory, if there is one.

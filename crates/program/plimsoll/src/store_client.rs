@@ -12,8 +12,11 @@ use plimsoll_etcd::etcdserverpb::kv_client::KvClient;
 use plimsoll_etcd::etcdserverpb::lease_client::LeaseClient;
 use plimsoll_etcd::etcdserverpb::maintenance_client::MaintenanceClient;
 use plimsoll_etcd::etcdserverpb::{self as pb};
+use plimsoll_store::etcd::OWN_FORM;
 use plimsoll_store::{Summary, snapshot_status};
 use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::etcd::SOCKET;
@@ -105,8 +108,9 @@ impl Running {
 
     /// Copies everything to a file.
     pub(crate) async fn save(&self, path: &Path) -> anyhow::Result<Summary> {
-        let mut pieces =
-            self.maintenance().snapshot(pb::SnapshotRequest {}).await.map_err(told)?.into_inner();
+        let mut request = Request::new(pb::SnapshotRequest {});
+        request.metadata_mut().insert(OWN_FORM, MetadataValue::from_static("yes"));
+        let mut pieces = self.maintenance().snapshot(request).await.map_err(told)?.into_inner();
         let draft = path.with_extension("part");
         let failed = || format!("write {}", draft.display());
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft);

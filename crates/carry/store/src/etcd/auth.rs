@@ -39,7 +39,7 @@ impl Auth for Etcd {
     }
 
     async fn user_list(&self, _request: Request<AuthUserListRequest>) -> Answer<AuthUserListResponse> {
-        not_enabled()
+        Ok(Response::new(AuthUserListResponse { header: self.header_now(), users: Vec::new() }))
     }
 
     async fn user_delete(&self, _request: Request<AuthUserDeleteRequest>) -> Answer<AuthUserDeleteResponse> {
@@ -76,7 +76,7 @@ impl Auth for Etcd {
     }
 
     async fn role_list(&self, _request: Request<AuthRoleListRequest>) -> Answer<AuthRoleListResponse> {
-        not_enabled()
+        Ok(Response::new(AuthRoleListResponse { header: self.header_now(), roles: Vec::new() }))
     }
 
     async fn role_delete(&self, _request: Request<AuthRoleDeleteRequest>) -> Answer<AuthRoleDeleteResponse> {

@@ -9,7 +9,7 @@ pub(super) fn text(key: &[u8]) -> String {
 }
 
 /// A key of a client.
-pub(super) fn bytes(key: &str) -> Bytes {
+pub(crate) fn bytes(key: &str) -> Bytes {
     if key.is_ascii() {
         return Bytes::copy_from_slice(key.as_bytes());
     }

@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Etcd, TERM, VERSION, refusal};
+use super::{Etcd, OWN_FORM, TERM, VERSION, refusal};
 use crate::{Alarm, StoreError};
 
 /// Bytes of a copy that are sent at once.
@@ -95,12 +95,13 @@ impl Maintenance for Etcd {
 
     async fn snapshot(
         &self,
-        _request: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let own = request.metadata().contains_key(OWN_FORM);
         let (pieces, stream) = mpsc::channel(4);
         let etcd = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = etcd.copy(&pieces).await {
+            if let Err(error) = etcd.copy(own, &pieces).await {
                 // Whoever asked may be gone.
                 let _ = pieces.send(Err(refusal::of(error))).await;
             }
@@ -136,23 +137,27 @@ impl Etcd {
     /// Sends a copy of everything in pieces. It is a file first: who receives slowly must not hold up the store.
     async fn copy(
         &self,
+        own: bool,
         pieces: &mpsc::Sender<Result<pb::SnapshotResponse, Status>>,
     ) -> Result<(), StoreError> {
         let path = self.store.scratch("snapshot");
-        let sent = self.send_copy(&path, pieces).await;
+        let sent = self.send_copy(own, &path, pieces).await;
         let _ = tokio::fs::remove_file(&path).await;
         sent
     }
 
     async fn send_copy(
         &self,
+        own: bool,
         path: &std::path::Path,
         pieces: &mpsc::Sender<Result<pb::SnapshotResponse, Status>>,
     ) -> Result<(), StoreError> {
         let failed = |source| StoreError::Directory { path: path.into(), source };
-        let summary = self.store.save(path, &self.member.snapshots).await?;
+        let mut left = match own {
+            true => self.store.save(path, &self.member.snapshots).await?.bytes,
+            false => self.store.save_for_etcd(path).await?,
+        };
         let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
-        let mut left = summary.bytes;
         loop {
             let mut blob = BytesMut::with_capacity(PIECE);
             let read = file.read_buf(&mut blob).await.map_err(failed)? as u64;

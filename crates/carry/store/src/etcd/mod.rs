@@ -30,10 +30,14 @@ use sha2::{Digest, Sha256};
 
 use crate::Store;
 
+pub(crate) use key::bytes as key_bytes;
 pub use serve::{Listen, ListenError, Tls};
 
 /// The version of etcd whose API this is.
 pub const VERSION: &str = "3.5.21";
+/// Asks for a snapshot in the form of `plimsoll store` (metadata of the request, with any value); without it, it has
+/// that of etcd.
+pub const OWN_FORM: &str = "plimsoll-snapshot";
 /// How often leaders changed: there is one, and was no other.
 const TERM: u64 = 1;
 /// How long a request may be, in bytes (etcd: `--max-request-bytes`).

@@ -1,0 +1,293 @@
+//! A copy of a store as etcd keeps its own state, so that etcd's tools read it and an etcd can be restored from it.
+//!
+//! The file is a database of bbolt: pages of 4 KiB, of which the first two say where the tree of buckets begins
+//! (go.etcd.io/bbolt: page.go, db.go); behind it are 32 bytes of SHA-256. The buckets are etcd's: `key` has all
+//! versions by revision, `lease` the leases, `meta` how far history is compacted.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use plimsoll_etcd::mvccpb::KeyValue;
+use plimsoll_mvcc::{EventKind, Lease, Revision};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::disk::Disk;
+use crate::row::{self, LogRow};
+use crate::{StoreError, etcd};
+
+const PAGE: usize = 4096;
+/// What stands before the elements of a page, and what each element takes beside key and value.
+const HEAD: usize = 16;
+const ELEMENT: usize = 16;
+const BRANCH: u16 = 1;
+const LEAF: u16 = 2;
+const META: u16 = 4;
+const FREE: u16 = 16;
+/// An element of a leaf that is a bucket.
+const BUCKET: u32 = 1;
+const MAGIC: u32 = 0xED0C_DAED;
+const VERSION: u32 = 2;
+/// The list of free pages, of which there are none.
+const FREE_PAGE: u64 = 2;
+/// Buckets that etcd expects, empty ones as well, in order.
+const BUCKETS: [&str; 10] = [
+    "alarm",
+    "auth",
+    "authRoles",
+    "authUsers",
+    "cluster",
+    "key",
+    "lease",
+    "members",
+    "members_removed",
+    "meta",
+];
+
+/// Key and value of an element; what it is.
+type Item = (Vec<u8>, Vec<u8>, u32);
+
+/// Writes everything that is there at this moment; others may go on writing.
+pub(crate) fn save(disk: &Disk, path: &Path) -> Result<u64, StoreError> {
+    let failed = |source| StoreError::Directory { path: path.into(), source };
+    let file = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
+    let mut book = Book { file: BufWriter::new(file.map_err(failed)?), next: 0 };
+    for page in [META, META, FREE] {
+        book.page(page, &[]).map_err(failed)?;
+    }
+    let compacted = disk.compacted()?;
+    let leases = disk.leases(0)?;
+    let mut roots = Vec::new();
+    for name in BUCKETS {
+        let root = match name {
+            "key" => book.tree(versions(disk), failed)?,
+            "lease" => book.tree(leases.iter().map(|lease| Ok(lease_item(lease))), failed)?,
+            "meta" => book.tree(meta(compacted).into_iter().map(Ok), failed)?,
+            _ => book.tree(std::iter::empty(), failed)?,
+        };
+        let value = [root.to_le_bytes(), [0; 8]].concat();
+        roots.push((name.as_bytes().to_vec(), value, BUCKET));
+    }
+    let root = book.tree(roots.into_iter().map(Ok), failed)?;
+    book.finish(root).map_err(failed)
+}
+
+/// All versions in the order of revisions; rows of one revision in that of their places.
+fn versions(disk: &Disk) -> impl Iterator<Item = Result<Item, StoreError>> {
+    let damaged = |key: &[u8]| StoreError::Damaged { revision: row::revision_of(key) };
+    let mut rows = disk
+        .stored()
+        .skip_while(|row| row.as_ref().is_ok_and(|(key, _)| row::revision_of(key).0 == 0))
+        .map(move |row| {
+            let (key, value) = row?;
+            row::decode(&key, &value).ok_or_else(|| damaged(&key))
+        })
+        .peekable();
+    let mut revision: Vec<LogRow> = Vec::new();
+    std::iter::from_fn(move || {
+        if revision.is_empty() {
+            match rows.next()? {
+                Ok(first) => revision.push(first),
+                Err(error) => return Some(Err(error)),
+            }
+            let at = revision[0].entry.modified;
+            while let Some(Ok(row)) =
+                rows.next_if(|row| row.as_ref().is_ok_and(|row| row.entry.modified == at))
+            {
+                revision.push(row);
+            }
+            // The first is taken from the end.
+            revision.sort_by_key(|row| std::cmp::Reverse(row.sub));
+        }
+        revision.pop().map(|row| Ok(version(row)))
+    })
+}
+
+fn version(row: LogRow) -> Item {
+    let entry = row.entry;
+    let key = etcd::key_bytes(&entry.key);
+    let mut name = revision_name(entry.modified, row.sub);
+    let value = match row.kind {
+        EventKind::Delete => {
+            name.push(b't');
+            KeyValue { key, ..Default::default() }
+        }
+        EventKind::Put => KeyValue {
+            key,
+            create_revision: entry.create.0,
+            mod_revision: entry.modified.0,
+            version: i64::try_from(entry.version).unwrap_or(i64::MAX),
+            value: entry.value,
+            lease: entry.lease,
+        },
+    };
+    (name, value.encode_to_vec(), 0)
+}
+
+fn revision_name(revision: Revision, sub: u32) -> Vec<u8> {
+    [&revision.0.to_be_bytes()[..], b"_", &i64::from(sub).to_be_bytes()].concat()
+}
+
+/// etcd's message of a lease: its number and its time to live.
+fn lease_item(lease: &Lease) -> Item {
+    let mut value = Vec::new();
+    for (field, number) in [(1, lease.id), (2, lease.ttl)] {
+        prost::encoding::int64::encode(field, &number, &mut value);
+    }
+    (lease.id.to_be_bytes().to_vec(), value, 0)
+}
+
+fn meta(compacted: Revision) -> Vec<Item> {
+    let mut items = vec![(b"consistent_index".to_vec(), 1_u64.to_be_bytes().to_vec(), 0)];
+    if compacted > Revision::FIRST {
+        let at = revision_name(compacted, 0);
+        items.push((b"finishedCompactRev".to_vec(), at.clone(), 0));
+        items.push((b"scheduledCompactRev".to_vec(), at, 0));
+    }
+    items
+}
+
+/// The file: pages that are written one behind the other.
+struct Book {
+    file: BufWriter<File>,
+    next: u64,
+}
+
+impl Book {
+    /// Writes the elements of a bucket, and the pages that lead to them. The number of the first one.
+    fn tree(
+        &mut self,
+        items: impl Iterator<Item = Result<Item, StoreError>>,
+        failed: impl Fn(io::Error) -> StoreError,
+    ) -> Result<u64, StoreError> {
+        let mut level = Vec::new();
+        let (mut page, mut size) = (Vec::new(), HEAD);
+        for item in items {
+            let item = item?;
+            let more = ELEMENT + item.0.len() + item.1.len();
+            if size + more > PAGE && !page.is_empty() {
+                level.push(self.leaf(&std::mem::take(&mut page)).map_err(&failed)?);
+                size = HEAD;
+            }
+            size += more;
+            page.push(item);
+        }
+        if !page.is_empty() || level.is_empty() {
+            level.push(self.leaf(&page).map_err(&failed)?);
+        }
+        while level.len() > 1 {
+            level = self.branches(&level).map_err(&failed)?;
+        }
+        Ok(level[0].1)
+    }
+
+    fn leaf(&mut self, items: &[Item]) -> io::Result<(Vec<u8>, u64)> {
+        let elements = items.iter().map(|(key, value, kind)| {
+            let lengths = [length(key), length(value)];
+            (lengths, *kind, [&key[..], &value[..]].concat())
+        });
+        let body = body(elements, |at, ([key, value], kind)| {
+            [kind.to_le_bytes(), at.to_le_bytes(), key.to_le_bytes(), value.to_le_bytes()].concat()
+        });
+        let first = items.first().map_or_else(Vec::new, |(key, ..)| key.clone());
+        Ok((first, self.numbered(LEAF, items.len(), &body)?))
+    }
+
+    fn branches(&mut self, below: &[(Vec<u8>, u64)]) -> io::Result<Vec<(Vec<u8>, u64)>> {
+        let longest = below.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
+        // Two at least, or there would be no end.
+        let fit = ((PAGE - HEAD) / (ELEMENT + longest)).max(2);
+        let mut level = Vec::new();
+        for part in below.chunks(fit) {
+            let elements = part.iter().map(|(key, page)| (length(key), *page, key.clone()));
+            let body = body(elements, |at, (key, page)| {
+                [&at.to_le_bytes()[..], &key.to_le_bytes(), &page.to_le_bytes()].concat()
+            });
+            level.push((part[0].0.clone(), self.numbered(BRANCH, part.len(), &body)?));
+        }
+        Ok(level)
+    }
+
+    fn page(&mut self, kind: u16, body: &[u8]) -> io::Result<u64> {
+        self.numbered(kind, 0, body)
+    }
+
+    fn numbered(&mut self, kind: u16, count: usize, body: &[u8]) -> io::Result<u64> {
+        let number = self.next;
+        let pages = (HEAD + body.len()).div_ceil(PAGE).max(1);
+        let overflow = u32::try_from(pages - 1).map_err(io::Error::other)?;
+        self.file.write_all(&number.to_le_bytes())?;
+        self.file.write_all(&kind.to_le_bytes())?;
+        self.file.write_all(&u16::try_from(count).map_err(io::Error::other)?.to_le_bytes())?;
+        self.file.write_all(&overflow.to_le_bytes())?;
+        self.file.write_all(body)?;
+        self.file.write_all(&vec![0; pages * PAGE - HEAD - body.len()])?;
+        self.next += pages as u64;
+        Ok(number)
+    }
+
+    /// Writes where the tree begins, and the sum. The length of the file.
+    fn finish(self, root: u64) -> io::Result<u64> {
+        let end = self.next;
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        for number in [0, 1] {
+            let mut meta = Vec::new();
+            for word in [MAGIC, VERSION, PAGE as u32, 0] {
+                meta.extend_from_slice(&word.to_le_bytes());
+            }
+            // The tree and its sequence, the list of free pages, how many pages, the transaction.
+            for word in [root, 0, FREE_PAGE, end, number] {
+                meta.extend_from_slice(&word.to_le_bytes());
+            }
+            meta.extend_from_slice(&fnv(&meta).to_le_bytes());
+            file.seek(SeekFrom::Start(number * PAGE as u64 + HEAD as u64))?;
+            file.write_all(&meta)?;
+        }
+        file.seek(SeekFrom::Start(0))?;
+        let mut hash = Sha256::new();
+        let mut reader = BufReader::with_capacity(1 << 20, &file);
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            let read = reader.read(&mut piece)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&piece[..read]);
+        }
+        let hash = Bytes::copy_from_slice(&hash.finalize());
+        file.seek(SeekFrom::End(0))?;
+        file.write_all(&hash)?;
+        Ok(end * PAGE as u64 + hash.len() as u64)
+    }
+}
+
+/// Elements, then what they point at: `element` gets how far that is from itself.
+fn body<L, K>(
+    elements: impl ExactSizeIterator<Item = (L, K, Vec<u8>)>,
+    element: impl Fn(u32, (L, K)) -> Vec<u8>,
+) -> Vec<u8> {
+    let mut left = elements.len() * ELEMENT;
+    let (mut heads, mut data) = (Vec::with_capacity(left), Vec::new());
+    for (lengths, kind, bytes) in elements {
+        let at = u32::try_from(left + data.len()).unwrap_or(u32::MAX);
+        heads.extend_from_slice(&element(at, (lengths, kind)));
+        data.extend_from_slice(&bytes);
+        left -= ELEMENT;
+    }
+    heads.extend_from_slice(&data);
+    heads
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+/// FNV-1a, 64 bits.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
