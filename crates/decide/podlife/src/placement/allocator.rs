@@ -25,6 +25,12 @@ pub struct Tally {
     pub apart: u64,
     /// Those whose resources lie on one memory node because they have to.
     pub on_one_node: u64,
+    /// Containers that got whole cores because no core may be shared.
+    pub whole_cores: u64,
+    /// Those that did not.
+    pub parted_cores: u64,
+    /// Containers whose processors share one cache.
+    pub one_cache: u64,
 }
 
 /// What a node gives to containers alone.
@@ -154,8 +160,14 @@ impl Allocator {
         };
         if let Some(cpus) = self.cpus.as_mut().filter(|_| whole_cpus(spec, container).is_some()) {
             self.tally.cpu_requests += 1;
-            let given = cpus.allocate(uid, spec, container, &hint);
-            given.inspect_err(|_| self.tally.cpu_errors += 1)?;
+            let (strict, had) = (u64::from(cpus.keeps_cores()), cpus.own(uid, &container.name).is_some());
+            if let Err(refused) = cpus.allocate(uid, spec, container, &hint) {
+                self.tally.cpu_errors += 1;
+                self.tally.parted_cores += strict;
+                return Err(refused);
+            }
+            self.tally.whole_cores += strict;
+            self.tally.one_cache += u64::from(!had && cpus.shares_cache(uid, &container.name));
         }
         if let Some(memory) = self.memory.as_mut().filter(|_| pinned(spec)) {
             self.tally.memory_requests += 1;

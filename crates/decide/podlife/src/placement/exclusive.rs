@@ -176,6 +176,17 @@ impl Static {
         self.state.entries.get(uid)?.get(container)
     }
 
+    /// Whether no core is shared by two containers.
+    pub(super) fn keeps_cores(&self) -> bool {
+        self.options.full_cores
+    }
+
+    /// Whether the processors of a container share one cache.
+    pub(super) fn shares_cache(&self, uid: &str, container: &str) -> bool {
+        let own = self.own(uid, container);
+        own.is_some_and(|own| self.topology.group(own, |place| place.cache).len() <= 1)
+    }
+
     /// How many processors of each memory node are containers' own.
     #[must_use]
     pub fn own_by_node(&self) -> BTreeMap<u32, usize> {

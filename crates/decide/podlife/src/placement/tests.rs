@@ -95,6 +95,9 @@ fn guaranteed_pods_that_ask_for_whole_processors_get_whole_cores() {
     // Asked again, it keeps what it has.
     cpus.admit(&pod("h", &[], &["2"])).unwrap();
     assert_eq!(own(&cpus, "h", "c0"), "1,9");
+    // Those of f and g lie on both sockets; what was there before counts once.
+    let Tally { whole_cores, parted_cores, one_cache, .. } = cpus.tally();
+    assert_eq!((whole_cores, parted_cores, one_cache), (0, 0, 4));
 }
 
 #[test]
@@ -135,6 +138,8 @@ fn full_cores_only() {
         "SMT Alignment Error: not enough free physical CPUs: available physical CPUs = 2, requested CPUs = 4, \
          CPUs per core = 2"
     );
+    let Tally { whole_cores, parted_cores, one_cache, .. } = cpus.tally();
+    assert_eq!((whole_cores, parted_cores, one_cache), (1, 2, 0));
 }
 
 #[test]

@@ -35,8 +35,7 @@ struct Node {
 impl Placed {
     /// Adds the series to those of the agent.
     pub(super) fn register(&self, all: &mut Registry) {
-        let Tally { cpu_requests, cpu_errors, memory_requests, memory_errors, apart, on_one_node } =
-            self.tally;
+        let Tally { cpu_requests, cpu_errors, memory_requests, memory_errors, apart, .. } = self.tally;
         for (name, help, value) in [
             (
                 "cpu_manager_pinning_requests",
@@ -68,27 +67,40 @@ impl Placed {
             counter.inc_by(value);
             all.register(name, help, counter);
         }
-        self.register_aligned(all, (on_one_node, apart));
+        self.register_aligned(all);
         self.register_cpus(all);
     }
 
-    fn register_aligned(&self, all: &mut Registry, (aligned, apart): (u64, u64)) {
-        for (name, help, value) in [
+    fn register_aligned(&self, all: &mut Registry) {
+        let Tally { apart, on_one_node, whole_cores, parted_cores, one_cache, .. } = self.tally;
+        let here = |scope, value| if scope == self.scope { value } else { 0 };
+        let (container, pod) = (Scope::Container, Scope::Pod);
+        let aligned = [
+            ("numa_node", "container", here(container, on_one_node)),
+            ("numa_node", "pod", here(pod, on_one_node)),
+            ("physical_cpu", "container", whole_cores),
+            ("uncore_cache", "container", one_cache),
+        ];
+        let failed = [
+            ("numa_node", "container", here(container, apart)),
+            ("numa_node", "pod", here(pod, apart)),
+            ("physical_cpu", "container", parted_cores),
+        ];
+        for (name, help, rows) in [
             (
                 "container_aligned_compute_resources_count",
                 "[ALPHA] Cumulative number of aligned compute resources allocated to containers by alignment type.",
-                aligned,
+                aligned.as_slice(),
             ),
             (
                 "container_aligned_compute_resources_failure_count",
                 "[ALPHA] Cumulative number of failures to allocate aligned compute resources to containers by alignment type.",
-                apart,
+                failed.as_slice(),
             ),
         ] {
             let counters: Family<Aligned, Counter> = Family::default();
-            for (word, scope) in [("container", Scope::Container), ("pod", Scope::Pod)] {
-                let of = counters.get_or_create_owned(&Aligned { boundary: "numa_node", scope: word });
-                of.inc_by(if scope == self.scope { value } else { 0 });
+            for (boundary, scope, value) in rows {
+                counters.get_or_create_owned(&Aligned { boundary, scope }).inc_by(*value);
             }
             all.register(name, help, counters);
         }
