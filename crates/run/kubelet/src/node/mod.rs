@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use plimsoll_client::{Backoff, Delta, Filter, Informer};
+use plimsoll_podlife::cgroup::reserved::Enforced;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,11 +30,24 @@ const PATIENCE: u32 = 500;
 pub(crate) async fn run(agent: Arc<Agent>, port: Option<u16>, stop: CancellationToken) {
     let node = register(&agent).await;
     agent.tell_node("Starting", "Starting kubelet.".into());
+    if agent.config.reserved().enforced.contains(&Enforced::Pods) {
+        agent.tell_node("NodeAllocatableEnforced", "Updated Node Allocatable limit across pods".into());
+    }
+    if let Some(boot) = rebooted(&node, &agent.machine.boot_id) {
+        let name = &agent.config.node_name;
+        agent.warn_node("Rebooted", format!("Node {name} has been rebooted, boot id: {boot}"));
+    }
     let mut tasks = JoinSet::new();
     tasks.spawn(lease::run(agent.clone(), node.metadata.uid.clone()));
     tasks.spawn(follow_pod_range(agent.clone()));
     tasks.spawn(report(agent, node, port));
     stop.cancelled().await;
+}
+
+/// The id of this run of the machine, if the API knows of another one.
+fn rebooted<'a>(node: &Node, boot: &'a str) -> Option<&'a str> {
+    let known = &node.status.as_ref()?.node_info.as_ref()?.boot_id;
+    (!known.is_empty() && known != boot).then_some(boot)
 }
 
 /// Makes the node, or takes over the one that is there. Tries until the API agrees.
@@ -171,6 +185,41 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
             Ok(()) = devices.changed() => {}
             Some(()) = reporter.advertised(&mut deltas) => {}
             () = leaving.cancelled(), if !reporter.is_leaving() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reboot_shows_in_the_id_of_the_machines_run() {
+        for (status, expected) in [
+            (json!({}), None),
+            (json!({"nodeInfo": {"bootID": ""}}), None),
+            (json!({"nodeInfo": {"bootID": "a"}}), Some("b")),
+            (json!({"nodeInfo": {"bootID": "b"}}), None),
+        ] {
+            let mut status = status;
+            if let Some(info) = status.get_mut("nodeInfo") {
+                for field in [
+                    "architecture",
+                    "containerRuntimeVersion",
+                    "kernelVersion",
+                    "kubeProxyVersion",
+                    "kubeletVersion",
+                    "machineID",
+                    "operatingSystem",
+                    "osImage",
+                    "systemUUID",
+                ] {
+                    info[field] = json!("x");
+                }
+            }
+            let node: Node = serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap();
+            assert_eq!(rebooted(&node, "b"), expected, "{status}");
         }
     }
 }

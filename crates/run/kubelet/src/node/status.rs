@@ -23,10 +23,11 @@ use crate::agent::Agent;
 pub(super) struct Reporter {
     agent: Arc<Agent>,
     port: Option<u16>,
-    /// Status word and time of each condition since it last changed.
+    /// Whether each condition holds, and since when; nothing of one that nobody knows.
     since: BTreeMap<&'static str, (bool, Timestamp)>,
+    /// What has changed and was not told to users yet, in upstream's words.
+    changes: Vec<&'static str>,
     sent: Option<(Value, Instant)>,
-    ready: Option<bool>,
     leaving: bool,
     /// What others advertise, as it is to be told.
     advertised: Map<String, Value>,
@@ -35,7 +36,7 @@ pub(super) struct Reporter {
 impl Reporter {
     pub(super) fn new(agent: Arc<Agent>, node: &Node, port: Option<u16>) -> Self {
         let known = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let since = known.filter_map(|it| {
+        let since = known.filter(|it| it.status != "Unknown").filter_map(|it| {
             let name = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"].into_iter();
             let name = name.into_iter().find(|name| *name == it.type_)?;
             Some((name, (it.status == "True", it.last_transition_time.as_ref()?.0)))
@@ -45,7 +46,7 @@ impl Reporter {
             agent,
             port,
             sent: None,
-            ready: None,
+            changes: Vec::new(),
             leaving: false,
             advertised: Map::new(),
         };
@@ -100,8 +101,7 @@ impl Reporter {
         if due && !self.send(told, trouble).await {
             return false;
         }
-        if self.ready.replace(ready) != Some(ready) {
-            let word = if ready { "NodeReady" } else { "NodeNotReady" };
+        for word in std::mem::take(&mut self.changes) {
             let node = &self.agent.config.node_name;
             self.agent.tell_node(word, format!("Node {node} status is now: {word}"));
         }
@@ -182,7 +182,7 @@ impl Reporter {
         let ready = trouble.is_none();
         let message = trouble.unwrap_or_else(|| "kubelet is posting ready status".into());
         let pressure = self.agent.pressure.borrow().clone();
-        let state = |condition, reasons: [&'static str; 2], messages: [&'static str; 2]| {
+        let state = |condition: Condition, reasons: [&'static str; 2], messages: [&'static str; 2]| {
             let is = pressure.contains(&condition);
             (condition.as_str(), is, reasons[usize::from(is)], messages[usize::from(is)])
         };
@@ -206,6 +206,9 @@ impl Reporter {
         ];
         let conditions = list.map(|(name, is, reason, message)| {
             let known = self.since.get(name).filter(|(before, _)| *before == is);
+            if known.is_none() {
+                self.changes.push(change(name, is));
+            }
             let since = known.map_or(now, |(_, since)| *since);
             self.since.insert(name, (is, since));
             json!({
@@ -218,6 +221,20 @@ impl Reporter {
             })
         });
         json!(conditions)
+    }
+}
+
+/// What users are told of a condition that holds or does not (kubelet: pkg/kubelet/nodestatus/setters.go).
+fn change(condition: &str, is: bool) -> &'static str {
+    match (condition, is) {
+        ("MemoryPressure", true) => "NodeHasInsufficientMemory",
+        ("MemoryPressure", false) => "NodeHasSufficientMemory",
+        ("DiskPressure", true) => "NodeHasDiskPressure",
+        ("DiskPressure", false) => "NodeHasNoDiskPressure",
+        ("PIDPressure", true) => "NodeHasInsufficientPID",
+        ("PIDPressure", false) => "NodeHasSufficientPID",
+        (_, true) => "NodeReady",
+        (_, false) => "NodeNotReady",
     }
 }
 

@@ -113,12 +113,16 @@ impl Garbage {
             tracing::info!("{message}");
             self.agent.tell_node("ImageGCReclaimed", message);
         }
-        if freed.bytes < excess && !std::mem::replace(&mut self.failed, true) {
+        if freed.bytes < excess {
             let message = format!(
                 "Failed to garbage collect required amount of images. Attempted to free {excess} bytes, but only found {eligible} bytes eligible to free."
             );
             tracing::warn!("{message}");
-            self.agent.warn_node("FreeDiskSpaceFailed", message);
+            self.agent.warn_node("FreeDiskSpaceFailed", message.clone());
+            // The first time may have been too early.
+            if std::mem::replace(&mut self.failed, true) {
+                self.agent.warn_node("ImageGCFailed", message);
+            }
         }
     }
 

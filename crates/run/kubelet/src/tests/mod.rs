@@ -217,9 +217,20 @@ async fn a_pod_is_created_runs_is_adopted_and_deleted() {
     assert_eq!(calls[5..], ["stop c-1 5", "stop sandbox", "remove sandbox"]);
     assert!(!rig.temp.path().join("kubelet/pods/u-1").exists());
     let reasons = rig.api.reasons();
-    for reason in ["Pulled", "Created", "Started", "Killing", "Starting", "NodeReady"] {
+    for reason in [
+        "Pulled",
+        "Created",
+        "Started",
+        "Killing",
+        "Starting",
+        "NodeReady",
+        "NodeHasSufficientMemory",
+        "NodeHasNoDiskPressure",
+        "NodeHasSufficientPID",
+    ] {
         assert!(reasons.iter().any(|known| known == reason), "{reason} in {reasons:?}");
     }
+    assert_eq!(rig.api.event("NodeReady"), "Node n1 status is now: NodeReady");
     rig.end().await;
 }
 

@@ -58,6 +58,7 @@ async fn a_pod_that_fills_the_disk_is_evicted_and_the_node_says_so() {
     assert!(message.starts_with(start), "{message}");
     let mut conditions = status["conditions"].as_array().unwrap().iter();
     assert!(conditions.any(|it| it["type"] == "DisruptionTarget" && it["reason"] == "TerminationByKubelet"));
+    rig.api.wait("users are told", |api| !api.event("NodeHasDiskPressure").is_empty()).await;
     // No container gets less than two seconds.
     assert!(rig.engine.calls().contains(&"stop c-0 2".to_owned()), "{:?}", rig.engine.calls());
     rig.api.wait("the node is under pressure", |api| api.node_condition("DiskPressure") == "True").await;
