@@ -280,9 +280,11 @@ impl Pods {
         let refused = self.admitted(&uid, &pod, seen).err();
         if refused.is_none() {
             self.account(&uid, &pod);
+            self.agent.metrics.lives.taken(pod.spec.as_ref().map_or(0, |spec| spec.containers.len()));
         }
-        let agent = self.agent.clone();
+        let (agent, noticed) = (self.agent.clone(), std::time::Instant::now());
         self.running.spawn(async move {
+            agent.metrics.lives.begun(noticed.elapsed());
             live(agent, pod, seen, refused, inbox).await;
             uid
         });
@@ -428,6 +430,7 @@ impl Pods {
                 continue;
             }
             tracing::info!(pod = uid, "ending a pod that the API does not have");
+            self.agent.metrics.lives.orphaned();
             self.running.spawn(end_orphan(self.agent.clone(), uid.clone(), sandboxes(listed)));
         }
     }

@@ -5,6 +5,7 @@
 
 mod images;
 mod labels;
+mod lives;
 mod now;
 mod placement;
 mod probe;
@@ -30,6 +31,7 @@ use labels::{
     Refusal, Signal,
 };
 pub(crate) use labels::{Counted, Request};
+use lives::Lives;
 pub(crate) use now::Now;
 pub(crate) use placement::Placed;
 use probe::Probes;
@@ -101,6 +103,8 @@ pub(crate) struct Metrics {
     driver_times: Distribution<Asked>,
     questions: Questions,
     images: Images,
+    /// Pods as they come.
+    pub(crate) lives: Lives,
     admissions: Counter,
     admission_times: Histogram,
     preemptions: Family<Preemption, Counter>,
@@ -146,6 +150,7 @@ impl Metrics {
             driver_times: Family::new_with_constructor(|| Histogram::new(CLAIMS)),
             questions: Questions::default(),
             images: Images::default(),
+            lives: Lives::default(),
             admissions: Counter::default(),
             admission_times: Histogram::new(ADMISSIONS),
             preemptions: Family::default(),
@@ -281,6 +286,7 @@ impl Metrics {
 
     fn register_pods(&mut self) {
         let all = self.registry.sub_registry_with_prefix("kubelet");
+        self.lives.register(all);
         all.register("started_pods", "[ALPHA] Cumulative number of pods started", self.started_pods.clone());
         all.register(
             "started_pods_errors",

@@ -24,7 +24,14 @@ fn now() -> Now {
         containers: vec![running.clone(), running, v1::Container { state: 2, ..Default::default() }],
         pods: vec![pod(false, "Running"), pod(false, "Failed"), pod(true, "Running")],
         placed: Placed {
-            tally: Tally { cpu_requests: 3, apart: 1, on_one_node: 2, ..Tally::default() },
+            tally: Tally {
+                cpu_requests: 3,
+                apart: 1,
+                on_one_node: 2,
+                whole_cores: 3,
+                one_cache: 1,
+                ..Tally::default()
+            },
             scope: Scope::Pod,
             shared: 13_000,
             exclusive: [(0, 2), (1, 1)].into(),
@@ -41,6 +48,7 @@ const NAMES: &[&str] = &[
     "cgroup_manager_duration_seconds histogram",
     "container_aligned_compute_resources_count counter",
     "container_aligned_compute_resources_failure_count counter",
+    "containers_per_pod_count histogram",
     "cpu_manager_allocation_per_numa gauge",
     "cpu_manager_exclusive_cpu_allocation_count gauge",
     "cpu_manager_pinning_errors_total counter",
@@ -52,6 +60,8 @@ const NAMES: &[&str] = &[
     "device_plugin_alloc_duration_seconds histogram",
     "device_plugin_registration_total counter",
     "evictions counter",
+    "graceful_shutdown_end_time_seconds gauge",
+    "graceful_shutdown_start_time_seconds gauge",
     "http_inflight_requests gauge",
     "http_requests_duration_seconds histogram",
     "http_requests_total counter",
@@ -62,6 +72,7 @@ const NAMES: &[&str] = &[
     "memory_manager_pinning_requests_total counter",
     "mirror_pods gauge",
     "node_name gauge",
+    "orphaned_runtime_pods_total counter",
     "pod_resources_endpoint_errors_get counter",
     "pod_resources_endpoint_errors_get_allocatable counter",
     "pod_resources_endpoint_errors_list counter",
@@ -74,6 +85,7 @@ const NAMES: &[&str] = &[
     "pod_start_total_duration_seconds histogram",
     "pod_status_sync_duration_seconds histogram",
     "pod_worker_duration_seconds histogram",
+    "pod_worker_start_duration_seconds histogram",
     "preemptions counter",
     "run_podsandbox_duration_seconds histogram",
     "run_podsandbox_errors_total counter",
@@ -105,6 +117,10 @@ fn the_agents_work_is_told_under_upstreams_names() {
         pulling: Duration::from_secs(2),
     });
     metrics.worked("create", Duration::from_millis(3));
+    metrics.lives.taken(3);
+    metrics.lives.begun(Duration::from_millis(1));
+    metrics.lives.orphaned();
+    metrics.lives.ends(jiff::Timestamp::constant(1000, 0), None);
     metrics.status_written(Duration::from_millis(3));
     metrics.cgroup("create", Instant::now());
     metrics.evicted("memory.available");
@@ -151,6 +167,12 @@ fn the_agents_work_is_told_under_upstreams_names() {
         "kubelet_pod_start_total_duration_seconds_sum 3",
         "kubelet_pod_start_sli_duration_seconds_sum 1",
         "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"} 1",
+        "kubelet_containers_per_pod_count_bucket{le=\"2\"} 0",
+        "kubelet_containers_per_pod_count_bucket{le=\"4\"} 1",
+        "kubelet_pod_worker_start_duration_seconds_count 1",
+        "kubelet_orphaned_runtime_pods_total 1",
+        "kubelet_graceful_shutdown_start_time_seconds 1000",
+        "kubelet_graceful_shutdown_end_time_seconds 0",
         "kubelet_pod_status_sync_duration_seconds_count 1",
         "kubelet_cgroup_manager_duration_seconds_count{operation_type=\"create\"} 1",
         "dra_operations_duration_seconds_count{is_error=\"false\",operation_name=\"PrepareResources\"} 1",
@@ -175,7 +197,10 @@ fn the_agents_work_is_told_under_upstreams_names() {
         "kubelet_topology_manager_admission_errors_total 1",
         "kubelet_topology_manager_admission_duration_ms_bucket{le=\"1.6\"} 1",
         "kubelet_container_aligned_compute_resources_count{boundary=\"numa_node\",scope=\"pod\"} 2",
+        "kubelet_container_aligned_compute_resources_count{boundary=\"physical_cpu\",scope=\"container\"} 3",
+        "kubelet_container_aligned_compute_resources_count{boundary=\"uncore_cache\",scope=\"container\"} 1",
         "kubelet_container_aligned_compute_resources_failure_count{boundary=\"numa_node\",scope=\"container\"} 0",
+        "kubelet_container_aligned_compute_resources_failure_count{boundary=\"physical_cpu\",scope=\"container\"} 0",
         "kubelet_evictions{eviction_signal=\"memory.available\"} 1",
         "kubelet_http_requests_total{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 2",
         "kubelet_http_inflight_requests{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 1",
