@@ -35,14 +35,8 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(agent: Arc<Agent>, node: &Node, port: Option<u16>) -> Self {
-        let known = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let since = known.filter(|it| it.status != "Unknown").filter_map(|it| {
-            let name = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"].into_iter();
-            let name = name.into_iter().find(|name| *name == it.type_)?;
-            Some((name, (it.status == "True", it.last_transition_time.as_ref()?.0)))
-        });
         let mut reporter = Self {
-            since: since.collect(),
+            since: known(node),
             agent,
             port,
             sent: None,
@@ -224,6 +218,17 @@ impl Reporter {
     }
 }
 
+/// The agent's conditions as the API has them.
+fn known(node: &Node) -> BTreeMap<&'static str, (bool, Timestamp)> {
+    let known = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let since = known.filter(|it| it.status != "Unknown").filter_map(|it| {
+        let mut names = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"].into_iter();
+        let name = names.find(|name| *name == it.type_)?;
+        Some((name, (it.status == "True", it.last_transition_time.as_ref()?.0)))
+    });
+    since.collect()
+}
+
 /// What users are told of a condition that holds or does not (kubelet: pkg/kubelet/nodestatus/setters.go).
 fn change(condition: &str, is: bool) -> &'static str {
     match (condition, is) {
@@ -282,6 +287,18 @@ fn shown(mut images: Vec<v1::Image>, most: Option<usize>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_api_knows_for_sure_is_no_news() {
+        let condition = |name: &str, status: &str| json!({"type": name, "status": status, "lastTransitionTime": "2026-01-02T03:04:05Z"});
+        let conditions =
+            [("Ready", "Unknown"), ("DiskPressure", "True"), ("PIDPressure", "False"), ("X", "True")];
+        let conditions = conditions.map(|(name, status)| condition(name, status));
+        let node = json!({"metadata": {}, "status": {"conditions": conditions}});
+        let known = known(&serde_json::from_value(node).expect("a node"));
+        let known: Vec<_> = known.into_iter().map(|(name, (is, _))| (name, is)).collect();
+        assert_eq!(known, [("DiskPressure", true), ("PIDPressure", false)]);
+    }
 
     #[test]
     fn a_node_is_ready_when_engine_and_network_are() {
