@@ -11,7 +11,7 @@ mod ranges;
 mod watches;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use plimsoll_store::{Change, Expect, Options, Store, Value};
 
@@ -115,18 +115,24 @@ impl Keeper {
     }
 }
 
-/// A value that does not compress.
-fn value(seed: u64, size: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+/// What values are cut from, so that making one costs little beside writing it.
+static RANDOM: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    const BYTES: usize = 4 << 20;
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let step = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state.to_le_bytes()
     };
-    let mut bytes: Vec<u8> = std::iter::repeat_with(step).take(size.div_ceil(8)).flatten().collect();
-    bytes.truncate(size);
-    bytes
+    std::iter::repeat_with(step).take(BYTES / 8).flatten().collect()
+});
+
+/// A value that does not compress, and hardly occurs twice.
+fn value(seed: u64, size: usize) -> Vec<u8> {
+    let start = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+    let start = usize::try_from(start).unwrap_or_default() % (RANDOM.len() - size);
+    RANDOM[start..start + size].to_vec()
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
