@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use plimsoll_pki::{Authority, Purpose, Request};
 use plimsoll_store::{
     Alarm, Change, Cluster, EventKind, Expect, Options, Revision, Store, StoreError, Value, Watch, WatchItem,
     examine,
@@ -32,7 +33,9 @@ impl Etcd {
         let program: PathBuf =
             std::env::split_paths(&path).map(|folder| folder.join("etcd")).find(|file| file.is_file())?;
         let folder = tempfile::tempdir().unwrap();
-        let addresses: Vec<_> = (0..count).map(|_| (free(), free())).collect();
+        let secure = flags.iter().any(|flag| flag.starts_with("--cert-file"));
+        let scheme = |url: String| if secure { url.replace("http:", "https:") } else { url };
+        let addresses: Vec<_> = (0..count).map(|_| (scheme(free()), free())).collect();
         let cluster: Vec<_> =
             addresses.iter().enumerate().map(|(number, (_, peer))| format!("m{number}={peer}")).collect();
         let member = |(number, (serve, peer)): (usize, &(String, String))| {
@@ -247,6 +250,43 @@ async fn a_full_cluster_finds_room_again() {
         .unwrap();
     store.commit("/registry/big", Expect::Any, put(&text)).await.unwrap();
     assert_eq!(store.stats().unwrap().recoveries, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_and_clients_show_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Authority::ensure(folder.path(), "ca", "etcd-ca").unwrap();
+    let member = Request {
+        purpose: Purpose::Both,
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        ..Request::client("member", &[])
+    };
+    let member = ca.ensure_issued(folder.path(), "member", &member).unwrap();
+    let client = ca.ensure_issued(folder.path(), "client", &Request::client("apiserver", &[])).unwrap();
+    let flags = [
+        format!("--cert-file={}", member.certificate.display()),
+        format!("--key-file={}", member.key.display()),
+        format!("--trusted-ca-file={}", ca.certificate().display()),
+        "--client-cert-auth".to_owned(),
+    ];
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let Some(etcd) = Etcd::start(1, &flags) else { return };
+    let cluster = Cluster {
+        endpoints: vec![etcd.members[0].endpoint.clone()],
+        authority: Some(ca.certificate().into()),
+        identity: Some((client.certificate, client.key)),
+        place,
+    };
+    let store = Store::connect(&cluster, Options::default()).await.unwrap();
+    store.commit("/registry/a/1", Expect::Absent, put("one")).await.unwrap();
+    assert_eq!(examine(&cluster).await.unwrap().0.len(), 1);
+    let nobody = Cluster { identity: None, ..cluster.clone() };
+    let refused = Store::connect(&nobody, Options::default()).await.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("--datastore-certfile"), "{refused}");
+    let stranger = Authority::ensure(folder.path(), "other", "other-ca").unwrap();
+    let doubted = Cluster { authority: Some(stranger.certificate().into()), ..cluster };
+    let refused = Store::connect(&doubted, Options::default()).await.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -27,8 +27,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(6);
 /// How long a ping may take.
 const PONG: Duration = Duration::from_secs(3);
-/// How often all members are asked in vain.
-const ROUNDS: usize = 3;
+/// How long members are asked in vain: longer than they usually take to choose a leader.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(400);
 /// The largest answer that is taken: a page of a list, or the changes of a transaction.
@@ -96,7 +96,7 @@ impl Members {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut tried = 0;
+        let (since, mut tried) = (Instant::now(), 0);
         loop {
             let (at, wire) = self.current();
             let answer = tokio::time::timeout(ANSWER, call(wire)).await;
@@ -114,7 +114,7 @@ impl Members {
                 Repeat::Always => is_absent(&status),
                 Repeat::IfUndone => is_undone(&status),
             };
-            if !again || tried >= ROUNDS * self.members.len() {
+            if !again || since.elapsed() > PATIENCE {
                 return Err(status);
             }
             if tried % self.members.len() == 0 {
