@@ -64,7 +64,7 @@ impl<T> Named<T> {
 #[serde(from = "Service")]
 pub(crate) struct ServiceExcerpt(Named<Option<ServiceFacts>>);
 
-/// A part of an EndpointSlice.
+/// A part of an EndpointSlice; nothing, not even whose it is, of one that names do not need.
 #[derive(Debug, Deserialize)]
 #[serde(from = "EndpointSlice")]
 pub(crate) struct SliceExcerpt(Named<(Option<Box<str>>, SliceFacts)>);
@@ -78,8 +78,9 @@ impl From<Service> for ServiceExcerpt {
 
 impl From<EndpointSlice> for SliceExcerpt {
     fn from(slice: EndpointSlice) -> Self {
-        let kept = (service_of(&slice).map(Into::into), SliceFacts::of(&slice));
-        Self(Named::new(slice.metadata, kept))
+        let matters = SliceFacts::matter(&slice);
+        let kept = matters.then(|| (service_of(&slice).map(Into::into), SliceFacts::of(&slice)));
+        Self(Named::new(slice.metadata, kept.unwrap_or_default()))
     }
 }
 
@@ -161,6 +162,25 @@ mod tests {
             assert_eq!(part_slice.index(), whole_slice.index());
             let of_parts = part.facts().map(|facts| ServiceRecords::new(facts, [part_slice.facts()]));
             assert_eq!(of_parts, ServiceRecords::of(&whole, [&whole_slice]), "{spec}");
+        }
+    }
+
+    #[test]
+    fn slices_that_names_do_not_need_are_not_kept() {
+        let (manager, headless) =
+            ("endpointslice.kubernetes.io/managed-by", "service.kubernetes.io/headless");
+        for (labels, kept) in [
+            (json!({}), true),
+            (json!({manager: "somebody.example"}), true),
+            (json!({manager: "endpointslice-controller.k8s.io"}), false),
+            (json!({manager: "endpointslice-controller.k8s.io", headless: ""}), true),
+        ] {
+            let mut labels = labels;
+            labels["kubernetes.io/service-name"] = "web".into();
+            let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.1"]}],
+                "metadata": {"name": "web-1", "namespace": "default", "labels": labels}});
+            let slice: SliceExcerpt = serde_json::from_value(slice).unwrap();
+            assert_eq!((slice.service().is_some(), !slice.index().is_empty()), (kept, kept), "{labels}");
         }
     }
 }

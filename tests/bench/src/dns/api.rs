@@ -101,8 +101,10 @@ fn slice(number: usize) -> Value {
             "targetRef": {"kind": "Pod", "namespace": "default", "name": format!("service-{number}-{last}")},
         })
     };
+    let mut metadata = metadata("22222222", number);
+    metadata["labels"]["endpointslice.kubernetes.io/managed-by"] = "endpointslice-controller.k8s.io".into();
     json!({
-        "metadata": metadata("22222222", number),
+        "metadata": metadata,
         "addressType": "IPv4",
         "endpoints": [endpoint(1), endpoint(2)],
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],

@@ -1,11 +1,10 @@
 //! Questions over UDP, as many as are answered or at a given rate.
 
-use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -54,27 +53,27 @@ fn headers() -> MultiHeaders<SockaddrStorage> {
 pub(super) fn paced(address: SocketAddr, rate: f64) -> anyhow::Result<(f64, f64)> {
     let socket = client(address)?;
     let (receiver, done) = (socket.try_clone()?, Arc::new(AtomicBool::new(false)));
-    let (tell, told) = std::sync::mpsc::channel::<(u16, Instant)>();
-    let ended = done.clone();
+    // When each question was sent, by its identifier, in nanoseconds; 0: not, or it is answered.
+    let times: Arc<[AtomicU64]> = (0..=u16::MAX).map(|_| AtomicU64::new(0)).collect();
+    let (start, mut sent) = (Instant::now(), 0_usize);
+    let now = move || start.elapsed().as_nanos() as u64;
+    let (ended, sent_at) = (done.clone(), times.clone());
     let reader = std::thread::spawn(move || {
-        let (mut waiting, mut took, mut reply) = (VecDeque::new(), Vec::new(), [0; LONGEST]);
+        let (mut took, mut reply) = (Vec::new(), [0; LONGEST]);
         while !ended.load(Ordering::Relaxed) {
-            let Ok(length) = receiver.recv(&mut reply) else { continue };
-            let now = Instant::now();
-            waiting.extend(told.try_iter());
+            let Ok(13..) = receiver.recv(&mut reply) else { continue };
             let id = u16::from_be_bytes([reply[0], reply[1]]);
-            let place = waiting.iter().position(|(known, _)| *known == id).filter(|_| length > 12);
-            if let Some((_, since)) = place.and_then(|place| waiting.remove(place)) {
-                took.push(now.duration_since(since).as_secs_f64());
+            let since = sent_at[usize::from(id)].swap(0, Ordering::Relaxed);
+            if since > 0 {
+                took.push(now().saturating_sub(since) as f64 / 1e9);
             }
         }
         took
     });
-    let (start, mut sent) = (Instant::now(), 0_usize);
     while start.elapsed() < RUN {
         let due = (start.elapsed().as_secs_f64() * rate) as usize;
         while sent < due {
-            tell.send((sent as u16, Instant::now()))?;
+            times[usize::from(sent as u16)].store(now().max(1), Ordering::Relaxed);
             socket.send(&query(sent as u16, sent * 7919 % NAMES))?;
             sent += 1;
         }

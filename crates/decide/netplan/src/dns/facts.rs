@@ -24,8 +24,13 @@ enum Leads {
     Alias(Box<str>),
 }
 
+/// The label of EndpointSlices that tells who keeps them, and the controller that marks those of headless Services.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const CONTROLLER: &str = "endpointslice-controller.k8s.io";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
 /// What names need of an EndpointSlice: the endpoints that are ready.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SliceFacts {
     endpoints: Box<[EndpointRecord]>,
 }
@@ -54,6 +59,13 @@ impl ServiceFacts {
 }
 
 impl SliceFacts {
+    /// Whether names can need anything of a slice. The usual one of a Service with an address of its own is only
+    /// for those who send packets.
+    pub fn matter(slice: &EndpointSlice) -> bool {
+        let label = |name: &str| slice.metadata.labels.as_ref()?.get(name).map(String::as_str);
+        label(MANAGED_BY) != Some(CONTROLLER) || label(HEADLESS).is_some()
+    }
+
     /// The facts of one slice.
     pub fn of(slice: &EndpointSlice) -> Self {
         let ports: Arc<[PortRecord]> = slice.ports.iter().flatten().filter_map(slice_port).collect();
