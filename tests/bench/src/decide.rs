@@ -22,13 +22,19 @@ struct Case {
 /// Pods of one Deployment.
 const GROUP: usize = 10;
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 14] = [
     Case { what: "all alike", aim: "20000", crowd: 4, spec: |_| json!({}) },
     Case {
         what: "100 different requests",
         aim: "20000",
         crowd: 4,
         spec: |at| json!({"containers": containers(at % 100 + 1)}),
+    },
+    Case {
+        what: "1,000 different requests",
+        aim: "20000",
+        crowd: 4,
+        spec: |at| json!({"containers": containers(at % 1000 + 1)}),
     },
     Case {
         what: "no two alike",

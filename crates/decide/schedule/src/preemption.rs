@@ -69,7 +69,7 @@ impl Scheduler {
         let constraints = Constraints::of(pod, &profile, &self.snapshot.selectors);
         let linked = pod.has_links() || inter_pod_affinity::is_claimed(pod, &self.snapshot);
         if linked {
-            self.snapshot.prepare(&pod.links, &constraints.list);
+            self.snapshot.prepare(pod, &constraints.list);
         }
         let asked = Asked { pod, profile: &profile, constraints: &constraints, linked };
         let slots = self.helpable(&asked, self.places(&asked));

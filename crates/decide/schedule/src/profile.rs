@@ -27,6 +27,8 @@ pub struct Profile {
     pub(crate) candidates: Candidates,
     /// How long volumes may take.
     pub bind_timeout: Duration,
+    /// How long devices may take that are made ready only for a node.
+    pub device_timeout: Duration,
     pub(crate) share: Share,
 }
 
@@ -220,6 +222,7 @@ impl Default for Profile {
             affinity: AffinityRules { hard_weight: 1, heeds_preferences: true },
             candidates: Candidates { percentage: 10, absolute: 100 },
             bind_timeout: Duration::from_secs(600),
+            device_timeout: Duration::from_secs(600),
             share: Share::All,
         }
     }

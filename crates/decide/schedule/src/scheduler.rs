@@ -24,7 +24,7 @@ use crate::topology::{Column, Slot};
 use crate::volumes::Volumes;
 
 /// Classes whose verdicts are kept.
-const KEPT_CLASSES: usize = 128;
+const KEPT_CLASSES: usize = 1024;
 
 /// Numbers for each domain of a [`Column`].
 pub(crate) type Sums = Vec<i64>;
@@ -218,7 +218,7 @@ impl Scheduler {
         let linked =
             pod.has_links() || !constraints.list.is_empty() || inter_pod_affinity::is_claimed(pod, snapshot);
         if linked {
-            snapshot.prepare(&pod.links, &constraints.list);
+            snapshot.prepare(pod, &constraints.list);
         }
         let snapshot = &*snapshot;
         let named = profile.filters.has(Plugin::NodeAffinity).then(|| pod.needs.named_nodes()).flatten();

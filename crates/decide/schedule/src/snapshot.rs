@@ -10,7 +10,7 @@ use crate::hint::Change;
 use crate::mounts::Mounts;
 use crate::needs::{HostPort, Needs};
 use crate::node::{Amounts, Node};
-use crate::pod::{Links, PodInfo, Spread};
+use crate::pod::{PodInfo, Spread};
 use crate::profile::Resource;
 use crate::selectors::Selectors;
 use crate::storage::Storage;
@@ -316,8 +316,9 @@ impl Snapshot {
         known.then(|| self.changed.iter().skip(self.changed.len() - behind).copied())
     }
 
-    /// Prepares the columns and counters that a pod's links ask for.
-    pub(crate) fn prepare(&mut self, links: &Links, spreads: &[Spread]) {
+    /// Prepares the columns and counters that a pod's links ask for, and those of other pods that mean it.
+    pub(crate) fn prepare(&mut self, pod: &PodInfo, spreads: &[Spread]) {
+        let links = &pod.links;
         let Snapshot { rows, pods, namespaces, topology, .. } = self;
         let nodes = || {
             rows.iter()
@@ -341,7 +342,7 @@ impl Snapshot {
         }
         let missing = |claimed: &&Claimed| topology.column(&claimed.term.topology).is_none();
         let labels: Vec<String> =
-            topology.claims().filter(missing).map(|claimed| claimed.term.topology.clone()).collect();
+            topology.claims_on(pod).filter(missing).map(|claimed| claimed.term.topology.clone()).collect();
         for label in labels {
             topology.ensure_column(&label, nodes());
         }

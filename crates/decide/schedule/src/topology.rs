@@ -53,6 +53,15 @@ impl Matcher {
         self.selector.as_ref().is_some_and(|selector| selector.matches_map(Some(&pod.labels)))
     }
 
+    /// A label that every pod has which is selected, if there is one.
+    fn label(&self) -> Option<(String, String)> {
+        // The last of several is the hash of a template, mostly, which says most.
+        self.selector.as_ref()?.0.iter().rev().find_map(|one| match &one.operator {
+            Operator::In(values) if values.len() == 1 => Some((one.key.clone(), values[0].clone())),
+            _ => None,
+        })
+    }
+
     /// The selector is there and asks for nothing in particular.
     pub(crate) fn is_everything(&self) -> bool {
         self.selector.as_ref().is_some_and(Labels::is_everything)
@@ -127,12 +136,58 @@ pub(crate) struct Claimed {
 pub(crate) struct Topology {
     columns: HashMap<String, Column>,
     counters: HashMap<String, Counter>,
-    /// The ids of counters that only count pods with a certain label, by its key and value; and of the others.
-    labelled: HashMap<String, HashMap<String, Vec<String>>>,
-    unlabelled: Vec<String>,
+    /// The ids of counters.
+    counters_of: Labelled<String>,
     /// How often counters were asked for.
     uses: u64,
-    claims: HashMap<(Claim, String, String), Claimed>,
+    claims: HashMap<ClaimId, Claimed>,
+    /// Claims on pods with a certain label, and on others.
+    claims_on: Labelled<ClaimId>,
+}
+
+/// The claim, the id of its matcher, and the label of places.
+type ClaimId = (Claim, String, String);
+
+/// Things that concern pods with a certain label, by its key and value; and the others.
+#[derive(Clone, Debug)]
+struct Labelled<T> {
+    by_label: HashMap<String, HashMap<String, Vec<T>>>,
+    others: Vec<T>,
+}
+
+impl<T> Default for Labelled<T> {
+    fn default() -> Self {
+        Labelled { by_label: HashMap::new(), others: Vec::new() }
+    }
+}
+
+impl<T: PartialEq> Labelled<T> {
+    fn add(&mut self, label: Option<(String, String)>, it: T) {
+        match label {
+            Some((key, value)) => self.by_label.entry(key).or_default().entry(value).or_default().push(it),
+            None => self.others.push(it),
+        }
+    }
+
+    fn remove(&mut self, label: Option<(String, String)>, it: &T) {
+        let Some((key, value)) = label else { return self.others.retain(|other| other != it) };
+        let Some(values) = self.by_label.get_mut(&key) else { return };
+        if let Some(list) = values.get_mut(&value) {
+            list.retain(|other| other != it);
+            if list.is_empty() {
+                values.remove(&value);
+            }
+        }
+        if values.is_empty() {
+            self.by_label.remove(&key);
+        }
+    }
+
+    /// What may concern a pod.
+    fn of<'a>(&'a self, pod: &'a PodInfo) -> impl Iterator<Item = &'a T> {
+        let labelled = self.by_label.iter().filter_map(move |(key, values)| values.get(pod.labels.get(key)?));
+        labelled.flatten().chain(&self.others)
+    }
 }
 
 impl Topology {
@@ -149,13 +204,9 @@ impl Topology {
         self.counters.get(&counter_id(matchers, living)).map_or(&[], |counter| &counter.per_node)
     }
 
-    /// Terms of placed pods that somebody still has.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = &Claimed> {
-        self.claims.values().filter(|claimed| claimed.total > 0)
-    }
-
-    pub(crate) fn has_claims(&self) -> bool {
-        !self.claims.is_empty()
+    /// Terms of placed pods that may mean a pod.
+    pub(crate) fn claims_on<'a>(&'a self, pod: &'a PodInfo) -> impl Iterator<Item = &'a Claimed> {
+        self.claims_on.of(pod).filter_map(move |id| self.claims.get(id))
     }
 
     pub(crate) fn ensure_column<'n>(
@@ -192,24 +243,14 @@ impl Topology {
         for (slot, pod) in pods {
             counter.count(slot, pod, namespaces, true);
         }
-        self.index(&id, counter.label());
+        self.counters_of.add(counter.label(), id.clone());
         self.counters.insert(id, counter);
     }
 
-    fn index(&mut self, id: &str, label: Option<(String, String)>) {
-        let ids = match label {
-            Some((key, value)) => self.labelled.entry(key).or_default().entry(value).or_default(),
-            None => &mut self.unlabelled,
-        };
-        ids.push(id.to_owned());
-    }
-
     fn index_anew(&mut self) {
-        self.labelled.clear();
-        self.unlabelled.clear();
-        let all: Vec<_> = self.counters.iter().map(|(id, counter)| (id.clone(), counter.label())).collect();
-        for (id, label) in all {
-            self.index(&id, label);
+        self.counters_of = Labelled::default();
+        for (id, counter) in &self.counters {
+            self.counters_of.add(counter.label(), id.clone());
         }
     }
 
@@ -234,9 +275,8 @@ impl Topology {
 
     /// A pod comes to a node, or goes.
     pub(crate) fn count(&mut self, slot: Slot, pod: &PodInfo, namespaces: &NamespaceLabels, comes: bool) {
-        let Topology { counters, labelled, unlabelled, .. } = self;
-        let asked = labelled.iter().filter_map(|(key, values)| values.get(pod.labels.get(key)?)).flatten();
-        for id in asked.chain(unlabelled.iter()) {
+        let Topology { counters, counters_of, .. } = self;
+        for id in counters_of.of(pod) {
             if let Some(counter) = counters.get_mut(id) {
                 counter.count(slot, pod, namespaces, comes);
             }
@@ -252,16 +292,16 @@ impl Topology {
 
     fn claim(&mut self, slot: Slot, claim: Claim, term: &PodTerm, comes: bool) {
         let id = (claim, term.matcher.id.clone(), term.topology.clone());
-        let claimed = self.claims.entry(id.clone()).or_insert_with(|| Claimed {
-            claim,
-            term: term.clone(),
-            per_node: Vec::new(),
-            total: 0,
+        let Topology { claims, claims_on, .. } = self;
+        let claimed = claims.entry(id.clone()).or_insert_with(|| {
+            claims_on.add(term.matcher.label(), id.clone());
+            Claimed { claim, term: term.clone(), per_node: Vec::new(), total: 0 }
         });
         step(&mut claimed.per_node, slot, comes);
         claimed.total = if comes { claimed.total + 1 } else { claimed.total.saturating_sub(1) };
         if claimed.total == 0 {
-            self.claims.remove(&id);
+            claims.remove(&id);
+            claims_on.remove(term.matcher.label(), &id);
         }
     }
 
@@ -276,12 +316,7 @@ impl Topology {
 impl Counter {
     /// A label that every pod has which it counts, if there is one.
     fn label(&self) -> Option<(String, String)> {
-        let selector = self.matchers.first()?.selector.as_ref()?;
-        // The last of several is the hash of a template, mostly, which says most.
-        selector.0.iter().rev().find_map(|one| match &one.operator {
-            Operator::In(values) if values.len() == 1 => Some((one.key.clone(), values[0].clone())),
-            _ => None,
-        })
+        self.matchers.first()?.label()
     }
 
     fn count(&mut self, slot: Slot, pod: &PodInfo, namespaces: &NamespaceLabels, comes: bool) {

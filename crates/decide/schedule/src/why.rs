@@ -69,7 +69,7 @@ impl Scheduler {
     fn verdicts(&mut self, pod: &PodInfo) -> Vec<Verdict> {
         let profile = self.profile(pod).clone();
         let constraints = Constraints::of(pod, &profile, &self.snapshot.selectors);
-        self.snapshot.prepare(&pod.links, &constraints.list);
+        self.snapshot.prepare(pod, &constraints.list);
         let snapshot = &self.snapshot;
         let checks = checks(pod, &profile, &constraints, snapshot);
         let volumes = Volumes::of(pod, &profile, snapshot).ok();

@@ -381,7 +381,7 @@ impl Cycle {
         let bookings = self.booked.get(&pod.uid).cloned().unwrap_or_default();
         let question = self.question(&pod);
         let binder = question.and_then(|question| question.extenders.into_iter().find(Extender::binds));
-        let profile = &self.scheduler.profile(&pod).scheduler_name;
+        let profile = self.scheduler.profile(&pod);
         self.effects.bind(pod, node, bookings, binder, profile);
     }
 

@@ -13,8 +13,6 @@ use serde_json::json;
 
 /// Holds a claim while devices are allocated to it.
 pub(crate) const CLAIM_PROTECTION: &str = "resource.kubernetes.io/delete-protection";
-/// How long devices may take to be ready (upstream: DynamicResourcesArgs.bindingTimeout).
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why claims are not as the pod needs them.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +27,13 @@ pub(crate) enum Error {
     Gone(String),
 }
 
-/// Writes what claims get, and waits until that can be used.
-pub(crate) async fn book(client: &kube::Client, pod: &PodInfo, bookings: &[Booking]) -> Result<(), Error> {
+/// Writes what claims get, and waits until that can be used, but no longer than `patience`.
+pub(crate) async fn book(
+    client: &kube::Client,
+    pod: &PodInfo,
+    bookings: &[Booking],
+    patience: Duration,
+) -> Result<(), Error> {
     let api = Api::<ResourceClaim>::namespaced(client.clone(), &pod.namespace);
     let mut slow = Vec::new();
     for booking in bookings {
@@ -44,7 +47,7 @@ pub(crate) async fn book(client: &kube::Client, pod: &PodInfo, bookings: &[Booki
         }
     }
     for claim in slow {
-        let ready = tokio::time::timeout(PATIENCE, until_ready(&api, claim.clone())).await;
+        let ready = tokio::time::timeout(patience, until_ready(&api, claim.clone())).await;
         if let Err(error) = ready.unwrap_or(Err(Error::Timeout)) {
             // Others may be chosen at the next attempt.
             let name = claim.metadata.name.as_deref().unwrap_or_default();

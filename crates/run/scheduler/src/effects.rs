@@ -12,7 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plimsoll_client::{EventRecorder, EventType, Term};
 use plimsoll_schedule::extender::{Scored, binding, binding_error};
-use plimsoll_schedule::{Booking, Diagnosis, Plugin, PodInfo, Point, Preemption, Reservation};
+use plimsoll_schedule::{Booking, Diagnosis, Plugin, PodInfo, Point, Preemption, Profile, Reservation};
 use plimsoll_volume::annotation::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use plimsoll_volume::bound_to;
 use serde_json::{Value, json};
@@ -70,9 +70,10 @@ impl Effects {
         node: String,
         bookings: Vec<Booking>,
         binder: Option<Extender>,
-        profile: &str,
+        profile: &Profile,
     ) {
-        let (metrics, profile) = (self.metrics.clone(), profile.to_owned());
+        let (metrics, patience) = (self.metrics.clone(), profile.device_timeout);
+        let profile = profile.scheduler_name.clone();
         let (api, outcomes, term) = (self.pods(&pod), self.outcomes.clone(), self.term.clone());
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -80,7 +81,7 @@ impl Effects {
                 drop(outcomes.send(Outcome::NotBound(pod, "leaderelection lost".to_owned())));
                 return;
             }
-            if let Err(error) = devices::book(&client, &pod, &bookings).await {
+            if let Err(error) = devices::book(&client, &pod, &bookings, patience).await {
                 let why = format!("running PreBind plugin \"DynamicResources\": {error}");
                 drop(outcomes.send(Outcome::NotBound(pod, why)));
                 return;

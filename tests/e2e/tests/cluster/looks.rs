@@ -89,7 +89,12 @@ pub(crate) fn the_api_is_read_as_it_is(shared: &Shared) {
     let text = space.kubectl(&["get", "--raw", "/nope"]).refused();
     assert_eq!(text.trim(), "Error from server (NotFound): the server could not find the requested resource");
     assert!(cluster.kubectl(&["get", "--raw", "/livez?verbose"]).ok().contains("[+]ping ok"));
-    assert!(cluster.kubectl(&["get", "--raw", "/metrics"]).ok().contains("apiserver_request_total{"));
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).ok();
+    for wanted in
+        ["apiserver_request_total{", "scheduler_pending_pods{queue=\"active\"}", "workqueue_adds_total{"]
+    {
+        assert!(metrics.contains(wanted), "{wanted}");
+    }
 
     let mut proxy =
         Background::start(&mut cluster.kubectl_command(&["proxy", "--port=0", "--api-prefix=/k/"]));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::arguments::{
-    BalancedAllocationArgs, DefaultPreemptionArgs, FitArgs, InterPodAffinityArgs, NodeAffinityArgs,
-    ResourceSpec, SpreadArgs, VolumeBindingArgs, with_defaults,
+    BalancedAllocationArgs, DefaultPreemptionArgs, DynamicResourcesArgs, FitArgs, InterPodAffinityArgs,
+    NodeAffinityArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs, with_defaults,
 };
 use super::fields::{Configuration, PluginSet, PluginsFields, ProfileFields};
 use super::{Refused, decode};
@@ -179,6 +179,12 @@ fn take(profile: &mut Profile, plugin: Plugin, mut args: serde_json::Value) -> R
         Plugin::VolumeBinding => {
             let args: VolumeBindingArgs = decode(&args, "", &mut none)?;
             profile.bind_timeout = Duration::from_secs(u64::try_from(args.bind_timeout_seconds).unwrap_or(0));
+        }
+        Plugin::DynamicResources => {
+            let args: DynamicResourcesArgs = decode(&args, "", &mut none)?;
+            if let Some(timeout) = args.binding_timeout {
+                profile.device_timeout = timeout.length();
+            }
         }
         _ => {}
     }

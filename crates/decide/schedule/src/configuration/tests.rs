@@ -134,6 +134,10 @@ fn arguments_reach_their_plugins() {
         with_args("VolumeBinding", json!({"bindTimeoutSeconds": 9})).unwrap().bind_timeout.as_secs(),
         9
     );
+    assert_eq!(
+        with_args("DynamicResources", json!({"bindingTimeout": "90s"})).unwrap().device_timeout.as_secs(),
+        90
+    );
     let shares = |more: Value| read(more).unwrap().remove(0).share;
     assert_eq!(shares(json!({"percentageOfNodesToScore": 0})), Share::Adaptive);
     let both = json!({"percentageOfNodesToScore": 0, "profiles": [{"percentageOfNodesToScore": 30}]});

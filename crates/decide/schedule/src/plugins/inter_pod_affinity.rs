@@ -8,7 +8,7 @@ use crate::pod::{PodInfo, PodTerm};
 use crate::profile::AffinityRules;
 use crate::scheduler::{Check, Sums};
 use crate::snapshot::Snapshot;
-use crate::topology::{Claim, Slot};
+use crate::topology::{Claim, Claimed, Slot};
 
 /// The checks in upstream's order: affinity, anti-affinity, anti-affinity of pods in place.
 pub(crate) fn checks<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
@@ -53,7 +53,7 @@ fn keep_away<'s>(
 }
 
 fn existing<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
-    let claims = snapshot.topology().claims().filter(|claimed| claimed.claim == Claim::KeepAway);
+    let claims = snapshot.topology().claims_on(pod).filter(|claimed| claimed.claim == Claim::KeepAway);
     claims
         .filter(|claimed| claimed.term.matcher.matches(pod, snapshot.namespaces()))
         .filter_map(|claimed| {
@@ -64,9 +64,8 @@ fn existing<'s>(pod: &PodInfo, snapshot: &'s Snapshot) -> Vec<Check<'s>> {
 
 /// True if pods in place say something about this one.
 pub(crate) fn is_claimed(pod: &PodInfo, snapshot: &Snapshot) -> bool {
-    let topology = snapshot.topology();
-    topology.has_claims()
-        && topology.claims().any(|claimed| claimed.term.matcher.matches(pod, snapshot.namespaces()))
+    let matches = |claimed: &Claimed| claimed.term.matcher.matches(pod, snapshot.namespaces());
+    snapshot.topology().claims_on(pod).any(matches)
 }
 
 /// Scores of the feasible nodes by preferences of the pod and of pods in place; none without any.
@@ -92,7 +91,7 @@ pub(crate) fn scores(
     for (weight, term) in &pod.links.preferred {
         add(&term.topology, topology.counts(&[&term.matcher], false), *weight);
     }
-    for claimed in topology.claims() {
+    for claimed in topology.claims_on(pod) {
         let weight = match claimed.claim {
             Claim::KeepAway => 0,
             Claim::Company => rules.hard_weight,

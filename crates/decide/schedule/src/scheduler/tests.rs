@@ -388,3 +388,76 @@ fn differences_agree_with_a_fresh_look() {
 
 mod simulation;
 mod volumes;
+
+/// What a node has may become less than what its pods have.
+#[test]
+fn a_node_that_shrinks_takes_nothing_more() {
+    let mut scheduler = cluster(2);
+    for at in 0..4 {
+        put(&mut scheduler, &pod(&format!("p{at}"), json!({}), cpu("2")));
+    }
+    let shrunk = |cpu: &str, pods: &str| {
+        let labels = json!({"kubernetes.io/hostname": "n0", "zone": "z0"});
+        node("n0", labels, json!({"status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": pods}}}))
+    };
+    scheduler.snapshot.set_node(&shrunk("1", "1"));
+    let message = put(&mut scheduler, &pod("more", json!({}), cpu("1")));
+    assert!(
+        message.starts_with("0/2 nodes are available: 1 Too many pods, 2 Insufficient cpu."),
+        "{message}"
+    );
+    assert_eq!(put(&mut scheduler, &pod("small", json!({}), json!({}))), "n1");
+    scheduler.snapshot.set_node(&shrunk("1", "10"));
+    scheduler.snapshot.remove_node("n1");
+    assert_eq!(put(&mut scheduler, &pod("smaller", json!({}), json!({}))), "n0", "who asks for nothing fits");
+    let mut urgent = cpu("1");
+    urgent["priority"] = json!(10);
+    let urgent = scheduler.read(&pod("urgent", json!({}), urgent));
+    let found = scheduler.preempt(&urgent, &[]).unwrap();
+    assert_eq!((found.node.as_str(), found.victims.len()), ("n0", 2), "both that hold processors");
+    scheduler.snapshot.set_node(&shrunk("8", "10"));
+    assert_eq!(put(&mut scheduler, &pod("more", json!({}), cpu("4"))), "n0", "it has grown again");
+}
+
+#[test]
+fn odd_values_of_labels() {
+    for (value, operator, bound, expected) in [
+        ("5", "Gt", Some("4"), true),
+        ("05", "Gt", Some("4"), true),
+        ("-3", "Lt", Some("0"), true),
+        ("", "Exists", None, true),
+        ("", "In", Some(""), true),
+        ("", "DoesNotExist", None, false),
+        ("", "Gt", Some("4"), false),
+        ("five", "Lt", Some("9"), false),
+        ("99999999999999999999", "Gt", Some("4"), false),
+        ("5.5", "Gt", Some("4"), false),
+        ("5", "Gt", Some("four"), false),
+        ("5", "Like", Some("5"), false),
+    ] {
+        let mut scheduler = Scheduler::default();
+        scheduler.snapshot.set_node(&node("n0", json!({"odd": value}), json!({})));
+        let values: Vec<&str> = bound.into_iter().collect();
+        let term = json!({"matchExpressions": [{"key": "odd", "operator": operator, "values": values}]});
+        let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+        let found = put(&mut scheduler, &pod("p", json!({}), json!({"affinity": affinity})));
+        assert_eq!(found == "n0", expected, "{value:?} {operator} {bound:?}: {found}");
+    }
+    // An empty value is a place like others; none is none.
+    let mut scheduler = Scheduler::default();
+    for (name, labels) in [("a", json!({"zone": ""})), ("b", json!({"zone": "z"})), ("c", json!({}))] {
+        scheduler.snapshot.set_node(&node(name, labels, json!({})));
+    }
+    let spread = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "x"}}}]);
+    let mut placed: Vec<String> = (0..4)
+        .map(|at| {
+            put(
+                &mut scheduler,
+                &pod(&format!("p{at}"), json!({"app": "x"}), json!({"topologySpreadConstraints": spread})),
+            )
+        })
+        .collect();
+    placed.sort_unstable();
+    assert_eq!(placed, ["a", "a", "b", "b"]);
+}
