@@ -18,9 +18,9 @@ const WINDOW: usize = 100;
 const RUN: Duration = Duration::from_secs(4);
 const LONGEST: usize = 512;
 
-/// Answers per second with a window of questions under way. They are sent and read many at a time, so that the
+/// Answers per second with a window of questions under way, and how many they were. They are sent and read many at a time, so that the
 /// server is what is measured.
-pub(super) fn flood(address: SocketAddr) -> anyhow::Result<f64> {
+pub(super) fn flood(address: SocketAddr) -> anyhow::Result<(f64, usize)> {
     let socket = client(address)?;
     let queries: Vec<_> = (0..NAMES).map(|number| query(number as u16, number)).collect();
     let (mut out, mut back) = (MultiHeaders::<SockaddrStorage>::preallocate(WINDOW, None), headers());
@@ -42,7 +42,7 @@ pub(super) fn flood(address: SocketAddr) -> anyhow::Result<f64> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(answered as f64 / start.elapsed().as_secs_f64())
+    Ok((answered as f64 / start.elapsed().as_secs_f64(), answered))
 }
 
 fn headers() -> MultiHeaders<SockaddrStorage> {

@@ -1,5 +1,5 @@
 //! The resolver of a node beside those that Debian has: questions per second from memory, and how long they take at
-//! half that rate.
+//! half that rate, what an answer costs, and what they hold.
 //!
 //! Each server is a process of its own that knows the same 10,000 names. Peers that are not installed
 //! (`dnsmasq-base`, `unbound`) are left out.
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{anonymous, resident};
+use crate::process::{anonymous, processor_time, resident};
 use crate::report;
 use load::{client, flood, paced, query};
 
@@ -33,23 +33,30 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut figures = Vec::new();
     for server in &mut servers {
         server.ready()?;
-        let rate = flood(server.address)?;
+        let before = processor_time(server.child.id());
+        let (rate, answers) = flood(server.address)?;
+        let each = (processor_time(server.child.id()) - before) / answers.max(1) as f64;
         let (median, worst) = paced(server.address, rate / 2.0)?;
         let memory = (resident(server.child.id()), anonymous(server.child.id()));
-        figures.push((server.name, rate, median, worst, memory));
+        figures.push((server.name, rate, each, median, worst, memory));
         if server.name != OURS {
             best = best.max(rate);
         }
         server.child.kill()?;
         server.child.wait()?;
     }
-    for (name, rate, median, worst, memory) in figures {
+    for (name, rate, each, median, worst, memory) in figures {
         let ours = name == OURS;
         let aim = |text: String| if ours { text } else { "peer".to_owned() };
         report(
             &format!("{name}: answers per second"),
             &format!("{rate:.0}"),
             &aim(format!("{best:.0}, the best peer's")),
+        );
+        report(
+            &format!("{name}: processor time of an answer"),
+            &format!("{:.2} µs", each * 1e6),
+            &aim("-".to_owned()),
         );
         report(
             &format!("{name}: median at half load"),
