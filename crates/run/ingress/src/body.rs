@@ -63,7 +63,8 @@ pub(crate) struct Sending {
     /// Bytes that may still come.
     left: Option<u64>,
     patience: Patience,
-    progress: Arc<Progress>,
+    /// None with no body.
+    progress: Option<Arc<Progress>>,
 }
 
 /// How far the body of a request came.
@@ -91,15 +92,16 @@ impl Sending {
         // What says how long it is has been looked at already.
         let known = incoming.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
         let left = if known { None } else { most };
-        Self { incoming, left, patience: Patience::new(patience), progress: Arc::default() }
+        let progress = incoming.is_some().then(Arc::default);
+        Self { incoming, left, patience: Patience::new(patience), progress }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { incoming: None, left: None, patience: Patience::new(Duration::ZERO), progress: Arc::default() }
+        Self { incoming: None, left: None, patience: Patience::new(Duration::ZERO), progress: None }
     }
 
     /// Tells how far it came after it was handed over.
-    pub(crate) fn progress(&self) -> Arc<Progress> {
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
     }
 }
@@ -115,11 +117,12 @@ impl Body for Sending {
         let this = self.get_mut();
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let frame = ready!(this.patience.poll(incoming, context));
-        this.progress.pieces.fetch_add(1, Ordering::Relaxed);
+        let Some(progress) = &this.progress else { return Poll::Ready(frame) };
+        progress.pieces.fetch_add(1, Ordering::Relaxed);
         if let (Some(left), Some(Ok(frame))) = (&mut this.left, &frame) {
             let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
             let Some(rest) = left.checked_sub(length) else {
-                this.progress.too_large.store(true, Ordering::Relaxed);
+                progress.too_large.store(true, Ordering::Relaxed);
                 return Poll::Ready(Some(Err(Broken::TooLarge)));
             };
             *left = rest;

@@ -86,6 +86,7 @@ fn builder(mut builder: Builder<TokioExecutor>) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .enable_connect_protocol()
         .max_header_list_size(HEAD)
         .keep_alive_interval(Some(QUIET));
     builder
@@ -157,6 +158,7 @@ where
     });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     tokio::select! {
+        biased;
         ended = connection.as_mut() => return ended,
         () = front.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }

@@ -1,5 +1,6 @@
 //! A request on its way to a pod, and its answer.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,6 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use plimsoll_route::balance::Tried;
 use plimsoll_route::settings::Protocol;
 
@@ -18,6 +17,7 @@ use crate::headers::{self, Origin};
 use crate::limiter::Counted;
 use crate::pool::{Endpoint, Pool};
 use crate::serve::{Worker, is_http2};
+use crate::tunnel::Tunnel;
 use crate::upstream::{ConnectError, Sender};
 use crate::{Linked, mirror, page};
 
@@ -49,18 +49,22 @@ pub(crate) async fn forward(
     mut request: Request<Incoming>,
 ) -> Response<Answer> {
     let settings = &errand.route.settings;
-    let protocol = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
-    let client = protocol.as_ref().map(|_| hyper::upgrade::on(&mut request));
+    let tunnel = if is_http2(errand.protocol) { None } else { Tunnel::of(&mut request) };
     let (parts, body) = request.into_parts();
     let body = Sending::new(body, settings.body_size, settings.send_timeout);
     let progress = body.progress();
-    let Some(head) = head(parts, &errand, protocol.clone()) else { return page::of(StatusCode::BAD_REQUEST) };
+    let Some(head) = head(parts, &errand, tunnel.as_ref()) else { return page::of(StatusCode::BAD_REQUEST) };
     let request = Request::from_parts(head, body);
     reflect(worker, &errand, &request);
-    let sent = patiently(deliver(worker, &errand, request), settings.read_timeout, &progress).await;
+    let sent = {
+        let delivery = pin!(deliver(worker, &errand, request));
+        patiently(delivery, settings.read_timeout, progress.as_deref()).await
+    };
     match sent {
-        Ok(delivered) => answer(worker, errand, delivered, client),
-        Err(_) if progress.is_too_large() => page::of(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(delivered) => answer(worker, errand, delivered, tunnel),
+        Err(_) if progress.is_some_and(|progress| progress.is_too_large()) => {
+            page::of(StatusCode::PAYLOAD_TOO_LARGE)
+        }
         Err(Failure::Nobody) => page::of(StatusCode::SERVICE_UNAVAILABLE),
         Err(Failure::Late) => page::of(StatusCode::GATEWAY_TIMEOUT),
         Err(Failure::Broken) => page::of(StatusCode::BAD_GATEWAY),
@@ -81,27 +85,28 @@ fn reflect(worker: &Worker, errand: &Errand<'_>, request: &Request<Sending>) {
 
 /// Waits for an answer, but not for too long: the time begins anew while a long body is on its way.
 async fn patiently<T>(
-    delivery: impl Future<Output = Result<T, Failure>>,
+    mut delivery: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     patience: Duration,
-    progress: &Progress,
+    progress: Option<&Progress>,
 ) -> Result<T, Failure> {
-    let mut delivery = std::pin::pin!(delivery);
     let mut pieces = 0;
     loop {
         match tokio::time::timeout(patience, delivery.as_mut()).await {
             Ok(sent) => return sent,
-            Err(_) if progress.pieces() > pieces => pieces = progress.pieces(),
-            Err(_) => return Err(Failure::Late),
+            Err(_) => match progress.map_or(0, Progress::pieces) {
+                now if now > pieces => pieces = now,
+                _ => return Err(Failure::Late),
+            },
         }
     }
 }
 
 /// The head of the request as the pod gets it.
-fn head(mut parts: Parts, errand: &Errand<'_>, protocol: Option<HeaderValue>) -> Option<Parts> {
+fn head(mut parts: Parts, errand: &Errand<'_>, tunnel: Option<&Tunnel>) -> Option<Parts> {
     headers::strip(&mut parts.headers);
     headers::forward(&mut parts.headers, &errand.origin);
-    if let Some(protocol) = protocol {
-        headers::ask_for(&mut parts.headers, protocol);
+    if let Some(tunnel) = tunnel {
+        tunnel.ask(&mut parts.headers);
     }
     parts.extensions.clear();
     let host = errand.host.clone();
@@ -189,8 +194,9 @@ async fn connection(
     if let Some(sender) = known {
         return Ok((sender, true));
     }
+    // Seldom and large: in a place of its own, so that it makes no other request's state larger.
     let connecting = worker.upstreams.connect(endpoint.address, errand.protocol, settings.connect_timeout);
-    let sender = connecting.await?;
+    let sender = Box::pin(connecting).await?;
     endpoint.reached();
     Ok((sender, false))
 }
@@ -219,14 +225,17 @@ fn answer(
     worker: &Worker,
     errand: Errand<'_>,
     delivered: Delivered,
-    client: Option<OnUpgrade>,
+    tunnel: Option<Tunnel>,
 ) -> Response<Answer> {
     let Delivered { mut response, sender, endpoint } = delivered;
     let settings = &errand.route.settings;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = client
-    {
-        return switched(response, client, errand.counted);
+    if let Some(tunnel) = tunnel {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return tunnel.open(response, errand.counted);
+        }
+        if let Some(refused) = tunnel.refused(response.status()) {
+            return refused;
+        }
     }
     headers::strip(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
@@ -241,27 +250,4 @@ fn answer(
     let lease = worker.upstreams.lease(sender, endpoint.address, errand.protocol);
     let (patience, counted) = (settings.read_timeout, errand.counted);
     response.map(|body| Answer::passed(body, patience, lease, counted))
-}
-
-/// Both sides speak another protocol from here on.
-fn switched(
-    mut response: Response<Incoming>,
-    client: OnUpgrade,
-    counted: Option<Counted>,
-) -> Response<Answer> {
-    let pod = hyper::upgrade::on(&mut response);
-    let protocol = headers::upgrade(response.headers());
-    headers::strip(response.headers_mut());
-    if let Some(protocol) = protocol {
-        headers::ask_for(response.headers_mut(), protocol);
-    }
-    tokio::spawn(async move {
-        let _counted = counted;
-        let (Ok(client), Ok(pod)) = tokio::join!(client, pod) else { return };
-        let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut pod).await {
-            tracing::debug!(%error, "upgraded connection ended");
-        }
-    });
-    response.map(|_| Answer::whole(bytes::Bytes::new()))
 }

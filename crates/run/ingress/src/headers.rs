@@ -83,9 +83,10 @@ pub(crate) fn ask_for(headers: &mut HeaderMap, protocol: HeaderValue) {
 /// a trusted proxy.
 pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
     let scheme = HeaderValue::from_static(if origin.encrypted { "https" } else { "http" });
+    // All that is added, and the host.
+    headers.reserve(10);
     if !headers.contains_key(REQUEST_ID) {
-        let id = format!("{:032x}", rand::random::<u128>());
-        headers.insert(REQUEST_ID, HeaderValue::try_from(id).expect("hexadecimal digits fit"));
+        headers.insert(REQUEST_ID, request_id(rand::random()));
     }
     headers.insert(REAL_IP, origin.client.clone());
     headers.insert(FORWARDED_FOR, origin.client.clone());
@@ -101,6 +102,11 @@ pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
     if !(origin.trusted && headers.contains_key(FORWARDED_PORT)) {
         headers.insert(FORWARDED_PORT, HeaderValue::from(origin.port));
     }
+}
+
+fn request_id(number: u128) -> HeaderValue {
+    let digit = |place: usize| b"0123456789abcdef"[(number >> (124 - 4 * place)) as usize & 15];
+    HeaderValue::from_bytes(&std::array::from_fn::<u8, 32, _>(digit)).expect("hexadecimal digits fit")
 }
 
 /// The texts of all headers of a name.

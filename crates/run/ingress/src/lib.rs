@@ -28,6 +28,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod told;
+mod tunnel;
 mod upstream;
 
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ use crate::links::Linker;
 use crate::metrics::Metered;
 use crate::pool::Pool;
 use crate::upstream::Upstreams;
-use crate::{Linked, Shared, page};
+use crate::{Linked, Shared, page, tunnel};
 
 /// A worker: what its requests use.
 pub(crate) struct Worker {
@@ -84,7 +85,8 @@ impl Sender {
 }
 
 /// Answers a request, and counts it.
-pub(crate) async fn serve(worker: &Worker, peer: &Peer, request: Request<Incoming>) -> Response<Metered> {
+pub(crate) async fn serve(worker: &Worker, peer: &Peer, mut request: Request<Incoming>) -> Response<Metered> {
+    tunnel::normalize(&mut request);
     let (begun, method) = (Instant::now(), request.method().clone());
     let host = host_header(&request);
     let name = host_of(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default());
@@ -192,12 +194,12 @@ async fn answer(
     for changes in [Some(&route.changes), changes].into_iter().flatten() {
         headers::change(request.headers_mut(), &changes.request);
     }
-    let sent = forward(worker, errand, request);
+    let mut sent = pin!(forward(worker, errand, request));
     let mut response = match route.settings.request_timeout {
         None => sent.await,
-        Some(limit) => {
-            tokio::time::timeout(limit, sent).await.unwrap_or_else(|_| page::of(StatusCode::GATEWAY_TIMEOUT))
-        }
+        Some(limit) => tokio::time::timeout(limit, sent.as_mut())
+            .await
+            .unwrap_or_else(|_| page::of(StatusCode::GATEWAY_TIMEOUT)),
     };
     headers::extend(response.headers_mut(), cors);
     for changes in [changes, Some(&route.changes)].into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! What goes through.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::stage::{Stage, ask, get, ingress, pod, telling, told};
+use super::stage::{Stage, ask, get, ingress, pod, shouting, telling, told};
 
 #[tokio::test]
 async fn requests_reach_their_pods_and_say_whose_they_are() {
@@ -133,21 +133,7 @@ fn futures_of<T>(
 async fn other_protocols_pass_after_an_upgrade() {
     let mut stage = Stage::start(|_| {});
     stage.rules(&[ingress("a", &[("limit-connections", "1")], "a.com", "/", "socket")]);
-    let socket = pod(|mut request: Request<Incoming>| async move {
-        assert_eq!(request.headers()["upgrade"], "websocket");
-        let upgraded = hyper::upgrade::on(&mut request);
-        tokio::spawn(async move {
-            let mut stream = TokioIo::new(upgraded.await.unwrap());
-            let mut word = [0; 5];
-            stream.read_exact(&mut word).await.unwrap();
-            stream.write_all(&word.map(|byte| byte.to_ascii_uppercase())).await.unwrap();
-        });
-        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-        let response = response.header("connection", "Upgrade").header("upgrade", "websocket");
-        response.body(super::stage::whole("")).unwrap()
-    })
-    .await;
-    stage.pods("socket", &[socket]);
+    stage.pods("socket", &[shouting().await]);
     let mut client = stage.client().await;
     let ask_for = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
     let mut response = client.send_request(get("a.com", "/", &ask_for)).await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use plimsoll_route::gateway::Plan;
 use plimsoll_route::{BackendKey, Draft, Links, Port, assemble};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -172,6 +173,26 @@ pub(super) async fn telling(name: &'static str) -> SocketAddr {
         let headers: Vec<String> = named.iter().map(|name| format!("{name}={}", header(name))).collect();
         let target = request.uri().path_and_query().unwrap().as_str().to_owned();
         Response::new(whole(format!("{name} {} {target} {}", request.method(), headers.join(" "))))
+    })
+    .await
+}
+
+/// A pod that changes to WebSocket, or what it calls so: it says a word of five letters again in capitals.
+pub(super) async fn shouting() -> SocketAddr {
+    pod(|mut request: Request<Incoming>| async move {
+        assert_eq!(
+            (request.method(), &request.headers()["upgrade"]),
+            (&Method::GET, &"websocket".parse().unwrap())
+        );
+        let upgraded = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut stream = TokioIo::new(upgraded.await.unwrap());
+            let mut word = [0; 5];
+            stream.read_exact(&mut word).await.unwrap();
+            stream.write_all(&word.map(|byte| byte.to_ascii_uppercase())).await.unwrap();
+        });
+        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        response.header("connection", "Upgrade").header("upgrade", "websocket").body(whole("")).unwrap()
     })
     .await
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -15,10 +16,11 @@ use plimsoll_remote::{Authorities, client_tls};
 use plimsoll_route::SecretKey;
 use rustls::pki_types::ServerName;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::stage::{Stage, ingress, pod, telling, told};
+use super::stage::{Stage, ingress, pod, shouting, telling, told};
 
 type Client = http2::SendRequest<super::stage::Sent>;
 
@@ -79,6 +81,29 @@ async fn certificates_by_name_are_renewed_without_closing_anything() {
     assert_eq!(connect(stage.https, "a.com").await.1, second_shown, "the broken one changed nothing");
     assert_eq!(connect(stage.https, "b.com").await.1, stopgap);
     assert_eq!(ask(&mut old).await.0, 200, "the old connection still serves");
+}
+
+#[tokio::test]
+async fn websockets_pass_by_http2() {
+    let mut stage = Stage::start(|_| {});
+    let mut rules = ingress("a", &[], "a.com", "/socket", "socket");
+    rules["spec"]["tls"] = json!([{"hosts": ["a.com"]}]);
+    stage.rules(&[rules, ingress("b", &[], "a.com", "/page", "page")]);
+    stage.pods("socket", &[shouting().await]);
+    stage.pods("page", &[telling("page").await]);
+    let (mut client, _) = connect(stage.https, "a.com").await;
+    let mut ask = async |target: &str| {
+        let request = Request::connect(target).extension(Protocol::from_static("websocket"));
+        client.send_request(request.body(Empty::new().boxed()).unwrap()).await.unwrap()
+    };
+    assert_eq!(ask("https://a.com/page").await.status(), 502, "it does not change to that protocol");
+    let mut response = ask("https://a.com/socket").await;
+    assert_eq!(response.status(), 200);
+    let mut stream = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    stream.write_all(b"hello").await.unwrap();
+    let mut word = [0; 5];
+    stream.read_exact(&mut word).await.unwrap();
+    assert_eq!(&word, b"HELLO");
 }
 
 #[tokio::test]
