@@ -14,6 +14,7 @@
 //! target/*/release/plimsoll-bench rollout          # 100,000 requests while pods are replaced; as root
 //! target/*/release/plimsoll-bench rollout 10       # ten times
 //! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
+//! target/*/release/plimsoll-bench services         # 10,000 Services in the kernel; as root
 //! target/*/release/plimsoll-bench decide           # the scheduler's decisions about 5,000 nodes, without an API
 //! target/*/release/plimsoll-bench schedule         # 5,000 pods for 1,000 nodes; as root
 //! target/*/release/plimsoll-bench schedule 5000 10000          # or 100000, for memory
@@ -38,6 +39,7 @@ mod probes;
 mod process;
 mod rollout;
 mod schedule;
+mod services;
 mod simulated;
 mod store;
 mod storm;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
             decide::run(5_000);
             Ok(())
         }
+        ["services"] => services::run(),
         ["schedule"] => schedule::run(1_000, 5_000, "plain"),
         ["schedule", nodes, pods, case @ ..] if case.len() < 2 => numbers(nodes, pods)
             .and_then(|(nodes, pods)| schedule::run(nodes, pods, case.first().unwrap_or(&"plain"))),
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
         [store::COMMAND, folder] => store::reopen(folder),
         ["store", cases @ ..] => store::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | decide | schedule [NODES PODS [CASE]] | store [--etcd FILE] [CASE]… | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | services | decide | schedule [NODES PODS [CASE]] | store [--etcd FILE] [CASE]… | api [{}]…]",
             api::names().join(" | ")
         )),
     };

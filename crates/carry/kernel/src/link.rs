@@ -5,6 +5,7 @@
 //! most, milliseconds for making and removing links. Call them from a blocking
 //! thread. Every `ensure_…` may be repeated.
 
+mod bandwidth;
 mod watch;
 
 use std::io;
@@ -26,6 +27,7 @@ use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
+pub use bandwidth::Bucket;
 pub use watch::{Loss, Watch};
 
 use crate::netlink::{ACK, CREATE, Conversation, DUMP, EXCLUSIVE, Message, REPLACE, REQUEST};

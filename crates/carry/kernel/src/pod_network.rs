@@ -2,8 +2,9 @@
 //!
 //! The engine makes a network namespace for each sandbox and asks for it to be
 //! attached; it never learns how. The built-in implementation lives in
-//! `run/network`; an adapter for CNI plugins would fit the same trait.
+//! `run/network`, as does the one that asks CNI plugins.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -28,8 +29,8 @@ pub trait PodNetwork: Send + Sync {
     /// detach those it no longer knows after a crash.
     fn attached(&self) -> Vec<String>;
 
-    /// Whether pods can be attached now (the pod range is known, the links exist).
-    fn ready(&self) -> bool;
+    /// Why no pods can be attached now, if that is so.
+    fn trouble(&self) -> BoxFuture<'_, Option<String>>;
 
     /// Tells the ranges this node's pods take their addresses from, at most one
     /// of each family. Setting the same ranges again does nothing.
@@ -52,6 +53,8 @@ pub struct Attach {
     pub netns: PathBuf,
     /// The pod's hostPorts.
     pub port_mappings: Vec<PortMapping>,
+    /// The pod's annotations.
+    pub annotations: HashMap<String, String>,
 }
 
 /// One hostPort of a pod.
@@ -108,6 +111,12 @@ pub enum NetworkError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An annotation about the network says nothing that can be done.
+    #[error("{0}")]
+    Annotation(String),
+    /// A CNI plugin failed, or there is none.
+    #[error("{0}")]
+    Plugin(String),
     /// Another sandbox holds the hostPort.
     #[error("host port {port} is already taken by sandbox {holder}")]
     PortTaken {

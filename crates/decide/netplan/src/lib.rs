@@ -7,6 +7,8 @@
 //! ([`hosts`]). Nothing here reads a clock, a socket or a file.
 
 pub mod addresses;
+pub mod bandwidth;
+pub mod cni;
 pub mod dns;
 pub mod endpoints;
 pub mod hosts;

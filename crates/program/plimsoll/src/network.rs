@@ -1,6 +1,7 @@
 //! What users choose of a node's part in the network.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -19,6 +20,20 @@ pub(crate) struct NetworkArgs {
         help_heading = "Network"
     )]
     pub(crate) nodeport_addresses: NodePortAddresses,
+    /// Folder of configurations of CNI plugins, which connect pods instead of the built-in network; NetworkPolicies
+    /// are theirs then, too
+    #[arg(long, value_name = "DIR", help_heading = "Network")]
+    pub(crate) cni_conf_dir: Option<PathBuf>,
+    /// Folders of CNI plugins
+    #[arg(
+        long,
+        value_name = "DIR,…",
+        value_delimiter = ',',
+        default_value = "/opt/cni/bin,/usr/lib/cni",
+        requires = "cni_conf_dir",
+        help_heading = "Network"
+    )]
+    pub(crate) cni_bin_dir: Vec<PathBuf>,
     /// Link-local address on which pods reach their node's resolver too, the same on all nodes; or none
     #[arg(long, value_name = "ADDRESS", default_value = "169.254.20.10", help_heading = "Network")]
     pub(crate) local_dns: LocalDns,

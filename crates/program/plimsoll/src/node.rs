@@ -8,8 +8,9 @@ use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::{Delta, Informers};
 use plimsoll_engine::{CgroupDriver, Engine, StoredImages};
+use plimsoll_kernel::pod_network::PodNetwork;
 use plimsoll_kubelet::Tls;
-use plimsoll_network::{BridgeNetwork, Policies};
+use plimsoll_network::{BridgeNetwork, CniNetwork, ConnectedBy, Metrics, Policies};
 use plimsoll_oci::{ImageStore, Keep, Registries};
 use plimsoll_pki::{Purpose, Request};
 use plimsoll_podlife::configuration::Configuration;
@@ -111,7 +112,7 @@ pub(crate) async fn start(
     let wanted = settings(options, instance)?;
     let addresses = node_addresses(options, instance);
     let place = Place { name, addresses: &addresses, network: &options.network };
-    let socket =
+    let (socket, rules) =
         foundation(instance, place, &wanted.settings, plane.informers.clone(), tasks, shutdown).await?;
     if let Some(config) = options.ingress.config(name, instance.cluster_dns()) {
         let client = plane.client("plimsoll-ingress", "system:plimsoll-ingress", &["system:masters"]);
@@ -120,7 +121,8 @@ pub(crate) async fn start(
             ("ingress", plimsoll_ingress::run(config, client, informers, stop).await.map_err(Into::into))
         });
     }
-    let agent = agent(plane, options, instance, name, &socket, &wanted)?;
+    let mut agent = agent(plane, options, instance, name, &socket, &wanted)?;
+    agent.registries = vec![rules.registry()];
     let user = format!("system:node:{name}");
     let client = plane.client("kubelet", &user, &["system:nodes"]);
     crate::up::leave_on_signal(agent.leaving.clone())?;
@@ -140,7 +142,8 @@ pub(crate) struct Place<'a> {
     pub(crate) network: &'a NetworkArgs,
 }
 
-/// Starts what pods stand on: images, engine, network and resolver; answers with the engine's socket.
+/// Starts what pods stand on: images, engine, network and resolver; answers with the engine's socket and the
+/// figures of Services' rules.
 pub(crate) async fn foundation(
     instance: &Instance,
     place: Place<'_>,
@@ -148,7 +151,8 @@ pub(crate) async fn foundation(
     informers: Informers,
     tasks: &mut JoinSet<Part>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<PathBuf> {
+) -> anyhow::Result<(PathBuf, Metrics)> {
+    let metrics = Metrics::default();
     let images = images(&instance.file("images")).await?;
     let local_dns = place.network.local_dns.0;
     let network = plimsoll_network::Config {
@@ -161,9 +165,13 @@ pub(crate) async fn foundation(
         node_addresses: place.addresses.to_vec(),
         node_port_addresses: place.network.nodeport_addresses.ranges(place.addresses),
         resolver: [instance.cluster_dns()].into_iter().chain(local_dns).collect(),
+        connected_by: match place.network.cni_conf_dir {
+            Some(_) => ConnectedBy::Plugins,
+            None => ConnectedBy::Links,
+        },
+        metrics: metrics.clone(),
     };
-    let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
-    let policies = Policies::new(&bridge).context("network policies")?;
+    let pods = pod_network(&network, place, &informers, tasks, shutdown).await?;
     let socket = instance.file("run/engine.sock");
     let engine = plimsoll_engine::Config {
         socket: socket.clone(),
@@ -172,24 +180,17 @@ pub(crate) async fn foundation(
             _ => CgroupDriver::Cgroupfs,
         },
         cgroup_root: instance.cgroup_root.clone(),
-        network: Some(Arc::new(bridge.clone())),
+        network: Some(pods),
         ..plimsoll_engine::Config::new(
             instance.directory.clone(),
             Arc::new(StoredImages::new(images, Registries::default())),
         )
     };
     Engine::start(engine, shutdown.clone()).await.context("container engine")?;
-    let (nodes, stop) = (informers.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        plimsoll_network::reach_hosts(bridge, nodes, stop).await;
-        ("ways to other nodes", Ok(()))
-    });
     let (services, stop) = (informers.clone(), shutdown.clone());
     tasks.spawn(async move {
         ("network", plimsoll_network::run(network, services, stop).await.map_err(Into::into))
     });
-    let (followed, stop) = (informers.clone(), shutdown.clone());
-    tasks.spawn(async move { ("network policies", policies.run(followed, stop).await.map_err(Into::into)) });
     let resolver = plimsoll_dns::Config {
         listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
         listen_if_free: local_dns.map(|address| SocketAddr::new(address, 53)).into_iter().collect(),
@@ -204,7 +205,37 @@ pub(crate) async fn foundation(
     tasks.spawn(async move {
         ("resolver", plimsoll_dns::run(resolver, informers, stop).await.map_err(Into::into))
     });
-    Ok(socket)
+    Ok((socket, metrics))
+}
+
+/// What connects pods: CNI plugins where their configurations are named, or the built-in network with its
+/// policies and its ways to other nodes.
+async fn pod_network(
+    network: &plimsoll_network::Config,
+    place: Place<'_>,
+    informers: &Informers,
+    tasks: &mut JoinSet<Part>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Arc<dyn PodNetwork>> {
+    if let Some(folder) = &place.network.cni_conf_dir {
+        // The machine has its other addresses anyway.
+        let in_range = |address: &&IpAddr| network.cluster_cidr.iter().any(|range| range.contains(*address));
+        let own: Vec<_> = place.addresses.iter().filter(in_range).copied().collect();
+        let programs = place.network.cni_bin_dir.clone();
+        let plugins =
+            CniNetwork::open(network, &own, folder.clone(), programs).await.context("CNI plugins")?;
+        return Ok(Arc::new(plugins));
+    }
+    let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
+    let policies = Policies::new(&bridge).context("network policies")?;
+    let (hosts, nodes, stop) = (bridge.clone(), informers.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        plimsoll_network::reach_hosts(hosts, nodes, stop).await;
+        ("ways to other nodes", Ok(()))
+    });
+    let (followed, stop) = (informers.clone(), shutdown.clone());
+    tasks.spawn(async move { ("network policies", policies.run(followed, stop).await.map_err(Into::into)) });
+    Ok(Arc::new(bridge))
 }
 
 /// The image store with the images that are made of this program.

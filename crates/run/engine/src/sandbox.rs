@@ -130,6 +130,7 @@ impl Engine {
             uid: metadata.uid,
             netns,
             port_mappings: ports(&sandbox.config.port_mappings)?,
+            annotations: sandbox.config.annotations.clone(),
         };
         let attached = network.attach(request).await?;
         sandbox.state().addresses = attached.addresses;

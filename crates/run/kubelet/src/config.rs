@@ -204,6 +204,8 @@ pub struct Config {
     pub local_volumes: Option<PathBuf>,
     /// The whole KubeletConfiguration, for those who ask what the agent was told.
     pub given: serde_json::Value,
+    /// What is told on `/metrics` beside the agent's own figures.
+    pub registries: Vec<std::sync::Arc<prometheus_client::registry::Registry>>,
 }
 
 /// Whether containers get processors for themselves (`cpuManagerPolicy`).
@@ -324,6 +326,7 @@ impl Config {
             protect_kernel_defaults: false,
             seccomp_default: false,
             given: serde_json::Value::Null,
+            registries: Vec::new(),
         }
     }
 

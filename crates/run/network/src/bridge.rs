@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::future::BoxFuture;
 use ipnet::IpNet;
-use plimsoll_kernel::link::{LOOPBACK, Links, Loss, Route, Veth, in_namespace, index_of, sysctl};
+use plimsoll_kernel::link::{Bucket, LOOPBACK, Links, Loss, Route, Veth, in_namespace, index_of, sysctl};
 use plimsoll_kernel::nft::{Batch, Family};
 use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork, PortMapping, Protocol};
+use plimsoll_netplan::bandwidth::{self, Bandwidth};
 use plimsoll_netplan::endpoints::Target;
 use plimsoll_netplan::services::{Audience, Frontend};
 use tokio::sync::Notify;
@@ -128,8 +129,10 @@ impl PodNetwork for BridgeNetwork {
         self.inner.sandboxes().iter().map(|sandbox| sandbox.id.clone()).collect()
     }
 
-    fn ready(&self) -> bool {
-        !self.inner.sandboxes().ranges().is_empty()
+    fn trouble(&self) -> BoxFuture<'_, Option<String>> {
+        let missing = self.inner.sandboxes().ranges().is_empty();
+        let trouble = missing.then(|| "the node has no pod address range yet".to_owned());
+        Box::pin(std::future::ready(trouble))
     }
 
     fn set_pod_cidr<'a>(&'a self, ranges: &'a [IpNet]) -> BoxFuture<'a, Result<(), NetworkError>> {
@@ -170,6 +173,11 @@ impl Inner {
         };
         for sandbox in inner.sandboxes().iter() {
             inner.attachments.add(&sandbox.id, sandbox.key(), &sandbox.addresses);
+        }
+        if !links.can_shape().unwrap_or(true) {
+            tracing::warn!(
+                "this kernel has no token buckets (CONFIG_NET_SCH_TBF): pods with bandwidth annotations do not start"
+            );
         }
         inner.take_over(&mut links).map_err(kernel("links of an earlier process"))?;
         let ranges = inner.sandboxes().ranges();
@@ -309,8 +317,9 @@ impl Inner {
     }
 
     fn attach(&self, request: &Attach) -> Result<Attached, NetworkError> {
+        let bandwidth = Bandwidth::read(&request.annotations).map_err(NetworkError::Annotation)?;
         let (sandbox, new) = self.sandboxes().reserve(request)?;
-        let connected = self.connect(request, &sandbox).and_then(|()| self.add_elements(&sandbox));
+        let connected = self.connect(request, &sandbox, bandwidth).and_then(|()| self.add_elements(&sandbox));
         if let Err(error) = connected {
             if new {
                 self.detach(&sandbox.id)?;
@@ -321,7 +330,7 @@ impl Inner {
         Ok(Attached { addresses: sandbox.addresses, interface: INTERFACE.to_owned(), mtu: self.mtu() })
     }
 
-    fn connect(&self, request: &Attach, sandbox: &Sandbox) -> io::Result<()> {
+    fn connect(&self, request: &Attach, sandbox: &Sandbox, bandwidth: Bandwidth) -> io::Result<()> {
         let netns = File::open(&request.netns)?;
         let name = self.names.veth(&sandbox.id);
         let _turn = self.turn.lock().expect("no code under the lock panics");
@@ -342,6 +351,13 @@ impl Inner {
         let (addresses, routes) = near_end(&gateways, sandbox, device);
         in_namespace(netns.as_fd(), || set_up_inside(&pairs))?;
         links.ensure(&[], &addresses, &routes)?;
+        // What the node sends into the link is what the pod receives.
+        if let Some(bits) = bandwidth.ingress {
+            shape(&mut links, device, bits)?;
+        }
+        if let Some(bits) = bandwidth.egress {
+            in_namespace(netns.as_fd(), || shape(&mut Links::open()?, index_of(INTERFACE)?, bits))?;
+        }
         links.await_carrier(device)
     }
 
@@ -457,6 +473,11 @@ fn restore_elements(table: &mut Table, sandboxes: &Sandboxes) -> io::Result<()> 
 /// asked from the link's own address, which would be on trial for a second.
 fn trust_addresses(name: &str) -> io::Result<()> {
     sysctl(&format!("net/ipv6/conf/{name}/accept_dad"), "0")
+}
+
+fn shape(links: &mut Links, device: u32, bits: u64) -> io::Result<()> {
+    let bandwidth::Bucket { rate, burst, limit } = bandwidth::Bucket::of(bits);
+    links.shape(device, Bucket { rate, burst, limit })
 }
 
 /// Runs in the pod's namespace.

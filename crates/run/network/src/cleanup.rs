@@ -9,12 +9,13 @@ use plimsoll_kernel::pod_network::NetworkError;
 
 use crate::Error;
 use crate::config::{Names, folder};
-use crate::hosts;
+use crate::{cni, hosts};
 
 /// Removes everything an instance has in the kernel: links with their addresses and routes, packet
 /// rules. Also forgets its sandboxes' addresses. Works from the name alone, and again.
 pub async fn cleanup(data_dir: &Path, instance: &str) -> Result<(), Error> {
     let (names, folder) = (Names::new(instance)?, folder(data_dir));
+    cni::cleanup(data_dir).await?;
     let work = move || {
         remove_links(&names).map_err(|error| NetworkError::io("remove links", error))?;
         remove_tables(&names).map_err(|error| NetworkError::io("remove packet rules", error))?;

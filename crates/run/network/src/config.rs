@@ -8,6 +8,7 @@ use plimsoll_kernel::nft::Family;
 use plimsoll_netplan::digest;
 
 use crate::Error;
+use crate::metrics::Metrics;
 
 /// Longest name of an interface, in bytes.
 const LONGEST_NAME: usize = 15;
@@ -37,6 +38,20 @@ pub struct Config {
     pub node_port_addresses: Vec<IpNet>,
     /// The resolver's addresses, which pods find in their resolv.conf and this node answers itself.
     pub resolver: Vec<IpAddr>,
+    /// Who gives pods their network.
+    pub connected_by: ConnectedBy,
+    /// What is told of the rules of Services.
+    pub metrics: Metrics,
+}
+
+/// Who gives pods their network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ConnectedBy {
+    /// The built-in network.
+    #[default]
+    Links,
+    /// CNI plugins, which also see to it how pods reach the world.
+    Plugins,
 }
 
 /// Six hexadecimal digits that tell the instance of this data directory from others.
@@ -194,6 +209,8 @@ mod tests {
                 node_addresses: vec![],
                 node_port_addresses: vec![],
                 resolver: vec![],
+                connected_by: ConnectedBy::Links,
+                metrics: Metrics::default(),
             };
             assert_eq!(config.check().is_ok(), good, "{pods:?} {services:?}");
         }

@@ -6,6 +6,8 @@
 //! What leaves: links, addresses, routes and packet rules. What to do is decided
 //! in `decide/netplan`; nothing here answers to users.
 //!
+//! CNI plugins can connect sandboxes instead ([`CniNetwork`]); Services are the same then.
+//!
 //! Each pod has its own link to the node and the node routes between them: pods
 //! share no segment, so a pod can neither answer for another's address nor send
 //! from it. The instance's bridge carries no pod; it is where the node's own
@@ -15,10 +17,12 @@
 
 mod bridge;
 mod cleanup;
+mod cni;
 mod config;
 mod encode;
 mod health;
 mod hosts;
+mod metrics;
 mod policies;
 mod program;
 mod reaper;
@@ -28,8 +32,10 @@ mod table;
 
 pub use bridge::BridgeNetwork;
 pub use cleanup::cleanup;
-pub use config::{Config, instance_name};
+pub use cni::CniNetwork;
+pub use config::{Config, ConnectedBy, instance_name};
 pub use hosts::reach_hosts;
+pub use metrics::Metrics;
 pub use policies::Policies;
 pub use services::run;
 

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, Names};
+use crate::config::{Config, ConnectedBy, Names};
 use crate::encode::{OUTSIDE, address_bytes, choice_bytes};
 use crate::policies;
 use crate::table::Set;
@@ -44,6 +44,7 @@ pub(crate) struct Ranges {
     services: Option<IpNet>,
     veth_prefix: String,
     resolver: Vec<IpAddr>,
+    connected_by: ConnectedBy,
     /// Which of the node's addresses its ports for Services are open on; none means all.
     node_ports: Vec<IpNet>,
 }
@@ -56,6 +57,7 @@ impl Ranges {
             services: Config::of_family(&config.service_cidr, family),
             veth_prefix: names.veth_prefix(),
             resolver: config.resolver.clone(),
+            connected_by: config.connected_by,
             node_ports: config
                 .node_port_addresses
                 .iter()
@@ -294,7 +296,9 @@ fn postrouting(ranges: &Ranges) -> Vec<Rule> {
     if ranges.services.is_some() {
         rules.push(outsider_to_service(ranges));
     }
-    rules.push(pod_to_world(ranges));
+    if ranges.connected_by == ConnectedBy::Links {
+        rules.push(pod_to_world(ranges));
+    }
     rules.iter_mut().for_each(|rule| rule.push(Expression::Masquerade));
     rules
 }

@@ -269,6 +269,7 @@ mod tests {
             uid: "1".to_owned(),
             netns: PathBuf::new(),
             port_mappings: ports.iter().map(port).collect(),
+            annotations: HashMap::new(),
         }
     }
 

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use plimsoll_client::{Backoff, Delta, Informer, Informers};
@@ -25,6 +26,9 @@ use crate::{Error, encode, program};
 
 /// When a port for health checks that was taken is tried again.
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
+
+/// The annotation of an EndpointSlice that says when that happened which it follows.
+const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// Changes with more elements than this are made on a blocking thread.
 const SMALL: usize = 500;
@@ -94,8 +98,19 @@ impl Plane {
         })
     }
 
+    fn family(&self) -> Family {
+        if self.surroundings.ipv4 { Family::Ipv4 } else { Family::Ipv6 }
+    }
+
     /// Brings the kernel to the plan.
     async fn apply(&mut self) -> io::Result<()> {
+        let start = Instant::now();
+        let applied = self.try_apply().await;
+        self.config.metrics.synced(self.family(), start.elapsed(), applied.is_ok());
+        applied
+    }
+
+    async fn try_apply(&mut self) -> io::Result<()> {
         let difference = self.plan.difference();
         if difference.is_empty() && !self.inherited {
             return Ok(());
@@ -207,20 +222,21 @@ impl Proxy {
         self.services.synced().await;
         self.slices.synced().await;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(10));
-        let mut dirty = HashSet::new();
+        let mut changes = Changes { since: Timestamp::now(), ..Changes::default() };
         loop {
             let change = self.slices.changes();
-            gather(&mut services, &mut dirty, key_of_service);
-            gather(&mut slices, &mut dirty, key_of_slice);
-            for key in dirty.drain() {
+            changes.gather(&mut services, &mut slices);
+            for key in changes.dirty.drain() {
                 self.plan(&key);
             }
+            self.count(&mut changes);
             let applied = self.apply().await;
             self.checks.set_healthy(applied.is_ok());
             match applied {
                 Ok(()) => {
                     progress.reached(change);
                     backoff.reset();
+                    self.programmed(changes.happened.drain(..));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "packet rules were refused, trying again");
@@ -231,8 +247,8 @@ impl Proxy {
             let all_open = self.open_checks();
             let open = tokio::select! {
                 () = tokio::time::sleep(ANOTHER_TRY), if !all_open => Some(()),
-                delta = services.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_service)),
-                delta = slices.recv() => delta.map(|delta| mark(delta, &mut dirty, key_of_slice)),
+                delta = services.recv() => delta.map(|delta| changes.service(&delta)),
+                delta = slices.recv() => delta.map(|delta| changes.slice(&delta)),
                 disturbed = self.watch.disturbed() => {
                     self.repair(disturbed);
                     Some(())
@@ -245,6 +261,21 @@ impl Proxy {
             if open.is_none() {
                 // The informers only end with the process.
                 return Ok(());
+            }
+        }
+    }
+
+    fn count(&self, changes: &mut Changes) {
+        let (services, slices) = (std::mem::take(&mut changes.services), std::mem::take(&mut changes.slices));
+        for plane in &self.planes {
+            plane.config.metrics.changed(plane.family(), services, slices);
+        }
+    }
+
+    fn programmed(&self, happened: impl Iterator<Item = Timestamp>) {
+        for happened in happened {
+            for plane in &self.planes {
+                plane.config.metrics.programmed(plane.family(), happened.as_duration().as_secs_f64());
             }
         }
     }
@@ -305,24 +336,61 @@ impl Proxy {
     }
 }
 
-/// Adds the Services that waiting changes are about.
-fn gather<K>(
-    changes: &mut UnboundedReceiver<Delta<K>>,
-    dirty: &mut HashSet<ServiceKey>,
-    key: impl Fn(&K) -> Option<ServiceKey>,
-) {
-    while let Ok(delta) = changes.try_recv() {
-        mark(delta, dirty, &key);
+/// What happened since the rules were brought up to date.
+#[derive(Default)]
+struct Changes {
+    dirty: HashSet<ServiceKey>,
+    services: u64,
+    slices: u64,
+    /// What happened earlier is not measured.
+    since: Timestamp,
+    /// When that happened which EndpointSlices follow.
+    happened: Vec<Timestamp>,
+}
+
+impl Changes {
+    /// Takes the changes that are waiting.
+    fn gather(
+        &mut self,
+        services: &mut UnboundedReceiver<Delta<Service>>,
+        slices: &mut UnboundedReceiver<Delta<EndpointSlice>>,
+    ) {
+        while let Ok(delta) = services.try_recv() {
+            self.service(&delta);
+        }
+        while let Ok(delta) = slices.try_recv() {
+            self.slice(&delta);
+        }
+    }
+
+    fn service(&mut self, delta: &Delta<Service>) {
+        self.services += u64::from(!matches!(delta, Delta::Synced));
+        self.mark(delta, key_of_service);
+    }
+
+    fn slice(&mut self, delta: &Delta<EndpointSlice>) {
+        self.slices += u64::from(!matches!(delta, Delta::Synced));
+        self.mark(delta, key_of_slice);
+        if let Delta::Applied { old, new } = delta {
+            let before = old.as_deref().and_then(triggered);
+            let now = triggered(new).filter(|now| Some(*now) != before && *now >= self.since);
+            self.happened.extend(now);
+        }
+    }
+
+    /// Notes the Services that a change is about, before and after it.
+    fn mark<K>(&mut self, delta: &Delta<K>, key: impl Fn(&K) -> Option<ServiceKey>) {
+        match delta {
+            Delta::Applied { old, new } => {
+                self.dirty.extend(old.iter().chain([new]).filter_map(|object| key(object)));
+            }
+            Delta::Deleted(last) => self.dirty.extend(key(last)),
+            Delta::Synced => {}
+        }
     }
 }
 
-/// Adds the Services that a change is about, before and after it.
-fn mark<K>(delta: Delta<K>, dirty: &mut HashSet<ServiceKey>, key: impl Fn(&K) -> Option<ServiceKey>) {
-    match delta {
-        Delta::Applied { old, new } => {
-            dirty.extend(old.iter().chain([&new]).filter_map(|object| key(object)))
-        }
-        Delta::Deleted(last) => dirty.extend(key(&last)),
-        Delta::Synced => {}
-    }
+/// When that happened which an EndpointSlice follows.
+fn triggered(slice: &EndpointSlice) -> Option<Timestamp> {
+    slice.metadata.annotations.as_ref()?.get(TRIGGERED)?.parse().ok()
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod hosts;
+mod plugins;
 mod policies;
 mod repairs;
 mod services;
@@ -62,9 +63,9 @@ fn pods_reach_each_other_the_node_and_the_world() {
         let world = elsewhere();
         serve_in(&world, "world", 8080);
         let network = BridgeNetwork::open(config(folder.path())).await.unwrap();
-        assert!(!network.ready());
+        assert!(network.trouble().await.is_some());
         network.set_pod_cidr(&["10.42.7.0/24".parse().unwrap()]).await.unwrap();
-        assert!(network.ready());
+        assert_eq!(network.trouble().await, None);
         let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
         assert_eq!(a.attached.addresses, ["10.42.7.2".parse::<std::net::IpAddr>().unwrap()]);
         let again = network.attach(Pod::request("a", &a.netns)).await.unwrap();
@@ -175,6 +176,49 @@ fn host_ports_lead_to_their_pod() {
         assert_eq!(from(&world, "192.0.2.1:80"), "a to 192.0.2.9", "after a restart");
         network.detach("a").await.unwrap();
         assert_eq!(from(&world, "192.0.2.1:80"), "ConnectionRefused");
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+/// How long it takes until a pod has `bytes` from another one, which sends as fast as it may.
+fn transfer(sender: &Pod, receiver: &Pod, bytes: usize) -> std::time::Duration {
+    use std::io::{Read, Write};
+    let bind = || std::net::TcpListener::bind(("0.0.0.0", 0));
+    let listener = in_namespace(sender.netns.as_fd(), bind).unwrap();
+    let address = std::net::SocketAddr::new(sender.address, listener.local_addr().unwrap().port());
+    let sending = std::thread::spawn(move || listener.accept().unwrap().0.write_all(&vec![0; bytes]));
+    let start = std::time::Instant::now();
+    let connect = || std::net::TcpStream::connect(address);
+    let mut stream = in_namespace(receiver.netns.as_fd(), connect).unwrap();
+    stream.read_exact(&mut vec![0; bytes]).unwrap();
+    sending.join().unwrap().unwrap();
+    start.elapsed()
+}
+
+#[test]
+fn pods_are_as_fast_as_their_annotations_say() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let (slow, quick) = (namespace(), Pod::start(&network, "quick").await);
+        let mut request = Pod::request("slow", &slow);
+        let annotate = |request: &mut plimsoll_kernel::pod_network::Attach, way: &str, rate: &str| {
+            request.annotations.insert(format!("kubernetes.io/{way}-bandwidth"), rate.to_owned());
+        };
+        annotate(&mut request, "ingress", "1");
+        let refused = network.attach(request.clone()).await.unwrap_err();
+        assert_eq!(refused.to_string(), "resource is unreasonably small (< 1kbit)");
+        annotate(&mut request, "ingress", "8M");
+        annotate(&mut request, "egress", "4M");
+        let attached = network.attach(request).await.unwrap();
+        let slow = Pod { id: "slow".to_owned(), netns: slow, address: attached.addresses[0], attached };
+        // A million bytes and the headers with them: a second and two.
+        for (from, to, least, most) in [(&quick, &slow, 0.9, 1.6), (&slow, &quick, 1.9, 2.8)] {
+            let took = transfer(from, to, 1_000_000).as_secs_f64();
+            assert!((least..most).contains(&took), "{} to {}: {took} s", from.id, to.id);
+        }
+        let other = Pod::start(&network, "other").await;
+        assert!(transfer(&quick, &other, 1_000_000).as_secs_f64() < 0.5, "others are not slowed down");
         cleanup(folder.path(), "a1b2c3").await.unwrap();
     });
 }

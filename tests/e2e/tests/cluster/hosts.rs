@@ -29,6 +29,15 @@ spec:
     )
 }
 
+/// Lets the client in alone.
+const POLICY: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: client-only}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+";
+
 /// A pod on a node that fetches all of these once; it fails when one cannot be had.
 fn fetcher(name: &str, node: &str, urls: &[String]) -> String {
     let fetches: Vec<_> = urls.iter().map(|url| format!("wget -q -O - {url} || exit 1")).collect();
@@ -113,6 +122,22 @@ spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: web}, p
         let name =
             answer.and_then(|answer| Some(answer.body.lines().next()?.strip_prefix("pod: ")?.to_owned()));
         assert_eq!(name.as_deref(), answers, "node {number}");
+    }
+
+    // What policies keep out is kept out on whichever node it comes from, and what they let in comes in.
+    space.apply(POLICY);
+    let kept_out = |name: &str, node: &str, url: &str| {
+        let script = format!("while timeout 2 wget -q -O /dev/null {url}; do usleep 100000; done");
+        pod(name, &script, "", &format!("  nodeName: {node}\n  restartPolicy: Never"))
+    };
+    space.apply(
+        &(kept_out("out-near", near.node(), &urls[1]) + "---\n" + &kept_out("out-far", far.node(), &urls[0])),
+    );
+    for pod in ["out-near", "out-far"] {
+        space.wait_ended(pod);
+    }
+    for url in &urls {
+        space.sh("client", &format!("timeout 5 wget -q -O - {url}"));
     }
 
     // The ways stay when an agent dies, and go with its node.

@@ -258,7 +258,8 @@ async fn serve(
     let (name, addresses) = (config.node_name.clone(), config.node_ips.clone());
     let place = node::Place { name: &name, addresses: &addresses, network: &options.network };
     let seen = informers.clone();
-    config.cri_socket = node::foundation(own, place, configuration, seen, &mut tasks, &shutdown).await?;
+    let (socket, rules) = node::foundation(own, place, configuration, seen, &mut tasks, &shutdown).await?;
+    (config.cri_socket, config.registries) = (socket, vec![rules.registry()]);
     let stop = shutdown.clone();
     tasks.spawn(async move {
         let outcome = plimsoll_kubelet::run(config, client, informers, stop).await;

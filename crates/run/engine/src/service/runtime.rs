@@ -310,7 +310,10 @@ impl RuntimeService for Engine {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
-        let network = self.shared.config.network.as_ref().is_none_or(|network| network.ready());
+        let trouble = match &self.shared.config.network {
+            Some(network) => network.trouble().await,
+            None => None,
+        };
         let condition = |kind: &str, status: bool, reason: &str, message: &str| RuntimeCondition {
             r#type: kind.to_owned(),
             status,
@@ -321,9 +324,9 @@ impl RuntimeService for Engine {
             condition("RuntimeReady", true, "", ""),
             condition(
                 "NetworkReady",
-                network,
+                trouble.is_none(),
                 "NetworkPluginNotReady",
-                "the node has no pod address range yet",
+                trouble.as_deref().unwrap_or_default(),
             ),
         ];
         let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };

@@ -16,6 +16,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_metrics::Histogram;
@@ -331,11 +332,13 @@ impl Metrics {
     }
 
     /// `/metrics`: the media type and the text.
-    pub(crate) fn text(&self, now: &Now, accept: &str) -> (&'static str, String) {
+    pub(crate) fn text(&self, now: &Now, others: &[Arc<Registry>], accept: &str) -> (&'static str, String) {
         let mut counted = Registry::default();
         now.register(&mut counted);
         plimsoll_metrics::register_process(&mut counted);
-        plimsoll_metrics::write(&[&self.registry, &counted], accept)
+        let mut all = vec![&self.registry, &counted];
+        all.extend(others.iter().map(Arc::as_ref));
+        plimsoll_metrics::write(&all, accept)
     }
 
     /// `/metrics/probes`: the media type and the text.

@@ -143,7 +143,7 @@ fn the_agents_work_is_told_under_upstreams_names() {
     let request = Request { method: "GET", path: &["pods"] };
     drop(metrics.asked(&request));
     let running = metrics.asked(&request);
-    let (media_type, text) = metrics.text(&now(), "*/*");
+    let (media_type, text) = metrics.text(&now(), &[], "*/*");
     drop(running);
     assert!(media_type.starts_with("text/plain"));
     for line in [

@@ -198,7 +198,7 @@ impl Server {
             placed: self.agent.placement.figures(),
             claims: self.agent.claims.in_use(),
         };
-        let (media_type, text) = self.agent.metrics.text(&now, accept);
+        let (media_type, text) = self.agent.metrics.text(&now, &self.agent.config.registries, accept);
         // What is written last ends OpenMetrics, so that volumes come first.
         text_of(media_type, self.figures.volumes().await + &text)
     }

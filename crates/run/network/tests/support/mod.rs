@@ -109,6 +109,8 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         node_addresses: vec!["192.0.2.1".parse().unwrap()],
         node_port_addresses: Vec::new(),
         resolver: vec!["10.43.0.10".parse().unwrap()],
+        connected_by: plimsoll_network::ConnectedBy::Links,
+        metrics: plimsoll_network::Metrics::default(),
     }
 }
 
@@ -137,6 +139,7 @@ impl Pod {
             uid: "1".to_owned(),
             netns: PathBuf::from(format!("/proc/self/fd/{}", netns.as_raw_fd())),
             port_mappings: Vec::new(),
+            annotations: std::collections::HashMap::new(),
         }
     }
 
