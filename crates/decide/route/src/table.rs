@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::canary::Canary;
 use crate::draft::{BackendKey, Draft, DraftPath, Notice, Owner, PathKind, SecretKey};
-use crate::gateway::{Asked, Changes, Gates, Mirror, Plan, Redirection, Shares};
+use crate::gateway::{Asked, Changes, Gates, Mirror, Plan, Redirection, Shares, Stream};
 use crate::hosts::Hosts;
 use crate::limits::Limits;
 use crate::paths::{Paths, trimmed};
@@ -110,6 +110,18 @@ impl<L: Links> Table<L> {
             (Some(ours), Some(theirs)) if exactness(&theirs.host) <= exactness(&ours.host) => Some(ours),
             (ours, theirs) => theirs.or(ours),
         }
+    }
+
+    /// Whether connections to a port may be streams.
+    pub fn has_streams(&self, port: u16) -> bool {
+        self.gates.has_streams(port)
+    }
+
+    /// What is done with a connection for a name, if it is passed on without a look inside; `ingress` as in
+    /// [`Self::find_at`].
+    pub fn stream(&self, port: u16, ingress: bool, name: &str) -> Option<Stream<L>> {
+        let ours = ingress && self.certificates.exact(name).is_some();
+        if ours { None } else { self.gates.stream(port, name) }
     }
 
     /// The Secret with the certificate for a host at a port, if one is named; `ingress` as in [`Self::find_at`].

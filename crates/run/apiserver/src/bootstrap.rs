@@ -88,7 +88,11 @@ pub(crate) async fn put(api: &Api, user: &User, object: &Value) -> Result<(), St
     let mut write = Write::of_server(api, user, kind, meta(object, "namespace"), meta(object, "name"))?;
     let known = kind.key(write.namespace, write.name).and_then(|key| api.store.get(&key)).is_some();
     if !known {
-        return match write.create(object.clone()).await {
+        let proposal = match is_common(object) {
+            true => Proposal { object: given_away(object, &write), ownership: Ownership::Applied },
+            false => Proposal { object: object.clone(), ownership: Ownership::Track },
+        };
+        return match write.create_proposed(proposal).await {
             Err(status) if status.reason != "AlreadyExists" => Err(status),
             _ => Ok(()),
         };
@@ -109,25 +113,41 @@ pub(crate) async fn put(api: &Api, user: &User, object: &Value) -> Result<(), St
         if kind.unconditional_update {
             metadata_mut(&mut new).remove("resourceVersion");
         }
+        let mut ownership = Ownership::Track;
         if is_common(object) {
             if is_others(old) {
                 return Ok(Proposal { object: new, ownership: Ownership::Track });
             }
             new["metadata"]["annotations"] = object["metadata"]["annotations"].clone();
+            ownership = Ownership::Applied;
         }
         for field in fields {
             if !object[*field].is_null() {
                 new[*field] = object[*field].clone();
             }
         }
-        Ok(Proposal { object: new, ownership: Ownership::Track })
+        Ok(Proposal { object: new, ownership })
     };
     write.update(change, None).await.map(drop)
 }
 
-/// Whether many projects install the same definition: it says that Kubernetes approved of it.
+/// An annotation of definitions that many projects install.
+const COMMON: &str = "plimsoll.io/built-in";
+
 fn is_common(object: &Value) -> bool {
-    object["metadata"]["annotations"]["api-approved.kubernetes.io"].is_string()
+    object["metadata"]["annotations"][COMMON].is_string()
+}
+
+/// A common definition of which the server owns no field but its own annotation: who applies another one meets no
+/// conflict.
+fn given_away(object: &Value, write: &Write<'_>) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["managedFields"] = json!([{
+        "manager": MANAGER, "operation": "Update", "apiVersion": object["apiVersion"], "time": write.now,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:annotations": {format!("f:{COMMON}"): {}}}},
+    }]);
+    object
 }
 
 /// Whether somebody else wrote to an object: a common definition is theirs from then on.

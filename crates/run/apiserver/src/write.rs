@@ -144,7 +144,8 @@ impl Write<'_> {
         self.create_proposed(Proposal { object, ownership: Ownership::Track }).await
     }
 
-    async fn create_proposed(&mut self, proposal: Proposal) -> Result<Written, Status> {
+    /// Creates an object with fields owned as proposed.
+    pub(crate) async fn create_proposed(&mut self, proposal: Proposal) -> Result<Written, Status> {
         let Proposal { mut object, ownership } = proposal;
         self.check_type(&mut object)?;
         // Dry runs are not stored, and nobody else looks at the version.

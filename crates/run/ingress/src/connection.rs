@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use plimsoll_route::client::within;
+use plimsoll_route::gateway::{Ending, Stream};
 use plimsoll_route::proxy_protocol::{self, Header};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::certificates::AtPort;
 use crate::serve::{Peer, Worker, serve};
+use crate::streams;
 use crate::upstream::Upstreams;
 use crate::{Error, Shared};
 
@@ -76,6 +78,13 @@ impl Front {
     pub(crate) fn acceptor(&self, port: u16) -> TlsAcceptor {
         let mut tls = self.tls.clone();
         tls.cert_resolver = Arc::new(resolver(&self.worker.shared, port));
+        TlsAcceptor::from(Arc::new(tls))
+    }
+
+    /// The same where nobody knows what is spoken inside.
+    fn inner(&self, acceptor: &TlsAcceptor) -> TlsAcceptor {
+        let mut tls = ServerConfig::clone(acceptor.config());
+        tls.alpn_protocols.clear();
         TlsAcceptor::from(Arc::new(tls))
     }
 }
@@ -134,12 +143,43 @@ async fn begin(
             tokio::time::timeout(SHAKE, stream.readable()).await??;
             requests(front, &front.either, stream, peer).await
         }
-        Some(tls) => {
-            let stream = tokio::time::timeout(SHAKE, tls.accept(stream)).await??;
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            requests(front, if http2 { &front.two } else { &front.one }, stream, peer).await
+        Some(tls) if front.worker.shared.routes.load().has_streams(port) => {
+            let (bytes, name) = tokio::time::timeout(SHAKE, streams::hello(&mut stream)).await??;
+            let shared = &front.worker.shared;
+            let found = shared.routes.load().stream(port, shared.serves_ingresses(port), &name);
+            // What was read is read once more.
+            let (rest, back) = stream.into_split();
+            let stream = tokio::io::join(io::Cursor::new(bytes).chain(rest), back);
+            let Some(Stream { ending, shares }) = found else {
+                return encrypted(front, tls, stream, peer).await;
+            };
+            let Some(shares) = shares else { return Ok(()) };
+            match ending {
+                Ending::Pod => streams::pass(&front.worker, stream, &shares).await?,
+                Ending::Here => {
+                    let stream = tokio::time::timeout(SHAKE, front.inner(&tls).accept(stream)).await??;
+                    streams::pass(&front.worker, stream, &shares).await?;
+                }
+            }
+            Ok(())
         }
+        Some(tls) => encrypted(front, tls, stream, peer).await,
     }
+}
+
+/// Requests over TLS.
+async fn encrypted<S>(
+    front: &Front,
+    tls: TlsAcceptor,
+    stream: S,
+    peer: Peer,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = tokio::time::timeout(SHAKE, tls.accept(stream)).await??;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    requests(front, if http2 { &front.two } else { &front.one }, stream, peer).await
 }
 
 async fn requests<S>(

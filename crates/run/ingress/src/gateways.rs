@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::jiff::Timestamp;
 use plimsoll_client::{Informer, Informers, Object};
 use plimsoll_route::gateway::{
-    GRPCRoute, Gateway, GatewayClass, HTTPRoute, Plan, Ports, ReferenceGrant, RouteDraft, RouteKind, World,
-    plan,
+    GRPCRoute, Gateway, GatewayClass, HTTPRoute, Plan, Ports, ReferenceGrant, RouteDraft, RouteKind,
+    TLSRoute, World, plan,
 };
 use plimsoll_route::{SecretKey, gateway};
 use tokio::sync::Notify;
@@ -19,6 +20,9 @@ use crate::Config;
 use crate::listen::States;
 use crate::status::addresses;
 
+/// Kinds that may not be there are waited for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 type Key = (RouteKind, String, String);
 
 /// The objects that decide about Gateways.
@@ -27,6 +31,7 @@ pub(crate) struct Gateways {
     gateways: Informer<Gateway>,
     http: Informer<HTTPRoute>,
     grpc: Informer<GRPCRoute>,
+    tls: Informer<TLSRoute>,
     grants: Informer<ReferenceGrant>,
     namespaces: Informer<Namespace>,
     nodes: Informer<Node>,
@@ -56,6 +61,7 @@ impl Gateways {
             gateways: informers.informer(),
             http: informers.informer(),
             grpc: informers.informer(),
+            tls: informers.informer(),
             grants: informers.informer(),
             namespaces: informers.informer(),
             nodes: informers.informer(),
@@ -71,6 +77,7 @@ impl Gateways {
         listen(&all.gateways, &all.bell, &mut listening);
         listen(&all.http, &all.bell, &mut listening);
         listen(&all.grpc, &all.bell, &mut listening);
+        listen(&all.tls, &all.bell, &mut listening);
         listen(&all.grants, &all.bell, &mut listening);
         listen(&all.namespaces, &all.bell, &mut listening);
         listen(&all.nodes, &all.bell, &mut listening);
@@ -81,17 +88,18 @@ impl Gateways {
 
     fn synced(&self) -> impl Future<Output = ()> + Send + 'static {
         let (classes, gateways, grants) = (self.classes.clone(), self.gateways.clone(), self.grants.clone());
-        let (http, grpc) = (self.http.clone(), self.grpc.clone());
+        let (http, grpc, tls) = (self.http.clone(), self.grpc.clone(), self.tls.clone());
         let (namespaces, nodes) = (self.namespaces.clone(), self.nodes.clone());
         let (bell, complete) = (self.bell.clone(), self.complete.clone());
         async move {
             classes.synced().await;
             gateways.synced().await;
             http.synced().await;
-            grpc.synced().await;
             grants.synced().await;
             namespaces.synced().await;
             nodes.synced().await;
+            // Older bundles have not all of these in these versions.
+            let _ = tokio::time::timeout(PATIENCE, async { tokio::join!(grpc.synced(), tls.synced()) }).await;
             complete.store(true, Ordering::Relaxed);
             bell.notify_one();
         }
@@ -142,6 +150,9 @@ impl Gateways {
         }
         for route in self.grpc.list() {
             self.keep(&mut known, RouteKind::Grpc, &*route, RouteDraft::of_grpc);
+        }
+        for route in self.tls.list() {
+            self.keep(&mut known, RouteKind::Tls, &*route, RouteDraft::of_tls);
         }
         self.drafts.values().map(|(_, draft)| draft.clone()).collect()
     }

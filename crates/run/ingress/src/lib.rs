@@ -25,6 +25,7 @@ mod page;
 mod pool;
 mod serve;
 mod status;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod told;

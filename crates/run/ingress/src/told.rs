@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use plimsoll_client::Backoff;
-use plimsoll_route::gateway::{GRPCRoute, Gateway, GatewayClass, HTTPRoute, Told};
+use plimsoll_route::gateway::{GRPCRoute, Gateway, GatewayClass, HTTPRoute, TLSRoute, Told};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -43,7 +43,8 @@ async fn written(client: &kube::Client, told: &Told) -> bool {
         "GatewayClass" => ApiResource::erase::<GatewayClass>(&()),
         "Gateway" => ApiResource::erase::<Gateway>(&()),
         "HTTPRoute" => ApiResource::erase::<HTTPRoute>(&()),
-        _ => ApiResource::erase::<GRPCRoute>(&()),
+        "GRPCRoute" => ApiResource::erase::<GRPCRoute>(&()),
+        _ => ApiResource::erase::<TLSRoute>(&()),
     };
     let (namespace, name) = (&told.owner.namespace, &told.owner.name);
     let api: Api<DynamicObject> = match namespace.is_empty() {

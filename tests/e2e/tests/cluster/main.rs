@@ -14,6 +14,7 @@ mod datastore;
 mod engines;
 mod extensions;
 mod families;
+mod gateways;
 mod hosts;
 mod images;
 mod ingress;
@@ -133,6 +134,7 @@ const CASES: &[Case<Shared>] = table! {
         what_a_killed_process_began_is_ended_by_the_other;
     autoscaling: a_busy_deployment_grows_and_shrinks, replicas_follow_the_size_of_the_cluster;
     ingress: an_ingress_loses_no_request;
+    gateways: routes_of_a_gateway_are_served;
     charts: a_release_lives_from_install_to_uninstall;
     nodes: a_node_is_emptied_and_used_again, its_figures_are_those_of_its_pods;
     workloads: a_deployment_runs_scales_and_goes, a_rollout_can_be_undone, a_deleted_pod_is_replaced,

@@ -162,6 +162,6 @@ fn find(
 fn protocol(kind: RouteKind, port: &ServicePort) -> Result<Protocol, (&'static str, String)> {
     match (kind, port.app_protocol.as_deref()) {
         (RouteKind::Grpc, _) | (_, Some("kubernetes.io/h2c")) => Ok(Protocol::Grpc),
-        (RouteKind::Http, _) => Ok(Protocol::Http),
+        _ => Ok(Protocol::Http),
     }
 }

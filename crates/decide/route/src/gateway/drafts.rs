@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::changes::{Changes, Filters, timeouts};
-use super::kinds::{BackendRef, GRPCRoute, HTTPRoute, ParentRef};
+use super::kinds::{BackendRef, GRPCRoute, HTTPRoute, ParentRef, TLSRoute};
 use super::matching::Match;
 use crate::draft::Owner;
 use crate::settings::{Protocol, Redirect, Settings};
@@ -23,17 +23,26 @@ pub enum RouteKind {
     Http,
     /// GRPCRoute
     Grpc,
+    /// TLSRoute
+    Tls,
 }
 
 impl RouteKind {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Http, Self::Grpc];
+    /// Those that attach to listeners of a protocol.
+    pub(crate) fn of(protocol: &str) -> &'static [Self] {
+        match protocol {
+            "HTTP" | "HTTPS" => &[Self::Http, Self::Grpc],
+            "TLS" => &[Self::Tls],
+            _ => &[],
+        }
+    }
 
     /// Its name in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "HTTPRoute",
             Self::Grpc => "GRPCRoute",
+            Self::Tls => "TLSRoute",
         }
     }
 }
@@ -98,6 +107,18 @@ impl RouteDraft {
                 RuleDraft::of(matches, &rule.filters, &rule.backend_refs, settings)
             };
             draft.add(read());
+        }
+        draft
+    }
+
+    /// Reads a TLSRoute.
+    pub fn of_tls(route: &TLSRoute) -> Self {
+        let mut draft = Self::new(RouteKind::Tls, &route.metadata, &route.status);
+        draft.parents = route.spec.parent_refs.clone();
+        draft.hostnames = route.spec.hostnames.clone();
+        for rule in &route.spec.rules {
+            let settings = settings(Protocol::Http, None, None);
+            draft.add(RuleDraft::of(Vec::new(), &[], &rule.backend_refs, settings));
         }
         draft
     }

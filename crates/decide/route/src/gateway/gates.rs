@@ -63,8 +63,32 @@ impl<L: Links> Mirror<L> {
 /// Matches of a host, in the order in which they count.
 type Rules<L> = Vec<(Match, Arc<Route<L>>)>;
 
+/// Where TLS ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Here: pods get what is in it.
+    Here,
+    /// In the pod.
+    Pod,
+}
+
+/// Connections that are passed on without a look inside.
+pub struct Stream<L: Links> {
+    /// Where TLS ends.
+    pub ending: Ending,
+    /// Where they go; nowhere if there is no route.
+    pub shares: Option<Arc<Shares<L>>>,
+}
+
+enum Served<L: Links> {
+    Requests(Hosts<Rules<L>>),
+    Streams(Ending, Hosts<Arc<Shares<L>>>),
+}
+
 struct Port<L: Links> {
-    listeners: Hosts<Hosts<Rules<L>>>,
+    listeners: Hosts<Served<L>>,
+    /// Whether any of them serves streams.
+    streams: bool,
     certificates: Hosts<SecretKey>,
 }
 
@@ -83,12 +107,16 @@ impl<L: Links> Gates<L> {
     pub(crate) fn of(plan: &Plan, links: &mut L) -> Self {
         let mut gates = Self::default();
         for gate in &plan.gates {
-            let new = || Port { listeners: Hosts::default(), certificates: Hosts::default() };
+            let new = || Port { listeners: Hosts::default(), streams: false, certificates: Hosts::default() };
             let port = gates.ports.entry(gate.port).or_insert_with(new);
             if let Some(secret) = &gate.certificate {
                 port.certificates.entry(&gate.hostname, || secret.clone());
             }
-            *port.listeners.entry(&gate.hostname, Hosts::default) = routes(gate, links);
+            port.streams |= gate.ending.is_some();
+            port.listeners.entry(&gate.hostname, || match gate.ending {
+                None => Served::Requests(routes(gate, links)),
+                Some(ending) => Served::Streams(ending, streams(gate, links)),
+            });
         }
         gates
     }
@@ -99,14 +127,46 @@ impl<L: Links> Gates<L> {
 
     /// The route of a request: only the listener with the most exact host name is asked.
     pub(crate) fn find(&self, port: u16, asked: &Asked<'_>) -> Option<&Arc<Route<L>>> {
-        let listener = self.ports.get(&port)?.listeners.all(asked.host).next()?;
+        let Served::Requests(listener) = self.ports.get(&port)?.listeners.all(asked.host).next()? else {
+            return None;
+        };
         let mut rules = listener.all(asked.host).flatten();
         rules.find(|(matching, _)| matching.fits(asked)).map(|(_, route)| route)
+    }
+
+    /// Whether connections to a port may be streams.
+    pub(crate) fn has_streams(&self, port: u16) -> bool {
+        self.ports.get(&port).is_some_and(|port| port.streams)
+    }
+
+    /// What is done with a connection for a name, if it is a stream.
+    pub(crate) fn stream(&self, port: u16, name: &str) -> Option<Stream<L>> {
+        match self.ports.get(&port)?.listeners.all(name).next()? {
+            Served::Requests(_) => None,
+            Served::Streams(ending, routes) => {
+                Some(Stream { ending: *ending, shares: routes.all(name).next().cloned() })
+            }
+        }
     }
 
     pub(crate) fn certificate(&self, port: u16, host: &str) -> Option<&SecretKey> {
         self.ports.get(&port)?.certificates.all(host).next()
     }
+}
+
+/// The backends of each name; the oldest route has it.
+fn streams<L: Links>(gate: &Gate, links: &mut L) -> Hosts<Arc<Shares<L>>> {
+    let mut routes: Vec<&Routed> = gate.routes.iter().collect();
+    routes.sort_by(|one, other| one.route.age().cmp(&other.route.age()));
+    let mut out = Hosts::default();
+    for Routed { hosts, rules, .. } in routes {
+        let Some(rule) = rules.first() else { continue };
+        let shares = Arc::new(shares(&rule.backends, links));
+        for host in hosts {
+            out.entry(host, || shares.clone());
+        }
+    }
+    out
 }
 
 fn routes<L: Links>(gate: &Gate, links: &mut L) -> Hosts<Rules<L>> {

@@ -66,6 +66,10 @@ kind!(
     GRPCRoute, RouteSpec<GrpcRule>, "v1", "grpcroutes", NamespaceResourceScope
 );
 kind!(
+    /// Routes connections.
+    TLSRoute, RouteSpec<TlsRule>, "v1", "tlsroutes", NamespaceResourceScope
+);
+kind!(
     /// Lets others refer to what is in its namespace. Older bundles do not serve its v1.
     ReferenceGrant, GrantSpec, "v1beta1", "referencegrants", NamespaceResourceScope
 );
@@ -207,6 +211,11 @@ fields! {
         /// What is changed.
         filters: Vec<Filter>,
         /// Where they go.
+        backend_refs: Vec<BackendRef>,
+    }
+    /// Where connections go.
+    TlsRule {
+        /// Pods that speak TLS, or what is in it.
         backend_refs: Vec<BackendRef>,
     }
     /// Time limits, as durations of the Gateway API.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::conditions::Condition;
 use super::drafts::RouteKind;
+use super::gates::Ending;
 use super::grants::{Target, permits};
 use super::kinds::{GROUP, Gateway, Listener, Reference};
 use super::world::World;
@@ -26,11 +27,22 @@ impl Heard<'_> {
         self.conditions.iter().all(|one| match one.kind {
             "Accepted" => one.holds() || one.reason == "PortUnavailable",
             _ => true,
-        }) && !(self.is_encrypted() && self.certificate.is_none())
+        }) && !(self.needs_certificate() && self.certificate.is_none())
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
         is_encrypted(&self.listener.protocol)
+    }
+
+    /// Where TLS ends, for connections that are passed on as they are inside.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        let mode = || self.listener.tls.as_ref()?.mode.as_deref();
+        let ending = if mode() == Some("Passthrough") { Ending::Pod } else { Ending::Here };
+        (self.listener.protocol == "TLS").then_some(ending)
+    }
+
+    fn needs_certificate(&self) -> bool {
+        self.is_encrypted() && self.ending() != Some(Ending::Pod)
     }
 
     pub(crate) fn hostname(&self) -> String {
@@ -127,21 +139,20 @@ fn hear<'a>(gateway: &'a Gateway, listener: &'a Listener, world: &World<'_>) -> 
         conditions: Vec::new(),
         attached: 0,
     };
-    let accepted = match (listener.protocol.as_str(), (world.port)(listener.port)) {
-        ("HTTP" | "HTTPS", Some(Err(problem))) => {
+    let served = RouteKind::of(&listener.protocol);
+    let accepted = match (world.port)(listener.port) {
+        _ if served.is_empty() => {
+            let message = format!("protocol {} is not supported", listener.protocol);
+            Condition::no("Accepted", "UnsupportedProtocol", message)
+        }
+        Some(Err(problem)) => {
             Condition::no("Accepted", "PortUnavailable", format!("port {}: {problem}", listener.port))
         }
-        ("HTTP" | "HTTPS", _) => Condition::yes("Accepted", "Accepted"),
-        (other, _) => {
-            Condition::no("Accepted", "UnsupportedProtocol", format!("protocol {other} is not supported"))
-        }
+        _ => Condition::yes("Accepted", "Accepted"),
     };
     heard.conditions.push(accepted);
-    let mut resolved = Ok(());
-    if matches!(listener.protocol.as_str(), "HTTP" | "HTTPS") {
-        resolved = kinds(&mut heard);
-    }
-    if listener.protocol == "HTTPS" {
+    let mut resolved = kinds(&mut heard, served);
+    if !served.is_empty() && heard.needs_certificate() {
         let found = certificate(&mut heard, world);
         resolved = resolved.and(found);
     }
@@ -154,18 +165,18 @@ fn hear<'a>(gateway: &'a Gateway, listener: &'a Listener, world: &World<'_>) -> 
 
 type Unresolved = (&'static str, String);
 
-fn kinds(heard: &mut Heard<'_>) -> Result<(), Unresolved> {
+fn kinds(heard: &mut Heard<'_>, served: &[RouteKind]) -> Result<(), Unresolved> {
     let wanted = &heard.listener.allowed_routes.kinds;
-    if wanted.is_empty() {
-        heard.kinds = RouteKind::ALL.to_vec();
+    if wanted.is_empty() || served.is_empty() {
+        heard.kinds = served.to_vec();
         return Ok(());
     }
     let mut outcome = Ok(());
     for wanted in wanted {
         let ours = wanted.group.as_deref().unwrap_or(GROUP) == GROUP;
-        match RouteKind::ALL.into_iter().find(|kind| ours && kind.name() == wanted.kind) {
-            Some(kind) if heard.kinds.contains(&kind) => {}
-            Some(kind) => heard.kinds.push(kind),
+        match served.iter().find(|kind| ours && kind.name() == wanted.kind) {
+            Some(kind) if heard.kinds.contains(kind) => {}
+            Some(kind) => heard.kinds.push(*kind),
             None => {
                 outcome = Err(("InvalidRouteKinds", format!("routes of kind {} cannot attach", wanted.kind)))
             }

@@ -20,8 +20,10 @@ mod world;
 pub use changes::{Changes, Headers, Redirection};
 pub use drafts::{RouteDraft, RouteKind};
 pub(crate) use gates::Gates;
-pub use gates::{Mirror, Share, Shares};
-pub use kinds::{Cors, DEFINITIONS, GROUP, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
+pub use gates::{Ending, Mirror, Share, Shares, Stream};
+pub use kinds::{
+    Cors, DEFINITIONS, GROUP, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
+};
 pub use matching::Asked;
 pub use plan::{CONTROLLER, Plan, Told, plan};
 pub use world::{Ports, World};

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::attachments::{Resolved, attach, gateway, resolve};
 use super::conditions::{Condition, told};
 use super::drafts::RouteDraft;
+use super::gates::Ending;
 use super::kinds::{GROUP, Gateway, GatewayClass};
 use super::listeners::{Heard, decide, key};
 use super::world::World;
@@ -45,6 +46,9 @@ const FEATURES: &[&str] = &[
     "HTTPRouteResponseHeaderModification",
     "HTTPRouteSchemeRedirect",
     "ReferenceGrant",
+    "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
 ];
 
 /// What is to be done.
@@ -65,6 +69,8 @@ pub(crate) struct Gate {
     pub(crate) port: u16,
     pub(crate) hostname: String,
     pub(crate) certificate: Option<SecretKey>,
+    /// For connections that are no requests.
+    pub(crate) ending: Option<Ending>,
     pub(crate) routes: Vec<Routed>,
 }
 
@@ -122,7 +128,7 @@ pub fn plan(world: &World<'_>) -> Plan {
             let port = one.listener.port;
             plan.ports.insert(port, one.is_encrypted());
             let (hostname, certificate) = (one.hostname(), one.certificate.clone());
-            plan.gates.push(Gate { port, hostname, certificate, routes });
+            plan.gates.push(Gate { port, hostname, certificate, ending: one.ending(), routes });
         }
     }
     for gateway in gateways {

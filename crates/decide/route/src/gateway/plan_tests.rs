@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Service;
 
 use super::*;
-use crate::gateway::{Asked, GRPCRoute, HTTPRoute, Ports};
+use crate::gateway::{Asked, Ending, Ports};
 use crate::limits::Limits;
 use crate::table::{Links, Table, Target, assemble};
 use crate::{BackendKey, Owner};
@@ -33,10 +33,11 @@ impl Cluster {
 
     fn plan(&self) -> Plan {
         let routes = self.routes.iter().map(|value| {
-            let read = |value: &Value| value.clone();
-            Arc::new(match value["kind"] == "GRPCRoute" {
-                true => RouteDraft::of_grpc(&serde_json::from_value::<GRPCRoute>(read(value)).unwrap()),
-                false => RouteDraft::of_http(&serde_json::from_value::<HTTPRoute>(read(value)).unwrap()),
+            let value = value.clone();
+            Arc::new(match value["kind"].as_str() {
+                Some("GRPCRoute") => RouteDraft::of_grpc(&serde_json::from_value(value).unwrap()),
+                Some("TLSRoute") => RouteDraft::of_tls(&serde_json::from_value(value).unwrap()),
+                _ => RouteDraft::of_http(&serde_json::from_value(value).unwrap()),
             })
         });
         let service = |_: &str, name: &str| {
@@ -448,4 +449,55 @@ fn shares_are_kept_and_broken_ones_fail() {
         ["ns/web-1 Http", "ns/web-1 Http", "ns/web-1 Http", "ns/web-2 Grpc", "-", "-", "ns/web-1 Http"]
     );
     assert!(find("/0").choose(0).is_none());
+}
+
+#[test]
+fn streams_and_requests_share_a_port_by_name() {
+    let one = |name: &str, host: &str, protocol: &str, mode: &str| {
+        let tls = json!({"mode": mode, "certificateRefs": [{"name": "good"}]});
+        json!({"name": name, "port": 443, "protocol": protocol, "hostname": host, "tls": tls})
+    };
+    let listeners = json!([
+        one("pass", "*.pass.com", "TLS", "Passthrough"),
+        one("end", "end.com", "TLS", "Terminate"),
+        one("web", "web.pass.com", "HTTPS", "Terminate"),
+    ]);
+    let tls = |name: &str, second: u8, hosts: Value, service: &str| {
+        let mut one =
+            route(name, second, json!({"hostnames": hosts, "rules": [{"backendRefs": backend(service)}]}));
+        one["kind"] = json!("TLSRoute");
+        one
+    };
+    let routes = vec![
+        tls("younger", 2, json!(["x.pass.com", "y.pass.com"]), "web-2"),
+        tls("older", 1, json!(["x.pass.com", "end.com"]), "web-1"),
+        route("web", 0, json!({"rules": [{"backendRefs": backend("web")}]})),
+    ];
+    let cluster = Cluster { secrets: vec!["good"], ..Cluster::new(listeners, routes) };
+    let plan = cluster.plan();
+    let attached =
+        [0, 1, 2].map(|place| told(&plan, "Gateway")["listeners"][place]["attachedRoutes"].clone());
+    assert_eq!(attached, [2, 1, 1].map(|count| json!(count)));
+    assert_eq!(
+        short(&told(&plan, "TLSRoute")["parents"][0]["conditions"]),
+        "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs"
+    );
+    let table = cluster.table();
+    assert!(table.has_streams(443) && !table.has_streams(80));
+    let rows = [
+        ("x.pass.com", Some((Ending::Pod, "ns/web-1"))),
+        ("y.pass.com", Some((Ending::Pod, "ns/web-2"))),
+        ("z.pass.com", Some((Ending::Pod, "-"))),
+        ("end.com", Some((Ending::Here, "ns/web-1"))),
+        ("web.pass.com", None),
+        ("other.com", None),
+    ];
+    for (name, expected) in rows {
+        let stream = table.stream(443, true, name);
+        let found = stream.as_ref().map(|stream| {
+            let share = stream.shares.as_ref().and_then(|shares| shares.choose(0)?.to.as_ref());
+            (stream.ending, share.map_or("-", |(name, _)| name.as_str()))
+        });
+        assert_eq!(found, expected, "{name}");
+    }
 }

@@ -28,10 +28,14 @@ fn gateways_are_checked_and_their_definitions_give_way() {
             established(&cluster, definition["metadata"]["name"].as_str().expect("a name")).await;
         }
         objects_are_checked(&cluster).await;
-        let theirs = json!({"metadata": {"annotations": {"gateway.networking.k8s.io/bundle-version": "v9"}}});
-        let media = "application/merge-patch+json";
-        let answer = cluster.patch(&format!("{DEFINED}/gateways.{GROUP}"), media, theirs).await;
-        assert_eq!(answer.code, 200);
+        // Who applies a definition of their own meets no conflict.
+        let mut theirs =
+            objects.iter().find(|one| one["spec"]["names"]["kind"] == "Gateway").expect("there").clone();
+        theirs["metadata"]["annotations"]["gateway.networking.k8s.io/bundle-version"] = json!("v9");
+        theirs["spec"]["names"]["shortNames"] = json!(["gateway"]);
+        let path = format!("{DEFINED}/gateways.{GROUP}?fieldManager=kubectl");
+        let answer = cluster.patch(&path, "application/apply-patch+yaml", theirs).await;
+        assert_eq!(answer.code, 200, "{}", answer.message());
         cluster.stop();
     });
     drop(run);

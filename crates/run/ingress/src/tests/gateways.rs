@@ -12,9 +12,10 @@ use plimsoll_route::SecretKey;
 use plimsoll_route::gateway::{CONTROLLER, Plan, Ports, RouteDraft, World, plan};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::stage::{Client, Stage, ask, get, ingress, pod, telling, whole};
-use super::tls::{connect, secret};
+use super::tls::{connect, encrypted, secret};
 use crate::connection::Kind;
 
 fn read<T: DeserializeOwned>(values: &[Value]) -> Vec<Arc<T>> {
@@ -26,6 +27,7 @@ fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
     let class = json!({"metadata": {"name": "ours"}, "spec": {"controllerName": CONTROLLER}});
     let gateway = json!({"metadata": {"namespace": "ns", "name": "gw"},
         "spec": {"gatewayClassName": "ours", "listeners": listeners}});
+    let kind = if listeners[0]["protocol"] == "TLS" { "TLSRoute" } else { "HTTPRoute" };
     let route = json!({"metadata": {"namespace": "ns", "name": "r"},
         "spec": {"parentRefs": [{"name": "gw"}], "hostnames": ["g.com"], "rules": rules}});
     let service = |_: &str, name: &str| {
@@ -37,7 +39,10 @@ fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
     plan(&World {
         classes: &read(&[class]),
         gateways: &read(&[gateway]),
-        routes: &[Arc::new(RouteDraft::of_http(&serde_json::from_value(route).unwrap()))],
+        routes: &[Arc::new(match kind {
+            "TLSRoute" => RouteDraft::of_tls(&serde_json::from_value(route).unwrap()),
+            _ => RouteDraft::of_http(&serde_json::from_value(route).unwrap()),
+        })],
         grants: &[],
         labels: &|_| Default::default(),
         service: &service,
@@ -202,4 +207,39 @@ async fn a_listener_has_its_own_certificate() {
     stage.shared.certificates.set(&key, &given).unwrap();
     assert_eq!(connect(own, "g.com").await.1, expected);
     assert_ne!(connect(stage.https, "g.com").await.1, expected, "the ingress' port has others");
+}
+
+#[tokio::test]
+async fn streams_end_here_or_in_the_pod() {
+    let mut stage = Stage::start(|_| {});
+    let own = stage.open(Kind::Encrypted);
+    let key = SecretKey { namespace: "ns".to_owned(), name: "s".to_owned() };
+    let (given, expected) = secret(&["g.com"]);
+    stage.shared.certificates.set(&key, &given).unwrap();
+    // The pod that ends TLS itself is a port of another stage.
+    let mut other = Stage::start(|_| {});
+    let inner = other.open(Kind::Encrypted);
+    let web = planned(&other, &listener(inner, "HTTPS"), &json!([rule("/", json!([]), to("one"))]));
+    other.take(&[], &web);
+    other.pods("one", &[telling("one").await]);
+    let (given, of_pod) = secret(&["g.com"]);
+    other.shared.certificates.set(&key, &given).unwrap();
+    for (mode, shown, name, pod) in
+        [("Passthrough", of_pod, "one", inner), ("Terminate", expected, "two", telling("two").await)]
+    {
+        let mut tls = listener(own, "TLS");
+        tls[0]["tls"] = json!({"mode": mode, "certificateRefs": [{"name": "s"}]});
+        let streams = planned(&stage, &tls, &json!([{"backendRefs": to("two")}]));
+        stage.take(&[], &streams);
+        stage.pods("two", &[pod]);
+        let mut stream = encrypted(own, "g.com", &[]).await.unwrap();
+        let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        assert_eq!(certificate, shown, "{mode}");
+        stream.write_all(b"GET /x HTTP/1.0\r\nhost: g.com\r\n\r\n").await.unwrap();
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text).await;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.contains(" 200 ") && text.contains(&format!("{name} GET /x")), "{mode}: {text}");
+        assert!(encrypted(own, "h.com", &[]).await.is_err(), "nobody serves that name");
+    }
 }

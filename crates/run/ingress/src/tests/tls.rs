@@ -19,18 +19,28 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::stage::{Stage, ingress, pod, shouting, telling, told};
 
 type Client = http2::SendRequest<super::stage::Sent>;
 
-/// An HTTP/2 client, and the certificate that it was shown.
-pub(super) async fn connect(port: SocketAddr, name: &str) -> (Client, Vec<u8>) {
+/// A connection over TLS.
+pub(super) async fn encrypted(
+    port: SocketAddr,
+    name: &str,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = client_tls(&Authorities::Anybody, None).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let stream = TcpStream::connect(port).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// An HTTP/2 client, and the certificate that it was shown.
+pub(super) async fn connect(port: SocketAddr, name: &str) -> (Client, Vec<u8>) {
+    let stream = encrypted(port, name, &[b"h2"]).await.unwrap();
     let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
     let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
