@@ -51,7 +51,8 @@ impl Disk {
         let opened = Database::builder(path.join("db"))
             .cache_size(CACHE)
             .max_journaling_size(64 << 20)
-            .worker_threads(1)
+            // One that writes tables while the other waits for a reclaiming of space: writes would wait for both.
+            .worker_threads(2)
             .manual_journal_persist(true)
             .open();
         let db = opened.map_err(|error| match error {
