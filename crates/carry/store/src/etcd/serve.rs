@@ -45,7 +45,7 @@ pub type Tls = Arc<rustls::ServerConfig>;
 pub enum Listen {
     /// On an address; without certificates, whoever reaches it has everything.
     Tcp(SocketAddr, Option<Tls>),
-    /// On a socket that the owner alone can use.
+    /// On a socket that the owner alone can use. HTTP/2 refuses clients that name its path as their host (etcdctl 3.4).
     Unix(PathBuf),
 }
 
