@@ -89,8 +89,7 @@ impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Unschedulable => f.write_str("node(s) were unschedulable"),
-            // Which taint is the operators' business, not that of everybody who may read pods.
-            Reason::Taint { .. } => f.write_str("node(s) had untolerated taint(s)"),
+            Reason::Taint { key, value } => write!(f, "node(s) had untolerated taint {{{key}: {value}}}"),
             Reason::NodeAffinity => f.write_str("node(s) didn't match Pod's node affinity/selector"),
             Reason::EnforcedAffinity => f.write_str("node(s) didn't match scheduler-enforced node affinity"),
             Reason::NotNamed => f.write_str("node(s) didn't satisfy plugin(s) [NodeAffinity]"),
@@ -242,7 +241,7 @@ mod tests {
         assert_eq!(
             diagnosis.to_string(),
             "0/14 nodes are available: 1 node(s) were unschedulable, 10 Insufficient cpu, 10 Insufficient memory, \
-             3 node(s) had untolerated taint(s). preemption: 0/14 nodes are available: \
+             3 node(s) had untolerated taint {key: value}. preemption: 0/14 nodes are available: \
              10 No preemption victims found for incoming pod, 4 Preemption is not helpful for scheduling."
         );
         assert_eq!(Diagnosis::default().to_string(), "no nodes available to schedule pods");

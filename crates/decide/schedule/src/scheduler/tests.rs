@@ -71,7 +71,7 @@ fn every_filter_says_its_reason() {
         (
             json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}}),
             json!({}),
-            "node(s) had untolerated taint(s)",
+            "node(s) had untolerated taint {k: v}",
         ),
         (
             json!({}),

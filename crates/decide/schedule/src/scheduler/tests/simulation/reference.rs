@@ -39,7 +39,7 @@ impl Slow {
             return vec!["node(s) were unschedulable"];
         }
         if node.hard_taint && !pod.tolerates {
-            return vec!["node(s) had untolerated taint(s)"];
+            return vec!["node(s) had untolerated taint {hard: v}"];
         }
         if pod.zone.is_some() && pod.zone.as_ref() != node.labels.get("zone") {
             return vec!["node(s) didn't match Pod's node affinity/selector"];
