@@ -12,6 +12,7 @@ mod clients;
 mod customs;
 mod datastore;
 mod engines;
+mod etcd;
 mod extensions;
 mod families;
 mod gateways;
@@ -127,6 +128,7 @@ const CASES: &[Case<Shared>] = table! {
     instance: down_leaves_nothing, two_instances_run_side_by_side, down_can_keep_the_data, it_can_run_detached,
         a_control_plane_runs_alone, what_is_missing_is_refused;
     datastore: etcd_keeps_the_state_while_its_members_fail, what_cannot_keep_the_state_is_refused;
+    etcd: etcdctl_works_on_a_store_of_its_own, the_state_of_a_cluster_is_served_to_who_shows_a_certificate;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
     schedulers: two_schedulers_place_pods_and_say_why_they_wait;
     lost: its_pods_are_replaced_but_never_doubled;

@@ -8,6 +8,7 @@
 //! connections over TCP show a certificate, unless whoever starts it says otherwise for this machine (`serve`).
 
 mod auth;
+mod authority;
 mod cluster;
 mod convert;
 mod health;

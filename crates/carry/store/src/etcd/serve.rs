@@ -30,6 +30,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::authority::Unnamed;
 use super::{Etcd, REQUEST, http as plain};
 
 /// Beside what a client wants to write there may be so much around it.
@@ -122,7 +123,7 @@ impl Etcd {
         let mut server = Builder::new(TokioExecutor::new());
         server.http2().max_concurrent_streams(None).adaptive_window(true);
         // Who went away does not mind.
-        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        let _ = server.serve_connection(TokioIo::new(Unnamed::new(stream)), service).await;
     }
 
     fn respond(
