@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use k8s_openapi::api::core::v1::Node;
-use plimsoll_client::{Delta, Informers};
+use plimsoll_client::Informers;
 use plimsoll_engine::{CgroupDriver, Engine, StoredImages};
 use plimsoll_kernel::pod_network::PodNetwork;
 use plimsoll_kubelet::Tls;
@@ -100,7 +99,7 @@ fn node_addresses(options: &Up, instance: &Instance) -> Vec<IpAddr> {
     std::iter::once(first).chain(others).collect()
 }
 
-/// Starts everything that a node is.
+/// Starts everything that a node is; what is answered is cancelled when the API knows the node as ready.
 pub(crate) async fn start(
     plane: &ControlPlane,
     options: &Up,
@@ -108,7 +107,7 @@ pub(crate) async fn start(
     name: &str,
     tasks: &mut JoinSet<Part>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<CancellationToken> {
     let wanted = settings(options, instance)?;
     let addresses = node_addresses(options, instance);
     let place = Place { name, addresses: &addresses, network: &options.network };
@@ -126,11 +125,12 @@ pub(crate) async fn start(
     let user = format!("system:node:{name}");
     let client = plane.client("kubelet", &user, &["system:nodes"]);
     crate::up::leave_on_signal(agent.leaving.clone())?;
+    let joined = agent.joined.clone();
     let (informers, stop) = (plane.informers.clone(), shutdown.clone());
     tasks.spawn(async move {
         ("node agent", plimsoll_kubelet::run(agent, client, informers, stop).await.map_err(Into::into))
     });
-    Ok(())
+    Ok(joined)
 }
 
 /// A node of the cluster, as users named and placed it.
@@ -308,25 +308,6 @@ fn tls(
         ..Tls::default()
     };
     kubelet::tls(own, settings)
-}
-
-/// Waits until the API says that the node is ready.
-pub(crate) async fn ready(plane: &ControlPlane, name: &str) -> anyhow::Result<()> {
-    let mut changes = plane.informers.informer::<Node>().subscribe();
-    while let Some(change) = changes.recv().await {
-        if let Delta::Applied { new, .. } = change
-            && new.metadata.name.as_deref() == Some(name)
-            && is_ready(&new)
-        {
-            return Ok(());
-        }
-    }
-    bail!("the watch on nodes ended")
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// A part that ends by itself takes the process with it, so that a supervisor starts it whole again.

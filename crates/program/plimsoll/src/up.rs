@@ -122,10 +122,11 @@ async fn cluster(
     }
     if !options.no_node {
         let name = node::name(options.node_name.as_deref(), "--node-name")?;
-        node::start(&plane, options, instance, &name, &mut tasks, shutdown).await?;
+        // The node may be known as ready from the run before.
+        let joined = node::start(&plane, options, instance, &name, &mut tasks, shutdown).await?;
         progress.step(&format!("node {name}: engine, network, resolver and agent"));
         tokio::select! {
-            ready = node::ready(&plane, &name) => ready?,
+            () = joined.cancelled() => {}
             () = shutdown.cancelled() => return Ok(()),
             ended = tasks.join_next() => return node::unexpected(ended),
         }

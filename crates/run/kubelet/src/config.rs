@@ -189,6 +189,8 @@ pub struct Config {
     pub shutdown_periods: Vec<Period>,
     /// Says that the node goes down.
     pub leaving: CancellationToken,
+    /// The agent cancels it when the API knows for the first time in this run that the node is ready.
+    pub joined: CancellationToken,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
     /// The kernel's log, by which the agent knows when the machine has no memory left.
@@ -320,6 +322,7 @@ impl Config {
             standalone: false,
             shutdown_periods: Vec::new(),
             leaving: CancellationToken::new(),
+            joined: CancellationToken::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             kernel_log: PathBuf::from("/dev/kmsg"),
             allowed_unsafe_sysctls: Vec::new(),

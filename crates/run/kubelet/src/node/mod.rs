@@ -169,11 +169,14 @@ async fn report(agent: Arc<Agent>, node: Node, port: Option<u16>) {
     // An informer that nobody holds stops.
     let informer = informer(&agent);
     let mut deltas = informer.subscribe();
-    let leaving = agent.config.leaving.clone();
+    let (leaving, joined) = (agent.config.leaving.clone(), agent.config.joined.clone());
     let mut reporter = Reporter::new(agent, &node, port);
     let mut eager = 0;
     loop {
         let ready = reporter.round().await;
+        if ready {
+            joined.cancel();
+        }
         let wait = if ready || eager >= PATIENCE { reporter.period() } else { EAGER };
         eager = if ready { 0 } else { eager.saturating_add(1) };
         // Pressure is told at once, so that the scheduler sends nothing more.
