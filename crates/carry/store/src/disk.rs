@@ -32,7 +32,7 @@ pub(crate) struct Disk {
     memtable: u64,
     pub(crate) timings: Timings,
     /// Held for as long as the database is open, and before anything in it is touched.
-    _lock: fs::File,
+    _lock: Lock,
 }
 
 /// Some events of history.
@@ -359,13 +359,25 @@ pub(crate) fn known_format(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Takes the directory for this process, until the file is closed.
-pub(crate) fn lock(path: &Path) -> Result<fs::File, StoreError> {
+/// A directory that is this process's own until this is dropped.
+pub(crate) struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child has it open, too, until it begins with its own program.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of the store's directory is not given up before its file is closed");
+        }
+    }
+}
+
+/// Takes the directory for this process.
+pub(crate) fn lock(path: &Path) -> Result<Lock, StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
     let file = fs::File::options().write(true).create(true).truncate(false).open(path.join("lock"));
     let file = file.map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }
@@ -378,4 +390,21 @@ fn write_format(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(draft, name)?;
     fs::File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_free_at_once_though_a_child_has_its_lock_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let inherited = held.0.try_clone().unwrap();
+        assert!(matches!(lock(folder.path()), Err(StoreError::InUse { .. })));
+        drop(held);
+        lock(folder.path()).unwrap();
+        drop(inherited);
+    }
 }
