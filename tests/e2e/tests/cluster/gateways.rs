@@ -20,12 +20,17 @@ fn ask(port: u16, path: &str) -> Option<String> {
     Some(text)
 }
 
+/// Ports that nobody listens on, of those that the kernel gives no connection of another test.
+fn free_ports() -> impl Iterator<Item = u16> {
+    (21_000..30_000).filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+}
+
 /// Requests find their way by the rules of a Gateway's routes, and those by what other namespaces grant.
 pub(crate) fn routes_of_a_gateway_are_served(shared: &Shared) {
     let cluster = shared.cluster();
     let (space, far) = (cluster.namespace("gateways"), cluster.namespace("gateways-far"));
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (plain, encrypted) = (free(), free());
+    let mut ports = free_ports();
+    let (plain, encrypted) = (ports.next().unwrap(), ports.next().unwrap());
     space.apply(&(web(1, "") + SERVICE));
     far.apply(&SERVICE.replace("app: web", "app: none"));
     let file = |name: &str| cluster.scratch().join(name).display().to_string();
@@ -68,7 +73,9 @@ spec:
     let classes = space.kubectl(&["get", "gc"]).ok();
     assert!(classes.contains("plimsoll.io/gateway-controller"), "{classes}");
     space.kubectl(&["wait", "--for=condition=Accepted", "gatewayclass/plimsoll", "--timeout=60s"]).ok();
-    space.kubectl(&["wait", "--for=condition=Programmed", "gtw/gw", "--timeout=60s"]).ok();
+    let waited = space.kubectl(&["wait", "--for=condition=Programmed", "gtw/gw", "--timeout=60s"]);
+    let gateway = space.object("gateway.networking.k8s.io/v1/gateways/gw").unwrap();
+    assert_eq!(waited.code, 0, "{:#}", gateway["status"]);
     let route = "gateway.networking.k8s.io/v1/httproutes/web";
     let resolved = |reason: &str| {
         space.wait_object(&format!("tells {reason}"), route, |route| {
