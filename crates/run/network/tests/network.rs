@@ -279,56 +279,6 @@ fn pods_have_both_families() {
     });
 }
 
-#[test]
-#[ignore = "a measurement; run with --release --ignored --nocapture"]
-fn measure_ten_thousand_services() {
-    use std::time::Instant;
-    on_a_machine(|| async {
-        let folder = tempfile::tempdir().unwrap();
-        let network = open(folder.path()).await;
-        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
-        let client = Pod::start(&network, "client").await;
-        let connect = |times: u32| {
-            let start = Instant::now();
-            (0..times).for_each(|_| assert!(client.ask("10.43.0.1:80").starts_with("a ")));
-            start.elapsed() / times
-        };
-        for services in [11u16, 10_000] {
-            let api = Api::default();
-            for number in 1..=services {
-                let address = format!("10.43.{}.{}", number / 250, number % 250);
-                let other = format!("10.42.{}.{}", number / 250, number % 250).parse().unwrap();
-                let name = format!("s{number}");
-                api.put_service(&name, json!({"clusterIP": address, "ports": [{"port": 80}]}));
-                let endpoints = [(a.address, "here"), (other, "there")];
-                let single = number == 1 || number == services;
-                api.put_endpoints(&name, 8080, "TCP", &endpoints[..if single { 1 } else { 2 }]);
-            }
-            let stop = CancellationToken::new();
-            let start = Instant::now();
-            let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
-            let last = format!("10.43.{}.{}:80", services / 250, services % 250);
-            until("the last Service works", || client.ask(&last).starts_with("a ")).await;
-            println!("{services} Services: listed, planned and programmed in {:?}", start.elapsed());
-            println!("{services} Services: a connection and a thread take {:?}", connect(200));
-            let changes = 100u32;
-            let start = Instant::now();
-            for number in 0..changes {
-                let (pod, name) = if number % 2 == 0 { (&b, "b ") } else { (&a, "a ") };
-                api.put_endpoints("s2", 8080, "TCP", &[(pod.address, "here")]);
-                until("the change is made", || client.ask("10.43.0.2:80").starts_with(name)).await;
-            }
-            println!(
-                "{services} Services: one endpoint's change until a connection follows it {:?}",
-                start.elapsed() / changes
-            );
-            stop.cancel();
-            task.await.unwrap().unwrap();
-        }
-        cleanup(folder.path(), "a1b2c3").await.unwrap();
-    });
-}
-
 /// Prints what connecting a pod takes, alone and among thirty.
 #[test]
 #[ignore = "a measurement; run with --release --ignored --nocapture"]

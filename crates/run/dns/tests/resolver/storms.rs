@@ -38,38 +38,3 @@ fn a_storm_of_many_pods_loses_nothing() {
         machine.stop.cancel();
     });
 }
-
-/// Prints how many queries of the cluster's own names one connection's worth of clients gets answered.
-#[test]
-#[ignore = "a measurement; run with --release --ignored --nocapture"]
-fn measure_queries_per_second() {
-    on_a_machine(|| async {
-        let machine = start("", true).await;
-        let stop = Arc::new(AtomicUsize::new(0));
-        let flood = |stop: Arc<AtomicUsize>| {
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(OURS).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-            let query = query("web.default.svc.cluster.local.", 7);
-            let (mut count, mut buffer) = (0u64, [0; 512]);
-            for _ in 0..64 {
-                socket.send(&query).unwrap();
-            }
-            while stop.load(Ordering::Relaxed) == 0 {
-                socket.recv(&mut buffer).unwrap();
-                socket.send(&query).unwrap();
-                count += 1;
-            }
-            count
-        };
-        let client = {
-            let stop = stop.clone();
-            std::thread::spawn(move || flood(stop))
-        };
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        stop.store(1, Ordering::Relaxed);
-        let count = tokio::task::spawn_blocking(|| client.join().unwrap()).await.unwrap();
-        println!("{} queries per second", count / 3);
-        machine.stop.cancel();
-    });
-}
