@@ -59,7 +59,8 @@ impl Running {
             hash.compact_revision
         );
         println!("keys       {}, {leases} leases", keys.count);
-        println!("disk       {} bytes, {} of them in use", status.db_size, status.db_size_in_use);
+        // Files are compressed, so that what is kept may be more than they have.
+        println!("disk       {} bytes of files for {} bytes of state", status.db_size, status.db_size_in_use);
         println!(
             "alarms     {}",
             if status.errors.is_empty() { "none".to_owned() } else { status.errors.join(", ") }
