@@ -17,6 +17,11 @@ use crate::{Error, Shared};
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
+/// A port that somebody has is tried again after this time, and then less often: one that was ours before is free in no
+/// time, and whoever gives one back finds it served soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// What a worker is given to serve, until it is told to stop.
 type Port = (StdListener, Kind, CancellationToken);
 
@@ -105,18 +110,20 @@ impl Workers {
         stop: CancellationToken,
         states: &watch::Sender<States>,
     ) {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let bound = bind(address, self.ports.len());
             let state = bound.as_ref().map(drop).map_err(io::Error::to_string);
-            states.send_if_modified(|states| states.insert(address.port(), state.clone()) != Some(state));
-            match bound {
+            let news =
+                states.send_if_modified(|states| states.insert(address.port(), state.clone()) != Some(state));
+            let error = match bound {
                 Ok(listeners) => return self.serve(listeners, kind, &stop),
-                Err(error) => {
-                    tracing::warn!(%address, %error, "the ingress cannot listen, trying again");
-                    tokio::time::sleep(backoff.delay()).await;
-                }
+                Err(error) => error,
+            };
+            if news {
+                tracing::warn!(%address, %error, "the ingress cannot listen, trying again");
             }
+            tokio::time::sleep(backoff.delay()).await;
         }
     }
 

@@ -37,7 +37,8 @@ pub(crate) async fn write(client: kube::Client, mut told: watch::Receiver<Vec<To
     });
 }
 
-/// Whether a status needs no further attempt. Who wrote to the object in between causes another telling.
+/// Whether a status needs no further attempt. Who wrote to the object in between causes another telling, and so does who
+/// removed it; but a kind that is not served for a moment, while its definition changes, causes none.
 async fn written(client: &kube::Client, told: &Told) -> bool {
     let kind = match told.kind {
         "GatewayClass" => ApiResource::erase::<GatewayClass>(&()),
@@ -54,7 +55,7 @@ async fn written(client: &kube::Client, told: &Told) -> bool {
     let patch = json!({"metadata": {"resourceVersion": told.version}, "status": told.status});
     match api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
         Ok(_) => true,
-        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => true,
+        Err(kube::Error::Api(status)) if status.code == 409 => true,
         Err(error) => {
             tracing::debug!(%error, kind = told.kind, namespace, name, "status not written yet");
             false

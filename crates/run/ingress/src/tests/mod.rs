@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod following;
 mod gateways;
 mod limits;
+/// The API in memory of the controllers' tests.
+#[expect(dead_code, reason = "clients are made of what is put in front of it")]
+#[path = "../../../controllers/src/testing.rs"]
+mod memory;
 mod metrics;
 mod passing;
 mod stage;

@@ -45,25 +45,31 @@ impl Drop for Stage {
     }
 }
 
-const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+pub(super) const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// The usual settings.
+pub(super) fn config() -> Config {
+    let any = SocketAddr::new(LOCAL, 0);
+    Config {
+        http: any,
+        https: any,
+        node_name: "n".to_owned(),
+        trusted: Vec::new(),
+        proxy_protocol: false,
+        limit_status: 503,
+        metrics: None,
+        workers: 2,
+        farewell: Duration::from_secs(1),
+    }
+}
 
 impl Stage {
     pub(super) fn start(change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::new(LOCAL, 0);
         let (http, https) = (bind(any, 2).unwrap(), bind(any, 2).unwrap());
-        let mut config = Config {
-            http: http[0].local_addr().unwrap(),
-            https: https[0].local_addr().unwrap(),
-            node_name: "n".to_owned(),
-            trusted: Vec::new(),
-            proxy_protocol: false,
-            limit_status: 503,
-            metrics: None,
-            workers: 2,
-            farewell: Duration::from_secs(1),
-        };
+        let (plain, encrypted) = (http[0].local_addr().unwrap(), https[0].local_addr().unwrap());
+        let mut config = Config { http: plain, https: encrypted, ..config() };
         change(&mut config);
-        let (plain, encrypted) = (config.http, config.https);
         let shared = Arc::new(Shared::new(config).unwrap());
         let linker = Linker::new(shared.metrics.clone());
         let shutdown = CancellationToken::new();
