@@ -15,11 +15,10 @@ use plimsoll_mvcc::{Changes, Entry, Event, EventKind, Lease, Memo, Revision, Row
 use crate::row::{self, LogRow};
 use crate::{Options, StoreError, Timings, Transform, journal};
 
-/// The layout that this version writes.
-const FORMAT: u32 = 1;
-/// The row of revision 0, which no change has, holds the compacted revision: 8 bytes, big endian.
-/// In a keyspace of its own it would rarely be written out and keep old journals alive.
-const COMPACTED: &str = "compacted";
+/// The layout that this version writes. 2: rows have leases and places, and groups numbers.
+const FORMAT: u32 = 2;
+/// The oldest layout that it reads.
+const OLDEST: u32 = 1;
 /// Blocks kept in memory: old revisions are read rarely.
 const CACHE: u64 = 4 << 20;
 
@@ -30,6 +29,8 @@ pub(crate) struct Disk {
     transform: Option<Arc<dyn Transform>>,
     path: PathBuf,
     memtable: u64,
+    /// The number of the next group.
+    group: AtomicU64,
     pub(crate) timings: Timings,
     /// Held for as long as the database is open, and before anything in it is touched.
     _lock: Lock,
@@ -45,7 +46,7 @@ pub(crate) struct Chapter {
 impl Disk {
     /// Opens or creates the database below `path`; it holds secrets, so only the owner may enter.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        check_format(path)?;
+        let format = check_format(path)?;
         let lock = lock(path)?;
         journal::repair(&path.join("db"))?;
         let opened = Database::builder(path.join("db"))
@@ -61,12 +62,17 @@ impl Disk {
         })?;
         let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable);
         let log = db.keyspace("log", create)?;
+        if format < FORMAT {
+            write_format(path).map_err(|source| StoreError::Directory { path: path.into(), source })?;
+        }
+        let group = number(&log, row::group_key())?.unwrap_or_default().cast_unsigned();
         Ok(Self {
             db,
             log,
             transform: options.transform.clone(),
             path: path.into(),
             memtable: options.memtable,
+            group: AtomicU64::new(group + 1),
             timings: Timings::default(),
             _lock: lock,
         })
@@ -76,6 +82,9 @@ impl Disk {
     pub(crate) fn append(&self, changes: &Changes) -> Result<(), fjall::Error> {
         let started = Instant::now();
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        // Leases have no revisions by which a group of them would be missed.
+        let group = self.group.fetch_add(1, Ordering::Relaxed);
+        batch.insert(&self.log, row::group_key(), group.to_be_bytes());
         for (id, lease) in &changes.leases {
             match lease {
                 Some(lease) => batch.insert(&self.log, row::lease_key(*id), lease.ttl.to_be_bytes()),
@@ -235,16 +244,13 @@ impl Disk {
 
     /// The revision that the last compaction went to.
     pub(crate) fn compacted(&self) -> Result<Revision, StoreError> {
-        let Some(value) = self.log.get(compacted_key())? else { return Ok(Revision::FIRST) };
-        let number = value.first_chunk::<8>().filter(|_| value.len() == 8);
-        let number = number.ok_or(StoreError::Damaged { revision: Revision(0) })?;
-        Ok(Revision(i64::from_be_bytes(*number)))
+        Ok(number(&self.log, row::compacted_key())?.map_or(Revision::FIRST, Revision))
     }
 
     /// Remembers a compaction, durably, before its rows go.
     pub(crate) fn set_compacted(&self, to: Revision) -> Result<(), StoreError> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
-        batch.insert(&self.log, compacted_key(), row::revision_key(to));
+        batch.insert(&self.log, row::compacted_key(), row::revision_key(to));
         Ok(batch.commit()?)
     }
 
@@ -252,7 +258,7 @@ impl Disk {
     pub(crate) fn remove(&self, rows: &[Row], compacted: Revision) -> Result<(), StoreError> {
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
         // Rows never go without the word that they may: it stays true when the batch that said so is damaged.
-        batch.insert(&self.log, compacted_key(), row::revision_key(compacted));
+        batch.insert(&self.log, row::compacted_key(), row::revision_key(compacted));
         for row in rows {
             batch.remove(&self.log, row::row_key(row.revision, &row.key));
         }
@@ -283,7 +289,7 @@ impl Disk {
         // Files of before go only when younger writes than the new tables were flushed.
         for _ in 0..2 {
             let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
-            batch.insert(&self.log, compacted_key(), row::revision_key(self.compacted()?));
+            batch.insert(&self.log, row::compacted_key(), row::revision_key(self.compacted()?));
             batch.commit()?;
         }
         self.flush()
@@ -331,32 +337,35 @@ fn allocated(path: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-fn compacted_key() -> Vec<u8> {
-    row::row_key(Revision(0), COMPACTED)
+/// What a row about the store says.
+fn number(log: &Keyspace, key: Vec<u8>) -> Result<Option<i64>, StoreError> {
+    let Some(value) = log.get(key)? else { return Ok(None) };
+    let number = value.first_chunk::<8>().filter(|_| value.len() == 8);
+    let number = number.ok_or(StoreError::Damaged { revision: Revision(0) })?;
+    Ok(Some(i64::from_be_bytes(*number)))
 }
 
-/// Refuses a directory of a newer version before anything in it is touched.
-fn check_format(path: &Path) -> Result<(), StoreError> {
+/// Refuses a directory of a newer version before anything in it is touched; the version it has.
+fn check_format(path: &Path) -> Result<u32, StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    match fs::read_to_string(path.join("format")) {
-        Ok(found) if found.trim() == FORMAT.to_string() => Ok(()),
-        Ok(found) => {
-            Err(StoreError::UnknownFormat { path: path.into(), found: found.trim().into(), known: FORMAT })
+    match known_format(path) {
+        Err(StoreError::Directory { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            write_format(path).map_err(failed)?;
+            Ok(FORMAT)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path).map_err(failed),
-        Err(error) => Err(failed(error)),
+        known => known,
     }
 }
 
 /// Whether a directory is a store of a version that is known; nothing is made.
-pub(crate) fn known_format(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn known_format(path: &Path) -> Result<u32, StoreError> {
     let found = fs::read_to_string(path.join("format"));
     let found = found.map_err(|source| StoreError::Directory { path: path.into(), source })?;
-    match found.trim() {
-        found if found == FORMAT.to_string() => Ok(()),
-        found => Err(StoreError::UnknownFormat { path: path.into(), found: found.into(), known: FORMAT }),
-    }
+    let known = found.trim().parse().ok().filter(|known| (OLDEST..=FORMAT).contains(known));
+    let unknown =
+        || StoreError::UnknownFormat { path: path.into(), found: found.trim().into(), known: FORMAT };
+    known.ok_or_else(unknown)
 }
 
 /// A directory that is this process's own until this is dropped.

@@ -79,7 +79,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// A row of the log is not what was written.
-    #[error("row of revision {revision} in the log is damaged")]
+    #[error(
+        "row of revision {revision} in the log is damaged or missing: restore a snapshot (plimsoll store snapshot restore)"
+    )]
     Damaged {
         /// Its revision.
         revision: Revision,

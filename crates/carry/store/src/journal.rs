@@ -7,7 +7,9 @@
 //! Every group of writes is synced before the next one is written, and removals of compacted rows lie between
 //! them without a sync of their own. So of what is not whole there may be: the last group, which nobody was told
 //! of, and removals, which are made again at the next start. Groups on both sides of a damaged place must
-//! follow each other without a missing revision; otherwise the damage is not a power cut's.
+//! follow each other without a missing revision, and without a missing number: groups of leases have no revisions.
+//! Otherwise the damage is not a power cut's. Where nothing tells what came before, two groups behind it do: the first of
+//! them was not written before what is damaged was synced. Batches have ascending numbers, which no sum guards.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use plimsoll_mvcc::Revision;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::StoreError;
+use crate::{StoreError, row};
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -28,8 +30,19 @@ const MAGIC: &[u8] = b"FJL\x03";
 /// A batch that is whole.
 struct Batch {
     end: usize,
+    number: u64,
     /// The first and last revision of the rows that it adds.
     revisions: Option<(i64, i64)>,
+    /// The number of the group; none: removals, or a group of an older version.
+    group: Option<u64>,
+}
+
+/// The last batch, revision and group before a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Last {
+    number: Option<u64>,
+    revision: Option<i64>,
+    group: Option<u64>,
 }
 
 /// What a journal holds.
@@ -43,14 +56,23 @@ struct Contents {
     gap: Option<Revision>,
     /// How many batches are whole.
     batches: usize,
+    last: Last,
+    /// Nothing tells what came before the first group.
+    adrift: bool,
 }
 
 /// Looks at the newest journal below `db` and cuts off what is not whole.
 pub(crate) fn repair(db: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Directory { path: db.into(), source };
-    let Some(path) = journals(db).map_err(failed)?.pop() else { return Ok(()) };
+    let mut journals = journals(db).map_err(failed)?;
+    let Some(path) = journals.pop() else { return Ok(()) };
     let bytes = fs::read(&path).map_err(failed)?;
-    let contents = contents(&bytes);
+    let mut contents = Contents::read(&bytes, Last::default());
+    if let (true, Some(before)) = (contents.torn, journals.pop()) {
+        // What is damaged may be the first group of this one.
+        let last = Contents::read(&fs::read(before).map_err(failed)?, Last::default()).last;
+        contents = Contents::read(&bytes, last);
+    }
     if let Some(revision) = contents.gap {
         return Err(StoreError::Torn { path, revision });
     }
@@ -65,15 +87,16 @@ pub(crate) fn repair(db: &Path) -> Result<(), StoreError> {
 pub(crate) fn verify(db: &Path) -> Result<usize, StoreError> {
     let failed = |source| StoreError::Directory { path: db.into(), source };
     let journals = journals(db).map_err(failed)?;
-    let mut batches = 0;
+    let (mut batches, mut last) = (0, Last::default());
     for (number, path) in journals.iter().enumerate() {
-        let contents = contents(&fs::read(path).map_err(failed)?);
+        let contents = Contents::read(&fs::read(path).map_err(failed)?, last);
         let sealed = number + 1 < journals.len();
         if contents.gap.is_some() || (sealed && contents.torn) {
             let revision = contents.gap.unwrap_or_default();
             return Err(StoreError::Torn { path: path.clone(), revision });
         }
         batches += contents.batches;
+        last = contents.last;
     }
     Ok(batches)
 }
@@ -112,31 +135,43 @@ fn rewrite(path: &Path, bytes: &[u8], pieces: &[Range<usize>]) -> io::Result<()>
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
-/// Reads a journal to its end, also behind damaged places.
-fn contents(bytes: &[u8]) -> Contents {
-    let mut found = Contents::default();
-    let mut last = None;
-    let mut at = 0;
-    let used = used(bytes);
-    while at < used {
-        let Some(batch) = batch(bytes, at) else {
-            found.torn = true;
-            at += 1;
-            continue;
-        };
-        if let Some((first, newest)) = batch.revisions {
-            let missing = |last: &i64| found.torn && first > last + 1;
-            found.gap = found.gap.or(last.filter(missing).map(Revision));
-            last = Some(newest);
+impl Contents {
+    /// Reads a journal to its end, also behind damaged places; `last` is what the one before it ends with.
+    fn read(bytes: &[u8], last: Last) -> Self {
+        let mut found = Self { last, ..Self::default() };
+        let mut at = 0;
+        let used = used(bytes);
+        while at < used {
+            let Some(batch) = batch(bytes, at) else {
+                found.torn = true;
+                at += 1;
+                continue;
+            };
+            found.add(at, &batch);
+            at = batch.end;
         }
-        match found.whole.last_mut().filter(|piece| piece.end == at) {
-            Some(piece) => piece.end = batch.end,
-            None => found.whole.push(at..batch.end),
-        }
-        found.batches += 1;
-        at = batch.end;
+        found
     }
-    found
+
+    fn add(&mut self, at: usize, batch: &Batch) {
+        let group = batch.group.is_some() || batch.revisions.is_some();
+        let missing = (self.adrift && group)
+            || batch.revisions.zip(self.last.revision).is_some_and(|((first, _), last)| first > last + 1)
+            || batch.group.zip(self.last.group).is_some_and(|(group, last)| group > last + 1);
+        let astray = self.last.number.is_some_and(|last| batch.number <= last);
+        if ((self.torn && missing) || astray) && self.gap.is_none() {
+            self.gap = Some(self.last.revision.map_or(Revision::FIRST, Revision));
+        }
+        self.adrift = self.torn && group && (self.last.revision, self.last.group) == (None, None);
+        self.last.number = Some(batch.number);
+        self.last.revision = batch.revisions.map(|(_, newest)| newest).or(self.last.revision);
+        self.last.group = batch.group.or(self.last.group);
+        match self.whole.last_mut().filter(|piece| piece.end == at) {
+            Some(piece) => piece.end = batch.end,
+            None => self.whole.push(at..batch.end),
+        }
+        self.batches += 1;
+    }
 }
 
 /// Where the zeros begin that a journal has ahead.
@@ -156,18 +191,33 @@ fn batch(bytes: &[u8], at: usize) -> Option<Batch> {
     let mut reader = Reader { bytes, at };
     reader.tag(START)?;
     let count = reader.number::<4>()?;
-    reader.number::<8>()?;
+    let number = reader.number::<8>()?;
     let items = reader.at;
     let mut revisions: Option<(i64, i64)> = None;
+    let mut group = None;
     for _ in 0..count {
-        if let Some(revision) = reader.item()? {
-            revisions = Some((revisions.map_or(revision, |(first, _)| first), revision));
+        match reader.item()? {
+            Item::Row(revision) => {
+                revisions = Some((revisions.map_or(revision, |(first, _)| first), revision))
+            }
+            Item::Group(number) => group = Some(number),
+            Item::Other => {}
         }
     }
     let sum = xxh3_64(bytes.get(items..reader.at)?);
     reader.tag(END)?;
     let whole = reader.number::<8>()? == sum && reader.take(MAGIC.len())? == MAGIC && count > 0;
-    whole.then_some(Batch { end: reader.at, revisions })
+    whole.then_some(Batch { end: reader.at, number, revisions, group })
+}
+
+/// What an item does.
+enum Item {
+    /// It adds a row of this revision.
+    Row(i64),
+    /// It is the number of the group.
+    Group(u64),
+    /// It removes a row, or is another one about the store.
+    Other,
 }
 
 struct Reader<'a> {
@@ -192,8 +242,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_le_bytes(number))
     }
 
-    /// The revision of the row that an item adds; none inside: it removes one, or is no row of a change.
-    fn item(&mut self) -> Option<Option<i64>> {
+    fn item(&mut self) -> Option<Item> {
         self.tag(ITEM)?;
         let kind = self.number::<1>()?;
         let compression = self.number::<1>()?;
@@ -201,16 +250,23 @@ impl<'a> Reader<'a> {
         let key = self.number::<2>()? as usize;
         self.number::<4>()?;
         let value = usize::try_from(self.number::<4>()?).ok()?;
-        let key = self.take(key)?;
-        self.take(value)?;
-        let revision = key.first_chunk::<8>().map(|bytes| i64::from_be_bytes(*bytes));
-        let added = revision.filter(|revision| kind == u64::from(PUT) && *revision > 0);
-        (kind <= 4 && compression <= 1).then_some(added)
+        let (key, value) = (self.take(key)?, self.take(value)?);
+        let item = match (key.split_first_chunk::<8>(), value.first_chunk::<8>()) {
+            _ if kind != u64::from(PUT) => Item::Other,
+            (Some(([0, 0, 0, 0, 0, 0, 0, 0], name)), Some(number)) if name == row::GROUP.as_bytes() => {
+                Item::Group(u64::from_be_bytes(*number))
+            }
+            (Some((revision, _)), _) if *revision != [0; 8] => Item::Row(i64::from_be_bytes(*revision)),
+            _ => Item::Other,
+        };
+        (kind <= 4 && compression <= 1).then_some(item)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     fn item(kind: u8, revision: i64, value: &[u8]) -> Vec<u8> {
@@ -222,7 +278,9 @@ mod tests {
 
     fn framed(items: &[Vec<u8>]) -> Vec<u8> {
         let body = items.concat();
-        let head = [&[START][..], &(items.len() as u32).to_le_bytes(), &7_u64.to_le_bytes()].concat();
+        static NUMBER: AtomicU64 = AtomicU64::new(7);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        let head = [&[START][..], &(items.len() as u32).to_le_bytes(), &number].concat();
         [&head[..], &body, &[END], &xxh3_64(&body).to_le_bytes(), MAGIC].concat()
     }
 
@@ -232,6 +290,16 @@ mod tests {
 
     fn removal(revision: i64) -> Vec<u8> {
         framed(&[item(1, revision, b""), item(PUT, 0, b"compacted")])
+    }
+
+    /// A group that changes leases alone.
+    fn leases(number: u64) -> Vec<u8> {
+        let key = row::group_key();
+        let value = number.to_be_bytes();
+        let length = (value.len() as u32).to_le_bytes();
+        let head = [&[ITEM, PUT, 0][..], &1_u64.to_le_bytes(), &(key.len() as u16).to_le_bytes()].concat();
+        let item = [&head[..], &length, &length, &key, &value].concat();
+        framed(&[item, super::tests::item(PUT, 0, &[7; 30])])
     }
 
     /// The same bytes with zeros in the middle.
@@ -244,12 +312,14 @@ mod tests {
     #[test]
     fn what_is_not_whole_is_told_from_what_is_missing() {
         let zeros = vec![0; 4096];
-        let cut = group(4..6)[..900].to_vec();
+        let cut = || group(4..6)[..900].to_vec();
+        // Nothing else tells of it.
+        let (early, late) = (group(4..5), group(5..6));
         let cases = [
             ("nothing", vec![], false, None, 0),
             ("room ahead", vec![zeros.clone()], false, None, 0),
             ("whole", vec![group(2..4), removal(2), group(4..5), zeros.clone()], false, None, 3),
-            ("cut", vec![group(2..4), cut], true, None, 1),
+            ("cut", vec![group(2..4), cut()], true, None, 1),
             (
                 "a sector of the last group",
                 vec![group(2..4), hollow(group(4..6)), zeros.clone()],
@@ -260,9 +330,15 @@ mod tests {
             ("its start", vec![group(2..4), vec![0; 512], group(4..6)[512..].to_vec()], true, None, 1),
             ("a removal before it", vec![group(2..4), hollow(removal(2)), group(4..6)], true, None, 2),
             ("a group among others", vec![group(2..4), hollow(group(4..6)), group(6..7)], true, Some(3), 2),
+            ("the last leases", vec![group(2..4), leases(1), hollow(leases(2))], true, None, 2),
+            ("leases", vec![group(2..4), leases(1), hollow(leases(2)), leases(3)], true, Some(3), 3),
+            ("a batch out of turn", vec![late, early], false, Some(5), 2),
+            ("the first leases", vec![hollow(leases(1)), leases(2)], true, None, 1),
+            ("the first leases of several", vec![hollow(leases(1)), leases(2), leases(3)], true, Some(1), 2),
+            ("a removal among leases", vec![leases(1), hollow(removal(2)), leases(2)], true, None, 2),
         ];
         for (name, parts, torn, gap, batches) in cases {
-            let found = contents(&parts.concat());
+            let found = Contents::read(&parts.concat(), Last::default());
             assert_eq!((found.torn, found.gap, found.batches), (torn, gap.map(Revision), batches), "{name}");
         }
     }
@@ -283,5 +359,11 @@ mod tests {
         let before = fs::read(&path).unwrap();
         assert!(matches!(repair(folder.path()), Err(StoreError::Torn { revision: Revision(9), .. })));
         assert_eq!(fs::read(&path).unwrap(), before, "nothing was changed");
+        // The journal before it tells that its first group is missing.
+        fs::write(folder.path().join("9.jnl"), [group(2..9), leases(4)].concat()).unwrap();
+        for parts in [[hollow(leases(5)), leases(6)], [hollow(group(9..10)), group(10..11)]] {
+            fs::write(&path, parts.concat()).unwrap();
+            assert!(matches!(repair(folder.path()), Err(StoreError::Torn { revision: Revision(8), .. })));
+        }
     }
 }

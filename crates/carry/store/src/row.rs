@@ -13,8 +13,9 @@
 //! | 8 | 3 and 4 only: the lease it hangs on, 0: none |
 //! | 4 | 3 and 4 only: its place among the rows of its revision, from 0 on |
 //!
-//! Rows of revision 0, which no change has, are about the store: how far it was compacted, and its leases
-//! (`lease/`, the number in 16 hexadecimal digits; the value is its time to live in seconds, 8 bytes).
+//! Rows of revision 0, which no change has, are about the store: how far it was compacted (8 bytes, big endian), the
+//! number of the group that was written last (the same), and its leases (`lease/`, the number in 16 hexadecimal digits;
+//! the value is its time to live in seconds, 8 bytes).
 
 use std::sync::OnceLock;
 
@@ -27,6 +28,11 @@ const HEAD: usize = 33;
 const MORE: usize = 12;
 /// What the names of leases start with.
 const LEASE: &str = "lease/";
+/// The row of the compacted revision. In a keyspace of its own it would rarely be written out and keep old journals
+/// alive.
+const COMPACTED: &str = "compacted";
+/// The row of a group's number.
+pub(crate) const GROUP: &str = "group";
 
 /// One row, decoded.
 #[derive(Debug)]
@@ -37,6 +43,24 @@ pub(crate) struct LogRow {
     pub(crate) previous: Option<Revision>,
     /// Its place among the rows of its revision.
     pub(crate) sub: u32,
+}
+
+/// The key of the row of the compacted revision.
+pub(crate) fn compacted_key() -> Vec<u8> {
+    row_key(Revision(0), COMPACTED)
+}
+
+/// The key of the row of a group's number.
+pub(crate) fn group_key() -> Vec<u8> {
+    row_key(Revision(0), GROUP)
+}
+
+/// The revision that a store with this row has reached at least: the deletion that made it may be compacted.
+pub(crate) fn reached(key: &[u8], value: &[u8]) -> Revision {
+    match value.first_chunk::<8>() {
+        Some(compacted) if *key == compacted_key() => Revision(i64::from_be_bytes(*compacted)),
+        _ => revision_of(key),
+    }
 }
 
 /// The key of the row of a lease.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::cluster::Etcd;
 use crate::disk::Disk;
 use crate::hub::Hub;
+use crate::row::LogRow;
 use crate::shared::Shared;
 use crate::space::Space;
 use crate::upkeep::{self, Upkeep};
@@ -59,13 +60,19 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         let disk = Disk::open(path, &options)?;
         let mut expiry = Expiry::default();
+        let compacted = disk.compacted()?;
+        let mut last = compacted;
         let rows = disk.rows(Revision::FIRST).map(|row| {
-            row.map(|row| {
-                expiry.add(&row.entry);
-                (row.kind, row.entry)
-            })
+            let LogRow { kind, entry, .. } = row?;
+            // Since the last compaction every revision has a row.
+            if entry.modified > last.next() {
+                return Err(StoreError::Damaged { revision: last.next() });
+            }
+            last = last.max(entry.modified);
+            expiry.add(&entry);
+            Ok((kind, entry))
         });
-        let mut state = Mvcc::load(options.window, disk.compacted()?, rows)?;
+        let mut state = Mvcc::load(options.window, compacted, rows)?;
         state.adopt(disk.leases(writer::now())?);
         let hub = Arc::new(Hub::new(state.revision(), options.watch_queue));
         let space = Space::new(options.quota);

@@ -70,6 +70,28 @@ async fn a_copy_is_of_one_revision_and_goes_on_behind_it() {
 }
 
 #[tokio::test]
+async fn a_copy_knows_the_revision_of_a_deletion_that_is_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, place) = (folder.path().join("copy"), folder.path().join("restored"));
+    let store = open(&folder.path().join("live"));
+    put(&store, "/a", "x").await;
+    put(&store, "/b", "x").await;
+    let gone = store.commit("/b", Expect::Any, Change::Delete(Value::plain("x"))).await.unwrap().modified;
+    store.compact(gone).await.unwrap();
+    // Rows go a little later.
+    let summary = loop {
+        let summary = store.save(&file, "c").await.unwrap();
+        if summary.rows == 3 {
+            break summary;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((summary.revision, snapshot_status(&file).unwrap().revision), (gone, gone));
+    restore(&file, &place, None, 7).unwrap();
+    assert_eq!(open(&place).revision(), Revision(gone.0 + 7));
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_is_refused_and_nothing_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let (file, place) = (folder.path().join("copy"), folder.path().join("place"));
@@ -89,7 +111,7 @@ async fn what_cannot_be_used_is_refused_and_nothing_is_changed() {
     for (name, bytes, expected) in [
         ("nothing", vec![], "is cut off"),
         ("another file", b"something else altogether".to_vec(), "is no snapshot"),
-        ("a newer one", b"plimsoll snapshot 2\n{}".to_vec(), "is of a newer version"),
+        ("a newer one", b"plimsoll snapshot 3\n{}".to_vec(), "is of a newer version"),
         ("half", cut(good.len() / 2), "is cut off"),
         ("without its end", cut(good.len() - 1), "is cut off"),
         ("without its hash", cut(good.len() - 32), "is cut off"),
@@ -144,8 +166,16 @@ async fn a_check_finds_what_is_damaged_and_changes_nothing() {
         assert_eq!(&fs::read(path).unwrap(), &altered, "{name} stays as it is");
         fs::write(path, bytes).unwrap();
     }
-    fs::write(folder.path().join("format"), "2\n").unwrap();
-    let newer = check(folder.path()).unwrap_err().to_string();
-    assert!(newer.contains("use the version that wrote it"), "{newer}");
+    let format = folder.path().join("format");
+    fs::write(&format, "1\n").unwrap();
+    drop(open(folder.path()));
+    assert_eq!(fs::read_to_string(&format).unwrap(), "2\n", "who reads the older form writes the newer one");
+    fs::write(&format, "3\n").unwrap();
+    let before = everything(folder.path());
+    let opened = Store::open(folder.path(), Options::default()).err().unwrap();
+    for newer in [check(folder.path()).unwrap_err(), opened].map(|error| error.to_string()) {
+        assert!(newer.contains("reads up to 2: use the version that wrote it"), "{newer}");
+    }
+    assert_eq!(everything(folder.path()), before);
     assert!(matches!(check(&folder.path().join("nowhere")), Err(StoreError::Directory { .. })));
 }

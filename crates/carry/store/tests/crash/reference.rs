@@ -35,6 +35,13 @@ pub(crate) struct Mark {
     pub(crate) leases: u8,
 }
 
+impl Mark {
+    /// What clients wrote.
+    pub(crate) fn state(&self) -> (i64, u8) {
+        (self.revision, self.leases)
+    }
+}
+
 /// Key, create revision, revision, version, value, lease.
 type Row = (String, i64, i64, u64, String, i64);
 
@@ -190,8 +197,7 @@ impl Reference {
         let leases = store.leases().iter().fold(0, |leases, id| leases | 1_u8 << id);
         let found = Mark { revision: store.revision().0, compacted: store.compacted().0, leases };
         let right = [acknowledged, next];
-        let pair = |mark: &Mark| (mark.revision, mark.leases);
-        assert!(right.iter().any(|mark| pair(mark) == pair(&found)), "{found:?} of {right:?}");
+        assert!(right.iter().any(|mark| mark.state() == found.state()), "{found:?} of {right:?}");
         assert!(right.iter().any(|mark| mark.compacted == found.compacted), "{found:?} of {right:?}");
         let past = found.revision - dice.below((found.revision - found.compacted + 1) as usize) as i64;
         for (at, read) in [(found.revision, None), (past, Some(Revision(past)))] {
