@@ -6,6 +6,7 @@
 //! thread. Every `ensure_…` may be repeated.
 
 mod bandwidth;
+mod join;
 mod watch;
 
 use std::io;
@@ -28,6 +29,7 @@ use rtnetlink::{
 };
 
 pub use bandwidth::Bucket;
+pub use join::Join;
 pub use watch::{Loss, Watch};
 
 use crate::netlink::{ACK, CREATE, Conversation, DUMP, EXCLUSIVE, Message, REPLACE, REQUEST};

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use plimsoll_kernel::link::{LOOPBACK, Links, Route, Veth, in_namespace, index_of};
+use plimsoll_kernel::link::{Join, LOOPBACK, Links, Route, Veth, in_namespace, index_of};
 
 /// A namespace that lives as long as the file is open.
 fn namespace() -> File {
@@ -75,6 +75,32 @@ fn a_pair_joins_two_namespaces_and_goes_with_its_group() {
         links.remove("pv0")?;
         assert_eq!(links.list()?.len(), 1, "only loopback is left");
         assert_eq!(links.uplink_mtu()?, None);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_joins_a_pod_is_seen() {
+    let (host, pod, other) = (namespace(), namespace(), namespace());
+    in_namespace(host.as_fd(), || {
+        let mut links = Links::open()?;
+        let veth = Veth { name: "pv0", peer: "eth0", peer_namespace: pod.as_fd(), mtu: 1400, group: 7 };
+        links.create_veth(&veth)?;
+        assert_eq!(links.join(pod.as_fd(), "eth0")?, Join::Routed);
+        let bridge = links.ensure_bridge("br0", 7)?;
+        let made = std::process::Command::new("ip").args(["link", "set", "pv0", "master", "br0"]).status()?;
+        assert!(made.success());
+        assert_eq!(links.join(pod.as_fd(), "eth0")?, Join::Bridged(bridge));
+        links.filter_bridge(bridge)?;
+        links.filter_bridge(bridge)?;
+        let told = std::process::Command::new("ip").args(["-d", "link", "show", "br0"]).output()?;
+        assert!(String::from_utf8_lossy(&told.stdout).contains("nf_call_iptables 1 nf_call_ip6tables 1"));
+        // Who is on neither this machine nor a cable is seen to be so.
+        assert_eq!(links.join(pod.as_fd(), "lo")?, Join::Apart(String::new()));
+        let away = in_namespace(other.as_fd(), || Links::open()?.join(pod.as_fd(), "eth0"))?;
+        assert_eq!(away, Join::Apart("veth".to_owned()));
+        assert!(links.join(pod.as_fd(), "eth1").is_err());
         Ok(())
     })
     .unwrap();

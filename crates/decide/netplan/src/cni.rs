@@ -107,6 +107,11 @@ impl Network {
         wanted && self.version >= command.since()
     }
 
+    /// Whether a plugin does something with what it is told by this name.
+    pub fn takes(&self, capability: &str) -> bool {
+        self.plugins.iter().any(|plugin| takes(plugin, capability))
+    }
+
     /// The programs and what each reads, in the order in which they are asked; [`Command::Add`] has the result of
     /// the one before put in by [`after`].
     pub fn requests(
@@ -133,11 +138,10 @@ impl Network {
         let kind = plugin["type"].as_str().unwrap_or_default().to_owned();
         request.insert("name".to_owned(), json!(self.name));
         request.insert("cniVersion".to_owned(), json!(VERSIONS[self.version]));
-        let takes = |name: &&str| plugin.get("capabilities").is_some_and(|known| known[*name] == true);
         let told: Map<_, _> = capabilities
             .0
             .iter()
-            .filter(|(name, _)| takes(name))
+            .filter(|(name, _)| takes(plugin, name))
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
         request.remove("capabilities");
@@ -162,6 +166,10 @@ impl Network {
         }
         requests
     }
+}
+
+fn takes(plugin: &Map<String, Value>, capability: &str) -> bool {
+    plugin.get("capabilities").is_some_and(|known| known[capability] == true)
 }
 
 /// What a plugin reads that comes after another one.
@@ -244,6 +252,7 @@ mod tests {
             expected.iter().collect::<Vec<_>>()
         );
         assert_eq!(list("0.3.1").requests(Command::Add, &capabilities, None)[1].0, "portmap");
+        assert_eq!(["portMappings", "bandwidth"].map(|name| network.takes(name)), [true, false]);
         let valid = network.collections(&["a".to_owned()], "eth0");
         assert_eq!(valid[0].1["cni.dev/valid-attachments"], json!([{"containerID": "a", "ifname": "eth0"}]));
     }

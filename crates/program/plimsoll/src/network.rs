@@ -20,8 +20,7 @@ pub(crate) struct NetworkArgs {
         help_heading = "Network"
     )]
     pub(crate) nodeport_addresses: NodePortAddresses,
-    /// Folder of configurations of CNI plugins, which connect pods instead of the built-in network; NetworkPolicies
-    /// are theirs then, too
+    /// Folder of configurations of CNI plugins, which connect pods instead of the built-in network
     #[arg(long, value_name = "DIR", help_heading = "Network")]
     pub(crate) cni_conf_dir: Option<PathBuf>,
     /// Folders of CNI plugins

@@ -10,21 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use plimsoll_kernel::link::{Bucket, LOOPBACK, Links, Loss, Route, Veth, in_namespace, index_of, sysctl};
-use plimsoll_kernel::nft::{Batch, Family};
-use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork, PortMapping, Protocol};
+use plimsoll_kernel::nft::Family;
+use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork};
 use plimsoll_netplan::bandwidth::{self, Bandwidth};
-use plimsoll_netplan::endpoints::Target;
-use plimsoll_netplan::services::{Audience, Frontend};
 use tokio::sync::Notify;
 
 use crate::Error;
 use crate::cleanup::is_ours;
 use crate::config::{Config, Names, family_of};
-use crate::encode::{address_bytes, frontend_key, target_bytes};
+use crate::elements::{OF_PODS, Parts, add, elements, restore};
 use crate::policies::Attachments;
 use crate::reaper::Reaper;
 use crate::sandboxes::{Sandbox, Sandboxes};
-use crate::table::{Set, Table};
+use crate::table::Table;
 
 /// The pods' interface, inside.
 const INTERFACE: &str = "eth0";
@@ -260,7 +258,7 @@ impl Inner {
     fn restore(&self) -> io::Result<()> {
         let sandboxes = self.sandboxes();
         let mut tables = self.tables.lock().expect("no code under the lock panics");
-        tables.iter_mut().try_for_each(|table| restore_elements(table, &sandboxes))
+        tables.iter_mut().try_for_each(|table| restore(table, all(&sandboxes)))
     }
 
     fn set_ranges(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
@@ -415,13 +413,13 @@ impl Inner {
         let mut tables = self.tables.lock().expect("no code under the lock panics");
         for table in tables.iter_mut() {
             let mut batch = table.batch();
-            for set in [Set::OwnPods, Set::HostPorts] {
-                add(&mut batch, set, &elements(table.family(), sandbox, set));
+            for set in OF_PODS {
+                add(&mut batch, set, &elements(table.family(), parts(sandbox), set));
             }
             match table.commit(batch) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     *table = Table::open(&self.config, &self.names, table.family())?;
-                    restore_elements(table, &sandboxes)?;
+                    restore(table, all(&sandboxes))?;
                 }
                 committed => committed?,
             }
@@ -433,9 +431,9 @@ impl Inner {
     fn remove_elements(&self, sandbox: &Sandbox) -> io::Result<()> {
         let mut tables = self.tables.lock().expect("no code under the lock panics");
         for table in tables.iter_mut() {
-            for set in [Set::OwnPods, Set::HostPorts] {
+            for set in OF_PODS {
                 let mut batch = table.batch();
-                let elements = elements(table.family(), sandbox, set);
+                let elements = elements(table.family(), parts(sandbox), set);
                 batch.delete_elements(set.name(), elements.iter().map(|(key, _)| key.as_slice()));
                 match table.commit(batch) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -445,28 +443,6 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// A key and, in maps, its value.
-type Element = (Vec<u8>, Option<Vec<u8>>);
-
-fn add(batch: &mut Batch, set: Set, elements: &[Element]) {
-    batch.add_elements(set.name(), elements.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
-}
-
-/// Makes the table's elements those of the sandboxes.
-fn restore_elements(table: &mut Table, sandboxes: &Sandboxes) -> io::Result<()> {
-    let mut batch = table.batch();
-    for set in [Set::OwnPods, Set::HostPorts] {
-        let mut wanted: Vec<_> =
-            sandboxes.iter().flat_map(|sandbox| elements(table.family(), sandbox, set)).collect();
-        let found = table.keys(set)?;
-        let gone = found.iter().filter(|key| !wanted.iter().any(|(wanted, _)| wanted == *key));
-        batch.delete_elements(set.name(), gone.map(Vec::as_slice));
-        wanted.retain(|(key, _)| !found.contains(key));
-        add(&mut batch, set, &wanted);
-    }
-    table.commit(batch)
 }
 
 /// Lets a link's IPv6 addresses be used at once: nobody else is on it who could have the same. Neighbours are
@@ -514,6 +490,15 @@ fn pair(gateways: &[IpAddr], address: IpAddr) -> Option<(IpAddr, IpAddr)> {
     Some((address, *gateway))
 }
 
+/// What of a sandbox is in the tables.
+fn parts(sandbox: &Sandbox) -> Parts<'_> {
+    (&sandbox.addresses, &sandbox.ports)
+}
+
+fn all(sandboxes: &Sandboxes) -> impl Iterator<Item = Parts<'_>> + Clone {
+    sandboxes.iter().map(parts)
+}
+
 fn unspecified(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -523,40 +508,4 @@ fn unspecified(address: IpAddr) -> IpAddr {
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
-}
-
-/// A sandbox's elements of one set.
-fn elements(family: Family, sandbox: &Sandbox, set: Set) -> Vec<Element> {
-    let Some(address) = sandbox.addresses.iter().find(|address| family_of(**address) == family) else {
-        return Vec::new();
-    };
-    let own = address_bytes(family, Some(*address));
-    match set {
-        Set::OwnPods => vec![([own.clone(), own].concat(), None)],
-        _ => sandbox.ports.iter().filter_map(|port| host_port(family, port, *address)).collect(),
-    }
-}
-
-fn host_port(family: Family, mapping: &PortMapping, pod: IpAddr) -> Option<Element> {
-    let address = mapping.host_ip.filter(|address| !address.is_unspecified());
-    if address.is_some_and(|address| family_of(address) != family) {
-        return None;
-    }
-    let frontend = Frontend {
-        address,
-        protocol: protocol(mapping.protocol),
-        port: mapping.host_port,
-        audience: Audience::Everyone,
-    };
-    let target = Target { address: pod, port: mapping.container_port };
-    Some((frontend_key(family, &frontend), Some(target_bytes(family, &target))))
-}
-
-fn protocol(protocol: Protocol) -> plimsoll_netplan::endpoints::Protocol {
-    use plimsoll_netplan::endpoints::Protocol as Planned;
-    match protocol {
-        Protocol::Tcp => Planned::Tcp,
-        Protocol::Udp => Planned::Udp,
-        Protocol::Sctp => Planned::Sctp,
-    }
 }

@@ -6,7 +6,7 @@
 //! What leaves: links, addresses, routes and packet rules. What to do is decided
 //! in `decide/netplan`; nothing here answers to users.
 //!
-//! CNI plugins can connect sandboxes instead ([`CniNetwork`]); Services are the same then.
+//! CNI plugins can connect sandboxes instead ([`CniNetwork`]); Services and policies are the same then.
 //!
 //! Each pod has its own link to the node and the node routes between them: pods
 //! share no segment, so a pod can neither answer for another's address nor send
@@ -19,6 +19,7 @@ mod bridge;
 mod cleanup;
 mod cni;
 mod config;
+mod elements;
 mod encode;
 mod health;
 mod hosts;

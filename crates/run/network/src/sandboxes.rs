@@ -82,7 +82,7 @@ impl Sandboxes {
     }
 
     /// All sandboxes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sandbox> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sandbox> + Clone {
         self.sandboxes.values()
     }
 

@@ -8,6 +8,7 @@ use plimsoll_kernel::nft::{Batch, Family, SetKind, Tables, Value};
 use plimsoll_netplan::services::rules::{Balancer, Elements};
 
 use crate::config::{Config, Names};
+use crate::elements::Element;
 use crate::{encode, policies, program};
 
 /// `nft`'s numbers of types, concatenated six bits at a time.
@@ -237,9 +238,11 @@ impl Table {
         self.tables.chains(self.family, &self.name)
     }
 
-    /// The keys of a set.
-    pub(crate) fn keys(&mut self, set: Set) -> io::Result<Vec<Vec<u8>>> {
-        Ok(self.tables.elements(self.family, &self.name, set.name())?.into_keys().collect())
+    /// The elements of a set of pods: keys and, in maps, their values.
+    pub(crate) fn held(&mut self, set: Set) -> io::Result<Vec<Element>> {
+        let valued = matches!(set.kind(self.family).value, Value::Data { .. });
+        let held = self.tables.elements(self.family, &self.name, set.name())?;
+        Ok(held.into_iter().map(|(key, value)| (key, valued.then_some(value))).collect())
     }
 
     /// Adds what makes a chain that chooses.

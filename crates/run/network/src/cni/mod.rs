@@ -7,6 +7,7 @@
 mod plugin;
 mod records;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
@@ -16,16 +17,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::future::BoxFuture;
 use ipnet::IpNet;
-use plimsoll_kernel::link::{LOOPBACK, Links, Route, in_namespace};
+use plimsoll_kernel::link::{Join, LOOPBACK, Links, Route, in_namespace};
 use plimsoll_kernel::pod_network::{Attach, Attached, NetworkError, PodNetwork};
 use plimsoll_netplan::bandwidth::Bandwidth;
 use plimsoll_netplan::cni::{Capabilities, Command, Network, addresses, after};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::config::{Config, Names, family_of, folder};
-use crate::encode::address_bytes;
-use crate::table::{Set, Table};
+use crate::config::{Config, Names, folder};
+use crate::elements::restore;
+use crate::policies::Attachments;
+use crate::table::Table;
 use plugin::Plugins;
 use records::{Record, Records};
 
@@ -42,12 +44,16 @@ pub struct CniNetwork {
 }
 
 struct Inner {
+    config: Config,
     configurations: PathBuf,
     plugins: Plugins,
     records: Mutex<Records>,
     tables: Mutex<Vec<Table>>,
     /// Of this node's pods, for plugins that want to be told.
     ranges: Mutex<Vec<IpNet>>,
+    attachments: Attachments,
+    /// What was said of pods that rules do not hold for.
+    said: Mutex<BTreeSet<String>>,
 }
 
 impl CniNetwork {
@@ -72,15 +78,39 @@ impl CniNetwork {
             .map_err(|error| NetworkError::io("the node's addresses for pods", error))?;
         let network = Self {
             inner: Arc::new(Inner {
+                config: config.clone(),
                 configurations,
                 plugins: Plugins::new(programs),
                 records: Mutex::new(records),
                 tables: Mutex::new(tables),
                 ranges: Mutex::default(),
+                attachments: Attachments::default(),
+                said: Mutex::default(),
             }),
         };
-        network.inner.collect().await;
+        let inner = &network.inner;
+        let known: Vec<_> = inner.records().iter().cloned().collect();
+        for record in known {
+            inner.attachments.add(&record.id, record.key(), &addresses(&record.result));
+            inner.bring_under_rules(&record).await;
+        }
+        inner.tell();
+        inner.collect().await;
         Ok(network)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn attachments(&self) -> &Attachments {
+        &self.inner.attachments
+    }
+
+    /// What brings the sandboxes' elements back into tables that somebody removed and another part made again.
+    pub(crate) fn restore(&self) -> Box<dyn Fn() -> io::Result<()> + Send + Sync> {
+        let inner = self.inner.clone();
+        Box::new(move || inner.restore())
     }
 }
 
@@ -169,33 +199,44 @@ impl Inner {
         Ok((Network::read(&text).map_err(|error| format!("{}: {error}", first.display()))?, text))
     }
 
-    /// Tells the rules which pods there are: what a pod sends to itself by a Service must come from the node.
-    /// Told again and again, as somebody may remove all rules.
+    /// Tells the rules which pods there are: what a pod sends to itself by a Service must come from the node, and
+    /// hostPorts that plugins do not see to lead to pods. Told again and again, as somebody may remove all rules.
     fn tell(&self) {
-        let records = self.records();
-        let all: Vec<_> = records.iter().flat_map(|record| addresses(&record.result)).collect();
-        for table in self.tables.lock().expect("no code under the lock panics").iter_mut() {
-            let keys: Vec<_> =
-                all.iter().filter(|one| family_of(**one) == table.family()).map(own_pair).collect();
-            let mut batch = table.batch();
-            batch.add_elements(Set::OwnPods.name(), keys.iter().map(|key| (key.as_slice(), None)));
-            if let Err(error) = table.commit(batch) {
-                tracing::debug!(%error, "the rules do not know all pods yet");
-            }
+        if let Err(error) = self.restore() {
+            tracing::debug!(%error, "the rules do not know all pods yet");
         }
     }
 
-    fn tell_gone(&self, record: &Record) {
-        let gone = addresses(&record.result);
-        for table in self.tables.lock().expect("no code under the lock panics").iter_mut() {
-            let family = table.family();
-            for address in gone.iter().filter(|one| family_of(**one) == family) {
-                let mut batch = table.batch();
-                batch.delete_elements(Set::OwnPods.name(), [own_pair(address).as_slice()]);
-                if let Err(error) = table.commit(batch) {
-                    tracing::debug!(%error, %address, "the rules did not know a pod");
-                }
-            }
+    fn restore(&self) -> io::Result<()> {
+        let records = self.records();
+        let all: Vec<_> = records.iter().map(|record| (addresses(&record.result), &record.ports)).collect();
+        let parts = all.iter().map(|(addresses, ports)| (addresses.as_slice(), ports.as_slice()));
+        let mut tables = self.tables.lock().expect("no code under the lock panics");
+        tables.iter_mut().try_for_each(|table| restore(table, parts.clone()))
+    }
+
+    /// Sees to it that a pod's packets pass the rules for Services and policies, where that can be.
+    async fn bring_under_rules(&self, record: &Record) {
+        let netns = record.netns.clone();
+        let work = move || {
+            let (mut links, netns) = (Links::open()?, File::open(&netns)?);
+            Ok(match links.join(netns.as_fd(), INTERFACE)? {
+                Join::Routed => None,
+                Join::Apart(kind) => Some(format!("interfaces of the kind {kind:?} are not routed here")),
+                Join::Bridged(bridge) => match links.filter_bridge(bridge) {
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                        Some("packets between ports of a bridge need the kernel's br_netfilter".to_owned())
+                    }
+                    filtered => filtered.map(|()| None)?,
+                },
+            })
+        };
+        let done: io::Result<_> = tokio::task::spawn_blocking(work).await.expect("the work does not panic");
+        let why = done.unwrap_or_else(|error| Some(error.to_string()));
+        if let Some(why) = why
+            && self.said.lock().expect("no code under the lock panics").insert(why.clone())
+        {
+            tracing::warn!(why, "rules of Services and NetworkPolicies do not hold for all that pods send");
         }
     }
 
@@ -220,21 +261,35 @@ impl Inner {
         let known = self.records().get(&request.sandbox_id).cloned();
         if let Some(known) = known {
             if self.holds(&known).await {
-                return attached(&known);
+                return self.admit(&known).await;
             }
             self.detach(&known.id).await?;
         }
         let (network, text) = self.configuration()?;
         let mut record =
             Record::new(&request, text, self.plugins.programs.clone(), self.capabilities(&request)?);
+        if !network.takes("portMappings") {
+            record.ports.clone_from(&request.port_mappings);
+        }
         self.records().keep(&record)?;
         if let Err(why) = self.connect(&network, &mut record).await {
             self.detach(&record.id).await?;
             return Err(why);
         }
         self.records().keep(&record)?;
+        self.bring_under_rules(&record).await;
         self.tell();
-        attached(&record)
+        self.admit(&record).await
+    }
+
+    /// Waits until the policies' rules stand for a connected sandbox.
+    async fn admit(&self, record: &Record) -> Result<Attached, String> {
+        let attached = attached(record)?;
+        let change = self.attachments.add(&record.id, record.key(), &attached.addresses);
+        if self.attachments.stands(change).await {
+            return Ok(attached);
+        }
+        Err("network policies cannot be read".to_owned())
     }
 
     async fn connect(&self, network: &Network, record: &mut Record) -> Result<(), String> {
@@ -279,9 +334,12 @@ impl Inner {
 
     async fn detach(&self, id: &str) -> Result<(), String> {
         let Some(record) = self.records().get(id).cloned() else { return Ok(()) };
+        // Plugins may give its address to the next pod at once; nothing runs in this one any more.
+        self.attachments.remove(id);
         undo(&record, &self.plugins).await?;
-        self.tell_gone(&record);
-        self.records().forget(id)
+        self.records().forget(id)?;
+        self.tell();
+        Ok(())
     }
 
     /// Has plugins give up what belongs to sandboxes that are gone. What fails is tried at the next start.
@@ -331,12 +389,6 @@ impl Inner {
         told.push(("io.kubernetes.cri.pod-annotations".to_owned(), json!(request.annotations)));
         Ok(told)
     }
-}
-
-/// The key of a pod's packets to itself.
-fn own_pair(address: &IpAddr) -> Vec<u8> {
-    let own = address_bytes(family_of(*address), Some(*address));
-    [own.clone(), own].concat()
 }
 
 /// Undoes what was done for a sandbox, or what of it was.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use plimsoll_kernel::pod_network::{Attach, NetworkError};
+use plimsoll_kernel::pod_network::{Attach, NetworkError, PortMapping};
 use plimsoll_netplan::cni::Capabilities;
 use plimsoll_netplan::digest;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub(super) struct Record {
     /// Where they are.
     pub(super) programs: Vec<PathBuf>,
     told: Vec<(String, Value)>,
+    /// HostPorts that no plugin of the list sees to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ports: Vec<PortMapping>,
     /// What the last plugin answered; nothing until it did.
     pub(super) result: Value,
 }
@@ -47,8 +50,14 @@ impl Record {
             configuration,
             programs,
             told,
+            ports: Vec::new(),
             result: Value::Null,
         }
+    }
+
+    /// Namespace and name of the pod.
+    pub(super) fn key(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
     }
 
     /// Who it is for, as other engines tell plugins.

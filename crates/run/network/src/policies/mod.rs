@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Names};
 use crate::table::{LOOK, Table, Writer};
-use crate::{BridgeNetwork, Error};
+use crate::{BridgeNetwork, CniNetwork, Error};
 
 pub(crate) use attachments::Attachments;
 
@@ -35,17 +35,27 @@ pub struct Policies {
     names: Names,
     attachments: Attachments,
     /// Brings back what the network itself has in the tables.
-    restore: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    restore: Restore,
 }
+
+type Restore = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 impl Policies {
     /// From now on the network connects a pod only when the policies' rules stand for it, which they do
     /// while [`Self::run`] runs.
     pub fn new(network: &BridgeNetwork) -> Result<Self, Error> {
-        let (config, attachments) = (network.config().clone(), network.attachments().clone());
+        Self::over(network.config(), network.attachments(), network.restore())
+    }
+
+    /// The same for pods that plugins connect.
+    pub fn with_plugins(network: &CniNetwork) -> Result<Self, Error> {
+        Self::over(network.config(), network.attachments(), network.restore())
+    }
+
+    fn over(config: &Config, attachments: &Attachments, restore: Restore) -> Result<Self, Error> {
         let names = Names::new(&config.instance)?;
         attachments.enforce();
-        Ok(Self { config, names, attachments, restore: network.restore() })
+        Ok(Self { config: config.clone(), names, attachments: attachments.clone(), restore })
     }
 
     /// Keeps the rules as the cluster's NetworkPolicies want them, until `shutdown`. They stay when it
