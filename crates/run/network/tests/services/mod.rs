@@ -228,7 +228,58 @@ fn datagrams_follow_the_endpoints() {
     });
 }
 
-/// Prints what 10,000 Services cost: programming all of them, one endpoint's change, a connection.
+#[test]
+fn external_addresses_short_memories_and_pods_that_end() {
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        let client = Pod::start(&network, "client").await;
+        b.serve(9090);
+        let api = Api::default();
+        // The port's name stands for another number in each pod.
+        let spec =
+            json!({"clusterIP": "10.43.0.1", "externalIPs": ["198.51.100.7"], "ports": [{"port": 80}]});
+        api.put_service("web", spec);
+        let ready = |pod: &Pod| json!({"addresses": [pod.address], "conditions": {"ready": true}});
+        api.put_slice("web-1", "web", (8080, "TCP"), &[ready(&a)]);
+        api.put_slice("web-2", "web", (9090, "TCP"), &[ready(&b)]);
+        let spec = json!({"clusterIP": "10.43.0.2", "ports": [{"port": 80}], "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}});
+        api.put_service("sticky", spec);
+        api.put_endpoints("sticky", 8080, "TCP", &[(a.address, "here"), (b.address, "here")]);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        let both = || who(40, || client.ask("10.43.0.1:80")) == ["a", "b"];
+        until("each pod is asked on its own port", both).await;
+        assert_eq!(who(40, || client.ask("198.51.100.7:80")), ["a", "b"], "an external address");
+
+        until("the other Service leads somewhere", || client.ask("10.43.0.2:80").contains(" to ")).await;
+        let first = who(1, || client.ask("10.43.0.2:80"));
+        assert_eq!(who(20, || client.ask("10.43.0.2:80")), first);
+        let family = plimsoll_kernel::nft::Family::Ipv4;
+        let mut tables = plimsoll_kernel::nft::Tables::open().unwrap();
+        let mut remembered = || tables.elements(family, "plim-a1b2c3", "affinity").unwrap().len();
+        assert_eq!(remembered(), 1);
+        until("the client is forgotten", || remembered() == 0).await;
+
+        // Who ends is asked only when nobody else is there, and not when it does not serve.
+        let ends = |pod: &Pod, serving: bool| {
+            let conditions = json!({"ready": false, "serving": serving, "terminating": true});
+            json!({"addresses": [pod.address], "conditions": conditions})
+        };
+        api.put_slice("web-1", "web", (8080, "TCP"), &[ends(&a, true)]);
+        until("b alone", || who(20, || client.ask("10.43.0.1:80")) == ["b"]).await;
+        api.put_slice("web-2", "web", (9090, "TCP"), &[ends(&b, false)]);
+        until("a, as nothing else is there", || who(20, || client.ask("10.43.0.1:80")) == ["a"]).await;
+        api.put_slice("web-1", "web", (8080, "TCP"), &[ends(&a, false)]);
+        until("nobody", || client.ask("10.43.0.1:80") == "ConnectionRefused").await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
 #[test]
 fn load_balancers_are_told_of_endpoints_here() {
     on_a_machine(|| async {

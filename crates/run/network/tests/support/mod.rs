@@ -293,8 +293,19 @@ impl Api {
             .iter()
             .map(|(address, node)| json!({"addresses": [address], "nodeName": node, "conditions": {"ready": true}}))
             .collect();
+        self.put_slice(name, name, (port, protocol), &endpoints);
+    }
+
+    /// One of several slices of a Service.
+    pub(crate) fn put_slice(
+        &self,
+        name: &str,
+        service: &str,
+        (port, protocol): (u16, &str),
+        endpoints: &[Value],
+    ) {
         let slice = json!({
-            "metadata": {"labels": {"kubernetes.io/service-name": name}},
+            "metadata": {"labels": {"kubernetes.io/service-name": service}},
             "addressType": "IPv4",
             "ports": [{"name": "", "port": port, "protocol": protocol}],
             "endpoints": endpoints,
