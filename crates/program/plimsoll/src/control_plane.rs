@@ -70,7 +70,7 @@ impl ControlPlane {
             advertise,
             service_cidrs: instance.service_cidr.all().to_vec(),
             node_ports: 30000..=32767,
-            cluster_dns: instance.cluster_dns(),
+            cluster_dns: instance.resolvers(),
             credentials,
             safeguards: options.safeguards.options(),
             features: options.feature_gates,

@@ -129,9 +129,14 @@ impl Instance {
         self.directory.join(name)
     }
 
-    /// Address of the cluster's resolver: the tenth of the Services'.
+    /// Address of the cluster's resolver that pods are told: the tenth of the Services'.
     pub(crate) fn cluster_dns(&self) -> IpAddr {
-        nth(self.service_cidr.first(), 10)
+        nth(self.service_cidr.first(), RESOLVER)
+    }
+
+    /// That of each family.
+    pub(crate) fn resolvers(&self) -> Vec<IpAddr> {
+        self.service_cidr.each_nth(RESOLVER)
     }
 
     /// First Service address of each family: the first of them is the API server's.
@@ -178,6 +183,9 @@ pub(crate) fn nth(range: IpNet, offset: u32) -> IpAddr {
 pub(crate) struct Claim {
     _lock: Option<File>,
 }
+
+/// The place of the resolver's address in a range of Services.
+const RESOLVER: u32 = 10;
 
 /// A locked file for each range that a running instance has.
 const CLAIMS: &str = "/run/plimsoll/ranges";

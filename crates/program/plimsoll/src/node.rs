@@ -164,7 +164,7 @@ pub(crate) async fn foundation(
         node_zone: None,
         node_addresses: place.addresses.to_vec(),
         node_port_addresses: place.network.nodeport_addresses.ranges(place.addresses),
-        resolver: [instance.cluster_dns()].into_iter().chain(local_dns).collect(),
+        resolver: instance.resolvers().into_iter().chain(local_dns).collect(),
         connected_by: match place.network.cni_conf_dir {
             Some(_) => ConnectedBy::Plugins,
             None => ConnectedBy::Links,
@@ -191,12 +191,13 @@ pub(crate) async fn foundation(
     tasks.spawn(async move {
         ("network", plimsoll_network::run(network, services, stop).await.map_err(Into::into))
     });
+    let on = |port| instance.resolvers().iter().map(|address| SocketAddr::new(*address, port)).collect();
     let resolver = plimsoll_dns::Config {
-        listen: vec![SocketAddr::new(instance.cluster_dns(), 53)],
+        listen: on(53),
         listen_if_free: local_dns.map(|address| SocketAddr::new(address, 53)).into_iter().collect(),
-        metrics: vec![SocketAddr::new(instance.cluster_dns(), 9153)],
+        metrics: on(9153),
         zone: "cluster.local".to_owned(),
-        addresses: vec![instance.cluster_dns()],
+        addresses: instance.resolvers(),
         node_name: place.name.to_owned(),
         resolv_conf: "/etc/resolv.conf".into(),
         copies: plimsoll_dns::Copies::Shared,
@@ -209,7 +210,7 @@ pub(crate) async fn foundation(
 }
 
 /// What connects pods: CNI plugins where their configurations are named, or the built-in network with its
-/// policies and its ways to other nodes.
+/// ways to other nodes. Policies hold in both.
 async fn pod_network(
     network: &plimsoll_network::Config,
     place: Place<'_>,
@@ -224,6 +225,8 @@ async fn pod_network(
         let programs = place.network.cni_bin_dir.clone();
         let plugins =
             CniNetwork::open(network, &own, folder.clone(), programs).await.context("CNI plugins")?;
+        let policies = Policies::with_plugins(&plugins).context("network policies")?;
+        enforce(policies, informers, tasks, shutdown);
         return Ok(Arc::new(plugins));
     }
     let bridge = BridgeNetwork::open(network.clone()).await.context("pod network")?;
@@ -233,9 +236,19 @@ async fn pod_network(
         plimsoll_network::reach_hosts(hosts, nodes, stop).await;
         ("ways to other nodes", Ok(()))
     });
+    enforce(policies, informers, tasks, shutdown);
+    Ok(Arc::new(bridge))
+}
+
+/// Keeps the policies' rules.
+fn enforce(
+    policies: Policies,
+    informers: &Informers,
+    tasks: &mut JoinSet<Part>,
+    shutdown: &CancellationToken,
+) {
     let (followed, stop) = (informers.clone(), shutdown.clone());
     tasks.spawn(async move { ("network policies", policies.run(followed, stop).await.map_err(Into::into)) });
-    Ok(Arc::new(bridge))
 }
 
 /// The image store with the images that are made of this program.

@@ -208,13 +208,16 @@ fn kubernetes_service(config: &Config) -> Value {
     })
 }
 
-/// The resolver of the node agents answers on this address; the Service shows where, as users expect.
+/// The resolver of the node agents answers on these addresses; the Service shows where, as users expect.
 fn dns_service(config: &Config) -> Value {
+    let addresses: Vec<_> = config.cluster_dns.iter().map(ToString::to_string).collect();
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
         "spec": {
-            "clusterIP": config.cluster_dns.to_string(),
+            "clusterIP": addresses.first(),
+            "clusterIPs": addresses,
+            "ipFamilyPolicy": if addresses.len() > 1 { "PreferDualStack" } else { "SingleStack" },
             "ports": [
                 {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
                 {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},

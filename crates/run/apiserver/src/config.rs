@@ -36,8 +36,9 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Range of node ports.
     pub node_ports: std::ops::RangeInclusive<u16>,
-    /// Address of the cluster's resolver, kept free for the Service `kube-system/kube-dns`.
-    pub cluster_dns: IpAddr,
+    /// Addresses of the cluster's resolver, kept free for the Service `kube-system/kube-dns`: one of each family
+    /// of Services.
+    pub cluster_dns: Vec<IpAddr>,
     /// Keys and certificates.
     pub credentials: Credentials,
     /// Admission plugins, encryption at rest and the audit log.

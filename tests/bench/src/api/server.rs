@@ -130,7 +130,7 @@ fn config(folder: &Path, address: SocketAddr) -> anyhow::Result<Config> {
         advertise: SocketAddr::from(([10, 0, 0, 1], address.port())),
         service_cidrs: vec!["10.96.0.0/16".parse()?],
         node_ports: 30000..=32767,
-        cluster_dns: IpAddr::from([10, 96, 0, 10]),
+        cluster_dns: vec![IpAddr::from([10, 96, 0, 10])],
         credentials: Credentials {
             client_ca: authority.certificate().to_owned(),
             certificate: server.certificate,

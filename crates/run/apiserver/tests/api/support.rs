@@ -86,7 +86,7 @@ impl Cluster {
             advertise: SocketAddr::from(([10, 0, 0, 1], 6443)),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
             node_ports: 30000..=32767,
-            cluster_dns: "10.96.0.10".parse().expect("an address"),
+            cluster_dns: vec!["10.96.0.10".parse().expect("an address")],
             credentials: Credentials {
                 client_ca: authority.certificate().to_owned(),
                 certificate: server.certificate,
