@@ -16,6 +16,7 @@ mod http;
 mod load;
 mod machine;
 mod namespace;
+mod ranges;
 mod runner;
 
 pub use agent::Agent;
@@ -27,4 +28,5 @@ pub use http::{Response, get, get_from};
 pub use load::{Pace, Tally, asked_while};
 pub use machine::Machine;
 pub use namespace::Namespace;
+pub use ranges::Block;
 pub use runner::{Case, main, skip};

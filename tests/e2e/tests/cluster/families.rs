@@ -1,6 +1,6 @@
 //! IPv4 and IPv6 in one cluster, and policies that outlive the program.
 
-use plimsoll_e2e::{Cluster, Namespace};
+use plimsoll_e2e::{Block, Cluster, Namespace};
 use serde_json::{Value, json};
 
 use crate::pods::pod;
@@ -36,7 +36,7 @@ spec:
 
 /// Asks for what is in a file all the time, as soon as there is one, and writes down what came of it.
 const ASKS: &str = "trap exit TERM; while usleep 20000; do for url in $(cat /tmp/urls 2>/dev/null); do \
-    if timeout 2 wget -q -O /dev/null http://$url/; then echo yes; else echo no; fi >> /tmp/seen; done; done";
+    if timeout 1 wget -q -O /dev/null http://$url/; then echo yes; else echo no; fi >> /tmp/seen; done; done";
 
 fn texts(list: &Value, field: &str) -> Vec<String> {
     let text =
@@ -53,15 +53,24 @@ fn host(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
 
-fn asks(space: &Namespace<'_>, from: &str, url: &str) -> bool {
-    let script = format!("timeout 2 wget -q -O - http://{url}/ 2>/dev/null || true");
-    space.kubectl(&["exec", from, "--", "sh", "-c", &script]).stdout.starts_with("pod: web-")
+/// Which of the addresses answer a pod, asked all at once: who is kept out waits.
+fn reached(space: &Namespace<'_>, from: &str, urls: &[String]) -> Vec<bool> {
+    let ask = |(number, url): (usize, &String)| {
+        format!(
+            "(timeout 1 wget -q -O - http://{url}/ 2>/dev/null | grep -q '^pod: web-' && echo {number}.) & "
+        )
+    };
+    let script: String = urls.iter().enumerate().map(ask).collect();
+    let told = space.kubectl(&["exec", from, "--", "sh", "-c", &(script + "wait")]).stdout;
+    (0..urls.len()).map(|number| told.lines().any(|line| line == format!("{number}."))).collect()
 }
 
 pub(crate) fn pods_and_services_have_both_and_policies_outlive_a_restart(_: &Shared) {
+    let block = Block::free();
+    let (four, six) = (block.four(), block.six());
     let cluster = Cluster::prepare(&[
-        "--cluster-cidr=10.216.0.0/16,fd00:216::/48",
-        "--service-cluster-ip-range=10.217.0.0/16,fd00:217::/112",
+        &format!("--cluster-cidr={four}.0.0/17,{six}::/48"),
+        &format!("--service-cluster-ip-range={four}.128.0/17,{six}:1::/112"),
     ]);
     cluster.up();
     cluster.busybox(BUSYBOX);
@@ -72,7 +81,7 @@ pub(crate) fn pods_and_services_have_both_and_policies_outlive_a_restart(_: &Sha
     ["friend", "stranger"].iter().for_each(|name| drop(space.wait_ready(name)));
 
     let node = cluster.api(&format!("/api/v1/nodes/{}", cluster.node())).unwrap();
-    assert_eq!(texts(&node["spec"]["podCIDRs"], ""), ["10.216.0.0/24", "fd00:216::/64"]);
+    assert_eq!(texts(&node["spec"]["podCIDRs"], ""), [format!("{four}.0.0/24"), format!("{six}::/64")]);
     let addresses = node["status"]["addresses"].as_array().unwrap();
     let inside: Vec<_> = addresses.iter().filter(|one| one["type"] == "InternalIP").cloned().collect();
     let inside = texts(&json!(inside), "address");
@@ -88,25 +97,33 @@ pub(crate) fn pods_and_services_have_both_and_policies_outlive_a_restart(_: &Sha
     urls.extend(cluster_ips.iter().map(|ip| host(ip)));
     urls.extend(inside.iter().map(|ip| format!("{}:{port}", host(ip))));
     urls.extend(["both", "six.families.svc.cluster.local"].map(str::to_owned));
-    for url in &urls {
-        space.wait(&format!("{url} answers"), || asks(&space, "stranger", url).then_some(()));
+    let all_answer = |from: &str| {
+        space.wait(&format!("all of {urls:?} answer {from}"), || {
+            reached(&space, from, &urls).iter().all(|reached| *reached).then_some(())
+        });
+    };
+    all_answer("stranger");
+    let dns = cluster.api("/api/v1/namespaces/kube-system/services/kube-dns").unwrap();
+    assert_eq!(dns["spec"]["ipFamilyPolicy"], "PreferDualStack");
+    let resolvers = texts(&dns["spec"]["clusterIPs"], "");
+    assert_eq!(families(&resolvers), ["IPv4", "IPv6"], "{resolvers:?}");
+    for resolver in &resolvers {
+        let ask = ["exec", "friend", "--", "nslookup", "both.families.svc.cluster.local", resolver];
+        space.until(&ask, PATIENCE, |told| cluster_ips.iter().all(|ip| told.contains(ip.as_str())));
     }
-    let told = space.until(
-        &["exec", "friend", "--", "nslookup", "both.families.svc.cluster.local"],
-        PATIENCE,
-        |text| text.contains("10.217."),
-    );
-    assert!(cluster_ips.iter().all(|ip| told.contains(ip.as_str())), "{told}");
 
     // What a policy says holds in both families, and does not pause while the program is away.
     space.apply(POLICY);
-    space.wait("the stranger is kept out", || {
-        urls.iter().all(|url| !asks(&space, "stranger", url)).then_some(())
-    });
-    assert!(urls.iter().all(|url| asks(&space, "friend", url)));
+    let none_answers = || {
+        space.wait("the stranger is kept out", || {
+            reached(&space, "stranger", &urls).iter().all(|reached| !reached).then_some(())
+        });
+    };
+    none_answers();
+    all_answer("friend");
     survives(&space, &urls[..2]);
-    assert!(urls.iter().all(|url| asks(&space, "friend", url)));
-    assert!(urls.iter().all(|url| !asks(&space, "stranger", url)));
+    none_answers();
+    all_answer("friend");
 }
 
 /// Kills the program and starts it again while both clients go on asking.

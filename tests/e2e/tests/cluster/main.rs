@@ -27,6 +27,7 @@ mod lost;
 mod network;
 mod nodes;
 mod operators;
+mod plugins;
 mod pods;
 mod policies;
 mod quotas;
@@ -149,6 +150,7 @@ const CASES: &[Case<Shared>] = table! {
     sets: a_stateful_set_keeps_or_drops_its_claims, a_daemon_set_surges_or_waits_to_be_asked;
     hosts: pods_and_services_span_nodes;
     families: pods_and_services_have_both_and_policies_outlive_a_restart;
+    plugins: plugins_connect_pods_instead_of_the_network;
     policies: policies_say_who_reaches_whom;
     network: a_rollout_loses_no_request, probes_gate_endpoints, services_are_found_from_pods, requests_are_spread, a_node_port_is_open_on_the_node,
         pods_reach_pods_and_the_node, a_service_without_endpoints_refuses, several_ports_have_names;
