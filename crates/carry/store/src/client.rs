@@ -108,17 +108,32 @@ impl Store {
         }
     }
 
-    /// A sum of all rows up to a revision, or of everything, leases as well; and up to where history is gone.
+    /// A sum of everything.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn hash(&self) -> Result<u32, StoreError> {
+        let shared = Arc::clone(self.shared());
+        tokio::task::spawn_blocking(move || shared.disk().hash()).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The sum of all versions up to a revision, or the newest, that etcd has of the same; the revision, and up to
+    /// where history is gone.
     ///
     /// # Errors
     /// When the revision was compacted or lies in the future, or the disk fails.
-    pub async fn hash(&self, upto: Option<Revision>) -> Result<(u32, Revision), StoreError> {
+    pub async fn hash_versions(
+        &self,
+        upto: Option<Revision>,
+    ) -> Result<(u32, Revision, Revision), StoreError> {
         let shared = Arc::clone(self.shared());
         let hash = move || {
-            if let Some(upto) = upto {
-                shared.read().find(&Span::key(""), 0, Some(upto))?;
-            }
-            Ok((shared.disk().hash(upto)?, shared.read().compacted()))
+            let (upto, compacted) = {
+                let state = shared.read();
+                state.find(&Span::key(""), 0, upto)?;
+                (upto.unwrap_or(state.revision()), state.compacted())
+            };
+            Ok((bolt::sum(shared.disk(), compacted, upto)?, upto, compacted))
         };
         tokio::task::spawn_blocking(hash).await.map_err(|_| StoreError::Closed)?
     }
@@ -128,9 +143,9 @@ impl Store {
     ///
     /// # Errors
     /// When a disk fails.
-    pub async fn save_for_etcd(&self, path: &Path) -> Result<u64, StoreError> {
-        let (shared, path) = (Arc::clone(self.shared()), path.to_owned());
-        let save = move || bolt::save(shared.disk(), &path);
+    pub async fn save_for_etcd(&self, path: &Path, cluster: &str) -> Result<u64, StoreError> {
+        let (shared, path, cluster) = (Arc::clone(self.shared()), path.to_owned(), cluster.to_owned());
+        let save = move || bolt::save(shared.disk(), &path, &cluster);
         tokio::task::spawn_blocking(save).await.map_err(|_| StoreError::Closed)?
     }
 

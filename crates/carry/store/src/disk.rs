@@ -133,19 +133,13 @@ impl Disk {
         })
     }
 
-    /// A sum of the rows of changes up to a revision, or of all rows.
-    pub(crate) fn hash(&self, upto: Option<Revision>) -> Result<u32, StoreError> {
+    /// A sum of all rows.
+    pub(crate) fn hash(&self) -> Result<u32, StoreError> {
         let mut hash = crc32fast::Hasher::new();
         for row in self.stored() {
             let (key, value) = row?;
-            let revision = row::revision_of(&key);
-            if upto.is_some_and(|upto| revision > upto) {
-                break;
-            }
-            if upto.is_none() || revision.0 > 0 {
-                hash.update(&key);
-                hash.update(&value);
-            }
+            hash.update(&key);
+            hash.update(&value);
         }
         Ok(hash.finalize())
     }

@@ -55,7 +55,7 @@ pub use plimsoll_mvcc::{
     Body, Bytes, Change, Entry, Event, EventKind, Expect, Lease, Limits, Operation, Put, Query, Revision,
     Span, Txn, Value,
 };
-pub use snapshot::{Summary, cluster_of, restore, status as snapshot_status};
+pub use snapshot::{Owner, Summary, cluster_of, restore, status as snapshot_status};
 pub use space::Alarm;
 pub use stats::{Stats, Timings};
 pub use store::Store;

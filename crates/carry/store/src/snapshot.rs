@@ -1,4 +1,4 @@
-//! A copy of a store in one file, and a store made of such a file.
+//! A copy of a store in one file, and a store made of such a file, or of one of etcd's ([`bolt`]).
 //!
 //! The file: a line that says what it is, a header (its length, JSON), the rows of the log as they lie on disk
 //! (lengths of key and value, both), a row without a key, how many rows there were, and the SHA-256 of all before.
@@ -14,13 +14,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
-use crate::{Options, StoreError, row};
+use crate::{Options, Place, StoreError, bolt, row};
 
 /// With rows as [`crate::row`] has them; 1 had none with leases and places.
 const TITLE: &[u8] = b"plimsoll snapshot 2\n";
 const OLDER: &[u8] = b"plimsoll snapshot 1\n";
 /// No key and no value is longer.
 const LONGEST: u32 = 64 << 20;
+/// The cluster of a snapshot that does not tell.
+pub(crate) const UNKNOWN: &str = "unknown";
 /// Rows of a restored store that are written at once.
 const STEP: usize = 512;
 
@@ -109,70 +111,88 @@ impl Sink {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a snapshot through and holds it against its hash.
+/// Reads a snapshot, ours or one of etcd, through and holds it against its hash.
 ///
 /// # Errors
 /// When it is not one, is cut off, or was altered.
 pub fn status(path: &Path) -> Result<Summary, StoreError> {
-    read(path, |_, _| Ok(()))
+    read(path, None, &mut |_, _| Ok(()))
 }
 
-/// Makes a store of a snapshot, in a directory that is not there yet or empty.
+/// Whose state a snapshot is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The cluster, as snapshots name it.
+    pub cluster: &'a str,
+    /// Where its values have their revision: those of etcd get theirs.
+    pub place: Place,
+}
+
+/// Makes a store of a snapshot, ours or one of etcd, in a directory that is not there yet or empty.
 ///
 /// The revision goes on `bump` behind the snapshot's, and all before is compacted: whoever knew a later state of
 /// the cluster is told to list again.
 ///
 /// # Errors
-/// When the snapshot is not whole or of another cluster than `cluster`, or the directory is not empty. Nothing is
-/// changed then.
-pub fn restore(path: &Path, to: &Path, cluster: Option<&str>, bump: i64) -> Result<Summary, StoreError> {
-    let summary = status(path)?;
-    let bad = |what| StoreError::Snapshot { path: path.into(), what };
-    if let Some(cluster) = cluster.filter(|cluster| *cluster != summary.cluster) {
-        let found = &summary.cluster;
-        return Err(bad(format!("is of cluster {found}, and this directory is of {cluster}")));
+/// When the snapshot is not whole or not of the owner, or the directory is not empty. Nothing is changed then.
+pub fn restore(path: &Path, to: &Path, owner: Option<Owner<'_>>, bump: i64) -> Result<Summary, StoreError> {
+    let place = owner.map(|owner| owner.place);
+    let summary = read(path, place, &mut |_, _| Ok(()))?;
+    let found = &summary.cluster;
+    if let Some(Owner { cluster, .. }) = owner.filter(|owner| found != owner.cluster && found != UNKNOWN) {
+        return Err(StoreError::Snapshot {
+            path: path.into(),
+            what: format!("is of cluster {found}, and this directory is of {cluster}"),
+        });
     }
     let failed = |source| StoreError::Directory { path: to.into(), source };
     match fs::read_dir(to).map(|mut entries| entries.next().is_some()) {
         Ok(true) => return Err(StoreError::NotEmpty { path: to.into() }),
-        Ok(false) => fs::remove_dir(to).map_err(failed)?,
+        Ok(false) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
     let draft = to.with_extension("restoring");
-    if draft.exists() {
-        fs::remove_dir_all(&draft).map_err(failed)?;
+    let _ = fs::remove_dir_all(&draft);
+    let reached = Revision(summary.revision.0.saturating_add(bump));
+    let made = fill(path, place, &draft, reached)
+        .and_then(|()| fs::rename(&draft, to).and_then(|()| sync_folder(to)).map_err(failed));
+    if made.is_err() {
+        let _ = fs::remove_dir_all(&draft);
     }
-    let disk = Disk::open(&draft, &Options::default())?;
+    made.map(|()| summary)
+}
+
+fn fill(path: &Path, place: Option<Place>, to: &Path, reached: Revision) -> Result<(), StoreError> {
+    let disk = Disk::open(to, &Options::default())?;
     let mut rows = Vec::new();
-    read(path, |key, value| {
+    read(path, place, &mut |key, value| {
         rows.push((key, value));
         if rows.len() == STEP { disk.store(std::mem::take(&mut rows)) } else { Ok(()) }
     })?;
     disk.store(rows)?;
-    disk.set_compacted(Revision(summary.revision.0.saturating_add(bump)))?;
-    drop(disk);
-    fs::rename(&draft, to).map_err(failed)?;
-    sync_folder(to).map_err(failed)?;
-    Ok(summary)
+    disk.set_compacted(reached)
 }
 
-type Take<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), StoreError>;
+/// What takes rows.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), StoreError>;
 
 /// Hands out the rows, and says afterwards whether they were right.
-fn read(
-    path: &Path,
-    mut row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), StoreError>,
-) -> Result<Summary, StoreError> {
+fn read(path: &Path, place: Option<Place>, take: Take<'_>) -> Result<Summary, StoreError> {
     let bad = |what: &str| StoreError::Snapshot { path: PathBuf::from(path), what: what.to_owned() };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::UnexpectedEof => bad("is cut off: use another one"),
         _ => StoreError::Directory { path: path.into(), source },
     };
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).map_err(failed)?;
+    if bolt::is_one(&start) {
+        return bolt::read(path, place, take);
+    }
     let file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
     let mut source = Source { file: BufReader::new(file), hash: Sha256::new() };
@@ -180,13 +200,12 @@ fn read(
     if title != TITLE && title != OLDER {
         return Err(match title.starts_with(b"plimsoll snapshot ") {
             true => bad("is of a newer version of plimsoll: restore it with that"),
-            false => bad("is no snapshot of plimsoll"),
+            false => bad("is no snapshot, neither of plimsoll nor of etcd"),
         });
     }
     let altered = || bad("was altered, or the disk changed it: use another one");
     let header = source.counted().map_err(failed)?.ok_or_else(altered)?;
     let Header { cluster } = serde_json::from_slice(&header).map_err(|_| altered())?;
-    let take: Take<'_> = &mut row;
     let (mut rows, mut revision) = (0_u64, Revision::FIRST);
     loop {
         let key = source.number().map_err(failed)?;

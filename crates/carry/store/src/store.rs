@@ -271,7 +271,7 @@ impl Store {
     /// When a disk fails.
     pub async fn save(&self, path: &Path, cluster: &str) -> Result<Summary, StoreError> {
         if let Engine::Etcd(etcd) = &self.inner.engine {
-            return etcd.save(path, self.revision()).await;
+            return etcd.save(path).await;
         }
         let (shared, path, cluster) = (Arc::clone(&self.inner.shared), path.to_owned(), cluster.to_owned());
         let save = move || snapshot::save(shared.disk(), &path, &cluster);

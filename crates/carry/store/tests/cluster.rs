@@ -5,12 +5,13 @@ use std::net::TcpListener;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_pki::{Authority, Purpose, Request};
 use plimsoll_store::{
-    Alarm, Change, Cluster, EventKind, Expect, Options, Revision, Store, StoreError, Value, Watch, WatchItem,
-    examine,
+    Alarm, Change, Cluster, Entry, EventKind, Expect, Options, Owner, Revision, Store, StoreError, Value,
+    Watch, WatchItem, examine, restore,
 };
 use tempfile::TempDir;
 
@@ -182,8 +183,50 @@ async fn etcd_keeps_what_the_embedded_log_would() {
     assert_eq!((members.len(), members[0].id), (1, members[0].leader));
     assert!(advice.iter().all(|advice| advice.contains("percentile")), "{advice:?}");
     let folder = tempfile::tempdir().unwrap();
-    let summary = store.save(&folder.path().join("copy"), "c").await.unwrap();
-    assert!(summary.bytes > 0);
+    let (copy, made) = (folder.path().join("copy"), folder.path().join("made"));
+    let summary = store.save(&copy, "c").await.unwrap();
+    // The embedded log takes it over.
+    restore(&copy, &made, Some(Owner { cluster: "c", place }), 1000).unwrap();
+    let log = Store::open(&made, Options::default()).unwrap();
+    assert_eq!(log.revision().0, summary.revision.0 + 1000);
+    let rows = |store: &Store| {
+        let row = |entry: &Arc<Entry>| (entry.key.to_string(), entry.modified, entry.value.clone());
+        store.range("/registry/", None, 0, None).unwrap().entries.iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&log), rows(&store));
+    // And etcd its.
+    log.save_for_etcd(&copy, "c").await.unwrap();
+    let (data, peer) = (folder.path().join("etcd"), free());
+    let flags = [
+        "--name=m0".to_owned(),
+        format!("--initial-cluster=m0={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+    ];
+    let restored = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["snapshot", "restore"])
+        .arg(&copy)
+        .arg(format!("--data-dir={}", data.display()))
+        .args(&flags)
+        .output();
+    if let Ok(restored) = restored {
+        assert!(restored.status.success(), "{restored:?}");
+        let serve = free();
+        let mut process = Command::new("etcd")
+            .arg(format!("--data-dir={}", data.display()))
+            .args(&flags)
+            .args([format!("--listen-client-urls={serve}"), format!("--advertise-client-urls={serve}")])
+            .arg(format!("--listen-peer-urls={peer}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let found = Store::connect(&Cluster::plain(vec![serve], place), Options::default()).await;
+        let found = found.map(|found| (found.revision(), rows(&found)));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert_eq!(found.unwrap(), (log.revision(), rows(&log)));
+    }
     store.compact(store.revision()).await.unwrap();
     store.reclaim().await.unwrap();
     // A server that comes now has everything, and no past.

@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plimsoll_store::{
-    Change, Expect, Options, Revision, Store, StoreError, Value, check, restore, snapshot_status,
+    Change, Entry, Expect, Operation, Options, Owner, Put, Revision, Span, Store, StoreError, Txn, Value,
+    check, restore, snapshot_status,
 };
+use sha2::Digest;
 
 fn open(path: &Path) -> Store {
     Store::open(path, Options { compaction_interval: None, ..Options::default() }).unwrap()
@@ -15,6 +18,10 @@ fn open(path: &Path) -> Store {
 async fn put(store: &Store, key: &str, text: &str) -> i64 {
     let value = Value::plain(text.to_owned());
     store.commit(key, Expect::Any, Change::Put(value)).await.unwrap().modified.0
+}
+
+fn owner(cluster: &str) -> Owner<'_> {
+    Owner { cluster, place: |bytes| bytes.starts_with(b"revision=;").then_some(9..9) }
 }
 
 /// Everything in a folder, with its bytes.
@@ -54,7 +61,7 @@ async fn a_copy_is_of_one_revision_and_goes_on_behind_it() {
     assert_eq!(snapshot_status(&file).unwrap(), summary);
     assert!(summary.revision >= Revision(201));
     let place = folder.path().join("restored");
-    restore(&file, &place, Some("cluster-a"), 1000).unwrap();
+    restore(&file, &place, Some(owner("cluster-a")), 1000).unwrap();
     let store = open(&place);
     assert_eq!(
         (store.revision(), store.compacted()),
@@ -89,6 +96,107 @@ async fn a_copy_knows_the_revision_of_a_deletion_that_is_compacted() {
     assert_eq!((summary.revision, snapshot_status(&file).unwrap().revision), (gone, gone));
     restore(&file, &place, None, 7).unwrap();
     assert_eq!(open(&place).revision(), Revision(gone.0 + 7));
+}
+
+/// Keys and what is noted about them.
+fn listing(store: &Store) -> Vec<(String, i64, i64, u64, i64, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let row = |entry: &Arc<Entry>| {
+        let key = entry.key.to_string();
+        (key, entry.create.0, entry.modified.0, entry.version, entry.lease, text(&entry.value))
+    };
+    store.range("", None, 0, None).unwrap().entries.iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn a_copy_in_the_form_of_etcd_is_the_same_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, place) = (folder.path().join("copy.db"), folder.path().join("restored"));
+    let store = open(&folder.path().join("live"));
+    store.grant(77, 600).await.unwrap();
+    for number in 0..400 {
+        // Some pages run over, some keys are long, and the tree has more than one level.
+        let text = "v".repeat(if number % 50 == 0 { 20_000 } else { number });
+        put(&store, &format!("/registry/{}{}", number % 300, "k".repeat(number % 7 * 40)), &text).await;
+    }
+    let two = |key: &str, lease| {
+        Operation::Put(Put { key: key.into(), value: Some("x".into()), lease: Some(lease) })
+    };
+    let success = vec![
+        two("/registry/leased", 77),
+        two("/registry/\u{e9}", 0),
+        Operation::Delete(Span::key("/registry/1")),
+    ];
+    store.transact(Txn { success, ..Txn::default() }).await.unwrap();
+    store.compact(Revision(300)).await.unwrap();
+    let bytes = store.save_for_etcd(&file, "cluster-a").await.unwrap();
+    let summary = snapshot_status(&file).unwrap();
+    assert_eq!((summary.bytes, summary.revision, &*summary.cluster), (bytes, store.revision(), "cluster-a"));
+    restore(&file, &place, Some(owner("cluster-a")), 50).unwrap();
+    let again = open(&place);
+    assert_eq!(listing(&again), listing(&store));
+    assert_eq!((again.revision(), again.compacted()), (Revision(store.revision().0 + 50), again.revision()));
+    let (lease, _) = again.lease(77).unwrap();
+    assert_eq!((lease.ttl, lease.keys.len()), (600, 1));
+
+    let good = fs::read(&file).unwrap();
+    let pages = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good[..good.len() - 32].to_vec();
+        change(&mut bytes);
+        let hash = sha2::Sha256::digest(&bytes);
+        [&bytes[..], &hash[..]].concat()
+    };
+    for (name, bytes, expected) in [
+        ("half", good[..good.len() / 2].to_vec(), "ends without a hash"),
+        ("a member's file", good[..good.len() - 32].to_vec(), "ends without a hash"),
+        ("a value", [&good[..9000], b"x", &good[9001..]].concat(), "was altered"),
+        // With a right hash: what cannot be read must not be believed.
+        ("no trees", pages(&|bytes| bytes.truncate(8192)), "was altered"),
+        ("no root", pages(&|bytes| bytes[16..80].fill(0)), ""),
+        (
+            "a circle",
+            pages(&|bytes| (12_288..bytes.len()).step_by(4096).for_each(|at| bytes[at + 8] = 1)),
+            "was altered",
+        ),
+        (
+            "lengths",
+            pages(&|bytes| {
+                (12_288..bytes.len()).step_by(4096).for_each(|at| bytes[at + 24..at + 28].fill(0xff))
+            }),
+            "was altered",
+        ),
+    ] {
+        let (path, place) = (folder.path().join("bad.db"), folder.path().join("other"));
+        fs::write(&path, bytes).unwrap();
+        match restore(&path, &place, None, 0) {
+            Err(error) => assert!(error.to_string().contains(expected) && !place.exists(), "{name}: {error}"),
+            // There are two roots.
+            Ok(_) => assert_eq!(expected, "", "{name}"),
+        }
+    }
+    let other =
+        restore(&file, &folder.path().join("x"), Some(owner("cluster-b")), 0).unwrap_err().to_string();
+    assert!(other.contains("is of cluster cluster-a, and this directory is of cluster-b"), "{other}");
+}
+
+#[tokio::test]
+async fn versions_have_the_sum_that_etcd_has_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let sum = async |upto| store.hash_versions(upto).await.unwrap().0;
+    assert_eq!(sum(None).await, 1_084_519_789);
+    for operation in [
+        Operation::Put(Put { key: "a".into(), value: Some("1".into()), lease: Some(0) }),
+        Operation::Put(Put { key: "b".into(), value: Some("2".into()), lease: Some(0) }),
+        Operation::Delete(Span::key("a")),
+    ] {
+        store.operate(operation).await.unwrap();
+    }
+    assert_eq!(sum(None).await, 1_562_576_432);
+    let before = sum(Some(Revision(3))).await;
+    store.compact(Revision(4)).await.unwrap();
+    assert_eq!(sum(None).await, 728_145_079);
+    assert!(before != 728_145_079 && store.hash_versions(Some(Revision(3))).await.is_err());
 }
 
 #[tokio::test]
@@ -126,7 +234,7 @@ async fn what_cannot_be_used_is_refused_and_nothing_is_changed() {
         assert!(error.to_string().contains(expected), "{name}: {error}");
         assert!(!place.exists(), "{name}");
     }
-    let other = restore(&file, &place, Some("cluster-b"), 0).unwrap_err().to_string();
+    let other = restore(&file, &place, Some(owner("cluster-b")), 0).unwrap_err().to_string();
     assert!(other.contains("is of cluster cluster-a, and this directory is of cluster-b"), "{other}");
     fs::create_dir(&place).unwrap();
     fs::write(place.join("file"), "").unwrap();

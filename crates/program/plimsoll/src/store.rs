@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use plimsoll_apiserver::{Datastore, Snapshots};
+use plimsoll_apiserver::{Datastore, Snapshots, revision_place};
 use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
 use plimsoll_store::{
-    Cluster, Member, Options, Store, Summary, check, cluster_of, examine, restore, snapshot_status,
+    Cluster, Member, Options, Owner, Store, Summary, check, cluster_of, examine, restore, snapshot_status,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -190,7 +190,7 @@ enum SnapshotAction {
     },
     /// Make the state of a copy; the instance must have none
     Restore {
-        /// The file
+        /// The file: of this program, or of `etcdctl snapshot save`
         file: PathBuf,
         /// How far revisions skip ahead, so that clients of a later state list again
         #[arg(long, value_name = "COUNT", default_value_t = 1_000_000_000, value_parser = clap::value_parser!(i64).range(0..))]
@@ -232,7 +232,8 @@ pub(crate) fn run(command: &StoreCommand) -> anyhow::Result<()> {
         StoreAction::Snapshot(SnapshotAction::Status { file }) => tell(file, &snapshot_status(file)?),
         StoreAction::Snapshot(SnapshotAction::Restore { file, bump_revision }) => {
             let cluster = cluster(&command.data_dir)?;
-            tell(file, &restore(file, &place, cluster.as_deref(), *bump_revision)?);
+            let owner = cluster.as_deref().map(|cluster| Owner { cluster, place: revision_place });
+            tell(file, &restore(file, &place, owner, *bump_revision)?);
         }
     }
     Ok(())

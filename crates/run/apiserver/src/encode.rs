@@ -32,7 +32,8 @@ fn head(api_version: &str, kind: &str) -> Vec<u8> {
 }
 
 /// Where the digits of the revision are in bytes that this module made.
-pub(crate) fn place(bytes: &[u8]) -> Option<Range<usize>> {
+#[must_use]
+pub fn place(bytes: &[u8]) -> Option<Range<usize>> {
     const FIELD: &[u8] = b"\",\"metadata\":{\"resourceVersion\":\"";
     /// Versions and kinds are no longer.
     const WITHIN: usize = 1024;

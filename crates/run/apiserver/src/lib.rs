@@ -103,6 +103,7 @@ pub use body::{Error as BodyError, ResponseBody};
 pub use config::{
     Authentication, Config, Credentials, Datastore, Proxies, ServiceAccounts, Snapshots, TokenWebhook,
 };
+pub use encode::place as revision_place;
 pub use features::{FeatureError, Features, Gate};
 pub use limits::Limits;
 pub use listen::server_tls;

@@ -46,7 +46,7 @@ impl Form {
         let modified = Revision(pair.mod_revision);
         let entry = Entry {
             key,
-            value: self.stamped(&plain, modified).ok_or_else(foreign)?,
+            value: stamped(self.place, &plain, modified).ok_or_else(foreign)?,
             create: Revision(pair.create_revision),
             modified,
             version: u64::try_from(pair.version).unwrap_or_default(),
@@ -62,7 +62,7 @@ impl Form {
     pub(super) fn last(&self, before: &Entry, at: Revision) -> Entry {
         Entry {
             key: Arc::clone(&before.key),
-            value: self.stamped(&before.value, at).unwrap_or_else(|| before.value.clone()),
+            value: stamped(self.place, &before.value, at).unwrap_or_else(|| before.value.clone()),
             create: before.create,
             modified: at,
             version: 0,
@@ -71,12 +71,13 @@ impl Form {
             memo: OnceLock::new(),
         }
     }
+}
 
-    fn stamped(&self, bytes: &[u8], revision: Revision) -> Option<Bytes> {
-        let place = (self.place)(bytes)?;
-        let digits = revision.0.to_string();
-        Some([&bytes[..place.start], digits.as_bytes(), &bytes[place.end..]].concat().into())
-    }
+/// A value with its revision.
+pub(crate) fn stamped(place: Place, bytes: &[u8], revision: Revision) -> Option<Bytes> {
+    let place = place(bytes)?;
+    let digits = revision.0.to_string();
+    Some([&bytes[..place.start], digits.as_bytes(), &bytes[place.end..]].concat().into())
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ use plimsoll_etcd::etcdserverpb::{RangeRequest, SnapshotRequest};
 use plimsoll_mvcc::advice::{Measured, advise};
 use plimsoll_mvcc::members::{Member, fit};
 use plimsoll_mvcc::{Change, Entry, Limits, Revision, Step};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tonic::Status;
@@ -37,16 +36,17 @@ use tonic::Status;
 use crate::hub::Hub;
 use crate::shared::Shared;
 use crate::space::Space;
-use crate::{Alarm, Options, StoreError, Summary, Timings};
+use crate::{Alarm, Options, StoreError, Summary, Timings, snapshot};
 use connection::{Members, Repeat, Wire};
 use feed::Feed;
 use form::Form;
 pub use form::Place;
+pub(crate) use form::stamped;
 use leases::Leases;
 use upkeep::Upkeep;
 
 /// What all our keys begin with, as upstream's.
-const PREFIX: &str = "/registry/";
+pub(crate) const PREFIX: &str = "/registry/";
 /// The past that can be read: etcd's own is not asked for.
 const LIMITS: Limits = Limits { events: 65_536, bytes: 64 << 20 };
 /// How long memory may be behind what etcd has answered.
@@ -274,7 +274,7 @@ impl Etcd {
     }
 
     /// Writes a snapshot of a member that does not lead to a file, as `etcdctl snapshot save` does.
-    pub(crate) async fn save(&self, path: &Path, revision: Revision) -> Result<Summary, StoreError> {
+    pub(crate) async fn save(&self, path: &Path) -> Result<Summary, StoreError> {
         let failed = |source| StoreError::Directory { path: path.into(), source };
         let members = self.members();
         let follower = members.iter().find(|member| member.id != member.leader).or(members.first());
@@ -287,25 +287,17 @@ impl Etcd {
         let mut options = File::options();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
-        let (mut hash, mut held, mut bytes) = (Sha256::new(), Vec::new(), 0);
         while let Some(piece) = pieces.message().await.map_err(failure)? {
             file.write_all(&piece.blob).map_err(failed)?;
-            bytes += piece.blob.len() as u64;
-            // The last 32 bytes are the hash of all before.
-            held.extend_from_slice(&piece.blob);
-            let known = held.len().saturating_sub(32);
-            hash.update(held.get(..known).unwrap_or_default());
-            held.drain(..known);
-        }
-        if held[..] != hash.finalize()[..] {
-            let what = "does not have the hash that etcd sent: take it again".into();
-            return Err(StoreError::Snapshot { path: path.into(), what });
         }
         file.sync_all().map_err(failed)?;
-        std::fs::rename(&draft, path).map_err(failed)?;
-        let cluster = format!("{:x}", follower.map_or(0, |member| member.cluster));
-        let hash = held.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Summary { cluster, revision, rows: 0, bytes, hash })
+        let path = path.to_owned();
+        let look = move || {
+            let summary = snapshot::status(&draft)?;
+            std::fs::rename(&draft, &path).map_err(|source| StoreError::Directory { path, source })?;
+            Ok(summary)
+        };
+        tokio::task::spawn_blocking(look).await.map_err(|_| StoreError::Closed)?
     }
 }
 

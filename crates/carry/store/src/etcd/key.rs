@@ -4,7 +4,7 @@ use bytes::Bytes;
 use plimsoll_mvcc::Span;
 
 /// A key of the store.
-pub(super) fn text(key: &[u8]) -> String {
+pub(crate) fn text(key: &[u8]) -> String {
     key.iter().copied().map(char::from).collect()
 }
 

@@ -75,7 +75,7 @@ impl Maintenance for Etcd {
     }
 
     async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        let (hash, _) = self.store.hash(None).await.map_err(refusal::of)?;
+        let hash = self.store.hash().await.map_err(refusal::of)?;
         Ok(Response::new(pb::HashResponse { header: self.header_now(), hash }))
     }
 
@@ -85,10 +85,11 @@ impl Maintenance for Etcd {
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
         let upto = (revision > 0).then_some(Revision(revision));
-        let (hash, compacted) = self.store.hash(upto).await.map_err(refusal::of)?;
+        let (hash, upto, compacted) = self.store.hash_versions(upto).await.map_err(refusal::of)?;
+        // etcd has no revision for what was never compacted.
+        let compact_revision = if compacted > Revision::FIRST { compacted.0 } else { -1 };
         let header = self.header_now();
-        let hash_revision = upto.unwrap_or_else(|| self.store.revision()).0;
-        Ok(Response::new(pb::HashKvResponse { header, hash, compact_revision: compacted.0, hash_revision }))
+        Ok(Response::new(pb::HashKvResponse { header, hash, compact_revision, hash_revision: upto.0 }))
     }
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
@@ -155,7 +156,7 @@ impl Etcd {
         let failed = |source| StoreError::Directory { path: path.into(), source };
         let mut left = match own {
             true => self.store.save(path, &self.member.snapshots).await?.bytes,
-            false => self.store.save_for_etcd(path).await?,
+            false => self.store.save_for_etcd(path, &self.member.snapshots).await?,
         };
         let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
         loop {

@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Store;
 
-pub(crate) use key::bytes as key_bytes;
+pub(crate) use key::{bytes as key_bytes, text as key_text};
 pub use serve::{Listen, ListenError, Tls};
 
 /// The version of etcd whose API this is.

@@ -1,9 +1,6 @@
-//! A copy of a store as etcd keeps its own state, so that etcd's tools read it and an etcd can be restored from it.
-//!
-//! The file is a database of bbolt: pages of 4 KiB, of which the first two say where the tree of buckets begins
-//! (go.etcd.io/bbolt: page.go, db.go); behind it are 32 bytes of SHA-256. The buckets are etcd's: `key` has all
-//! versions by revision, `lease` the leases, `meta` how far history is compacted.
+//! Writes it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,26 +8,21 @@ use std::path::Path;
 
 use bytes::Bytes;
 use plimsoll_etcd::mvccpb::KeyValue;
-use plimsoll_mvcc::{EventKind, Lease, Revision};
+use plimsoll_mvcc::{Entry, EventKind, Lease, Revision};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::{
+    BRANCH, BUCKET, CLUSTER, COMPACTED, ELEMENT, HEAD, LEAF, LeaseRecord, MAGIC, VERSION, fnv, revision_name,
+};
 use crate::disk::Disk;
 use crate::row::{self, LogRow};
+use crate::writer::now;
 use crate::{StoreError, etcd};
 
 const PAGE: usize = 4096;
-/// What stands before the elements of a page, and what each element takes beside key and value.
-const HEAD: usize = 16;
-const ELEMENT: usize = 16;
-const BRANCH: u16 = 1;
-const LEAF: u16 = 2;
 const META: u16 = 4;
 const FREE: u16 = 16;
-/// An element of a leaf that is a bucket.
-const BUCKET: u32 = 1;
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
 /// The list of free pages, of which there are none.
 const FREE_PAGE: u64 = 2;
 /// Buckets that etcd expects, empty ones as well, in order.
@@ -47,11 +39,15 @@ const BUCKETS: [&str; 10] = [
     "meta",
 ];
 
+/// Keys that expire within as much time share a lease, in milliseconds.
+const SHARED: u64 = 10 * 60 * 1000;
+
 /// Key and value of an element; what it is.
 type Item = (Vec<u8>, Vec<u8>, u32);
 
-/// Writes everything that is there at this moment; others may go on writing.
-pub(crate) fn save(disk: &Disk, path: &Path) -> Result<u64, StoreError> {
+/// Writes everything that is there at this moment; others may go on writing. etcd has no keys that expire by
+/// themselves, so they get leases.
+pub(crate) fn save(disk: &Disk, path: &Path, cluster: &str) -> Result<u64, StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
     let file = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
     let mut book = Book { file: BufWriter::new(file.map_err(failed)?), next: 0 };
@@ -59,13 +55,22 @@ pub(crate) fn save(disk: &Disk, path: &Path) -> Result<u64, StoreError> {
         book.page(page, &[]).map_err(failed)?;
     }
     let compacted = disk.compacted()?;
-    let leases = disk.leases(0)?;
+    let mut leases: BTreeMap<i64, i64> =
+        disk.leases(0)?.into_iter().map(|Lease { id, ttl, .. }| (id, ttl)).collect();
+    let now = now();
     let mut roots = Vec::new();
     for name in BUCKETS {
         let root = match name {
-            "key" => book.tree(versions(disk), failed)?,
-            "lease" => book.tree(leases.iter().map(|lease| Ok(lease_item(lease))), failed)?,
-            "meta" => book.tree(meta(compacted).into_iter().map(Ok), failed)?,
+            "key" => {
+                let item = |row: Result<LogRow, StoreError>| {
+                    let mut row = row?;
+                    lend(&mut row.entry, &mut leases, now);
+                    Ok(item(row))
+                };
+                book.tree(rows(disk).map(item), failed)?
+            }
+            "lease" => book.tree(leases.iter().map(|(id, ttl)| Ok(lease_item(*id, *ttl))), failed)?,
+            "meta" => book.tree(meta(compacted, cluster).into_iter().map(Ok), failed)?,
             _ => book.tree(std::iter::empty(), failed)?,
         };
         let value = [root.to_le_bytes(), [0; 8]].concat();
@@ -75,8 +80,8 @@ pub(crate) fn save(disk: &Disk, path: &Path) -> Result<u64, StoreError> {
     book.finish(root).map_err(failed)
 }
 
-/// All versions in the order of revisions; rows of one revision in that of their places.
-fn versions(disk: &Disk) -> impl Iterator<Item = Result<Item, StoreError>> {
+/// All versions in the order of revisions; those of one revision in that of their places.
+pub(super) fn rows(disk: &Disk) -> impl Iterator<Item = Result<LogRow, StoreError>> {
     let damaged = |key: &[u8]| StoreError::Damaged { revision: row::revision_of(key) };
     let mut rows = disk
         .stored()
@@ -102,11 +107,22 @@ fn versions(disk: &Disk) -> impl Iterator<Item = Result<Item, StoreError>> {
             // The first is taken from the end.
             revision.sort_by_key(|row| std::cmp::Reverse(row.sub));
         }
-        revision.pop().map(|row| Ok(version(row)))
+        revision.pop().map(Ok)
     })
 }
 
-fn version(row: LogRow) -> Item {
+/// Gives a key that expires a lease, if it has none.
+fn lend(entry: &mut Entry, leases: &mut BTreeMap<i64, i64>, now: u64) {
+    let Some(expires) = entry.expires.filter(|_| entry.lease == 0) else { return };
+    // Numbers that nobody draws: those of clients are larger by far.
+    let turn = expires / SHARED + 1;
+    let left = (turn * SHARED).saturating_sub(now) / 1000;
+    entry.lease = i64::try_from(turn).unwrap_or(i64::MAX);
+    leases.entry(entry.lease).or_insert(i64::try_from(left).unwrap_or(i64::MAX).max(1));
+}
+
+/// As etcd has its key and value.
+pub(super) fn item(row: LogRow) -> Item {
     let entry = row.entry;
     let key = etcd::key_bytes(&entry.key);
     let mut name = revision_name(entry.modified, row.sub);
@@ -127,26 +143,20 @@ fn version(row: LogRow) -> Item {
     (name, value.encode_to_vec(), 0)
 }
 
-fn revision_name(revision: Revision, sub: u32) -> Vec<u8> {
-    [&revision.0.to_be_bytes()[..], b"_", &i64::from(sub).to_be_bytes()].concat()
+fn lease_item(id: i64, ttl: i64) -> Item {
+    (id.to_be_bytes().to_vec(), LeaseRecord { id, ttl }.encode_to_vec(), 0)
 }
 
-/// etcd's message of a lease: its number and its time to live.
-fn lease_item(lease: &Lease) -> Item {
-    let mut value = Vec::new();
-    for (field, number) in [(1, lease.id), (2, lease.ttl)] {
-        prost::encoding::int64::encode(field, &number, &mut value);
-    }
-    (lease.id.to_be_bytes().to_vec(), value, 0)
-}
-
-fn meta(compacted: Revision) -> Vec<Item> {
-    let mut items = vec![(b"consistent_index".to_vec(), 1_u64.to_be_bytes().to_vec(), 0)];
+fn meta(compacted: Revision, cluster: &str) -> Vec<Item> {
+    let mut items = vec![
+        (b"consistent_index".to_vec(), 1_u64.to_be_bytes().to_vec(), 0),
+        (CLUSTER.to_vec(), cluster.as_bytes().to_vec(), 0),
+    ];
     if compacted > Revision::FIRST {
-        let at = revision_name(compacted, 0);
-        items.push((b"finishedCompactRev".to_vec(), at.clone(), 0));
-        items.push((b"scheduledCompactRev".to_vec(), at, 0));
+        items.extend(COMPACTED.map(|name| (name.to_vec(), revision_name(compacted, 0), 0)));
     }
+    // Keys lie in order.
+    items.sort();
     items
 }
 
@@ -283,11 +293,4 @@ fn body<L, K>(
 
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
-}
-
-/// FNV-1a, 64 bits.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
