@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::limiter::Counted;
+use crate::mirror::{Copied, Copies};
 use crate::upstream::Lease;
 
 /// Why a body ends before its time.
@@ -21,6 +22,8 @@ pub(crate) enum Broken {
     TooLarge,
     #[error("nothing came in time")]
     Late,
+    #[error("it was broken off")]
+    Off,
     #[error(transparent)]
     Other(#[from] hyper::Error),
 }
@@ -36,15 +39,18 @@ impl Patience {
         Self { limit, sleep: None }
     }
 
-    fn poll(
+    fn poll<B>(
         &mut self,
-        body: &mut Incoming,
+        body: &mut B,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>>
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Unpin,
+    {
         match Pin::new(body).poll_frame(context) {
             Poll::Ready(frame) => {
                 self.sleep = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Other)))
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
                 let until = || Box::pin(tokio::time::sleep_until(Instant::now() + self.limit));
@@ -59,12 +65,37 @@ impl Patience {
 /// The body of a request, for a pod.
 pub(crate) struct Sending {
     /// None for a body that is known to be empty.
-    incoming: Option<Incoming>,
+    source: Option<Source>,
     /// Bytes that may still come.
     left: Option<u64>,
     patience: Patience,
     /// None with no body.
     progress: Option<Arc<Progress>>,
+    /// Who gets the same.
+    copies: Option<Box<Copies>>,
+}
+
+/// Where a body comes from.
+enum Source {
+    Client(Incoming),
+    /// Another request, of which this one is a copy.
+    Request(Copied),
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(body) => body.is_end_stream(),
+            Self::Request(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(body) => body.size_hint(),
+            Self::Request(body) => body.size_hint(),
+        }
+    }
 }
 
 /// How far the body of a request came.
@@ -93,11 +124,24 @@ impl Sending {
         let known = incoming.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
         let left = if known { None } else { most };
         let progress = incoming.is_some().then(Arc::default);
-        Self { incoming, left, patience: Patience::new(patience), progress }
+        let source = incoming.map(Source::Client);
+        Self { source, left, patience: Patience::new(patience), progress, copies: None }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { incoming: None, left: None, patience: Patience::new(Duration::ZERO), progress: None }
+        let patience = Patience::new(Duration::ZERO);
+        Self { source: None, left: None, patience, progress: None, copies: None }
+    }
+
+    /// What passes on to another request what goes through here.
+    pub(crate) fn copy(&mut self) -> Self {
+        if self.source.is_none() {
+            return Self::empty();
+        }
+        let copies = self.copies.get_or_insert_default();
+        let size = self.source.as_ref().map_or_else(SizeHint::default, Source::size_hint);
+        let (source, patience) = (Source::Request(copies.add(size)), Patience::new(self.patience.limit));
+        Self { source: Some(source), left: None, patience, progress: None, copies: None }
     }
 
     /// Tells how far it came after it was handed over.
@@ -115,8 +159,11 @@ impl Body for Sending {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = ready!(this.patience.poll(incoming, context));
+        let frame = match &mut this.source {
+            None => return Poll::Ready(None),
+            Some(Source::Client(body)) => ready!(this.patience.poll(body, context)),
+            Some(Source::Request(body)) => ready!(this.patience.poll(body, context)),
+        };
         let Some(progress) = &this.progress else { return Poll::Ready(frame) };
         progress.pieces.fetch_add(1, Ordering::Relaxed);
         if let (Some(left), Some(Ok(frame))) = (&mut this.left, &frame) {
@@ -127,15 +174,24 @@ impl Body for Sending {
             };
             *left = rest;
         }
+        if let Some(copies) = &mut this.copies {
+            match &frame {
+                Some(Err(_)) => this.copies = None,
+                Some(Ok(frame)) => {
+                    copies.tell(Some(frame), this.source.as_ref().is_none_or(Source::is_end_stream))
+                }
+                None => copies.tell(None, true),
+            }
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.source.as_ref().is_none_or(Source::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.source.as_ref().map_or_else(|| SizeHint::with_exact(0), Source::size_hint)
     }
 }
 

@@ -54,8 +54,10 @@ pub(crate) async fn forward(
     let body = Sending::new(body, settings.body_size, settings.send_timeout);
     let progress = body.progress();
     let Some(head) = head(parts, &errand, tunnel.as_ref()) else { return page::of(StatusCode::BAD_REQUEST) };
-    let request = Request::from_parts(head, body);
-    reflect(worker, &errand, &request);
+    let mut request = Request::from_parts(head, body);
+    if tunnel.is_none() {
+        reflect(worker, &errand, &mut request);
+    }
     let sent = {
         let delivery = pin!(deliver(worker, &errand, request));
         patiently(delivery, settings.read_timeout, progress.as_deref()).await
@@ -71,14 +73,15 @@ pub(crate) async fn forward(
     }
 }
 
-/// Sends copies of a request without a body to where its route wants them.
-fn reflect(worker: &Worker, errand: &Errand<'_>, request: &Request<Sending>) {
-    if !request.body().is_end_stream() {
-        return;
-    }
+/// Sends copies of a request to where its route wants them.
+fn reflect(worker: &Worker, errand: &Errand<'_>, request: &mut Request<Sending>) {
     for mirror in &errand.route.mirrors {
-        if is_http2(mirror.protocol) == is_http2(errand.protocol) && mirror.takes(rand::random()) {
-            mirror::send(worker, mirror, twin(request));
+        if !mirror.takes(rand::random()) {
+            continue;
+        }
+        let (mut parts, body) = (twin(request).into_parts().0, request.body_mut().copy());
+        if dress(&mut parts, mirror.protocol, errand).is_some() {
+            mirror::send(worker, mirror, Request::from_parts(parts, body));
         }
     }
 }
@@ -109,10 +112,16 @@ fn head(mut parts: Parts, errand: &Errand<'_>, tunnel: Option<&Tunnel>) -> Optio
         tunnel.ask(&mut parts.headers);
     }
     parts.extensions.clear();
+    dress(&mut parts, errand.protocol, errand)?;
+    Some(parts)
+}
+
+/// Puts target and host where a protocol has them.
+fn dress(parts: &mut Parts, protocol: Protocol, errand: &Errand<'_>) -> Option<()> {
     let host = errand.host.clone();
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = Some(errand.target.clone());
-    if is_http2(errand.protocol) {
+    if is_http2(protocol) {
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = host.as_ref().and_then(|host| host.to_str().ok()?.parse().ok());
         headers::set_host(&mut parts.headers, None);
@@ -123,7 +132,7 @@ fn head(mut parts: Parts, errand: &Errand<'_>, tunnel: Option<&Tunnel>) -> Optio
         parts.version = Version::HTTP_11;
     }
     parts.uri = Uri::from_parts(uri).ok()?;
-    Some(parts)
+    Some(())
 }
 
 enum Failure {

@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use k8s_openapi::api::core::v1::Service;
 use plimsoll_route::SecretKey;
 use plimsoll_route::gateway::{CONTROLLER, Plan, Ports, RouteDraft, World, plan};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use super::stage::{Client, Stage, ask, get, ingress, pod, telling, whole};
 use super::tls::{connect, encrypted, secret};
@@ -162,14 +165,12 @@ async fn a_shared_port_goes_by_host_and_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn pods_may_speak_http2_be_late_and_be_copied() {
+async fn pods_may_speak_http2_and_be_late() {
     let mut stage = Stage::start(|_| {});
     let own = stage.open(Kind::Plain);
-    let mirror =
-        json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "copy", "port": 80}}}]);
     let mut late = rule("/late", json!([]), to("late"));
     late["timeouts"] = json!({"request": "50ms"});
-    let rules = json!([rule("/two", json!([]), to("h2c")), late, rule("/copied", mirror, to("one"))]);
+    let rules = json!([rule("/two", json!([]), to("h2c")), late]);
     let plan = planned(&stage, &listener(own, "HTTP"), &rules);
     stage.take(&[], &plan);
     let version = pod(|request: Request<Incoming>| async move {
@@ -178,20 +179,79 @@ async fn pods_may_speak_http2_be_late_and_be_copied() {
     });
     stage.pods("h2c", &[version.await]);
     stage.pods("late", &[pod(|_| std::future::pending()).await]);
-    let copies = Arc::new(AtomicUsize::new(0));
-    let counting = copies.clone();
-    let copy = pod(move |_| {
-        counting.fetch_add(1, Ordering::Relaxed);
-        async { Response::new(whole("dropped")) }
-    });
-    stage.pods("copy", &[copy.await]);
-    stage.pods("one", &[telling("one").await]);
     let mut client = stage.client_at(own).await;
     assert_eq!(ask(&mut client, get("g.com", "/two", &[])).await, (200, "true".to_owned()));
     assert_eq!(ask(&mut client, get("g.com", "/late", &[])).await.0, 504);
-    assert!(ask(&mut client, get("g.com", "/copied", &[])).await.1.starts_with("one "));
-    while copies.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
+}
+
+/// Host, method, path and length of the body of a copy; none of one that was broken off.
+type Copy = (String, Method, String, Option<usize>);
+
+async fn copied(copies: &mut mpsc::UnboundedReceiver<Copy>) -> Copy {
+    tokio::time::timeout(Duration::from_secs(20), copies.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn copies_have_the_bodies_and_nobody_waits_for_them() {
+    let mut stage = Stage::start(|_| {});
+    let own = stage.open(Kind::Plain);
+    let mirror = |name: &str| json!({"type": "RequestMirror", "requestMirror": {"backendRef": {"name": name, "port": 80}}});
+    let filters = json!([mirror("copy"), mirror("h2c"), mirror("stuck"), mirror("empty")]);
+    stage.take(&[], &planned(&stage, &listener(own, "HTTP"), &json!([rule("/", filters, to("one"))])));
+    let (tell, mut copies) = mpsc::unbounded_channel();
+    let keeping = async |version: Version| {
+        let tell = tell.clone();
+        pod(move |request: Request<Incoming>| {
+            let tell = tell.clone();
+            async move {
+                assert_eq!(request.version(), version);
+                let (parts, body) = request.into_parts();
+                let host = parts.uri.authority().map(ToString::to_string);
+                let host = host.or_else(|| Some(parts.headers.get("host")?.to_str().unwrap().to_owned()));
+                // Whoever is broken off is not asked any more.
+                let told = tokio::spawn(async move {
+                    let body = body.collect().await.map(|body| body.to_bytes().len());
+                    tell.send((host.unwrap(), parts.method, parts.uri.path().to_owned(), body.ok())).unwrap();
+                });
+                told.await.unwrap();
+                Response::builder().status(500).body(whole("dropped")).unwrap()
+            }
+        })
+        .await
+    };
+    stage.pods("copy", &[keeping(Version::HTTP_11).await]);
+    stage.pods("h2c", &[keeping(Version::HTTP_2).await]);
+    stage.pods("stuck", &[pod(|_| std::future::pending()).await]);
+    let count = pod(|request: Request<Incoming>| async move {
+        let length = request.into_body().collect().await.unwrap().to_bytes().len();
+        Response::new(whole(length.to_string()))
+    });
+    stage.pods("one", &[count.await]);
+    let mut client = stage.client_at(own).await;
+    // No body, one with a length, one in pieces.
+    for (path, pieces, chunked) in [("/none", 0, false), ("/whole", 1, false), ("/pieces", 20, true)] {
+        let data = Bytes::from(vec![b'x'; 1000]);
+        let body = match chunked {
+            true => StreamBody::new(futures::stream::iter(
+                (0..pieces).map(move |_| Ok(Frame::data(data.clone()))),
+            ))
+            .boxed(),
+            false => Full::new(data.slice(..1000 * pieces)).boxed(),
+        };
+        let request = Request::post(path).header("host", "g.com").body(body).unwrap();
+        let length = 1000 * pieces;
+        assert_eq!(ask(&mut client, request).await, (200, length.to_string()), "{path}");
+        for _ in 0..2 {
+            let expected = ("g.com".to_owned(), Method::POST, path.to_owned(), Some(length));
+            assert_eq!(copied(&mut copies).await, expected);
+        }
+    }
+    // What is broken off by the client is so for copies.
+    let mut stream = TcpStream::connect(own).await.unwrap();
+    stream.write_all(b"POST /off HTTP/1.1\r\nhost: g.com\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+    drop(stream);
+    for _ in 0..2 {
+        assert_eq!(copied(&mut copies).await.3, None);
     }
 }
 
