@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use plimsoll_e2e::{Cluster, Hosts, Namespace, Worker, get};
 
-use crate::network::{REQUEST, SERVICE};
+use crate::network::{REQUEST, SERVICE, loses_nothing};
 use crate::pods::{STAY, pod};
+use crate::workloads::web;
 use crate::{BUSYBOX, PATIENCE, Shared};
 
 /// A pod on a node that answers with its name.
@@ -99,6 +100,27 @@ pub(crate) fn pods_and_services_span_nodes(_: &Shared) {
             (seen.len() == 2).then_some(())
         });
     }
+
+    // Every node knows of a pod's end before the pod does.
+    let rolled = web(2, "").replace("    spec:\n", &format!("    spec:\n      nodeName: {}\n", far.node()));
+    let service = service.replace("{name: web}", "{name: rolled}").replace("app: web", "app: rolled");
+    space.apply(&(rolled.replace("app: web", "app: rolled") + &service));
+    space.rollout("web");
+    let port = space.object("services/rolled").unwrap()["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    let nodes =
+        [0, 1, 2].map(|number| SocketAddr::new(hosts.host(number).address(), u16::try_from(port).unwrap()));
+    for node in nodes {
+        space.wait("the rolled pods answer", || get(node, "/", REQUEST).ok());
+    }
+    loses_nothing(&nodes, || {
+        for round in 0..2 {
+            space.kubectl(&["set", "env", "deployment/web", &format!("ROUND={round}")]).ok();
+            space.rollout("web");
+        }
+        let all = || space.list("pods?labelSelector=app%3Drolled").len();
+        space.wait("the old pods are gone", || (all() == 2).then_some(()));
+    });
+    space.kubectl(&["delete", "deployment/web", "service/rolled", "--wait=false"]).ok();
 
     // Load balancers are told which nodes have pods, and only those lead to one, without hiding the client.
     let service = "---

@@ -29,7 +29,7 @@ pub(crate) fn an_ingress_loses_no_request(_: &Shared) {
         ingress["status"]["loadBalancer"]["ingress"][0]["ip"].is_string()
     });
 
-    loses_nothing(address, || {
+    loses_nothing(&[address], || {
         for round in 0..2 {
             let more = ["create", "ingress", &format!("more-{round}"), "--rule=more.example/*=web:http"];
             space.kubectl(&more).ok();

@@ -50,7 +50,7 @@ pub(crate) fn a_rollout_loses_no_request(shared: &Shared) {
     space.rollout("web");
     let service = address(&space, "web");
     space.wait("the service answers", || get(service, "/", REQUEST).ok());
-    loses_nothing(service, || {
+    loses_nothing(&[service], || {
         // Restarts are told apart by the second, and a rollout takes less.
         for round in 0..2 {
             space.kubectl(&["set", "env", "deployment/web", &format!("ROUND={round}")]).ok();
@@ -61,8 +61,8 @@ pub(crate) fn a_rollout_loses_no_request(shared: &Shared) {
 }
 
 /// Whatever `work` does, four clients that ask all the time get their answers.
-pub(crate) fn loses_nothing(address: SocketAddr, work: impl FnOnce()) {
-    let tally = asked_while(&[address], Pace { clients: 4, rate: None }, |_| work());
+pub(crate) fn loses_nothing(addresses: &[SocketAddr], work: impl FnOnce()) {
+    let tally = asked_while(addresses, Pace { clients: 4, rate: None }, |_| work());
     let (answered, lost) = (tally.answered(), tally.lost());
     assert!(lost.is_empty(), "{} of {answered} are lost: {:?}", lost.len(), lost.first());
     assert!(answered > 200, "there was no load: {answered}");
