@@ -13,6 +13,7 @@
 //! target/*/release/plimsoll-bench ingress          # the ingress beside nginx, asked by wrk
 //! target/*/release/plimsoll-bench rollout          # 100,000 requests while pods are replaced; as root
 //! target/*/release/plimsoll-bench rollout 10       # ten times
+//! target/*/release/plimsoll-bench rollout 1 200    # once, under 200 requests a second instead of 2,000
 //! target/*/release/plimsoll-bench workloads        # 5,000 pods of one Deployment, and others; as root
 //! target/*/release/plimsoll-bench services         # 10,000 Services in the kernel; as root
 //! target/*/release/plimsoll-bench decide           # the scheduler's decisions about 5,000 nodes, without an API
@@ -73,8 +74,7 @@ fn main() -> ExitCode {
         ["ingress"] => ingress::run(),
         [ingress::COMMAND, words @ ..] => ingress::serve(words),
         [ingress::PAGE, address] => ingress::serve_page(address),
-        ["rollout"] => rollout::run(1),
-        ["rollout", times] => times.parse().map_err(Into::into).and_then(rollout::run),
+        ["rollout", numbers @ ..] if numbers.len() < 3 => rollout::of(numbers),
         ["workloads", cases @ ..] => workloads::run(cases),
         ["decide"] => {
             decide::run(5_000);
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         [store::COMMAND, folder] => store::reopen(folder),
         ["store", cases @ ..] => store::run(cases),
         _ => Err(anyhow::anyhow!(
-            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES] | workloads | services | decide | schedule [NODES PODS [CASE]] | store [--etcd FILE] [CASE]… | api [{}]…]",
+            "usage: plimsoll-bench [cluster | agent | node [--kubeconfig FILE [IMAGE]] | probes | dns | ingress | rollout [TIMES [RATE]] | workloads | services | decide | schedule [NODES PODS [CASE]] | store [--etcd FILE] [CASE]… | api [{}]…]",
             api::names().join(" | ")
         )),
     };

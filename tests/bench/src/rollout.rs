@@ -13,11 +13,21 @@ use crate::report;
 
 const PODS: usize = 10;
 const REQUESTS: usize = 100_000;
-const PACE: Pace = Pace { clients: 24, rate: Some(2_000) };
+const CLIENTS: u32 = 24;
+
+/// Requests a second.
+const RATE: u32 = 2_000;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Takes and prints the figures, so many times.
-pub(crate) fn run(times: usize) -> anyhow::Result<()> {
+/// Takes and prints the figures; how often, and under how many requests a second, can be said.
+pub(crate) fn of(numbers: &[&str]) -> anyhow::Result<()> {
+    let times = numbers.first().map_or(Ok(1), |times| times.parse())?;
+    run(times, numbers.get(1).map_or(Ok(RATE), |rate| rate.parse())?)
+}
+
+fn run(times: usize, rate: u32) -> anyhow::Result<()> {
+    let pace = Pace { clients: CLIENTS, rate: Some(rate) };
+    let (mut lost, mut asked) = (0, 0);
     let free = || anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
     let (http, https) = (free()?, free()?);
     let ports = [format!("--ingress-http-port={http}"), format!("--ingress-https-port={https}")];
@@ -34,15 +44,19 @@ pub(crate) fn run(times: usize) -> anyhow::Result<()> {
             space.wait("an address answers", serves);
         }
         for round in 1..=times {
-            once(&space, &addresses, &format!("a server that {} ({round})", name.replace('-', " ")));
+            let what = format!("a server that {} ({round})", name.replace('-', " "));
+            let tally = once(&space, &addresses, pace, &what);
+            lost += tally.lost().len();
+            asked += tally.answered() + tally.lost().len();
         }
     }
+    report(&format!("of all {asked} requests lost"), &lost.to_string(), "0");
     Ok(())
 }
 
-fn once(space: &Namespace<'_>, addresses: &[SocketAddr], what: &str) {
+fn once(space: &Namespace<'_>, addresses: &[SocketAddr; 3], pace: Pace, what: &str) -> Tally {
     let (begun, mut updates) = (Instant::now(), 0);
-    let tally = asked_while(addresses, PACE, |tally: &Tally| {
+    let tally = asked_while(addresses, pace, |tally: &Tally| {
         while tally.answered() + tally.lost().len() < REQUESTS {
             let word = format!("ROUND={}", begun.elapsed().as_millis());
             space.kubectl(&["set", "env", "deployment/web", &word]).ok();
@@ -58,8 +72,11 @@ fn once(space: &Namespace<'_>, addresses: &[SocketAddr], what: &str) {
     let (lost, all) = (tally.lost(), tally.answered() + tally.lost().len());
     let rate = all as f64 / begun.elapsed().as_secs_f64();
     report(&format!("{what}: requests lost"), &lost.len().to_string(), "0");
-    println!("  of {all}, {rate:.0} a second, {updates} updates and changes of size");
+    println!("  of {all}, {rate:.0} a second, {updates} updates and changes of size to 1 and back");
+    let ways = ["ClusterIP", "NodePort", "Ingress"].iter().zip(tally.answered_each());
+    println!("  {}", ways.map(|(way, count)| format!("{way} {count}")).collect::<Vec<_>>().join(", "));
     lost.iter().take(10).for_each(|lost| println!("  {lost}"));
+    tally
 }
 
 /// The Service's address, the node port and the ingress.

@@ -22,16 +22,26 @@ pub struct Pace {
 }
 
 /// What came of requests so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
-    answered: AtomicUsize,
+    /// For each address.
+    answered: Vec<AtomicUsize>,
     lost: Mutex<Vec<String>>,
 }
 
 impl Tally {
+    fn of(addresses: &[SocketAddr]) -> Self {
+        Self { answered: addresses.iter().map(|_| AtomicUsize::new(0)).collect(), lost: Mutex::default() }
+    }
+
     /// How many were answered well.
     pub fn answered(&self) -> usize {
-        self.answered.load(Ordering::Relaxed)
+        self.answered_each().iter().sum()
+    }
+
+    /// How many of each address.
+    pub fn answered_each(&self) -> Vec<usize> {
+        self.answered.iter().map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
     /// What came instead of a good answer.
@@ -39,9 +49,9 @@ impl Tally {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn ask(&self, address: SocketAddr, since: Instant) {
-        match get(address, "/", REQUEST) {
-            Ok(answer) if answer.status == 200 => drop(self.answered.fetch_add(1, Ordering::Relaxed)),
+    fn ask(&self, (number, address): (usize, &SocketAddr), since: Instant) {
+        match get(*address, "/", REQUEST) {
+            Ok(answer) if answer.status == 200 => drop(self.answered[number].fetch_add(1, Ordering::Relaxed)),
             other => {
                 let what = format!("{:.3} s, {address}: {other:?}", since.elapsed().as_secs_f64());
                 self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(what);
@@ -52,16 +62,16 @@ impl Tally {
 
 /// Asks the addresses in turn, each time by a new connection, while `work` is done.
 pub fn asked_while(addresses: &[SocketAddr], pace: Pace, work: impl FnOnce(&Tally)) -> Tally {
-    let (tally, stop, begun) = (Tally::default(), AtomicBool::new(false), Instant::now());
+    let (tally, stop, begun) = (Tally::of(addresses), AtomicBool::new(false), Instant::now());
     let client = |number: u32| {
         let between = pace.rate.map(|rate| Duration::from_secs(pace.clients.into()) / rate);
         let mut due = begun + between.unwrap_or_default() * number / pace.clients;
-        for address in addresses.iter().cycle().skip(number as usize) {
+        for address in addresses.iter().enumerate().cycle().skip(number as usize) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            tally.ask(*address, begun);
+            tally.ask(address, begun);
             due += between.unwrap_or_default();
         }
     };
