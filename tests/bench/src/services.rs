@@ -210,7 +210,6 @@ fn config(folder: &Path) -> anyhow::Result<Config> {
         cluster_cidr: vec!["10.42.0.0/16".parse()?],
         service_cidr: vec!["10.43.0.0/16".parse()?],
         node_name: "here".to_owned(),
-        node_zone: None,
         node_addresses: Vec::new(),
         node_port_addresses: Vec::new(),
         resolver: Vec::new(),
@@ -269,7 +268,12 @@ impl Api {
         let (is_slices, is_watch) =
             (uri.path().ends_with("/endpointslices"), uri.query().unwrap_or_default().contains("watch="));
         if !is_watch {
-            let items = if is_slices { &state.slices } else { &state.services };
+            let none = Vec::new();
+            let items = match uri.path().rsplit('/').next() {
+                Some("services") => &state.services,
+                Some("endpointslices") => &state.slices,
+                _ => &none,
+            };
             let list = json!({"metadata": {"resourceVersion": state.version.to_string()}, "items": items});
             return http::Response::new(Full::new(Bytes::from(list.to_string())).boxed_unsync());
         }

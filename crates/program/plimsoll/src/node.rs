@@ -161,7 +161,6 @@ pub(crate) async fn foundation(
         cluster_cidr: instance.pod_cidr.all().to_vec(),
         service_cidr: instance.service_cidr.all().to_vec(),
         node_name: place.name.to_owned(),
-        node_zone: None,
         node_addresses: place.addresses.to_vec(),
         node_port_addresses: place.network.nodeport_addresses.ranges(place.addresses),
         resolver: instance.resolvers().into_iter().chain(local_dns).collect(),

@@ -30,8 +30,6 @@ pub struct Config {
     pub service_cidr: Vec<IpNet>,
     /// This node's name.
     pub node_name: String,
-    /// This node's topology zone, if it has one.
-    pub node_zone: Option<String>,
     /// This node's addresses, as the API tells them.
     pub node_addresses: Vec<IpAddr>,
     /// Which of this node's addresses node ports are open on; of a family without a range, on all.
@@ -205,7 +203,6 @@ mod tests {
                 cluster_cidr: parse(pods),
                 service_cidr: parse(services),
                 node_name: String::new(),
-                node_zone: None,
                 node_addresses: vec![],
                 node_port_addresses: vec![],
                 resolver: vec![],

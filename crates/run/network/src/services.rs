@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use plimsoll_client::{Backoff, Delta, Informer, Informers};
+use plimsoll_client::{Backoff, Delta, Filter, Informer, Informers};
 use plimsoll_kernel::nft::{Disturbance, Family, Flow, Watch, forget_flows};
 use plimsoll_netplan::endpoints::{
     BY_SERVICE, NodeFacts, Target, ready_on_node, service_index, service_index_value, service_of,
@@ -30,6 +30,9 @@ const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// The annotation of an EndpointSlice that says when that happened which it follows.
 const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
+/// The label of a node that says in which zone it is.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// Changes with more elements than this are made on a blocking thread.
 const SMALL: usize = 500;
 
@@ -41,14 +44,23 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     let services = informers.informer::<Service>();
     let slices = informers.informer::<EndpointSlice>();
     slices.add_index(BY_SERVICE, service_index);
+    let fields = Some(format!("metadata.name={}", config.node_name));
+    let own = informers.filtered(Filter { fields, ..Filter::default() });
     let watch = Watch::open(&names.table()).map_err(Error::Rules)?;
     let planes = {
         let config = config.clone();
         let open = move || Plane::open_all(&config, &names);
         tokio::task::spawn_blocking(open).await.expect("opening does not panic").map_err(Error::Rules)?
     };
-    let mut proxy =
-        Proxy { node: config.node_name, planes, watch, checks: HealthChecks::default(), services, slices };
+    let mut proxy = Proxy {
+        node: config.node_name,
+        planes,
+        watch,
+        checks: HealthChecks::default(),
+        services,
+        slices,
+        own,
+    };
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         result = proxy.follow() => result,
@@ -83,7 +95,7 @@ impl Plane {
         let mut table = open_table(config, names, family)?;
         let plan = Plan::found(table.elements()?);
         let surroundings = Surroundings {
-            node: NodeFacts { name: config.node_name.clone(), zone: config.node_zone.clone() },
+            node: NodeFacts { name: config.node_name.clone(), zone: None },
             ipv4: family == Family::Ipv4,
             own_addresses: config.resolver.iter().copied().collect(),
             node_addresses: config.node_addresses.clone(),
@@ -212,12 +224,15 @@ struct Proxy {
     checks: HealthChecks,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
+    /// This node.
+    own: Informer<Node>,
 }
 
 impl Proxy {
     async fn follow(&mut self) -> Result<(), Error> {
         let mut services = self.services.subscribe();
         let mut slices = self.slices.subscribe();
+        let mut own = self.own.subscribe();
         let progress = self.slices.progress();
         self.services.synced().await;
         self.slices.synced().await;
@@ -226,6 +241,11 @@ impl Proxy {
         loop {
             let change = self.slices.changes();
             changes.gather(&mut services, &mut slices);
+            if self.is_elsewhere() {
+                changes
+                    .dirty
+                    .extend(self.services.list().iter().filter_map(|service| key_of_service(service)));
+            }
             for key in changes.dirty.drain() {
                 self.plan(&key);
             }
@@ -249,6 +269,7 @@ impl Proxy {
                 () = tokio::time::sleep(ANOTHER_TRY), if !all_open => Some(()),
                 delta = services.recv() => delta.map(|delta| changes.service(&delta)),
                 delta = slices.recv() => delta.map(|delta| changes.slice(&delta)),
+                delta = own.recv() => delta.map(drop),
                 disturbed = self.watch.disturbed() => {
                     self.repair(disturbed);
                     Some(())
@@ -263,6 +284,17 @@ impl Proxy {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes over this node's zone; whether it is another one than before.
+    fn is_elsewhere(&mut self) -> bool {
+        let own = self.own.get("", &self.node);
+        let zone = own.as_ref().and_then(|node| node.metadata.labels.as_ref()?.get(ZONE));
+        let moved = self.planes.iter().any(|plane| plane.surroundings.node.zone.as_ref() != zone);
+        if moved {
+            self.planes.iter_mut().for_each(|plane| plane.surroundings.node.zone = zone.cloned());
+        }
+        moved
     }
 
     fn count(&self, changes: &mut Changes) {

@@ -254,6 +254,17 @@ fn external_addresses_short_memories_and_pods_that_end() {
         until("each pod is asked on its own port", both).await;
         assert_eq!(who(40, || client.ask("198.51.100.7:80")), ["a", "b"], "an external address");
 
+        // Hints of zones hold as soon as the node is in one of them.
+        let hinted = |pod: &Pod, zone: &str| json!({"addresses": [pod.address], "conditions": {"ready": true}, "hints": {"forZones": [{"name": zone}]}});
+        api.put_slice("web-1", "web", (8080, "TCP"), &[hinted(&a, "one")]);
+        api.put_slice("web-2", "web", (9090, "TCP"), &[hinted(&b, "two")]);
+        for (zone, near) in [("one", "a"), ("two", "b")] {
+            api.put_zone(zone);
+            until(zone, || who(20, || client.ask("10.43.0.1:80")) == [near]).await;
+        }
+        api.put_zone("three");
+        until("a zone without endpoints", both).await;
+
         until("the other Service leads somewhere", || client.ask("10.43.0.2:80").contains(" to ")).await;
         let first = who(1, || client.ask("10.43.0.2:80"));
         assert_eq!(who(20, || client.ask("10.43.0.2:80")), first);

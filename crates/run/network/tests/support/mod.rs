@@ -105,7 +105,6 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         cluster_cidr: vec!["10.42.0.0/16".parse().unwrap()],
         service_cidr: vec!["10.43.0.0/16".parse().unwrap()],
         node_name: "here".to_owned(),
-        node_zone: None,
         node_addresses: vec!["192.0.2.1".parse().unwrap()],
         node_port_addresses: Vec::new(),
         resolver: vec!["10.43.0.10".parse().unwrap()],
@@ -322,6 +321,11 @@ impl Api {
         self.put("nodes", name, node);
     }
 
+    /// This node, in a zone.
+    pub(crate) fn put_zone(&self, zone: &str) {
+        self.put("nodes", "here", json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}}));
+    }
+
     pub(crate) fn delete(&self, resource: &'static str, name: &str) {
         let mut state = self.state.lock().unwrap();
         if let Some(object) = state.objects.remove(&(resource, name.to_owned())) {
@@ -353,7 +357,7 @@ impl Api {
     fn put(&self, resource: &'static str, name: &str, mut object: Value) {
         let mut state = self.state.lock().unwrap();
         object["metadata"]["name"] = name.into();
-        if resource != "namespaces" {
+        if !["namespaces", "nodes"].contains(&resource) {
             object["metadata"]["namespace"] = "default".into();
         }
         object["metadata"]["uid"] = name.into();
