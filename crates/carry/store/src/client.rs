@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll_mvcc::{Done, Entry, Lease, Operation, Query, Revision, Span, Txn, TxnDone};
+use plimsoll_mvcc::{Done, Entry, Lease, LeaseTally, Operation, Query, Revision, Span, Txn, TxnDone};
 
 use crate::shared::Shared;
 use crate::writer::{Answer, Work, now};
@@ -188,6 +188,12 @@ impl Store {
         let lease = self.shared().read().leases().get(id).cloned()?;
         let remaining = lease.remaining(now());
         Some((lease, remaining))
+    }
+
+    /// How many leases came and went since the store was opened.
+    #[must_use]
+    pub fn lease_tally(&self) -> LeaseTally {
+        self.shared().read().leases().tally()
     }
 
     /// The numbers of all leases.

@@ -52,8 +52,8 @@ pub use options::Options;
 pub use page::Page;
 pub use plimsoll_mvcc::members::Member;
 pub use plimsoll_mvcc::{
-    Body, Bytes, Change, Entry, Event, EventKind, Expect, Lease, Limits, Operation, Put, Query, Revision,
-    Span, Txn, Value,
+    Body, Bytes, Change, Entry, Event, EventKind, Expect, Lease, LeaseTally, Limits, Operation, Put, Query,
+    Revision, Span, Txn, Value,
 };
 pub use snapshot::{Owner, Summary, cluster_of, restore, status as snapshot_status};
 pub use space::Alarm;

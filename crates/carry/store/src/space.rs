@@ -5,7 +5,7 @@
 //! or are written faster than history goes, is a write refused: then the alarm is raised, history is compacted to
 //! the newest revision, and the alarm goes when that helped, or as soon as deletions did.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use plimsoll_mvcc::Bytes;
 use tokio::sync::watch;
@@ -26,11 +26,18 @@ pub(crate) struct Space {
     pub(crate) quota: u64,
     alarm: watch::Sender<Alarm>,
     recoveries: AtomicU64,
+    /// Somebody raised the alarm, and whoever does ends it.
+    held: AtomicBool,
 }
 
 impl Space {
     pub(crate) fn new(quota: u64) -> Self {
-        Self { quota, alarm: watch::Sender::new(Alarm::None), recoveries: AtomicU64::new(0) }
+        Self {
+            quota,
+            alarm: watch::Sender::new(Alarm::None),
+            recoveries: AtomicU64::new(0),
+            held: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn alarm(&self) -> Alarm {
@@ -45,13 +52,19 @@ impl Space {
         self.alarm.send_if_modified(|current| std::mem::replace(current, alarm) != alarm)
     }
 
+    /// Raises or ends the alarm by hand.
+    pub(crate) fn hold(&self, alarm: Alarm) {
+        self.held.store(alarm == Alarm::NoSpace, Ordering::Relaxed);
+        self.set(alarm);
+    }
+
     /// How often the alarm went by itself.
     pub(crate) fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Relaxed)
     }
 
     pub(crate) fn recovered(&self) {
-        if self.set(Alarm::None) {
+        if !self.held.load(Ordering::Relaxed) && self.set(Alarm::None) {
             self.recoveries.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(quota = self.quota, "store has room again and accepts writes");
         }

@@ -284,9 +284,14 @@ impl Store {
         self.inner.shared.space.follow()
     }
 
+    /// Refuses writes as if there was no room, until [`Store::disarm`].
+    pub fn arm(&self) {
+        self.inner.shared.space.hold(Alarm::NoSpace);
+    }
+
     /// Accepts writes again, until the next one does not fit.
     pub fn disarm(&self) {
-        self.inner.shared.space.set(Alarm::None);
+        self.inner.shared.space.hold(Alarm::None);
     }
 
     /// How long writes took.

@@ -48,6 +48,18 @@ fn deadline(ttl: i64, now: u64) -> u64 {
 pub struct Leases {
     leases: BTreeMap<i64, Lease>,
     due: BTreeSet<(u64, i64)>,
+    tally: LeaseTally,
+}
+
+/// How many leases came and went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseTally {
+    /// Were made.
+    pub granted: u64,
+    /// Ended, by somebody or by the clock.
+    pub revoked: u64,
+    /// Were told to live on.
+    pub renewed: u64,
 }
 
 impl Leases {
@@ -60,6 +72,18 @@ impl Leases {
     /// All of them, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values()
+    }
+
+    /// How many came and went since they were read.
+    #[must_use]
+    pub fn tally(&self) -> LeaseTally {
+        self.tally
+    }
+
+    /// These are here already.
+    pub(crate) fn adopt(&mut self, leases: impl IntoIterator<Item = Lease>) {
+        leases.into_iter().for_each(|lease| self.put(lease.id, Some(lease)));
+        self.tally = LeaseTally::default();
     }
 
     /// What they take beside their keys, in bytes.
@@ -86,14 +110,17 @@ impl Leases {
         self.due.remove(&(lease.deadline, id));
         lease.deadline = deadline(lease.ttl, now);
         self.due.insert((lease.deadline, id));
+        self.tally.renewed += 1;
         Some(lease.ttl)
     }
 
     pub(crate) fn put(&mut self, id: i64, lease: Option<Lease>) {
         if let Some(before) = self.leases.remove(&id) {
             self.due.remove(&(before.deadline, id));
+            self.tally.revoked += u64::from(lease.is_none());
         }
         if let Some(lease) = lease {
+            self.tally.granted += 1;
             self.due.insert((lease.deadline, id));
             self.leases.insert(id, lease);
         }
@@ -129,6 +156,8 @@ mod tests {
         );
         assert_eq!(leases.due(11_000, 9), [8]);
         leases.put(8, None);
+        leases.put(8, None);
+        assert_eq!(leases.tally(), LeaseTally { granted: 3, revoked: 1, renewed: 1 });
         assert_eq!(leases.next(), Some(15_000));
         let left: Vec<_> =
             [0, 14_001, 15_000, 15_001].map(|now| leases.get(7).map(|lease| lease.remaining(now))).into();

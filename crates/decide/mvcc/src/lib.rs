@@ -34,7 +34,7 @@ pub use entry::{Entry, Event, EventKind, Memo};
 pub use expiry::Expiry;
 pub use group::{Changes, Draft, Group, Outcome, Refusal, sequence};
 pub use history::Row;
-pub use lease::{Lease, Leases};
+pub use lease::{Lease, LeaseTally, Leases};
 pub use query::{Bounds, Found, Order, Query, Target};
 pub use revision::Revision;
 pub use span::Span;

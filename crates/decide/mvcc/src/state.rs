@@ -146,7 +146,7 @@ impl Mvcc {
 
     /// Leases that were read back with the rows of a log: keys hang on them again, and they live their whole time.
     pub fn adopt(&mut self, leases: impl IntoIterator<Item = Lease>) {
-        self.lease(leases.into_iter().map(|lease| (lease.id, Some(lease))));
+        self.leases.adopt(leases);
         if self.leases.next().is_none() {
             return;
         }

@@ -8,23 +8,21 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tonic::body::Body;
 
-use super::{Etcd, VERSION};
+use super::{CLUSTER_VERSION, Etcd, VERSION, metrics};
 
-/// The version that members of a cluster agree on.
-const CLUSTER: &str = "3.5.0";
 const JSON: &str = "application/json";
 
 pub(super) fn answer<B>(etcd: &Etcd, request: &Request<B>) -> Response<Body> {
     match request.uri().path() {
         "/version" => {
-            let told = json!({"etcdserver": VERSION, "etcdcluster": CLUSTER});
+            let told = json!({"etcdserver": VERSION, "etcdcluster": CLUSTER_VERSION});
             respond(StatusCode::OK, JSON, told.to_string())
         }
         "/health" => health(etcd),
         "/metrics" => {
             let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
             let mut registry = Registry::default();
-            etcd.store.register(&mut registry);
+            metrics::register(etcd, &mut registry);
             let (kind, text) = plimsoll_metrics::write(&[&registry], accept.unwrap_or_default());
             respond(StatusCode::OK, kind, text)
         }

@@ -26,6 +26,7 @@ impl Lease for Etcd {
         }
         let id = if id == 0 { self.free() } else { id };
         let lease = self.store.grant(id, ttl).await.map_err(refusal::of)?;
+        self.member.lifetimes.observe(lease.ttl as f64);
         let header = self.header_now();
         Ok(Response::new(pb::LeaseGrantResponse { header, id, ttl: lease.ttl, error: String::new() }))
     }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use bytes::BytesMut;
 use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
+use plimsoll_etcd::etcdserverpb::downgrade_request::DowngradeAction;
 use plimsoll_etcd::etcdserverpb::maintenance_server::Maintenance;
 use plimsoll_etcd::etcdserverpb::{self as pb, AlarmMember, AlarmType};
 use plimsoll_mvcc::Revision;
@@ -31,8 +32,14 @@ impl Maintenance for Etcd {
         let action = AlarmAction::try_from(request.action).unwrap_or_default();
         let alarms = match action {
             AlarmAction::Get => raised,
+            AlarmAction::Activate if request.alarm == i32::from(AlarmType::Nospace) => {
+                if request.member_id == 0 || request.member_id == self.member.id {
+                    self.store.arm();
+                }
+                self.alarms()
+            }
             AlarmAction::Activate => {
-                return Err(Status::unimplemented("plimsoll: alarms are raised by the store itself"));
+                return Err(Status::unimplemented("plimsoll: the store itself tells what is corrupt"));
             }
             AlarmAction::Deactivate if ours(&request) => {
                 self.store.disarm();
@@ -62,6 +69,7 @@ impl Maintenance for Etcd {
             raft_applied_index: index,
             errors: errors.collect(),
             db_size_in_use: number(stats.bytes.kept()),
+            db_size_quota: number(stats.quota),
             ..Default::default()
         }))
     }
@@ -122,9 +130,24 @@ impl Maintenance for Etcd {
 
     async fn downgrade(
         &self,
-        _request: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(Status::unimplemented("plimsoll: the version of the store is that of plimsoll"))
+        let pb::DowngradeRequest { action, version } = request.into_inner();
+        let parts: Option<Vec<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
+        let version = parts.is_some_and(|parts| (2..=3).contains(&parts.len()));
+        // There is no other version of this store to go to.
+        Err(match DowngradeAction::try_from(action) {
+            Ok(DowngradeAction::Validate | DowngradeAction::Enable) if version => {
+                Status::failed_precondition("etcdserver: invalid downgrade target version")
+            }
+            Ok(DowngradeAction::Validate | DowngradeAction::Enable) => {
+                Status::invalid_argument("etcdserver: wrong downgrade target version format")
+            }
+            Ok(DowngradeAction::Cancel) => {
+                Status::failed_precondition("etcdserver: no inflight downgrade job")
+            }
+            Err(_) => Status::unimplemented("etcdserver: unknown method"),
+        })
     }
 }
 
@@ -175,6 +198,82 @@ impl Etcd {
             if pieces.send(Ok(piece)).await.is_err() {
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use plimsoll_etcd::etcdserverpb::kv_server::Kv;
+    use plimsoll_etcd::etcdserverpb::lease_server::Lease;
+
+    use super::*;
+    use crate::{Options, Store};
+
+    #[tokio::test]
+    async fn alarms_are_raised_and_ended_by_hand() {
+        let folder = tempfile::tempdir().unwrap();
+        let etcd = Etcd::new(Store::open(folder.path(), Options::default()).unwrap(), "m", "c", Vec::new());
+        let alarm = async |action: AlarmAction, kind: AlarmType| {
+            let request = pb::AlarmRequest { action: action.into(), member_id: 0, alarm: kind.into() };
+            Maintenance::alarm(&etcd, Request::new(request))
+                .await
+                .map(|answer| answer.into_inner().alarms.len())
+        };
+        let put = async || {
+            let request = pb::PutRequest { key: "k".into(), ..Default::default() };
+            etcd.put(Request::new(request)).await.map(|_| ()).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(alarm(AlarmAction::Activate, AlarmType::Nospace).await.unwrap(), 1);
+        for _ in 0..2 {
+            assert_eq!(put().await.unwrap_err(), "etcdserver: mvcc: database space exceeded");
+            etcd.store.compact(etcd.store.revision()).await.unwrap();
+        }
+        assert!(alarm(AlarmAction::Activate, AlarmType::Corrupt).await.is_err());
+        assert_eq!(alarm(AlarmAction::Get, AlarmType::None).await.unwrap(), 1);
+        assert_eq!(alarm(AlarmAction::Deactivate, AlarmType::Nospace).await.unwrap(), 1);
+        assert_eq!(alarm(AlarmAction::Get, AlarmType::None).await.unwrap(), 0);
+        put().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn there_is_nothing_to_downgrade_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let etcd = Etcd::new(Store::open(folder.path(), Options::default()).unwrap(), "m", "c", Vec::new());
+        for (action, version, says) in [
+            (DowngradeAction::Validate, "3.4", "etcdserver: invalid downgrade target version"),
+            (DowngradeAction::Enable, "3.4.0", "etcdserver: invalid downgrade target version"),
+            (DowngradeAction::Validate, "old", "etcdserver: wrong downgrade target version format"),
+            (DowngradeAction::Cancel, "", "etcdserver: no inflight downgrade job"),
+        ] {
+            let request = pb::DowngradeRequest { action: action.into(), version: version.into() };
+            let refused = etcd.downgrade(Request::new(request)).await.unwrap_err();
+            assert_eq!(refused.message(), says);
+        }
+    }
+
+    #[tokio::test]
+    async fn leases_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let etcd = Etcd::new(Store::open(folder.path(), Options::default()).unwrap(), "m", "c", Vec::new());
+        for id in [1, 2] {
+            etcd.lease_grant(Request::new(pb::LeaseGrantRequest { id, ttl: 50 })).await.unwrap();
+        }
+        etcd.lease_revoke(Request::new(pb::LeaseRevokeRequest { id: 1 })).await.unwrap();
+        etcd.store.renew(2).unwrap();
+        let mut registry = prometheus_client::registry::Registry::default();
+        super::super::metrics::register(&etcd, &mut registry);
+        let (_, text) = plimsoll_metrics::write(&[&registry], "");
+        for line in [
+            "etcd_debugging_lease_granted_total 2",
+            "etcd_debugging_lease_revoked_total 1",
+            "etcd_debugging_lease_renewed_total 1",
+            "etcd_debugging_lease_ttl_total_bucket{le=\"64\"} 2",
+            "etcd_server_has_leader 1",
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+        ] {
+            assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
         }
     }
 }

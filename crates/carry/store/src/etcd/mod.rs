@@ -17,6 +17,7 @@ mod key;
 mod kv;
 mod lease;
 mod maintenance;
+mod metrics;
 mod refusal;
 mod serve;
 mod txn;
@@ -26,6 +27,7 @@ mod watcher;
 use std::sync::Arc;
 
 use plimsoll_etcd::etcdserverpb::ResponseHeader;
+use plimsoll_metrics::Histogram;
 use plimsoll_mvcc::Revision;
 use sha2::{Digest, Sha256};
 
@@ -36,6 +38,8 @@ pub use serve::{Listen, ListenError, Tls};
 
 /// The version of etcd whose API this is.
 pub const VERSION: &str = "3.5.21";
+/// The version that members of a cluster agree on.
+const CLUSTER_VERSION: &str = "3.5.0";
 /// Asks for a snapshot in the form of `plimsoll store` (metadata of the request, with any value); without it, it has
 /// that of etcd.
 pub const OWN_FORM: &str = "plimsoll-snapshot";
@@ -62,6 +66,8 @@ pub(super) struct Member {
     /// How snapshots name the cluster.
     pub(super) snapshots: String,
     pub(super) urls: Vec<String>,
+    /// For how long leases were granted.
+    pub(super) lifetimes: Histogram,
 }
 
 impl Etcd {
@@ -78,6 +84,7 @@ impl Etcd {
             name: name.to_owned(),
             snapshots: cluster.to_owned(),
             urls,
+            lifetimes: metrics::lifetimes(),
         };
         Self { store, member: Arc::new(member) }
     }
