@@ -15,6 +15,7 @@ pub mod canary;
 pub mod client;
 mod draft;
 pub mod enter;
+pub mod external;
 pub mod gateway;
 mod hosts;
 pub mod limits;

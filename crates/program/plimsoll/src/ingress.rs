@@ -47,6 +47,7 @@ impl IngressArgs {
             https: SocketAddr::new(any, self.ingress_https_port),
             node_name: node_name.to_owned(),
             trusted: self.ingress_trusted_proxies.clone(),
+            resolver: Some(SocketAddr::new(resolver, 53)),
             proxy_protocol: self.ingress_proxy_protocol,
             limit_status: self.ingress_limit_status,
             metrics: self.ingress_metrics.or(Some(SocketAddr::new(resolver, 10254))),

@@ -9,8 +9,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use plimsoll_client::{Delta, EventRecorder, EventType, Filter, Informer, Informers, Object};
 use plimsoll_netplan::endpoints::{BY_SERVICE, NodeFacts, service_index, service_index_value, service_of};
+use plimsoll_route::external::{External, external};
 use plimsoll_route::gateway::{Plan, Told};
-use plimsoll_route::{Draft, Notice, Owner, SecretKey, assemble, is_ours};
+use plimsoll_route::{BackendKey, Draft, Notice, Owner, SecretKey, assemble, is_ours};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ use crate::connection::Kind;
 use crate::gateways::{Gateways, Surroundings};
 use crate::links::Linker;
 use crate::listen::{States, Wanted};
+use crate::names;
 use crate::pool::Pool;
 
 /// Namespace and name.
@@ -33,6 +35,8 @@ struct Changes {
     /// A Service, which routes of Gateways may name.
     around: bool,
     services: HashSet<Key>,
+    /// Addresses of names outside.
+    names: bool,
     secrets: HashSet<Key>,
 }
 
@@ -51,6 +55,10 @@ pub(crate) struct Ends {
     pub(crate) opened: watch::Receiver<States>,
     /// Statuses that should be written.
     pub(crate) told: watch::Sender<Vec<Told>>,
+    /// Names outside whose addresses are needed.
+    pub(crate) names: watch::Sender<names::Wanted>,
+    /// Those that are known.
+    pub(crate) known: watch::Receiver<names::Known>,
 }
 
 /// Follows the cluster.
@@ -68,6 +76,8 @@ pub(crate) struct Follower {
     recorder: EventRecorder,
     node: NodeFacts,
     linker: Linker,
+    /// The backends that have names outside.
+    names: HashMap<BackendKey, String>,
     /// With the version of each Ingress.
     drafts: HashMap<Key, (String, Arc<Draft>)>,
     /// The Secrets that Ingresses name.
@@ -95,6 +105,7 @@ impl Follower {
             recorder: EventRecorder::new(client, "plimsoll-ingress", Some(&shared.config.node_name)),
             node,
             linker: Linker::new(shared.metrics.clone()),
+            names: HashMap::new(),
             shared,
             drafts: HashMap::new(),
             certificates: HashSet::new(),
@@ -133,6 +144,7 @@ impl Follower {
                 delta = secrets.recv() => delta.map(|delta| mark(delta, &mut changes.secrets, key)),
                 () = self.gateways.changed() => { changes.gateways = true; Some(()) }
                 opened = ends.opened.changed() => { changes.gateways = true; opened.ok() }
+                known = ends.known.changed() => { changes.names = true; known.ok() }
             };
             if open.is_none() {
                 return;
@@ -155,13 +167,18 @@ impl Follower {
         ends.ports.send_if_modified(|known| std::mem::replace(known, wanted.clone()) != wanted);
     }
 
-    fn apply(&mut self, changes: Changes, ends: &Ends) {
+    fn apply(&mut self, mut changes: Changes, ends: &Ends) {
+        if changes.names {
+            let services = self.names.keys().map(|key| (key.namespace.clone(), key.service.clone()));
+            changes.services.extend(services);
+        }
         let around = changes.around || !changes.secrets.is_empty();
         let gateways = changes.gateways || around && self.gateways.any();
         // Endpoints that are gone must get nothing any more: they go first.
         for (namespace, name) in &changes.services {
-            for pool in self.linker.of_service(namespace, name) {
-                self.refresh(pool);
+            let pools: Vec<Arc<Pool>> = self.linker.of_service(namespace, name).cloned().collect();
+            for pool in pools {
+                self.refresh(&pool, &ends.known);
             }
         }
         let mut notices = Vec::new();
@@ -181,8 +198,10 @@ impl Follower {
             if self.certify() && gateways {
                 self.decide(&ends.opened);
             }
-            notices = self.route();
+            notices = self.route(&ends.known);
         }
+        let names: names::Wanted = self.names.values().cloned().collect();
+        ends.names.send_if_modified(|wanted| std::mem::replace(wanted, names.clone()) != names);
         if gateways {
             ends.told.send_replace(std::mem::take(&mut self.plan.statuses));
         }
@@ -248,20 +267,32 @@ impl Follower {
     }
 
     /// Puts the table of all Ingresses and Gateways in the place of the present one.
-    fn route(&mut self) -> Vec<Notice> {
+    fn route(&mut self, known: &watch::Receiver<names::Known>) -> Vec<Notice> {
         let drafts: Vec<Arc<Draft>> = self.drafts.values().map(|(_, draft)| draft.clone()).collect();
         let assembly = assemble(&drafts, &self.plan, &mut self.linker);
         for pool in self.linker.settle() {
-            self.refresh(&pool);
+            self.refresh(&pool, known);
         }
+        self.names.retain(|key, _| self.linker.knows(key));
         self.shared.routes.store(Arc::new(assembly.table));
         self.shared.metrics.tables.inc();
         assembly.notices
     }
 
-    fn refresh(&self, pool: &Pool) {
+    fn refresh(&mut self, pool: &Pool, known: &watch::Receiver<names::Known>) {
         let key = pool.key();
         let service = self.services.get(&key.namespace, &key.service);
+        self.names.remove(key);
+        match service.as_deref().and_then(|service| external(service, &key.port)) {
+            None => {}
+            Some(External::Nowhere) => return pool.set([]),
+            Some(External::Address(address)) => return pool.set([address]),
+            Some(External::Name(name, port)) => {
+                let addresses = known.borrow().get(&name).cloned().unwrap_or_default();
+                self.names.insert(key.clone(), name);
+                return pool.set(addresses.into_iter().map(|address| SocketAddr::new(address, port)));
+            }
+        }
         let slices = self.slices.indexed(BY_SERVICE, &service_index_value(&key.namespace, &key.service));
         pool.update(service.as_deref(), &slices, &self.node);
     }

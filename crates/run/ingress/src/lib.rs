@@ -21,6 +21,7 @@ mod links;
 mod listen;
 mod metrics;
 mod mirror;
+mod names;
 mod page;
 mod pool;
 mod serve;
@@ -60,6 +61,8 @@ pub struct Config {
     pub node_name: String,
     /// Proxies whose `X-Forwarded-For` headers and PROXY protocol are believed.
     pub trusted: Vec<IpNet>,
+    /// Who knows the names that ExternalName Services stand for, if anybody.
+    pub resolver: Option<SocketAddr>,
     /// Whether connections of trusted proxies begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// What clients are answered that ask for too much: 503 is usual, 429 more exact.
@@ -133,9 +136,13 @@ pub async fn run(
     let (ports, wanted) = watch::channel(Wanted::new());
     let (states, opened) = watch::channel(States::new());
     let (tell_of, told) = watch::channel(Vec::new());
+    let (names, names_wanted) = watch::channel(names::Wanted::new());
+    let (addresses, known) = watch::channel(names::Known::new());
+    let resolver = shared.config.resolver;
     let follower = follow::Follower::new(shared.clone(), &informers, client.clone());
     tokio::select! {
-        () = follower.follow(follow::Ends { ports, opened, told: tell_of }) => Ok(()),
+        () = follower.follow(follow::Ends { ports, opened, told: tell_of, names, known }) => Ok(()),
+        () = names::follow(resolver, names_wanted, addresses) => Ok(()),
         () = told::write(client.clone(), told) => Ok(()),
         () = status::follow(informers, client, &node) => Ok(()),
         () = tell(&shared) => Ok(()),

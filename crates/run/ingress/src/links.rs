@@ -47,6 +47,11 @@ impl Linker {
         std::mem::take(&mut self.fresh)
     }
 
+    /// Whether the present table uses a backend.
+    pub(crate) fn knows(&self, key: &BackendKey) -> bool {
+        self.pools.contains_key(key)
+    }
+
     /// The backends of a Service.
     pub(crate) fn of_service<'a>(
         &'a self,

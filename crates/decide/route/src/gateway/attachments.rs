@@ -14,6 +14,7 @@ use super::kinds::{BackendRef, GROUP, ParentRef};
 use super::listeners::Heard;
 use super::world::World;
 use crate::draft::{BackendKey, Port};
+use crate::external::is_external;
 use crate::settings::Protocol;
 
 /// What a listener does with a route.
@@ -147,6 +148,10 @@ fn find(
     }
     let service = (world.service)(namespace, &backend.name);
     let service = service.ok_or_else(|| ("BackendNotFound", format!("{place} is not there")))?;
+    if is_external(&service) {
+        // Whoever makes one would be granted what other namespaces grant to nobody.
+        return Err(("InvalidKind", format!("{place} is of the type ExternalName")));
+    }
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
     let number = backend.port.unwrap_or_default();
     let port = ports.iter().find(|port| port.port == i32::from(number));

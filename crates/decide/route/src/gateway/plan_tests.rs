@@ -42,9 +42,13 @@ impl Cluster {
         });
         let service = |_: &str, name: &str| {
             let port = |number: u16, protocol: &str| json!({"port": number, "appProtocol": protocol});
+            let kind = if name == "web-outside" { "ExternalName" } else { "ClusterIP" };
             let ports = [port(80, "http"), port(81, "kubernetes.io/h2c")];
-            let read =
-                || serde_json::from_value::<Service>(json!({"metadata": {}, "spec": {"ports": ports}}));
+            let read = || {
+                serde_json::from_value::<Service>(
+                    json!({"metadata": {}, "spec": {"ports": ports, "type": kind}}),
+                )
+            };
             name.starts_with("web").then(|| Arc::new(read().unwrap()))
         };
         plan(&World {
@@ -293,6 +297,7 @@ fn routes_attach_where_they_may() {
             refs("InvalidKind"),
             [1, 0, 0],
         ),
+        (to(backend("web-outside")), "ns", vec![], refs("InvalidKind"), [1, 0, 0]),
         (to(far.clone()), "ns", vec![], refs("RefNotPermitted"), [1, 0, 0]),
         (to(far.clone()), "ns", vec![grant("GRPCRoute")], refs("RefNotPermitted"), [1, 0, 0]),
         (to(far), "ns", vec![grant("HTTPRoute")], fine.to_owned(), [1, 0, 0]),

@@ -1,16 +1,20 @@
 //! What the cluster has, told late by an API in memory, and what owners are told.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record, RecordType};
 use http::{Method, Request};
 use kube::client::Body;
 use plimsoll_client::{Informers, from_service};
 use serde_json::{Value, json};
+use tokio::net::UdpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::Service;
 
@@ -56,8 +60,12 @@ struct Following {
 
 impl Following {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(resolver: Option<SocketAddr>) -> Self {
         let free = || bind(SocketAddr::new(LOCAL, 0), 1).unwrap()[0].local_addr().unwrap();
-        let config = Config { http: free(), https: free(), ..stage::config() };
+        let config = Config { http: free(), https: free(), resolver, ..stage::config() };
         let (api, shutdown) = (Api::default(), CancellationToken::new());
         let (http, https) = (config.http, config.https);
         let client = from_service(api.clone());
@@ -216,4 +224,80 @@ async fn gateways_are_programmed_however_late_their_kinds_and_ports_come() {
     following.api.established.store(true, Ordering::Relaxed);
     until("that is told", programmed).await;
     assert!(!open(following.http).await, "no Ingress asks for its port");
+}
+
+/// A resolver that tells what is in `told`: addresses, or nothing of that name, or that it is in trouble.
+async fn resolver(told: Arc<Mutex<Result<Vec<Ipv4Addr>, ResponseCode>>>) -> SocketAddr {
+    let socket = UdpSocket::bind((LOCAL, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let query = Message::from_vec(&buffer[..length]).unwrap();
+            let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+            let question = query.queries[0].clone();
+            assert_eq!(question.name().to_string(), "outside.example.");
+            match &*told.lock().unwrap() {
+                Err(code) => reply.metadata.response_code = *code,
+                Ok(all) if question.query_type() == RecordType::A => reply
+                    .answers
+                    .extend(all.iter().map(|address| {
+                        Record::from_rdata(question.name().clone(), 1, RData::A(A(*address)))
+                    })),
+                Ok(_) => {}
+            }
+            reply.queries.push(question);
+            socket.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
+        }
+    });
+    address
+}
+
+/// An address of this machine that is not its loopback, if it has one.
+fn own_address() -> Option<Ipv4Addr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) if !address.is_loopback() => Some(address),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_outside_are_backends_as_long_as_they_lead_somewhere() {
+    let Some(own) = own_address() else { return };
+    let answer = Arc::new(Mutex::new(Ok(vec![own])));
+    let following = Following::start_with(Some(resolver(answer.clone()).await));
+    let pod = stage::telling_at(own.into(), "outside").await;
+    let service = |name: &str| {
+        let ports = json!([{"port": 80, "targetPort": pod.port()}]);
+        let spec = json!({"type": "ExternalName", "externalName": name, "ports": ports});
+        following.put("/api/v1/namespaces/ns/services/one", json!({"spec": spec}));
+    };
+    let mut plain = ingress("/", 1, "s");
+    plain["spec"]["tls"] = json!([]);
+    following.put(&format!("{INGRESSES}/a"), plain);
+    service("outside.example");
+    let status = async |expected: u16| {
+        let Ok(stream) = tokio::net::TcpStream::connect(following.http).await else { return false };
+        let mut client = stage::client_over(stream).await;
+        let (status, text) = stage::ask(&mut client, stage::get("a.com", "/", &[])).await;
+        assert!(status != 200 || text.starts_with("outside GET / host=a.com"), "{text}");
+        status == expected
+    };
+    let tell = |told| *answer.lock().unwrap() = told;
+    until("the name is a backend", async || status(200).await).await;
+    tell(Err(ResponseCode::ServFail));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(status(200).await, "what was known counts on");
+    tell(Err(ResponseCode::NXDomain));
+    until("the name is gone", async || status(503).await).await;
+    tell(Ok(vec![own]));
+    until("it is there again", async || status(200).await).await;
+    tell(Ok(vec![Ipv4Addr::LOCALHOST]));
+    until("this node's loopback is nobody's backend", async || status(503).await).await;
+    service(&own.to_string());
+    until("an address needs no resolver", async || status(200).await).await;
+    service("127.0.0.1");
+    until("nor does one that is refused", async || status(503).await).await;
 }

@@ -55,6 +55,7 @@ pub(super) fn config() -> Config {
         https: any,
         node_name: "n".to_owned(),
         trusted: Vec::new(),
+        resolver: None,
         proxy_protocol: false,
         limit_status: 503,
         metrics: None,
@@ -113,11 +114,14 @@ impl Stage {
     }
 
     pub(super) async fn client_at(&self, port: SocketAddr) -> Client {
-        let stream = TcpStream::connect(port).await.unwrap();
-        let (client, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection.with_upgrades());
-        client
+        client_over(TcpStream::connect(port).await.unwrap()).await
     }
+}
+
+pub(super) async fn client_over(stream: TcpStream) -> Client {
+    let (client, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    client
 }
 
 /// An Ingress of one path for one Service.
@@ -152,7 +156,15 @@ where
     A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send + 'static,
 {
-    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
+    pod_at(LOCAL, answer).await
+}
+
+async fn pod_at<A, F>(address: IpAddr, answer: A) -> SocketAddr
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send + 'static,
+{
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -172,7 +184,11 @@ where
 
 /// A pod that answers with its name, the request's target and some headers.
 pub(super) async fn telling(name: &'static str) -> SocketAddr {
-    pod(move |request: Request<Incoming>| async move {
+    telling_at(LOCAL, name).await
+}
+
+pub(super) async fn telling_at(address: IpAddr, name: &'static str) -> SocketAddr {
+    pod_at(address, move |request: Request<Incoming>| async move {
         let header =
             |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
         let named = ["host", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "connection", "cookie"];
