@@ -37,6 +37,7 @@ mod rollouts;
 mod schedulers;
 mod sets;
 mod simulated;
+mod snapshots;
 mod standby;
 mod versions;
 mod volumes;
@@ -130,6 +131,7 @@ const CASES: &[Case<Shared>] = table! {
         a_control_plane_runs_alone, what_is_missing_is_refused;
     datastore: etcd_keeps_the_state_while_its_members_fail, what_cannot_keep_the_state_is_refused;
     etcd: etcdctl_works_on_a_store_of_its_own, the_state_of_a_cluster_is_served_to_who_shows_a_certificate;
+    snapshots: yesterday_comes_back;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
     schedulers: two_schedulers_place_pods_and_say_why_they_wait;
     lost: its_pods_are_replaced_but_never_doubled;

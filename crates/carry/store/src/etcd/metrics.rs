@@ -43,6 +43,8 @@ pub(super) fn lifetimes() -> Histogram {
 /// Adds the figures of this moment, beside those of the store.
 pub(super) fn register(etcd: &Etcd, registry: &mut Registry) {
     etcd.store.register(registry);
+    // `etcdctl check datascale` reads what the process takes.
+    plimsoll_metrics::register_process(registry);
     for (name, help, value) in [
         ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", 1),
         ("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", 1),
