@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Values by host name.
 #[derive(Clone, Debug)]
 pub struct Hosts<T> {
-    exact: HashMap<Box<str>, T>,
+    exact: HashMap<Arc<str>, T>,
     /// By what follows `*.`.
-    wildcards: HashMap<Box<str>, T>,
+    wildcards: HashMap<Arc<str>, T>,
     any: Option<T>,
 }
 
@@ -34,6 +35,19 @@ impl<T> Hosts<T> {
             _ if rule.is_empty() => self.any.get_or_insert_with(new),
             Some(suffix) => self.wildcards.entry(suffix.into()).or_insert_with(new),
             None => self.exact.entry(rule.into()).or_insert_with(new),
+        }
+    }
+
+    /// Keeps a value for a host as a rule names it, or none any more.
+    pub fn set(&mut self, rule: &str, value: Option<T>) {
+        let (map, name) = match rule.strip_prefix("*.") {
+            _ if rule.is_empty() => return self.any = value,
+            Some(suffix) => (&mut self.wildcards, suffix),
+            None => (&mut self.exact, rule),
+        };
+        match value {
+            Some(value) => drop(map.insert(name.into(), value)),
+            None => drop(map.remove(name)),
         }
     }
 

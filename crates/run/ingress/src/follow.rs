@@ -11,7 +11,7 @@ use plimsoll_client::{Delta, EventRecorder, EventType, Filter, Informer, Informe
 use plimsoll_netplan::endpoints::{BY_SERVICE, NodeFacts, service_index, service_index_value, service_of};
 use plimsoll_route::external::{External, external};
 use plimsoll_route::gateway::{Plan, Told};
-use plimsoll_route::{BackendKey, Draft, Notice, Owner, SecretKey, assemble, is_ours};
+use plimsoll_route::{Assembler, BackendKey, Draft, Notice, Owner, SecretKey, is_ours};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -29,7 +29,9 @@ type Key = (String, String);
 /// What changed since it was last looked at.
 #[derive(Default)]
 struct Changes {
-    rules: bool,
+    ingresses: HashSet<Key>,
+    /// Classes: all Ingresses are to be looked at.
+    classes: bool,
     /// Gateways, or what is open of their ports.
     gateways: bool,
     /// A Service, which routes of Gateways may name.
@@ -78,8 +80,7 @@ pub(crate) struct Follower {
     linker: Linker,
     /// The backends that have names outside.
     names: HashMap<BackendKey, String>,
-    /// With the version of each Ingress.
-    drafts: HashMap<Key, (String, Arc<Draft>)>,
+    assembler: Assembler<Linker>,
     /// The Secrets that Ingresses name.
     certificates: HashSet<SecretKey>,
     /// What is wrong with them.
@@ -107,7 +108,7 @@ impl Follower {
             linker: Linker::new(shared.metrics.clone()),
             names: HashMap::new(),
             shared,
-            drafts: HashMap::new(),
+            assembler: Assembler::default(),
             certificates: HashSet::new(),
             broken: HashMap::new(),
             told: HashSet::new(),
@@ -125,11 +126,11 @@ impl Follower {
         self.services.synced().await;
         self.slices.synced().await;
         self.secrets.synced().await;
-        let mut changes = Changes { rules: true, gateways: true, ..Changes::default() };
+        let mut changes = Changes { classes: true, gateways: true, ..Changes::default() };
         loop {
             let change = self.slices.changes();
-            drain(&mut ingresses, |_| changes.rules = true);
-            drain(&mut classes, |_| changes.rules = true);
+            drain(&mut ingresses, |delta| mark(delta, &mut changes.ingresses, key));
+            drain(&mut classes, |_| changes.classes = true);
             drain(&mut services, |delta| changes.service(delta));
             drain(&mut slices, |delta| mark(delta, &mut changes.services, service_key));
             drain(&mut secrets, |delta| mark(delta, &mut changes.secrets, key));
@@ -137,8 +138,8 @@ impl Follower {
             progress.reached(change);
             self.want(&ends);
             let open = tokio::select! {
-                delta = ingresses.recv() => delta.map(|_| changes.rules = true),
-                delta = classes.recv() => delta.map(|_| changes.rules = true),
+                delta = ingresses.recv() => delta.map(|delta| mark(delta, &mut changes.ingresses, key)),
+                delta = classes.recv() => delta.map(|_| changes.classes = true),
                 delta = services.recv() => delta.map(|delta| changes.service(delta)),
                 delta = slices.recv() => delta.map(|delta| mark(delta, &mut changes.services, service_key)),
                 delta = secrets.recv() => delta.map(|delta| mark(delta, &mut changes.secrets, key)),
@@ -154,7 +155,7 @@ impl Follower {
 
     /// Says which ports should be open. Those of Ingresses stay open once there was one.
     fn want(&mut self, ends: &Ends) {
-        self.begun |= !self.drafts.is_empty();
+        self.begun |= self.assembler.drafts().next().is_some();
         let config = &self.shared.config;
         let kind = |encrypted: &bool| if *encrypted { Kind::Encrypted } else { Kind::Plain };
         let gates = self.plan.ports.iter();
@@ -188,25 +189,25 @@ impl Follower {
                 self.load(&key);
             }
         }
-        if changes.rules {
-            self.read();
-        }
+        let rules = changes.classes || !changes.ingresses.is_empty();
+        self.read(changes.ingresses, changes.classes);
         if gateways {
             self.decide(&ends.opened);
         }
-        if changes.rules || gateways {
-            if self.certify() && gateways {
+        if rules || gateways {
+            let others = self.assembler.has_other_certificates() || gateways;
+            if others && self.certify() && gateways {
                 self.decide(&ends.opened);
             }
-            notices = self.route(&ends.known);
+            notices = self.route(gateways, &ends.known);
         }
         let names: names::Wanted = self.names.values().cloned().collect();
         ends.names.send_if_modified(|wanted| std::mem::replace(wanted, names.clone()) != names);
         if gateways {
             ends.told.send_replace(std::mem::take(&mut self.plan.statuses));
         }
-        if changes.rules || !self.broken.is_empty() {
-            self.tell(notices, changes.rules);
+        if rules || !self.broken.is_empty() {
+            self.tell(notices, rules);
         }
     }
 
@@ -223,23 +224,23 @@ impl Follower {
         self.plan = self.gateways.plan(&around);
     }
 
-    /// Reads the Ingresses that changed.
-    fn read(&mut self) {
-        let mut known = std::mem::take(&mut self.drafts);
-        for ingress in self.ingresses.list() {
-            if !is_ours(&ingress, |class| self.classes.get("", class)) {
-                continue;
+    /// Reads the Ingresses that changed, or all.
+    fn read(&mut self, mut changed: HashSet<Key>, all: bool) {
+        if all {
+            changed.extend(self.ingresses.list().iter().map(|ingress| key::<Ingress>(ingress)));
+        }
+        for (namespace, name) in changed {
+            let found = self.ingresses.get(&namespace, &name);
+            match found.filter(|ingress| is_ours(ingress, |class| self.classes.get("", class))) {
+                Some(ingress) => self.assembler.put(Arc::new(Draft::of(&ingress))),
+                None => self.assembler.remove(&namespace, &name),
             }
-            let (key, version) = (key::<Ingress>(&ingress), ingress.resource_version().to_owned());
-            let same = known.remove(&key).filter(|(known, _)| *known == version);
-            let draft = same.unwrap_or_else(|| (version, Arc::new(Draft::of(&ingress))));
-            self.drafts.insert(key, draft);
         }
     }
 
     /// Takes the certificates of Secrets that are named now, and tells whether there are new ones.
     fn certify(&mut self) -> bool {
-        let named = self.drafts.values().flat_map(|(_, draft)| draft.secrets());
+        let named = self.assembler.drafts().flat_map(Draft::secrets);
         let named = named.chain(&self.plan.secrets).cloned().collect();
         let before = std::mem::replace(&mut self.certificates, named);
         for gone in before.difference(&self.certificates) {
@@ -267,14 +268,14 @@ impl Follower {
     }
 
     /// Puts the table of all Ingresses and Gateways in the place of the present one.
-    fn route(&mut self, known: &watch::Receiver<names::Known>) -> Vec<Notice> {
-        let drafts: Vec<Arc<Draft>> = self.drafts.values().map(|(_, draft)| draft.clone()).collect();
-        let assembly = assemble(&drafts, &self.plan, &mut self.linker);
-        for pool in self.linker.settle() {
+    fn route(&mut self, gateways: bool, known: &watch::Receiver<names::Known>) -> Vec<Notice> {
+        let assembly = self.assembler.assemble(gateways.then_some(&self.plan), &mut self.linker);
+        for pool in self.linker.fresh() {
             self.refresh(&pool, known);
         }
-        self.names.retain(|key, _| self.linker.knows(key));
         self.shared.routes.store(Arc::new(assembly.table));
+        self.linker.settle();
+        self.names.retain(|key, _| self.linker.knows(key));
         self.shared.metrics.tables.inc();
         assembly.notices
     }
@@ -299,8 +300,8 @@ impl Follower {
 
     /// Tells owners what is wrong with their Ingresses, each thing once.
     fn tell(&mut self, mut notices: Vec<Notice>, all: bool) {
-        notices.extend(self.drafts.values().flat_map(|(_, draft)| draft.notices.iter().cloned()));
-        for (_, draft) in self.drafts.values() {
+        notices.extend(self.assembler.drafts().flat_map(|draft| draft.notices.iter().cloned()));
+        for draft in self.assembler.drafts().filter(|_| !self.broken.is_empty()) {
             let broken = draft.secrets().filter_map(|key| Some((key, self.broken.get(key)?)));
             notices.extend(broken.map(|(key, problem)| Notice {
                 owner: draft.owner.clone(),

@@ -1,6 +1,6 @@
 //! What names in a table mean: backends and counters, which outlive the tables.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use plimsoll_route::limits::Limits;
@@ -10,15 +10,12 @@ use crate::limiter::Limiter;
 use crate::metrics::{Meter, Metrics, Place};
 use crate::pool::Pool;
 
-/// All backends and counters that the present table uses.
+/// All backends and counters that tables use.
 pub(crate) struct Linker {
     metrics: Arc<Metrics>,
     pools: HashMap<BackendKey, Arc<Pool>>,
     limiters: HashMap<Owner, Arc<Limiter>>,
     meters: HashMap<Place, Arc<Meter>>,
-    used: HashSet<BackendKey>,
-    counted: HashSet<Owner>,
-    metered: HashSet<Place>,
     /// Backends that are new and have no endpoints yet.
     fresh: Vec<Arc<Pool>>,
 }
@@ -30,24 +27,23 @@ impl Linker {
             pools: HashMap::new(),
             limiters: HashMap::new(),
             meters: HashMap::new(),
-            used: HashSet::new(),
-            counted: HashSet::new(),
-            metered: HashSet::new(),
             fresh: Vec::new(),
         }
     }
 
-    /// Forgets what the table that was just built does not use, and gives the new backends.
-    pub(crate) fn settle(&mut self) -> Vec<Arc<Pool>> {
-        let (used, counted) = (std::mem::take(&mut self.used), std::mem::take(&mut self.counted));
-        self.pools.retain(|key, _| used.contains(key));
-        self.limiters.retain(|owner, _| counted.contains(owner));
-        let metered = std::mem::take(&mut self.metered);
-        self.meters.retain(|place, _| metered.contains(place));
+    /// The backends that are new.
+    pub(crate) fn fresh(&mut self) -> Vec<Arc<Pool>> {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Whether the present table uses a backend.
+    /// Forgets what nobody uses any more.
+    pub(crate) fn settle(&mut self) {
+        self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        self.limiters.retain(|_, limiter| Arc::strong_count(limiter) > 1);
+        self.meters.retain(|_, meter| Arc::strong_count(meter) > 1);
+    }
+
+    /// Whether a table uses a backend.
     pub(crate) fn knows(&self, key: &BackendKey) -> bool {
         self.pools.contains_key(key)
     }
@@ -69,7 +65,6 @@ impl Links for Linker {
     type Meter = Arc<Meter>;
 
     fn backend(&mut self, key: &BackendKey) -> Arc<Pool> {
-        self.used.insert(key.clone());
         if let Some(known) = self.pools.get(key) {
             return known.clone();
         }
@@ -80,12 +75,12 @@ impl Links for Linker {
     }
 
     fn limiter(&mut self, owner: &Owner, limits: &Limits) -> Arc<Limiter> {
-        self.counted.insert(owner.clone());
         let known = self.limiters.get(owner).filter(|limiter| limiter.limits == *limits);
         let limiter = known.cloned().unwrap_or_else(|| Arc::new(Limiter::new(limits.clone())));
         self.limiters.insert(owner.clone(), limiter.clone());
         limiter
     }
+
     fn meter(&mut self, owner: &Owner, host: &str, path: &str, service: &str) -> Arc<Meter> {
         let place = Place {
             owner: owner.clone(),
@@ -93,7 +88,6 @@ impl Links for Linker {
             host: host.to_owned(),
             path: path.to_owned(),
         };
-        self.metered.insert(place.clone());
         let meter = self.meters.entry(place.clone());
         meter.or_insert_with(|| Arc::new(Meter::new(self.metrics.clone(), place))).clone()
     }

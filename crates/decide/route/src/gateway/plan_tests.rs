@@ -3,9 +3,10 @@
 use k8s_openapi::api::core::v1::Service;
 
 use super::*;
+use crate::assembler::Assembler;
 use crate::gateway::{Asked, Ending, Ports};
 use crate::limits::Limits;
-use crate::table::{Links, Table, Target, assemble};
+use crate::table::{Links, Table, Target};
 use crate::{BackendKey, Owner};
 
 /// A cluster in which all Services of the name `web` have port 80, and namespaces have their name as the label `name`.
@@ -71,7 +72,7 @@ impl Cluster {
     }
 
     fn table(&self) -> Table<Names> {
-        assemble(&[], &self.plan(), &mut Names).table
+        Assembler::default().assemble(Some(&self.plan()), &mut Names).table
     }
 }
 

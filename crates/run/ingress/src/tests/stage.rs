@@ -1,5 +1,6 @@
 //! The stage: an ingress without an API, pods that are played, clients.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use plimsoll_route::gateway::Plan;
-use plimsoll_route::{BackendKey, Draft, Links, Port, assemble};
+use plimsoll_route::{Assembler, BackendKey, Draft, Links, Port};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +36,7 @@ pub(super) struct Stage {
     pub(super) http: SocketAddr,
     pub(super) https: SocketAddr,
     linker: Linker,
+    assembler: Assembler<Linker>,
     shutdown: CancellationToken,
     workers: Workers,
 }
@@ -77,7 +79,15 @@ impl Stage {
         let (workers, _) = Workers::start(shared.clone(), &shutdown).unwrap();
         workers.serve(http, Kind::Plain, &shutdown);
         workers.serve(https, Kind::Encrypted, &shutdown);
-        Self { shared, http: plain, https: encrypted, linker, shutdown, workers }
+        Self {
+            shared,
+            http: plain,
+            https: encrypted,
+            linker,
+            assembler: Assembler::default(),
+            shutdown,
+            workers,
+        }
     }
 
     /// Takes these Ingresses in the place of all others.
@@ -89,9 +99,18 @@ impl Stage {
 
     /// Takes what is decided in the place of the present table.
     pub(super) fn take(&mut self, drafts: &[Arc<Draft>], plan: &Plan) {
-        let assembly = assemble(drafts, plan, &mut self.linker);
-        self.linker.settle();
+        let key = |draft: &Draft| (draft.owner.namespace.clone(), draft.owner.name.clone());
+        let present: HashSet<_> = drafts.iter().map(|draft| key(draft)).collect();
+        let gone: Vec<_> = self.assembler.drafts().map(key).filter(|key| !present.contains(key)).collect();
+        for (namespace, name) in gone {
+            self.assembler.remove(&namespace, &name);
+        }
+        for draft in drafts {
+            self.assembler.put(draft.clone());
+        }
+        let assembly = self.assembler.assemble(Some(plan), &mut self.linker);
         self.shared.routes.store(Arc::new(assembly.table));
+        self.linker.settle();
     }
 
     /// The pods of a Service.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::limits::Limits;
 
 /// Backends are their names, limiters the names of their Ingresses.
 #[derive(Debug)]
@@ -53,6 +54,12 @@ fn ingress(name: &str, second: u8, annotations: &[(&str, &str)], spec: Value) ->
     Arc::new(Draft::of(&serde_json::from_value(object).unwrap()))
 }
 
+fn assemble(drafts: &[Arc<Draft>]) -> Assembly<Names> {
+    let mut assembler = Assembler::default();
+    drafts.iter().for_each(|draft| assembler.put(draft.clone()));
+    assembler.assemble(None, &mut Names)
+}
+
 fn found(assembly: &Assembly<Names>, host: &str, path: &str) -> String {
     let route = assembly.table.find(host, path);
     route.map_or("none".to_owned(), |route| format!("{}>{}", route.owner.name, route.service))
@@ -79,7 +86,7 @@ fn hosts_paths_and_defaults() {
         ingress("any", 3, &[], json!({"rules": [rule("", &[("Prefix", "/any", "any")])]})),
         ingress("default", 4, &[], json!({"defaultBackend": backend("default")})),
     ];
-    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
+    let assembly = assemble(&drafts);
     let table = [
         ("foo.com", "/foo", "exact>exact"),
         ("foo.com", "/foo/x", "exact>prefix"),
@@ -94,7 +101,7 @@ fn hosts_paths_and_defaults() {
         assert_eq!(found(&assembly, host, path), expected, "{host}{path}");
     }
     assert!(assembly.notices.is_empty(), "{:?}", assembly.notices);
-    assert_eq!(found(&assemble(&drafts[..3], &Plan::default(), &mut Names), "bar.com", "/x"), "none");
+    assert_eq!(found(&assemble(&drafts[..3]), "bar.com", "/x"), "none");
 }
 
 #[test]
@@ -104,7 +111,7 @@ fn the_oldest_wins_and_the_other_is_told() {
         "tls": [{"hosts": ["foo.com"], "secretName": service}]})
     };
     let drafts = [ingress("young", 9, &[], same("young")), ingress("old", 1, &[], same("old"))];
-    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
+    let assembly = assemble(&drafts);
     assert_eq!(found(&assembly, "foo.com", "/a"), "old>old");
     assert_eq!(assembly.table.certificate(443, true, "foo.com").unwrap().name, "old");
     let told: Vec<_> = assembly.notices.iter().map(|notice| (&*notice.owner.name, notice.reason)).collect();
@@ -134,7 +141,7 @@ fn certificates_by_name() {
             "rules": [rule("x.foo.com", &[("Prefix", "/", "s")])]}),
         ),
     ];
-    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
+    let assembly = assemble(&drafts);
     let name = |host| assembly.table.certificate(443, true, host).map(|secret| secret.name.as_str());
     let names = ["a.foo.com", "x.foo.com", "plain.com", "bar.com"].map(name);
     assert_eq!(names, [Some("wild"), Some("exact"), None, None]);
@@ -153,7 +160,7 @@ fn canaries_join_the_path_of_others() {
         ingress("second", 3, &canary, spec("/", "newer")),
         ingress("lost", 4, &canary, spec("/x", "new")),
     ];
-    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
+    let assembly = assemble(&drafts);
     let route = assembly.table.find("foo.com", "/x").unwrap();
     let Target::One(backend, canary) = &route.target else { panic!("no backend") };
     assert_eq!(
@@ -185,7 +192,7 @@ fn rewriting_makes_patterns_of_paths() {
             ]}),
         ),
     ];
-    let assembly = assemble(&drafts, &Plan::default(), &mut Names);
+    let assembly = assemble(&drafts);
     let route = assembly.table.find("foo.com", "/app/x").unwrap();
     assert_eq!(route.rewrite.as_ref().unwrap().apply("/app/x", None).as_deref(), Some("/x"));
     assert_eq!(found(&assembly, "foo.com", "/12/x"), "p>number");
@@ -193,4 +200,68 @@ fn rewriting_makes_patterns_of_paths() {
     assert!(assembly.table.find("foo.com", "/12").unwrap().rewrite.is_none());
     let told: Vec<_> = drafts[0].notices.iter().map(|notice| notice.reason).collect();
     assert_eq!(told, ["InvalidPath"]);
+}
+
+/// Whatever came before, the table and what is told are those of the Ingresses that there are now.
+#[test]
+fn changes_lead_where_a_fresh_start_leads() {
+    let of = |name, second, annotations: &[_], host: &str, path, secret: &str| {
+        let tls = json!([{"hosts": [host], "secretName": secret}]);
+        let tls = if secret.is_empty() { Value::Null } else { tls };
+        let rules = json!([rule(host, &[("Prefix", path, name)])]);
+        ingress(name, second, annotations, json!({"rules": rules, "tls": tls}))
+    };
+    let lone = |service| ingress("lone", 7, &[], json!({"defaultBackend": backend(service)}));
+    let canary = [("canary", "true"), ("canary-weight", "10")];
+    let gone = |name| Err(name);
+    let steps: &[Result<Arc<Draft>, &str>] = &[
+        Ok(of("a", 1, &[], "foo.com", "/", "")),
+        Ok(of("b", 2, &[], "foo.com", "/", "s")),
+        Ok(of("c", 3, &canary, "foo.com", "/", "")),
+        Ok(of("d", 4, &[], "*.com", "/d", "t")),
+        Ok(lone("one")),
+        gone("a"),
+        Ok(of("b", 2, &[], "foo.com", "/b", "s")),
+        Ok(of("d", 4, &[], "*.com", "/e", "")),
+        Ok(lone("two")),
+        Ok(of("e", 5, &[], "*.com", "/e", "u")),
+        gone("d"),
+        Ok(of("b", 2, &[], "bar.com", "/", "")),
+        gone("lone"),
+        gone("nobody"),
+        gone("e"),
+    ];
+    let (mut assembler, mut present) = (Assembler::default(), HashMap::new());
+    for (index, step) in steps.iter().enumerate() {
+        match step {
+            Ok(draft) => {
+                assembler.put(draft.clone());
+                present.insert(draft.owner.name.clone(), draft.clone());
+            }
+            Err(name) => {
+                assembler.remove("ns", name);
+                present.remove(*name);
+            }
+        }
+        let fresh = assemble(&present.values().cloned().collect::<Vec<_>>());
+        let assembly = assembler.assemble(None, &mut Names);
+        for (host, path) in
+            [("foo.com", "/"), ("foo.com", "/b"), ("bar.com", "/d"), ("x.com", "/e"), ("y", "/")]
+        {
+            let all = |assembly: &Assembly<Names>| {
+                let route = assembly.table.find(host, path);
+                let canary = route.is_some_and(|route| matches!(route.target, Target::One(_, Some(_))));
+                let certificate = assembly.table.certificate(443, true, host).cloned();
+                (found(assembly, host, path), canary, route.map(|route| route.certified), certificate)
+            };
+            assert_eq!(all(&assembly), all(&fresh), "step {index}: {host}{path}");
+        }
+        let told = |assembly: &Assembly<Names>| {
+            let mut told: Vec<String> =
+                assembly.notices.iter().map(|notice| notice.message.clone()).collect();
+            told.sort();
+            told
+        };
+        assert_eq!(told(&assembly), told(&fresh), "step {index}");
+    }
 }
