@@ -39,15 +39,13 @@ impl Patience {
         Self { limit, sleep: None }
     }
 
-    fn poll<B>(
+    /// What came, or an error if that took too long.
+    fn limit<E: Into<Broken>>(
         &mut self,
-        body: &mut B,
+        frame: Poll<Option<Result<Frame<Bytes>, E>>>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>>
-    where
-        B: Body<Data = Bytes, Error: Into<Broken>> + Unpin,
-    {
-        match Pin::new(body).poll_frame(context) {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match frame {
             Poll::Ready(frame) => {
                 self.sleep = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -161,8 +159,14 @@ impl Body for Sending {
         let this = self.get_mut();
         let frame = match &mut this.source {
             None => return Poll::Ready(None),
-            Some(Source::Client(body)) => ready!(this.patience.poll(body, context)),
-            Some(Source::Request(body)) => ready!(this.patience.poll(body, context)),
+            Some(Source::Client(body)) => {
+                let frame = Pin::new(body).poll_frame(context);
+                ready!(this.patience.limit(frame, context))
+            }
+            Some(Source::Request(body)) => {
+                let frame = Pin::new(body).poll_frame(context);
+                ready!(this.patience.limit(frame, context))
+            }
         };
         let Some(progress) = &this.progress else { return Poll::Ready(frame) };
         progress.pieces.fetch_add(1, Ordering::Relaxed);
@@ -249,7 +253,11 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Passed(passed) => {
-                let frame = ready!(passed.patience.poll(&mut passed.incoming, context));
+                let frame = match &mut passed.lease {
+                    Some(lease) => lease.wire.poll_frame(&mut passed.incoming, context),
+                    None => Pin::new(&mut passed.incoming).poll_frame(context),
+                };
+                let frame = ready!(passed.patience.limit(frame, context));
                 match (&frame, passed.lease.take()) {
                     (None, Some(lease)) => lease.give_back(),
                     (Some(Ok(_)), Some(lease)) => passed.lease = give_back(lease, &passed.incoming),

@@ -19,6 +19,7 @@ use crate::pool::{Endpoint, Pool};
 use crate::serve::{Worker, is_http2};
 use crate::tunnel::Tunnel;
 use crate::upstream::{ConnectError, Sender};
+use crate::wire::Mover;
 use crate::{Linked, mirror, page};
 
 /// Pods that are tried for one request, as ingress-nginx does.
@@ -59,7 +60,9 @@ pub(crate) async fn forward(
         reflect(worker, &errand, &mut request);
     }
     let sent = {
-        let delivery = pin!(deliver(worker, &errand, request));
+        let lone = tunnel.is_none() && request.body().is_end_stream();
+        let mover = if lone { Mover::Asker } else { Mover::Task };
+        let delivery = pin!(deliver(worker, &errand, request, mover));
         patiently(delivery, settings.read_timeout, progress.as_deref()).await
     };
     match sent {
@@ -154,13 +157,14 @@ async fn deliver(
     worker: &Worker,
     errand: &Errand<'_>,
     mut request: Request<Sending>,
+    mover: Mover,
 ) -> Result<Delivered, Failure> {
     let (mut tried, mut stale, mut failure) = (Tried::default(), 0, Failure::Nobody);
     let mut tries = 0;
     while tries < TRIES {
         let now = worker.shared.now();
         let Some((place, endpoint)) = errand.pool.choose(errand.wanted.as_deref(), tried, now) else { break };
-        let (mut sender, reused) = match connection(worker, errand, &endpoint, stale < STALE).await {
+        let (mut sender, reused) = match connection(worker, errand, &endpoint, mover, stale < STALE).await {
             Ok(found) => found,
             Err(error) => {
                 endpoint.failed(worker.shared.now());
@@ -193,18 +197,20 @@ async fn connection(
     worker: &Worker,
     errand: &Errand<'_>,
     endpoint: &Endpoint,
+    mover: Mover,
     reuse: bool,
 ) -> Result<(Sender, bool), ConnectError> {
     let settings = &errand.route.settings;
     let known = match reuse {
-        true => worker.upstreams.reuse(endpoint.address, errand.protocol).await,
+        true => worker.upstreams.reuse(endpoint.address, errand.protocol, mover).await,
         false => None,
     };
     if let Some(sender) = known {
         return Ok((sender, true));
     }
     // Seldom and large: in a place of its own, so that it makes no other request's state larger.
-    let connecting = worker.upstreams.connect(endpoint.address, errand.protocol, settings.connect_timeout);
+    let patience = settings.connect_timeout;
+    let connecting = worker.upstreams.connect(endpoint.address, errand.protocol, mover, patience);
     let sender = Box::pin(connecting).await?;
     endpoint.reached();
     Ok((sender, false))

@@ -32,6 +32,7 @@ mod tests;
 mod told;
 mod tunnel;
 mod upstream;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

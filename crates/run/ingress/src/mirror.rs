@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::body::{Broken, Sending};
 use crate::links::Linker;
 use crate::serve::Worker;
+use crate::wire::Mover;
 
 /// A copy may take so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,10 +88,10 @@ pub(crate) fn send(worker: &Worker, mirror: &Mirror<Linker>, request: Request<Se
     let Some((_, endpoint)) = mirror.to.choose(None, Tried::default(), worker.shared.now()) else { return };
     let (upstreams, protocol) = (worker.upstreams.clone(), mirror.protocol);
     tokio::spawn(tokio::time::timeout(PATIENCE, async move {
-        let known = upstreams.reuse(endpoint.address, protocol).await;
+        let known = upstreams.reuse(endpoint.address, protocol, Mover::Task).await;
         let sender = match known {
             Some(sender) => Ok(sender),
-            None => upstreams.connect(endpoint.address, protocol, PATIENCE).await,
+            None => upstreams.connect(endpoint.address, protocol, Mover::Task, PATIENCE).await,
         };
         let Ok(mut sender) = sender else { return };
         if let Ok(mut answer) = sender.send(request).await {

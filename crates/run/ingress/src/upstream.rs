@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll_remote::{Authorities, client_tls};
 use plimsoll_route::settings::Protocol;
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
 use crate::body::Sending;
+use crate::wire::{Mover, Wire};
 
 /// After this time without use a connection to a pod is closed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ type Place = (SocketAddr, Protocol);
 
 /// A connection that takes a request.
 pub(crate) enum Sender {
-    One(http1::SendRequest<Sending>),
+    One(Wire),
     /// Takes many at once.
     Two(http2::SendRequest<Sending>),
 }
@@ -42,7 +43,7 @@ impl Sender {
         request: Request<Sending>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Sending>>> {
         match self {
-            Self::One(sender) => sender.try_send_request(request).await,
+            Self::One(wire) => wire.send(request).await,
             Self::Two(sender) => sender.try_send_request(request).await,
         }
     }
@@ -67,10 +68,14 @@ pub(crate) struct Upstreams {
     wake: Notify,
 }
 
+type Wires = Vec<(Wire, Instant)>;
+
 #[derive(Default)]
 struct Idle {
     /// The last one used is used first.
-    one: Vec<(http1::SendRequest<Sending>, Instant)>,
+    one: Wires,
+    /// Those that have a task.
+    tasks: Wires,
     two: Option<(http2::SendRequest<Sending>, Instant)>,
 }
 
@@ -78,23 +83,39 @@ struct Idle {
 pub(crate) struct Lease {
     upstreams: Arc<Upstreams>,
     place: Place,
-    sender: http1::SendRequest<Sending>,
+    pub(crate) wire: Wire,
 }
 
 impl Lease {
     /// The connection may serve another request.
     pub(crate) fn give_back(self) {
-        if self.sender.is_closed() {
+        if self.wire.is_closed() {
             return;
         }
         let mut idle = self.upstreams.idle();
-        let list = &mut idle.entry(self.place).or_default().one;
+        let list = idle.entry(self.place).or_default().wires(self.wire.mover());
         if list.len() < MOST_IDLE {
-            list.push((self.sender, Instant::now()));
+            list.push((self.wire, Instant::now()));
         }
         if list.len() == 1 {
             self.upstreams.wake.notify_one();
         }
+    }
+}
+
+impl Idle {
+    fn wires(&mut self, mover: Mover) -> &mut Wires {
+        match mover {
+            Mover::Asker => &mut self.one,
+            Mover::Task => &mut self.tasks,
+        }
+    }
+
+    /// One that this mover has, else any.
+    fn wire(&mut self, mover: Mover) -> Option<Wire> {
+        let other = if mover == Mover::Asker { Mover::Task } else { Mover::Asker };
+        let found = self.wires(mover).pop().or_else(|| self.wires(other).pop())?;
+        Some(found.0.moved_by(mover))
     }
 }
 
@@ -110,11 +131,16 @@ impl Upstreams {
     }
 
     /// A connection that was used before and is still open.
-    pub(crate) async fn reuse(&self, address: SocketAddr, protocol: Protocol) -> Option<Sender> {
+    pub(crate) async fn reuse(
+        &self,
+        address: SocketAddr,
+        protocol: Protocol,
+        mover: Mover,
+    ) -> Option<Sender> {
         loop {
-            let mut sender = self.take(&(address, protocol))?;
+            let mut sender = self.take(&(address, protocol), mover)?;
             let open = match &mut sender {
-                Sender::One(sender) => sender.ready().await.is_ok(),
+                Sender::One(wire) => wire.ready().await,
                 Sender::Two(sender) => sender.ready().await.is_ok(),
             };
             if open {
@@ -123,7 +149,7 @@ impl Upstreams {
         }
     }
 
-    fn take(&self, place: &Place) -> Option<Sender> {
+    fn take(&self, place: &Place, mover: Mover) -> Option<Sender> {
         let mut all = self.idle();
         let idle = all.get_mut(place)?;
         if let Some((sender, used)) = &mut idle.two {
@@ -133,12 +159,7 @@ impl Upstreams {
             }
             idle.two = None;
         }
-        while let Some((sender, _)) = idle.one.pop() {
-            if !sender.is_closed() {
-                return Some(Sender::One(sender));
-            }
-        }
-        None
+        idle.wire(mover).map(Sender::One)
     }
 
     /// Closes the connections to a pod that nobody uses: one of them was found broken.
@@ -151,10 +172,15 @@ impl Upstreams {
         &self,
         address: SocketAddr,
         protocol: Protocol,
+        mover: Mover,
         patience: Duration,
     ) -> Result<Sender, ConnectError> {
         let opening = self.open(address, protocol);
-        tokio::time::timeout(patience, opening).await.unwrap_or(Err(ConnectError::Late))
+        let sender = tokio::time::timeout(patience, opening).await.unwrap_or(Err(ConnectError::Late))?;
+        Ok(match sender {
+            Sender::One(wire) => Sender::One(wire.moved_by(mover)),
+            two => two,
+        })
     }
 
     async fn open(&self, address: SocketAddr, protocol: Protocol) -> Result<Sender, ConnectError> {
@@ -182,14 +208,11 @@ impl Upstreams {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(stream);
         if matches!(protocol, Protocol::Http | Protocol::Https) {
-            let (sender, connection) =
-                http1::Builder::new().preserve_header_case(false).handshake(io).await?;
-            tokio::spawn(connection.with_upgrades());
-            return Ok(Sender::One(sender));
+            return Ok(Sender::One(Wire::new(stream).await?));
         }
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new()).handshake(io).await?;
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         self.idle().entry((address, protocol)).or_default().two = Some((sender.clone(), Instant::now()));
         self.wake.notify_one();
@@ -204,9 +227,7 @@ impl Upstreams {
         protocol: Protocol,
     ) -> Option<Lease> {
         match sender {
-            Sender::One(sender) => {
-                Some(Lease { upstreams: self.clone(), place: (address, protocol), sender })
-            }
+            Sender::One(wire) => Some(Lease { upstreams: self.clone(), place: (address, protocol), wire }),
             Sender::Two(_) => None,
         }
     }
@@ -225,12 +246,14 @@ impl Upstreams {
     fn swept(&self, now: Instant) -> bool {
         let mut all = self.idle();
         all.retain(|_, idle| {
-            idle.one.retain(|(sender, used)| !sender.is_closed() && now.duration_since(*used) < IDLE);
+            for wires in [&mut idle.one, &mut idle.tasks] {
+                wires.retain_mut(|(wire, used)| now.duration_since(*used) < IDLE && !wire.has_ended());
+            }
             idle.two = idle
                 .two
                 .take()
                 .filter(|(sender, used)| !sender.is_closed() && now.duration_since(*used) < IDLE);
-            !idle.one.is_empty() || idle.two.is_some()
+            !idle.one.is_empty() || !idle.tasks.is_empty() || idle.two.is_some()
         });
         all.is_empty()
     }
