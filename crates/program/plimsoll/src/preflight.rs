@@ -5,11 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
+use ipnet::IpNet;
+use plimsoll_kernel::link::Links;
 use plimsoll_kernel::nft::{Family, Tables};
 use plimsoll_podlife::configuration::Configuration;
 
 use crate::cli::Up;
 use crate::instance::Instance;
+use crate::ranges;
 
 /// Controllers that a node needs on control groups of version 1.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "cpuset", "devices", "memory", "pids"];
@@ -30,8 +33,25 @@ pub(crate) fn check(options: &Up, instance: &Instance, agent: &Configuration) ->
     if !options.no_node {
         machine(agent)?;
         check_own_engine()?;
+        ranges_are_free(options, instance)?;
     }
     Ok(())
+}
+
+/// Refuses a new instance whose ranges hold addresses of the machine. An instance that was there before has some itself,
+/// and so have CNI plugins.
+fn ranges_are_free(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+    if options.network.cni_conf_dir.is_some() || instance.file("instance.json").exists() {
+        return Ok(());
+    }
+    let found = Links::open().and_then(|mut links| Ok((links.list()?, links.all_addresses()?)));
+    let (links, addresses) = found.context("read the machine's addresses")?;
+    let of_others = |(index, net): &(u32, IpNet)| {
+        let link = links.iter().find(|link| link.index == *index)?;
+        (!link.name.contains(&instance.id)).then(|| (link.name.clone(), net.addr()))
+    };
+    let addresses: Vec<_> = addresses.iter().filter_map(of_others).collect();
+    ranges::check_machine(&instance.pod_cidr, &instance.service_cidr, &addresses)
 }
 
 /// Refuses what a node agent alone cannot work with.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,24 @@ pub(crate) fn check(pods: &Ranges, services: &Ranges) -> anyhow::Result<()> {
         for pods in pods.all() {
             let meet = pods.contains(&range.network()) || range.contains(&pods.network());
             ensure!(!meet, "--pod-cidr {pods} and --service-cidr {range} overlap");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses ranges that hold an address which this machine has already: packets for it would go to pods.
+pub(crate) fn check_machine(
+    pods: &Ranges,
+    services: &Ranges,
+    machine: &[(String, IpAddr)],
+) -> anyhow::Result<()> {
+    for (flag, ranges) in [("--pod-cidr", pods), ("--service-cidr", services)] {
+        for range in ranges.all() {
+            if let Some((link, address)) = machine.iter().find(|(_, address)| range.contains(address)) {
+                bail!(
+                    "{flag} {range}: overlaps with {address} of this machine's {link}, choose another range"
+                );
+            }
         }
     }
     Ok(())
@@ -127,6 +145,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&both).unwrap(), "\"10.42.0.0/16,fd42::/48\"");
         assert_eq!(serde_json::from_str::<Ranges>("\"10.42.0.0/16,fd42::/48\"").unwrap(), both);
         assert_eq!(both.each_nth(1), ["10.42.0.1", "fd42::1"].map(|text| text.parse::<IpAddr>().unwrap()));
+    }
+
+    #[test]
+    fn ranges_must_be_apart_from_the_machine() {
+        let machine = [("eth0".to_owned(), "10.42.7.1".parse().unwrap())];
+        for (pods, services, error) in [
+            ("10.44.0.0/16", "10.43.0.0/16", None),
+            ("10.42.0.0/16", "10.43.0.0/16", Some("--pod-cidr 10.42.0.0/16: ")),
+            ("10.44.0.0/16", "10.42.0.0/16", Some("--service-cidr 10.42.0.0/16: ")),
+        ] {
+            let found = check_machine(&pods.parse().unwrap(), &services.parse().unwrap(), &machine);
+            let rest = "overlaps with 10.42.7.1 of this machine's eth0, choose another range";
+            assert_eq!(found.err().map(|it| it.to_string()), error.map(|flag| format!("{flag}{rest}")));
+        }
     }
 
     #[test]

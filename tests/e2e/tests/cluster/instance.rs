@@ -172,7 +172,9 @@ pub(crate) fn what_is_missing_is_refused(_: &Shared) {
     assert!(!Path::new("/tmp/plimsoll-e2e-nobody").exists());
 
     // options, what the refusal says
-    let table: [(&[&str], &str); 4] = [
+    let table: [(&[&str], &str); 5] = [
+        // Addresses of the machine itself, whatever they are.
+        (&["--pod-cidr", "127.0.0.0/8", "--service-cidr", "10.9.128.0/17"], "of this machine's lo"),
         (&["--pod-cidr", "10.9.0.0/16", "--service-cidr", "10.9.128.0/17"], "overlap"),
         (&["--pod-cidr", "10.9.0.0/28"], "--pod-cidr"),
         (&["--cgroup-root", "relative"], "--cgroup-root"),
