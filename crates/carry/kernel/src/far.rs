@@ -176,7 +176,9 @@ fn marked(route: &Route) -> RouteMessage {
     let mut message = route_message(route);
     message.header.protocol = MARK;
     message.header.scope = RouteScope::Universe;
-    message.header.flags |= RouteFlags::Onlink;
+    if route.gateway.is_some() {
+        message.header.flags |= RouteFlags::Onlink;
+    }
     message
 }
 

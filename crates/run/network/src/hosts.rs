@@ -166,7 +166,8 @@ impl Inner {
                 source: way.source,
             })
         };
-        let wanted: Vec<_> = plan.routes.iter().filter_map(route).collect();
+        let ways = plan.routes.iter().filter_map(route);
+        let wanted: Vec<_> = ways.flat_map(|way| [entrance(&way, tunnel), Some(way)]).flatten().collect();
         // Other instances on this machine have routes of their own.
         let ours =
             |route: &Route| self.config.cluster_cidr.iter().any(|range| range.contains(&route.destination));
@@ -179,6 +180,13 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// What the kernel wants before it takes a way of IPv6 through the tunnel: it finds the gateway in the cluster's range, which
+/// is the bridge's, and holds it for another device's.
+fn entrance(way: &Route, tunnel: Option<u32>) -> Option<Route> {
+    let gateway = way.gateway.filter(|gateway| gateway.is_ipv6() && Some(way.device) == tunnel)?;
+    Some(Route { destination: IpNet::from(gateway), gateway: None, ..*way })
 }
 
 fn neighbours(peer: &hosts::Peer) -> impl Iterator<Item = Neighbour> + '_ {

@@ -2,10 +2,11 @@
 
 use plimsoll_kernel::link::{Links, Route};
 use plimsoll_kernel::pod_network::PodNetwork;
-use plimsoll_network::{BridgeNetwork, cleanup, reach_hosts};
+use plimsoll_network::{BridgeNetwork, Config, cleanup, reach_hosts};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Api, Machine, Pod, ask, until};
+use crate::from;
+use crate::support::{Api, Machine, Pod, ask, serve_ipv6, until};
 
 /// Nodes a and b share a link, b and c another; what a and c send to each other passes b.
 #[test]
@@ -97,4 +98,40 @@ fn pods_of_other_nodes_are_reached() {
         assert_eq!(left, ["lo", "b"]);
         assert_eq!(Links::open().unwrap().far_routes().unwrap(), []);
     });
+}
+
+/// The link of the two nodes knows IPv4 alone, so that IPv6 is wrapped.
+#[test]
+fn both_families_reach_other_nodes() {
+    let (a, b) = (Machine::new("a"), Machine::new("b"));
+    a.wire("192.0.2.1/24", &b, "192.0.2.2/24");
+    let (api, stop) = (Api::default(), CancellationToken::new());
+    let start = |machine: &Machine, ranges: [&str; 2]| {
+        let (api, stop) = (api.clone(), stop.clone());
+        let cluster_cidr = ["10.42.0.0/16", "fd42::/48"].map(|range| range.parse().unwrap()).to_vec();
+        let config = Config { cluster_cidr, ..machine.config() };
+        machine.on(|| async move {
+            let network = BridgeNetwork::open(config).await.unwrap();
+            network.set_pod_cidr(&ranges.map(|range| range.parse().unwrap())).await.unwrap();
+            tokio::spawn(reach_hosts(network.clone(), api.client(), stop));
+            let pod = Pod::start(&network, machine.name).await;
+            serve_ipv6(&pod.netns, machine.name, 8081);
+            (network, pod)
+        })
+    };
+    let (_of_a, at_a) = start(&a, ["10.42.1.0/24", "fd42:0:0:1::/64"]);
+    let (_of_b, at_b) = start(&b, ["10.42.2.0/24", "fd42:0:0:2::/64"]);
+    api.put_node("a", "10.42.1.0/24,fd42:0:0:1::/64", &["192.0.2.1"]);
+    api.put_node("b", "10.42.2.0/24,fd42:0:0:2::/64", &["192.0.2.2"]);
+    for machine in [&a, &b] {
+        machine.on(|| async {
+            let both = || Links::open().unwrap().far_routes().unwrap().len() == 3;
+            until("the ways of both families are there", both).await;
+        });
+    }
+    assert_eq!(from(&at_a.netns, "10.42.2.2:8080"), "b to 10.42.1.2");
+    assert_eq!(from(&at_b.netns, "10.42.1.2:8080"), "a to 10.42.2.2");
+    assert_eq!(from(&at_a.netns, "[fd42:0:0:2::2]:8081"), "b to fd42:0:0:1::2");
+    assert_eq!(from(&at_b.netns, "[fd42:0:0:1::2]:8081"), "a to fd42:0:0:2::2");
+    stop.cancel();
 }

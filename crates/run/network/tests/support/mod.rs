@@ -312,11 +312,13 @@ impl Api {
         self.put("endpointslices", name, slice);
     }
 
-    pub(crate) fn put_node(&self, name: &str, range: &str, addresses: &[&str]) {
+    /// A node with a range of each family, or of one.
+    pub(crate) fn put_node(&self, name: &str, ranges: &str, addresses: &[&str]) {
+        let ranges: Vec<_> = ranges.split(',').collect();
         let addresses: Vec<_> =
             addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
         let node = json!({
-            "metadata": {}, "spec": {"podCIDR": range, "podCIDRs": [range]}, "status": {"addresses": addresses},
+            "metadata": {}, "spec": {"podCIDR": ranges[0], "podCIDRs": ranges}, "status": {"addresses": addresses},
         });
         self.put("nodes", name, node);
     }
