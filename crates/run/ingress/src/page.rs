@@ -49,3 +49,24 @@ fn answer(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Answe
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
+
+/// The same to a client that speaks gRPC, which looks for a status of its own (as gRPC's "HTTP to gRPC Status Code Mapping").
+pub(crate) fn for_grpc(status: StatusCode) -> Response<Answer> {
+    let code: u8 = match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    };
+    let mut response = empty();
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
+    if let Some(reason) = status.canonical_reason() {
+        headers.insert("grpc-message", HeaderValue::from_static(reason));
+    }
+    response
+}

@@ -6,9 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use plimsoll_route::enter::{self, Facts, Refusal};
 use plimsoll_route::gateway::{self, Changes, Redirection, Share};
@@ -91,6 +91,7 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, mut request: Request<Inc
     let host = host_header(&request);
     let name = host_of(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default());
     let path = normal(request.uri().path()).map(Cow::into_owned);
+    let grpc = is_grpc(&request);
     let route = path.as_deref().and_then(|path| find(worker, peer, &name, path, &request));
     let meter = route.as_ref().map_or(&worker.shared.nobody, |route| &route.meter);
     let response = match (&path, &route) {
@@ -102,7 +103,16 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, mut request: Request<Inc
         }
     };
     let status = response.status();
+    let response = match (grpc, response.body()) {
+        (true, Answer::Whole(_)) if status.is_client_error() || status.is_server_error() => page::for_grpc(status),
+        _ => response,
+    };
     response.map(|answer| Metered::new(answer, meter, &method, status, begun))
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = || request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    request.version() == Version::HTTP_2 && kind().is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 fn find(

@@ -26,11 +26,15 @@ fn read<T: DeserializeOwned>(values: &[Value]) -> Vec<Arc<T>> {
 }
 
 /// What a Gateway with these listeners and one route with these rules asks for, where all Services but `none` are there.
-fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
+pub(super) fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
     let class = json!({"metadata": {"name": "ours"}, "spec": {"controllerName": CONTROLLER}});
     let gateway = json!({"metadata": {"namespace": "ns", "name": "gw"},
         "spec": {"gatewayClassName": "ours", "listeners": listeners}});
-    let kind = if listeners[0]["protocol"] == "TLS" { "TLSRoute" } else { "HTTPRoute" };
+    let kind = match listeners[0]["protocol"].as_str() {
+        Some("TLS") => "TLSRoute",
+        _ if rules[0]["matches"][0]["method"].is_object() => "GRPCRoute",
+        _ => "HTTPRoute",
+    };
     let route = json!({"metadata": {"namespace": "ns", "name": "r"},
         "spec": {"parentRefs": [{"name": "gw"}], "hostnames": ["g.com"], "rules": rules}});
     let service = |_: &str, name: &str| {
@@ -44,6 +48,7 @@ fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
         gateways: &read(&[gateway]),
         routes: &[Arc::new(match kind {
             "TLSRoute" => RouteDraft::of_tls(&serde_json::from_value(route).unwrap()),
+            "GRPCRoute" => RouteDraft::of_grpc(&serde_json::from_value(route).unwrap()),
             _ => RouteDraft::of_http(&serde_json::from_value(route).unwrap()),
         })],
         grants: &[],
@@ -57,7 +62,7 @@ fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
     })
 }
 
-fn listener(port: SocketAddr, protocol: &str) -> Value {
+pub(super) fn listener(port: SocketAddr, protocol: &str) -> Value {
     let tls = json!({"certificateRefs": [{"name": "s"}]});
     let mut one = json!({"name": "a", "port": port.port(), "protocol": protocol});
     if protocol == "HTTPS" {
@@ -70,7 +75,7 @@ fn rule(path: &str, filters: Value, backends: Value) -> Value {
     json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}], "filters": filters, "backendRefs": backends})
 }
 
-fn to(service: &str) -> Value {
+pub(super) fn to(service: &str) -> Value {
     json!([{"name": service, "port": 80}])
 }
 

@@ -4,6 +4,7 @@
 
 mod following;
 mod gateways;
+mod grpc;
 mod limits;
 /// The API in memory of the controllers' tests.
 #[expect(dead_code, reason = "clients are made of what is put in front of it")]

@@ -1,12 +1,10 @@
-//! Encrypted connections: certificates by name, HTTP/2, gRPC.
+//! Encrypted connections: certificates by name, HTTP/2.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::stage::{Stage, ingress, pod, shouting, telling, told};
+use super::stage::{Stage, ingress, shouting, telling, told};
 
 type Client = http2::SendRequest<super::stage::Sent>;
 
@@ -114,39 +112,4 @@ async fn websockets_pass_by_http2() {
     let mut word = [0; 5];
     stream.read_exact(&mut word).await.unwrap();
     assert_eq!(&word, b"HELLO");
-}
-
-#[tokio::test]
-async fn grpc_passes_with_its_trailers() {
-    let mut stage = Stage::start(|_| {});
-    let mut rules = ingress("g", &[("backend-protocol", "GRPC")], "g.com", "/", "grpc");
-    rules["spec"]["tls"] = json!([{"hosts": ["g.com"]}]);
-    stage.rules(&[rules]);
-    let grpc = pod(|request: Request<Incoming>| async move {
-        assert_eq!(
-            (request.version(), &request.headers()["te"]),
-            (http::Version::HTTP_2, &"trailers".parse().unwrap())
-        );
-        assert_eq!(request.uri().authority().unwrap(), "g.com");
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", "0".parse().unwrap());
-        let body = Full::new(body).map_err(|never| match never {});
-        Response::new(body.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed())
-    })
-    .await;
-    stage.pods("grpc", &[grpc]);
-    let (client, _) = connect(stage.https, "g.com").await;
-    let calls = (0..20).map(|number| {
-        let mut client = client.clone();
-        async move {
-            let body = Full::new(Bytes::from(format!("call {number}"))).boxed();
-            let request =
-                Request::post("https://g.com/pkg.Service/Call").header("te", "trailers").body(body).unwrap();
-            let answer = client.send_request(request).await.unwrap().into_body().collect().await.unwrap();
-            assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
-            assert_eq!(answer.to_bytes(), format!("call {number}"));
-        }
-    });
-    futures::future::join_all(calls).await;
 }
