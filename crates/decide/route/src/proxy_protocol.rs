@@ -71,7 +71,9 @@ fn line(bytes: &[u8]) -> Header {
 fn addresses(words: Vec<&str>, ipv4: bool) -> Option<SocketAddr> {
     let [source, target, source_port, target_port] = words[..] else { return None };
     let (source, target) = (source.parse::<IpAddr>().ok()?, target.parse::<IpAddr>().ok()?);
-    let (port, _) = (source_port.parse::<u16>().ok()?, target_port.parse::<u16>().ok()?);
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
+    let (port, _) = (number(source_port)?, number(target_port)?);
     (source.is_ipv4() == ipv4 && target.is_ipv4() == ipv4).then(|| SocketAddr::new(source, port))
 }
 
@@ -132,6 +134,15 @@ mod tests {
             (b"PROXY TCP4 ::1 ::2 8080 80\r\n".to_vec(), None),
             (b"PROXY TCP4 1.2.3.4 10.0.0.1 8080\r\n".to_vec(), None),
             (b"PROXY TCP4 1.2.3.4 10.0.0.1 99999 80\r\n".to_vec(), None),
+            (b"PROXY TCP4 1.2.3.4 10.0.0.1 +80 80\r\n".to_vec(), None),
+            (b"PROXY TCP4 1.2.3.4 10.0.0.1 80 80 80\r\n".to_vec(), None),
+            (b"PROXY TCP4  1.2.3.4 10.0.0.1 80 80\r\n".to_vec(), None),
+            (b"PROXY TCP4 1.2.3.04 10.0.0.1 80 80\r\n".to_vec(), None),
+            (b"PROXY TCP6 ::1%eth0 ::2 80 80\r\n".to_vec(), None),
+            (b"PROXY TCP4 1.2.3.\xff 10.0.0.1 80 80\r\n".to_vec(), None),
+            (b"PROXY \r\n".to_vec(), None),
+            (b"proxy TCP4 1.2.3.4 10.0.0.1 80 80\r\n".to_vec(), None),
+            (b"\r\n\r\n\0\r\nQUIT\r".to_vec(), None),
             (b"PROXY TCP5 1.2.3.4 10.0.0.1 80 80\r\n".to_vec(), None),
             ([b"PROXY TCP4 ".to_vec(), vec![b'1'; 200]].concat(), None),
             (b"GET / HTTP/1.1\r\n".to_vec(), None),
@@ -142,6 +153,8 @@ mod tests {
             (v2(1, 0x31, &[0; 216]), Some(None)),
             (v2(1, 0x11, &four[..11]), None),
             (v2(2, 0x11, &four), None),
+            (v2(0x10, 0x11, &four), None),
+            (v2(1, 0x21, &six[..35]), None),
             (v2(0, 0, &[0; 5000]), None),
         ];
         for (bytes, expected) in table {

@@ -1,8 +1,8 @@
 //! Headers on their way to a pod and back.
 
 use http::header::{
-    CONNECTION, COOKIE, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, COOKIE, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
 use plimsoll_route::gateway::Headers;
@@ -29,13 +29,12 @@ const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme
 const SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 
 /// Headers that speak of one connection only.
-const OWN: [HeaderName; 8] = [
+const OWN: [HeaderName; 7] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];

@@ -104,7 +104,9 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, mut request: Request<Inc
     };
     let status = response.status();
     let response = match (grpc, response.body()) {
-        (true, Answer::Whole(_)) if status.is_client_error() || status.is_server_error() => page::for_grpc(status),
+        (true, Answer::Whole(_)) if status.is_client_error() || status.is_server_error() => {
+            page::for_grpc(status)
+        }
         _ => response,
     };
     response.map(|answer| Metered::new(answer, meter, &method, status, begun))

@@ -1,12 +1,12 @@
 //! What goes through.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::stage::{Stage, ask, get, ingress, pod, shouting, telling, told};
@@ -178,4 +178,92 @@ async fn clients_stay_with_their_pod_by_cookie_and_canaries_get_their_part() {
         let (_, text) = ask(&mut client, get("b.com", "/", &[("x-new", says)])).await;
         assert!(text.starts_with(pod), "{says}: {text}");
     }
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let mut stage = Stage::start(|_| {});
+    stage.rules(&[ingress("a", &[], "a.com", "/", "echo")]);
+    // Says again what it is told, trailers and all.
+    let echo = pod(|request: Request<Incoming>| async move {
+        Response::builder().header("trailer", "x-sum").body(request.into_body().boxed()).unwrap()
+    });
+    stage.pods("echo", &[echo.await]);
+    let sum = || HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("9"))]);
+    let body = || {
+        let body = StreamBody::new(futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"body")))]));
+        body.with_trailers(std::future::ready(Some(Ok(sum())))).boxed()
+    };
+    let request =
+        Request::post("/").header("host", "a.com").header("te", "trailers").header("trailer", "x-sum");
+    let one = stage.client().await.send_request(request.body(body()).unwrap()).await.unwrap();
+    let (mut client, _) = super::tls::connect(stage.https, "a.com").await;
+    let request = Request::post("https://a.com/")
+        .header("te", "trailers")
+        .header("trailer", "x-sum")
+        .body(body())
+        .unwrap();
+    let two = client.send_request(request).await.unwrap();
+    for response in [one, two] {
+        let version = response.version();
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers(), Some(&sum()), "{version:?}");
+        assert_eq!(body.to_bytes(), "body");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_done_twice_and_nobody_waits_for_ever() {
+    let mut stage = Stage::start(|_| {});
+    let short = [("proxy-read-timeout", "1"), ("proxy-send-timeout", "1")];
+    stage.rules(&[ingress("a", &[], "a.com", "/", "rude"), ingress("b", &short, "b.com", "/", "mute")]);
+    // Reads a request and hangs up; the first one of a connection is answered.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    stage.pods("rude", &[listener.local_addr().unwrap()]);
+    stage.pods("mute", &[pod(|_| std::future::pending()).await]);
+    let (tell, mut asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                let mut bytes = [0; 2048];
+                for answer in [true, false] {
+                    let length = stream.read(&mut bytes).await.unwrap();
+                    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                    let Some((method, _)) = text.split_once(' ') else { return };
+                    tell.send(method.to_owned()).unwrap();
+                    if answer {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    // Each client's connection stays with one worker, and so do those to the pod.
+    let mut client = stage.client().await;
+    for (method, answers, times) in [("POST", [200, 502], 2), ("GET", [200, 200], 3)] {
+        for expected in answers {
+            let request = Request::builder().method(method).uri("/").header("host", "a.com");
+            let request = request.body(Full::new(Bytes::new()).boxed()).unwrap();
+            assert_eq!(ask(&mut client, request).await.0, expected, "{method}");
+        }
+        for _ in 0..times {
+            assert_eq!(asked.recv().await.unwrap(), method);
+        }
+        assert!(asked.try_recv().is_err(), "{method}");
+    }
+    // A pod that says nothing, and a client that stops in the middle.
+    let mut client = stage.client().await;
+    let mut slow = TcpStream::connect(stage.http).await.unwrap();
+    slow.write_all(b"POST / HTTP/1.1\r\nhost: b.com\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+    let mut answer = [0; 12];
+    let (mute, stopped) =
+        tokio::join!(ask(&mut client, get("b.com", "/", &[])), slow.read_exact(&mut answer));
+    stopped.unwrap();
+    assert_eq!(mute.0, 504);
+    assert!(
+        [&b"HTTP/1.1 502"[..], b"HTTP/1.1 504"].contains(&&answer[..]),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
 }
