@@ -17,10 +17,7 @@ pub fn resolve(pod: &mut Value, classes: &[Value]) -> Result<(), String> {
                 .find(|class| class["metadata"]["name"] == name.as_str())
                 .ok_or_else(|| format!("no PriorityClass with name {name} was found"))?,
         ),
-        None => classes
-            .iter()
-            .filter(|class| class["globalDefault"] == true)
-            .min_by_key(|class| class["value"].as_i64()),
+        None => default_class(classes),
     };
     let value = class.map_or(0, |class| class["value"].as_i64().unwrap_or(0));
     let given = pod["spec"]["priority"].as_i64();
@@ -46,23 +43,26 @@ pub fn resolve(pod: &mut Value, classes: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Only one class may be the default.
-pub fn check_class(class: &Value, classes: &[Value]) -> Result<(), Status> {
-    let name = class["metadata"]["name"].as_str().unwrap_or_default();
-    let other =
-        classes.iter().find(|other| other["globalDefault"] == true && other["metadata"]["name"] != name);
-    match other {
+/// Only one class may be the default. `old` is the class before; absent when it is new.
+pub fn check_class(class: &Value, old: Option<&Value>, classes: &[Value]) -> Result<(), Status> {
+    let name = |class: &Value| class["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let own = name(class);
+    let another = default_class(classes).filter(|other| old.is_none() || name(other) != own);
+    match another {
         Some(other) if class["globalDefault"] == true => Err(Status::forbidden(
             "scheduling.k8s.io",
             "priorityclasses",
-            name,
-            format!(
-                "PriorityClass {} is already marked as globalDefault. Only one default can exist",
-                other["metadata"]["name"].as_str().unwrap_or_default()
-            ),
+            &own,
+            format!("PriorityClass {} is already marked as default. Only one default can exist", name(other)),
         )),
         _ => Ok(()),
     }
+}
+
+/// The class of pods that name none. Should there be several by a race, the least important one counts.
+fn default_class(classes: &[Value]) -> Option<&Value> {
+    let defaults = classes.iter().filter(|class| class["globalDefault"] == true);
+    defaults.min_by_key(|class| class["value"].as_i64())
 }
 
 #[cfg(test)]
@@ -94,5 +94,30 @@ mod tests {
                 (outcome, _) => panic!("{outcome:?} for {pod}"),
             }
         }
+    }
+    #[test]
+    fn one_class_is_the_default() {
+        let class = |name: &str, default: bool| json!({"metadata": {"name": name}, "value": 10, "globalDefault": default});
+        let (usual, other) = (class("usual", true), class("other", true));
+        let there = [class("usual", true), class("other", false)];
+        for (class, old, taken) in [
+            (&other, None, true),
+            (&other, Some(&there[1]), true),
+            (&usual, None, true),
+            (&usual, Some(&there[0]), false),
+            (&there[1], None, false),
+        ] {
+            let refused = check_class(class, old, &there).err().map(|status| status.message);
+            let text = "PriorityClass usual is already marked as default. Only one default can exist";
+            assert_eq!(refused.is_some_and(|message| message.ends_with(text)), taken, "{class} {old:?}");
+        }
+        let mut two = [class("usual", true), class("lesser", true)];
+        two[1]["value"] = json!(5);
+        let mut pod = json!({"spec": {}});
+        assert_eq!(resolve(&mut pod, &two), Ok(()));
+        assert_eq!(
+            (&pod["spec"]["priorityClassName"], &pod["spec"]["priority"]),
+            (&json!("lesser"), &json!(5))
+        );
     }
 }

@@ -85,12 +85,12 @@ pub(crate) async fn validate(
     if on(write, Plugin::AlwaysDeny) {
         return Err(refused(write, object, "admission control is denying all modifications"));
     }
-    if operation == Operation::Create
+    if operation != Operation::Delete
         && on(write, Plugin::Priority)
         && write.kind.kind == "PriorityClass"
         && !write.kind.is_custom()
     {
-        priority::check_class(object, &all(write, "scheduling.k8s.io", "priorityclasses"))?;
+        priority::check_class(object, old, &all(write, "scheduling.k8s.io", "priorityclasses"))?;
     }
     Ok(())
 }

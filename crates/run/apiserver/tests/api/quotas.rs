@@ -1,4 +1,4 @@
-//! ResourceQuotas as limits that hold.
+//! ResourceQuotas and LimitRanges as limits that hold, and the priority of pods.
 
 use std::time::{Duration, Instant};
 
@@ -131,5 +131,51 @@ async fn limits_of_a_namespace_hold() {
         refused.message(),
         "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but \
          request is 2Gi"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_class_of_now_counts() {
+    const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let cluster = Cluster::start().await;
+    cluster.post(&format!("{SPACE}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let class = |name: &str, value: i64, default: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": default});
+    let priority = |name: &'static str| {
+        let cluster = &cluster;
+        async move {
+            let made = cluster.post(&format!("{SPACE}/pods"), pod(name)).await.json();
+            (made["spec"]["priority"].clone(), made["spec"]["priorityClassName"].clone())
+        }
+    };
+    let switch = |name: &str, on: bool| {
+        let path = format!("{CLASSES}/{name}");
+        let cluster = &cluster;
+        async move { cluster.patch(&path, "application/merge-patch+json", json!({"globalDefault": on})).await }
+    };
+    assert_eq!(priority("before").await, (json!(0), Value::Null));
+    assert_eq!(cluster.post(CLASSES, class("usual", 10, true)).await.code, 201);
+    assert_eq!(priority("with").await, (json!(10), json!("usual")));
+    let second = cluster.post(CLASSES, class("second", 20, true)).await;
+    assert_eq!(
+        (second.code, second.message().as_str()),
+        (
+            403,
+            "priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist"
+        )
+    );
+    assert_eq!(cluster.post(CLASSES, class("second", 20, false)).await.code, 201);
+    assert_eq!(switch("second", true).await.code, 403);
+    assert_eq!(switch("usual", false).await.code, 200);
+    assert_eq!(priority("between").await, (json!(0), Value::Null));
+    assert_eq!(switch("second", true).await.code, 200);
+    assert_eq!(switch("second", true).await.code, 200);
+    assert_eq!(priority("after").await, (json!(20), json!("second")));
+    assert_eq!(cluster.delete(&format!("{CLASSES}/second")).await.code, 200);
+    assert_eq!(priority("none").await, (json!(0), Value::Null));
+    // Pods keep what they came with.
+    let kept = cluster.get(&format!("{SPACE}/pods/with")).await.json();
+    assert_eq!(
+        (&kept["spec"]["priority"], &kept["spec"]["priorityClassName"]),
+        (&json!(10), &json!("usual"))
     );
 }
