@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::action::{Action, Note, Severity};
 use crate::node::{self, NOT_READY, UNREACHABLE};
 use crate::pod;
-pub use zones::{Disruption, Rate, disruption, rate};
+pub use zones::{Disruption, Rate, Zones, rate};
 
 /// How long a node may be silent.
 pub const GRACE: SignedDuration = SignedDuration::from_secs(50);

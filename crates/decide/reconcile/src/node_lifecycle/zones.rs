@@ -1,6 +1,6 @@
 //! How fast nodes are given up, by the state of their zone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::node;
@@ -37,20 +37,66 @@ pub enum Rate {
     Stopped,
 }
 
-/// The state of each zone, and whether all of them are lost.
-pub fn disruption<'a>(
-    nodes: impl Iterator<Item = &'a Node>,
-) -> (BTreeMap<String, (Disruption, usize)>, bool) {
-    let mut zones = BTreeMap::<String, (usize, usize)>::new();
-    for one in nodes.filter(|one| !excluded(one)) {
-        let counts = zones.entry(node::zone(one)).or_default();
-        counts.0 += usize::from(node::ready(one));
-        counts.1 += 1;
+/// The nodes of each zone, counted as they come, change and go: a look at all of them for each of them is too much
+/// where there are thousands.
+#[derive(Debug, Default)]
+pub struct Zones {
+    /// The zone of each node, and whether it is ready.
+    nodes: HashMap<String, (String, bool)>,
+    counts: BTreeMap<String, Count>,
+    /// Zones of which no node is ready.
+    full: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    ready: usize,
+    all: usize,
+}
+
+impl Zones {
+    /// A node is like this now; none if it is gone.
+    pub fn set(&mut self, name: &str, now: Option<&Node>) {
+        let now = now.filter(|one| !excluded(one)).map(|one| (node::zone(one), node::ready(one)));
+        if self.nodes.get(name) == now.as_ref() {
+            return;
+        }
+        if let Some((zone, ready)) = self.nodes.remove(name) {
+            self.change(zone, |count| {
+                count.ready -= usize::from(ready);
+                count.all -= 1;
+            });
+        }
+        if let Some((zone, ready)) = now {
+            self.change(zone.clone(), |count| {
+                count.ready += usize::from(ready);
+                count.all += 1;
+            });
+            self.nodes.insert(name.to_owned(), (zone, ready));
+        }
     }
-    let states: BTreeMap<_, _> =
-        zones.into_iter().map(|(zone, (ready, all))| (zone, (state(ready, all), all))).collect();
-    let all_lost = !states.is_empty() && states.values().all(|(state, _)| *state == Disruption::Full);
-    (states, all_lost)
+
+    fn change(&mut self, zone: String, change: impl FnOnce(&mut Count)) {
+        let is_full = |count: &Count| usize::from(state(count.ready, count.all) == Disruption::Full);
+        let count = self.counts.entry(zone.clone()).or_default();
+        self.full -= is_full(count);
+        change(count);
+        self.full += is_full(count);
+        if count.all == 0 {
+            self.counts.remove(&zone);
+        }
+    }
+
+    /// How a zone fares, and how many nodes it has.
+    pub fn fares(&self, zone: &str) -> (Disruption, usize) {
+        let count = self.counts.get(zone).copied().unwrap_or_default();
+        (state(count.ready, count.all), count.all)
+    }
+
+    /// Whether there are zones and all of them are lost.
+    pub fn all_lost(&self) -> bool {
+        !self.counts.is_empty() && self.full == self.counts.len()
+    }
 }
 
 /// Whether a node has no say in how its zone fares.
@@ -91,10 +137,34 @@ mod tests {
                 "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
         };
         let nodes = [node("a", "True", false), node("b", "Unknown", true), node("c", "Unknown", true)];
-        let (zones, all_lost) = disruption(nodes.iter());
-        assert_eq!((zones[""], all_lost), ((Disruption::Normal, 1), false));
-        let (_, all_lost) = disruption(nodes[1..].iter());
-        assert!(!all_lost, "nobody is counted");
+        let mut zones = Zones::default();
+        nodes.iter().for_each(|one| zones.set(node::name(one), Some(one)));
+        assert_eq!((zones.fares(""), zones.all_lost()), ((Disruption::Normal, 1), false));
+        zones.set("a", None);
+        assert!(!zones.all_lost(), "nobody is counted");
+    }
+
+    #[test]
+    fn nodes_are_counted_where_they_are_and_as_they_are() {
+        let node = |zone: &str, ready: &str| -> Node {
+            object(json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+        };
+        let mut zones = Zones::default();
+        let steps = [
+            ("a", Some(node("x", "True")), [(Disruption::Normal, 1), (Disruption::Normal, 0)], false),
+            ("b", Some(node("y", "Unknown")), [(Disruption::Normal, 1), (Disruption::Full, 1)], false),
+            ("a", Some(node("x", "False")), [(Disruption::Full, 1), (Disruption::Full, 1)], true),
+            ("a", Some(node("x", "False")), [(Disruption::Full, 1), (Disruption::Full, 1)], true),
+            ("a", Some(node("y", "True")), [(Disruption::Normal, 0), (Disruption::Normal, 2)], false),
+            ("a", None, [(Disruption::Normal, 0), (Disruption::Full, 1)], true),
+            ("b", None, [(Disruption::Normal, 0), (Disruption::Normal, 0)], false),
+        ];
+        for (at, (name, now, expected, lost)) in steps.into_iter().enumerate() {
+            zones.set(name, now.as_ref());
+            assert_eq!([zones.fares(":x"), zones.fares(":y")], expected, "step {at}");
+            assert_eq!(zones.all_lost(), lost, "step {at}");
+        }
     }
 
     #[test]
@@ -112,7 +182,6 @@ mod tests {
         }
         assert_eq!(rate(Disruption::Partial, 10), Rate::Stopped);
         assert_eq!(rate(Disruption::Partial, 51), Rate::Every(SLOW));
-        let (zones, all_lost) = disruption(std::iter::empty());
-        assert!(zones.is_empty() && !all_lost);
+        assert!(!Zones::default().all_lost());
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plimsoll_reconcile::action::Action;
 use plimsoll_reconcile::node::{self, OUT_OF_SERVICE};
-use plimsoll_reconcile::node_lifecycle::{self, Disruption, Observed, Rate, Turn, disruption, rate};
+use plimsoll_reconcile::node_lifecycle::{self, Disruption, Observed, Rate, Turn, Zones, rate};
 use plimsoll_reconcile::{pod, taint_eviction};
 use serde_json::json;
 
@@ -72,7 +72,9 @@ impl Heard {
 
     fn watch(&mut self, api: &Api, caches: &Caches, present: &Node, now: Timestamp) -> Vec<Action> {
         let name = node::name(present);
-        let (zones, all_silent) = disruption(caches.all::<Node>().iter().map(|node| &**node));
+        let mut zones = Zones::default();
+        caches.all::<Node>().iter().for_each(|one| zones.set(node::name(one), Some(one)));
+        let all_silent = zones.all_lost();
         if std::mem::replace(&mut self.all_silent, all_silent) && !all_silent {
             self.last.values_mut().for_each(|last| *last = now);
         }
@@ -80,7 +82,7 @@ impl Heard {
         *last = api.silent.get(name).map_or(now, |since| *since.max(last));
         let last_seen = *last;
         let turn = match node_lifecycle::wants_eviction(present) && !all_silent {
-            true => self.turn(zones.get(&node::zone(present)), &node::zone(present), now),
+            true => self.turn(zones.fares(&node::zone(present)), &node::zone(present), now),
             false => Turn::Never,
         };
         let mut pods = caches.all::<Pod>();
@@ -89,8 +91,7 @@ impl Heard {
         node_lifecycle::decide(&observed, now)
     }
 
-    fn turn(&mut self, state: Option<&(Disruption, usize)>, zone: &str, now: Timestamp) -> Turn {
-        let (state, size) = state.copied().unwrap_or((Disruption::Normal, 0));
+    fn turn(&mut self, (state, size): (Disruption, usize), zone: &str, now: Timestamp) -> Turn {
         let Rate::Every(pause) = rate(state, size) else { return Turn::Never };
         match self.turns.get(zone).filter(|next| **next > now) {
             Some(next) => Turn::Wait(Duration::try_from(next.duration_since(now)).unwrap_or_default()),

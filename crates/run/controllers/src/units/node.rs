@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plimsoll_client::{Filter, Informer, WorkQueue};
 use plimsoll_reconcile::action::Action;
-use plimsoll_reconcile::node_lifecycle::{self, Disruption, Observed, Rate, Turn};
+use plimsoll_reconcile::node_lifecycle::{self, Disruption, Observed, Rate, Turn, Zones};
 use plimsoll_reconcile::{ipam, node, node_ttl, pod, pod_gc, taint_eviction};
 
 use super::indexes;
@@ -27,7 +27,10 @@ const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
 #[derive(Default)]
 struct Heard {
     nodes: Mutex<HashMap<String, Last>>,
-    zones: Mutex<BTreeMap<String, Timestamp>>,
+    /// The next turn of each zone.
+    turns: Mutex<BTreeMap<String, Timestamp>>,
+    /// How zones fare; none before the first decision.
+    zones: Mutex<Option<Zones>>,
     all_silent: Mutex<bool>,
     /// How long nodes may be silent.
     grace: SignedDuration,
@@ -95,15 +98,33 @@ impl Heard {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(|last| last.at = now);
     }
 
+    /// Counts a node as the cache shows it now.
+    fn count(&self, nodes: &Informer<Node>, name: &str) {
+        if let Some(zones) = self.zones.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            zones.set(name, nodes.get("", name).as_deref());
+        }
+    }
+
+    /// How a zone fares with how many nodes, and whether all nodes are lost.
+    fn fares(&self, nodes: &Informer<Node>, zone: &str) -> ((Disruption, usize), bool) {
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let zones = zones.get_or_insert_with(|| {
+            let mut zones = Zones::default();
+            nodes.list().iter().for_each(|one| zones.set(node::name(one), Some(one)));
+            zones
+        });
+        (zones.fares(zone), zones.all_lost())
+    }
+
     /// Takes the next turn of a zone, if it has come.
     fn turn(&self, zone: &str, rate: Rate, now: Timestamp) -> Turn {
         let Rate::Every(pause) = rate else { return Turn::Never };
-        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = zones.get(zone).copied().filter(|next| *next > now);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = turns.get(zone).copied().filter(|next| *next > now);
         if let Some(next) = next {
             return Turn::Wait(Duration::try_from(next.duration_since(now)).unwrap_or_default());
         }
-        zones.insert(zone.to_owned(), now + pause);
+        turns.insert(zone.to_owned(), now + pause);
         Turn::Now
     }
 }
@@ -118,12 +139,14 @@ pub(crate) fn lifecycle(context: &Context, unit: Unit) -> Result<Unit, Error> {
     let grace = context.config.node_monitor_grace.and_then(|grace| SignedDuration::try_from(grace).ok());
     let heard = Arc::new(Heard { grace: grace.unwrap_or(node_lifecycle::GRACE), ..Heard::default() });
     let (by_node, by_lease, of_lease) = (heard.clone(), heard.clone(), nodes.clone());
+    let counted = nodes.clone();
     let queue = unit.queue();
     let unit = unit
         .input(&nodes, move |node| {
             let beat = node::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.as_ref());
             let beat = beat.map(|beat| beat.0);
             by_node.hear(node::name(node), &node.metadata, beat, |last| &mut last.heartbeat);
+            by_node.count(&counted, node::name(node));
             vec![Key::of(node)]
         })
         .input(&leases, move |lease| {
@@ -152,21 +175,18 @@ fn decide_life(
     let Some(node) = nodes.get("", &key.name) else {
         return if heard.forget(&key.name) { vec![node_lifecycle::removed(&key.name)] } else { Vec::new() };
     };
-    let all = nodes.list();
-    let (zones, all_silent) = node_lifecycle::disruption(all.iter().map(|node| &**node));
+    let zone = node::zone(&node);
+    let ((state, size), all_silent) = heard.fares(nodes, &zone);
     let was_silent =
         std::mem::replace(&mut *heard.all_silent.lock().unwrap_or_else(PoisonError::into_inner), all_silent);
     if was_silent != all_silent {
         if was_silent {
             heard.hear_all();
         }
-        all.iter().for_each(|node| queue.add(Key::of(&**node)));
+        nodes.list().iter().for_each(|node| queue.add(Key::of(&**node)));
     }
     let turn = if node_lifecycle::wants_eviction(&node) && !all_silent {
-        let zone = node::zone(&node);
-        let (state, size) = zones.get(&zone).copied().unwrap_or((Disruption::Normal, 0));
-        let rate = node_lifecycle::rate(state, size);
-        heard.turn(&zone, rate, now)
+        heard.turn(&zone, node_lifecycle::rate(state, size), now)
     } else {
         Turn::Never
     };
