@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use plimsoll_client::{Delta, Informer, Informers};
 use plimsoll_podlife::simulated::address::Addresses;
-use plimsoll_podlife::simulated::status::{Place, patch};
+use plimsoll_podlife::simulated::status::{Place, patch, refusal};
 use plimsoll_podlife::simulated::{Step, next};
 use plimsoll_podlife::spec::host_network;
+use plimsoll_schedule::{Misfit, Residents, Source};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -43,6 +44,10 @@ struct Loop {
     nodes: Arc<Nodes>,
     api: Api,
     addresses: Vec<Addresses>,
+    /// What the pods take that each node has taken.
+    residents: Vec<Residents>,
+    /// Whether all pods are known that were there at the start.
+    synced: bool,
     /// Addresses of pods that the API does not show yet.
     given: HashMap<Uid, Ipv4Addr>,
     /// Stays until the API shows that the step was taken.
@@ -61,10 +66,13 @@ pub(crate) async fn run(nodes: Arc<Nodes>, informers: Informers, api: Api) {
     let mut deltas = informer.subscribe();
     let mut changes = nodes.informer.subscribe();
     let addresses = (0..nodes.count()).map(Addresses::of).collect();
+    let residents = (0..nodes.count()).map(|_| Residents::default()).collect();
     let mut all = Loop {
         nodes,
         api,
         addresses,
+        residents,
+        synced: false,
         given: HashMap::new(),
         plans: HashMap::new(),
         calendar: BinaryHeap::new(),
@@ -95,8 +103,12 @@ pub(crate) async fn run(nodes: Arc<Nodes>, informers: Informers, api: Api) {
 impl Loop {
     /// How long nothing is to be begun; none when that depends on others alone.
     fn next_time(&self) -> Option<Duration> {
-        let Reverse((at, ..)) = self.calendar.peek().filter(|_| self.running.len() < AT_ONCE)?;
+        let Reverse((at, ..)) = self.calendar.peek().filter(|_| self.may_begin())?;
         Some(at.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+    }
+
+    fn may_begin(&self) -> bool {
+        self.synced && self.running.len() < AT_ONCE
     }
 
     fn pod(&mut self, delta: Delta<Pod>) {
@@ -111,7 +123,7 @@ impl Loop {
                     self.gone(number, &pod);
                 }
             }
-            Delta::Synced => {}
+            Delta::Synced => self.synced = true,
         }
     }
 
@@ -129,6 +141,11 @@ impl Loop {
                 true => self.addresses[number].release(address),
                 false => self.addresses[number].note(address),
             }
+        }
+        match phase(&pod) {
+            "Running" => self.residents[number].place(&id, &pod),
+            _ if ended => self.residents[number].remove(&id),
+            _ => {}
         }
         if self.nodes.is_away(number) {
             self.plans.remove(&id);
@@ -156,6 +173,7 @@ impl Loop {
         for address in address(pod).into_iter().chain(self.given.remove(&id)) {
             self.addresses[number].release(address);
         }
+        self.residents[number].remove(&id);
         self.plans.remove(&id);
         if let Some(pods) = self.left.get_mut(&number) {
             pods.remove(&id);
@@ -188,7 +206,7 @@ impl Loop {
     /// Begins what is due.
     fn begin(&mut self) {
         let now = Timestamp::now();
-        while self.running.len() < AT_ONCE {
+        while self.may_begin() {
             match self.calendar.peek() {
                 Some(Reverse((at, ..))) if *at <= now => {}
                 _ => return,
@@ -201,6 +219,11 @@ impl Loop {
                 self.left.entry(number).or_default().insert(id, pod);
                 continue;
             }
+            if let Some(misfit) = self.misfit(&pod, &id, number, step) {
+                let api = self.api.clone();
+                self.running.spawn(async move { (id, stamp, refuse(&api, &pod, &misfit).await) });
+                continue;
+            }
             let place = self.place(&pod, &id, number);
             let api = self.api.clone();
             self.running.spawn(async move {
@@ -208,6 +231,20 @@ impl Loop {
                 (id, stamp, outcome)
             });
         }
+    }
+
+    /// Why the node does not take a pod that is about to start; one that it takes is its own from now on.
+    fn misfit(&mut self, pod: &Pod, id: &Uid, number: usize, step: Step) -> Option<Misfit> {
+        let residents = &mut self.residents[number];
+        if step != Step::Start || residents.requested(id, "pods") > 0 {
+            return None;
+        }
+        let node = self.nodes.node(number)?;
+        let misfit = residents.misfits(pod, Source::Api, &node).into_iter().next();
+        if misfit.is_none() {
+            residents.place(id, pod);
+        }
+        misfit
     }
 
     fn place(&mut self, pod: &Pod, id: &Uid, number: usize) -> Place {
@@ -246,10 +283,7 @@ impl Loop {
 
 /// Tells the API of a step.
 async fn take(api: &Api, pod: &Pod, step: Step, place: Place, now: Timestamp) -> Result<(), Refusal> {
-    let meta = &pod.metadata;
-    let (namespace, name) =
-        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+    let (meta, path) = (&pod.metadata, path(pod));
     if let Some(patch) = patch(pod, step, place, now) {
         api.patch(&format!("{path}/status"), Patch::Strategic, &patch).await?;
     }
@@ -259,6 +293,21 @@ async fn take(api: &Api, pod: &Pod, step: Step, place: Place, now: Timestamp) ->
         api.delete(&path, &options).await?;
     }
     Ok(())
+}
+
+/// Tells the API that the node does not take a pod.
+async fn refuse(api: &Api, pod: &Pod, misfit: &Misfit) -> Result<(), Refusal> {
+    match refusal(pod, misfit.reason(), &misfit.to_string()) {
+        Some(patch) => api.patch(&format!("{}/status", path(pod)), Patch::Strategic, &patch).await,
+        None => Ok(()),
+    }
+}
+
+fn path(pod: &Pod) -> String {
+    let meta = &pod.metadata;
+    let (namespace, name) =
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    format!("/api/v1/namespaces/{namespace}/pods/{name}")
 }
 
 fn uid(pod: &Pod) -> Uid {

@@ -87,7 +87,9 @@ impl Scene {
     fn node(&self, version: u32, silent: bool) {
         let annotations = json!({"plimsoll.io/silent": silent.to_string()});
         let metadata = json!({"name": "sim-0", "uid": "u", "resourceVersion": version.to_string(), "annotations": annotations});
-        self.nodes.send(json!({"type": "ADDED", "object": {"metadata": metadata}})).unwrap();
+        let status = json!({"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "10"}});
+        let node = json!({"metadata": metadata, "status": status});
+        self.nodes.send(json!({"type": "ADDED", "object": node})).unwrap();
     }
 
     fn pod(&self, version: u32, node: &str, change: impl FnOnce(&mut Value)) {
@@ -139,4 +141,31 @@ async fn nothing_happens_on_a_silent_node_until_it_speaks_again() {
     assert!(nothing.is_err(), "{nothing:?}");
     scene.node(4, false);
     assert_eq!(scene.write().await, format!("PATCH {POD}/status Running"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_takes_no_more_than_it_has() {
+    let mut scene = Scene::start().await;
+    scene.node(2, false);
+    let asks = |uid: &'static str, cpu: &'static str| {
+        move |pod: &mut Value| {
+            pod["metadata"]["uid"] = json!(uid);
+            pod["metadata"]["name"] = json!(uid);
+            pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!(cpu);
+        }
+    };
+    let status = |uid: &str, phase: &str| format!("PATCH /api/v1/namespaces/ns/pods/{uid}/status {phase}");
+    scene.pod(3, "sim-0", asks("first", "600m"));
+    assert_eq!(scene.write().await, status("first", "Running"));
+    scene.pod(4, "sim-0", asks("second", "500m"));
+    assert_eq!(scene.write().await, status("second", "Failed"));
+    scene.pod(5, "sim-0", asks("third", "400m"));
+    assert_eq!(scene.write().await, status("third", "Running"));
+    // What has ended leaves room.
+    scene.pod(6, "sim-0", |pod| {
+        asks("first", "600m")(pod);
+        pod["status"]["phase"] = json!("Succeeded");
+    });
+    scene.pod(7, "sim-0", asks("fourth", "600m"));
+    assert_eq!(scene.write().await, status("fourth", "Running"));
 }

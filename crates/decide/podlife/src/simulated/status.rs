@@ -34,6 +34,18 @@ pub fn patch(pod: &Pod, step: Step, place: Place, now: Timestamp) -> Option<Valu
     status_patch(uid(pod), &json!(old), &json!(new))
 }
 
+/// The strategic merge patch that tells that the pod's node does not take it, and why.
+pub fn refusal(pod: &Pod, reason: String, why: &str) -> Option<Value> {
+    let old = pod.status.clone().unwrap_or_default();
+    let new = PodStatus {
+        phase: Some("Failed".to_owned()),
+        reason: Some(reason),
+        message: Some(format!("Pod was rejected: {why}")),
+        ..old.clone()
+    };
+    status_patch(uid(pod), &json!(old), &json!(new))
+}
+
 /// Everything but the conditions.
 fn told(pod: &Pod, old: &PodStatus, step: Step, place: Place, now: Timestamp) -> PodStatus {
     let containers = |roles: [Role; 2]| -> Option<Vec<ContainerStatus>> {
