@@ -139,6 +139,17 @@ pub struct Diagnosis {
     pub plugins: Plugins,
     /// What became of the attempt to make room.
     pub attempt: Attempt,
+    /// What was done with the pod's claims on devices, so that another attempt may find others.
+    pub freed: Option<Freed>,
+}
+
+/// What was done with claims on devices that were in the way of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// Their devices were taken away.
+    Deallocated,
+    /// One that was made for the pod was removed.
+    Removed,
 }
 
 /// What became of the attempt to make room by ending others.
@@ -177,29 +188,34 @@ impl Diagnosis {
         self.plugins = Plugins::all();
     }
 
-    /// The sentence about preemption: where that could not help and where no victims were found. When
-    /// others end now there is none.
-    fn preemption(&self) -> String {
-        match self.attempt {
-            Attempt::InVain => {}
-            Attempt::Made | Attempt::Off => return String::new(),
-            Attempt::Forbidden => {
-                return " preemption: not eligible due to preemptionPolicy=Never.".to_owned();
+    /// What was tried after all nodes had refused: what was done about claims, then the sentence about preemption. When
+    /// others end now there is nothing to say.
+    fn tried(&self) -> String {
+        let freed = match self.freed.filter(|_| self.attempt != Attempt::Made) {
+            Some(Freed::Deallocated) => Some("deallocation of ResourceClaim completed".to_owned()),
+            Some(Freed::Removed) => Some("deletion of ResourceClaim completed".to_owned()),
+            None => None,
+        };
+        let parts: Vec<String> = freed.into_iter().chain(self.preemption()).collect();
+        if parts.is_empty() { String::new() } else { format!(" {}", parts.join(", ")) }
+    }
+
+    /// Where preemption could not help and where no victims were found.
+    fn preemption(&self) -> Option<String> {
+        let why = match self.attempt {
+            Attempt::Made | Attempt::Off => return None,
+            Attempt::Forbidden => "not eligible due to preemptionPolicy=Never.".to_owned(),
+            Attempt::UnderWay => "not eligible due to a terminating pod on the nominated node.".to_owned(),
+            Attempt::InVain => {
+                let counts = [
+                    (self.nodes - self.resolvable, "Preemption is not helpful for scheduling"),
+                    (self.resolvable, "No preemption victims found for incoming pod"),
+                ];
+                let counts = histogram(counts.into_iter().filter(|(count, _)| *count > 0));
+                format!("0/{} nodes are available: {counts}.", self.nodes)
             }
-            Attempt::UnderWay => {
-                return " preemption: not eligible due to a terminating pod on the nominated node."
-                    .to_owned();
-            }
-        }
-        let counts = [
-            (self.nodes - self.resolvable, "Preemption is not helpful for scheduling"),
-            (self.resolvable, "No preemption victims found for incoming pod"),
-        ];
-        format!(
-            " preemption: 0/{} nodes are available: {}.",
-            self.nodes,
-            histogram(counts.into_iter().filter(|(count, _)| *count > 0))
-        )
+        };
+        Some(format!("preemption: {why}"))
     }
 }
 
@@ -213,7 +229,7 @@ impl fmt::Display for Diagnosis {
             Some(why) => why.clone(),
             None => histogram(self.reasons.iter().map(|(reason, count)| (*count, reason.as_str()))),
         };
-        write!(f, "0/{} nodes are available: {reasons}.{}", self.nodes, self.preemption())
+        write!(f, "0/{} nodes are available: {reasons}.{}", self.nodes, self.tried())
     }
 }
 
@@ -245,5 +261,22 @@ mod tests {
              10 No preemption victims found for incoming pod, 4 Preemption is not helpful for scheduling."
         );
         assert_eq!(Diagnosis::default().to_string(), "no nodes available to schedule pods");
+        let tried = [
+            (
+                Some(Freed::Deallocated),
+                Attempt::InVain,
+                " deallocation of ResourceClaim completed, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+            ),
+            (Some(Freed::Removed), Attempt::Off, " deletion of ResourceClaim completed"),
+            (Some(Freed::Removed), Attempt::Made, ""),
+            (None, Attempt::Forbidden, " preemption: not eligible due to preemptionPolicy=Never."),
+            (None, Attempt::Off, ""),
+        ];
+        for (freed, attempt, expected) in tried {
+            let mut diagnosis = Diagnosis { nodes: 1, freed, attempt, ..Diagnosis::default() };
+            diagnosis.refuse(&[Reason::NoDevices]);
+            let expected = format!("0/1 nodes are available: 1 cannot allocate all claims.{expected}");
+            assert_eq!(diagnosis.to_string(), expected);
+        }
     }
 }

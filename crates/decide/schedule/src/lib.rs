@@ -40,7 +40,7 @@ mod why;
 
 pub use budget::Budget;
 pub use devices::Devices;
-pub use diagnosis::{Attempt, Diagnosis};
+pub use diagnosis::{Attempt, Diagnosis, Freed};
 pub use hint::Change;
 pub use needs::{HostPort, Needs};
 pub use plugin::{Plugin, Point};

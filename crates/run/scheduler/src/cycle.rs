@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use plimsoll_client::{Delta, EventType, Informer};
 use plimsoll_schedule::{
-    Attempt, Booking, Budget, Change, Decision, Diagnosis, Plugin, PodInfo, Point, Preemption, Queue,
+    Attempt, Booking, Budget, Change, Decision, Diagnosis, Freed, Plugin, PodInfo, Point, Preemption, Queue,
     Scheduler,
 };
 
@@ -271,10 +271,12 @@ impl Cycle {
         if frees && diagnosis.plugins.contains(Plugin::DynamicResources) && diagnosis.everywhere.is_none() {
             for claim in self.scheduler.idle_claims(pod) {
                 self.effects.deallocate(claim);
+                diagnosis.freed = Some(Freed::Deallocated);
             }
         }
         if frees && let Some(claim) = self.scheduler.stale_claim(pod) {
             self.effects.remove(claim);
+            diagnosis.freed = Some(Freed::Removed);
         }
         self.report(pod, diagnosis.to_string());
     }
