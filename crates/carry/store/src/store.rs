@@ -194,7 +194,7 @@ impl Store {
     }
 
     /// The first `limit` keys (0: all) with `prefix` behind `after`: from memory for the current
-    /// revision (`at`: none); a past revision may read the disk.
+    /// revision (`at`: none); a past revision may read the disk, or ask etcd.
     ///
     /// # Errors
     /// When the revision was compacted or lies in the future, or the disk fails.
@@ -205,7 +205,13 @@ impl Store {
         limit: usize,
         at: Option<Revision>,
     ) -> Result<Page, StoreError> {
-        self.inner.shared.range(prefix, after, limit, at)
+        let found = self.inner.shared.range(prefix, after, limit, at);
+        match (&found, &self.inner.engine, at) {
+            (Err(StoreError::Compacted { .. }), Engine::Etcd(etcd), Some(at)) => {
+                etcd.past(prefix, after, limit, at)
+            }
+            _ => found,
+        }
     }
 
     /// How many keys start with `prefix`.

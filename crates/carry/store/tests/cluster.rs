@@ -6,12 +6,18 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use plimsoll_etcd::etcdserverpb::RangeRequest;
+use plimsoll_etcd::etcdserverpb::kv_client::KvClient;
 use plimsoll_pki::{Authority, Purpose, Request};
 use plimsoll_store::{
-    Alarm, Change, Cluster, Entry, EventKind, Expect, Options, Owner, Revision, Store, StoreError, Value,
-    Watch, WatchItem, examine, restore,
+    Alarm, Change, Cluster, Entry, EventKind, Expect, Options, Owner, Page, Revision, Store, StoreError,
+    Value, Watch, WatchItem, examine, restore,
 };
 use tempfile::TempDir;
 
@@ -227,10 +233,18 @@ async fn etcd_keeps_what_the_embedded_log_would() {
         process.wait().unwrap();
         assert_eq!(found.unwrap(), (log.revision(), rows(&log)));
     }
+    // A server that comes now has everything, and no past but etcd's.
+    let late = etcd.store().await;
+    let keys = |page: &Page| page.entries.iter().map(|entry| entry.key.to_string()).collect::<Vec<_>>();
+    let again = late.range("/registry/a/", None, 2, Some(at)).unwrap();
+    assert_eq!((keys(&again), again.more, again.remaining, again.revision), (keys(&page), true, 1, at));
+    assert_eq!(again.entries[0].value, page.entries[0].value);
+    let end = late.range("/registry/a/", Some(&again.entries[1].key), 0, Some(at)).unwrap();
+    assert_eq!((keys(&end), end.more), (keys(&rest), false));
     store.compact(store.revision()).await.unwrap();
     store.reclaim().await.unwrap();
-    // A server that comes now has everything, and no past.
-    let late = etcd.store().await;
+    let gone = late.range("/registry/a/", None, 2, Some(at));
+    assert!(matches!(gone, Err(StoreError::Compacted { .. })));
     assert_eq!(late.count("/registry/"), store.count("/registry/"));
     assert!(matches!(late.watch("/", Some(one.modified)), Err(StoreError::Compacted { .. })));
 }
@@ -348,6 +362,97 @@ async fn what_cannot_be_the_store_is_refused() {
     let _ = store.commit("/registry/pods/x", Expect::Absent, foreign).await;
     let found = refusal(&etcd.members[0].endpoint).await;
     assert!(found.contains("\"/registry/pods/x\" that Plimsoll did not write"), "{found}");
+}
+
+/// A machine that does nothing for half of the time, as one whose disk is too slow; well again when dropped.
+struct Slow {
+    process: Pid,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Slow {
+    fn start(process: u32) -> Self {
+        const TIME: Duration = Duration::from_millis(40);
+        let process = Pid::from_raw(process as i32);
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+                    kill(process, signal).unwrap();
+                    std::thread::sleep(TIME);
+                }
+            }
+        });
+        Self { process, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = kill(self.process, Signal::SIGCONT);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_loses_nothing_and_is_named_with_its_remedy() {
+    let Some(etcd) = Etcd::start(3, &[]) else { return };
+    let store = etcd.store().await;
+    let mut watch = store.watch("/registry/s/", Some(store.revision())).unwrap();
+    // The leader's syncs hold every write up.
+    let slow = &etcd.members[etcd.leader(&store)];
+    let slowness = Slow::start(slow.child.id());
+    for number in 0..250 {
+        store.commit(&format!("/registry/s/{number:03}"), Expect::Absent, put("x")).await.unwrap();
+    }
+    for number in 0..250 {
+        assert!(next(&mut watch).await.0.starts_with(&format!("+/registry/s/{number:03} ")));
+    }
+    drop(slowness);
+    let endpoints = etcd.members.iter().map(|member| member.endpoint.clone()).collect();
+    let (_, advice) = examine(&Cluster::plain(endpoints, place)).await.unwrap();
+    let named = |advice: &&String| advice.starts_with(&slow.endpoint) && advice.contains("--wal-dir");
+    assert!(advice.iter().any(|advice| named(&advice)), "{advice:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_servers_compacts() {
+    const INTERVAL: Duration = Duration::from_millis(300);
+    let Some(etcd) = Etcd::start(1, &[]) else { return };
+    let since = Instant::now();
+    let mut stores = Vec::new();
+    for _ in 0..3 {
+        let options = Options { compaction_interval: Some(INTERVAL), ..Options::default() };
+        let cluster = Cluster::plain(vec![etcd.members[0].endpoint.clone()], place);
+        stores.push(Store::connect(&cluster, options).await.unwrap());
+    }
+    let first = stores[0].commit("/registry/c", Expect::Any, put("x")).await.unwrap().modified;
+    let late = etcd.store().await;
+    // Whoever came later than a revision asks etcd for it.
+    until(|| {
+        let page = late.range("/registry/", None, 0, Some(Revision(first.0 - 1)));
+        matches!(page, Err(StoreError::Compacted { .. }))
+    })
+    .await;
+    // Each turn is one server's: it writes their key once.
+    let turns = turns_taken(&etcd.members[0].endpoint).await;
+    assert!(
+        turns >= 2 && turns <= 2 + (since.elapsed().as_millis() / INTERVAL.as_millis()) as i64,
+        "{turns}"
+    );
+    for store in &stores {
+        store.commit("/registry/c", Expect::Any, put("y")).await.unwrap();
+    }
+}
+
+/// How often the key was written at which servers meet.
+async fn turns_taken(endpoint: &str) -> i64 {
+    let mut client = KvClient::connect(endpoint.to_owned()).await.unwrap();
+    let request = RangeRequest { key: "compact_rev_key".into(), ..RangeRequest::default() };
+    client.range(request).await.unwrap().into_inner().kvs[0].version
 }
 
 async fn until(mut holds: impl FnMut() -> bool) {

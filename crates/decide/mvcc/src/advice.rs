@@ -56,8 +56,8 @@ pub fn advise(members: &[Measured]) -> Vec<String> {
     for Measured { endpoint, sync, commit, .. } in members {
         if let Some(took) = sync.filter(|took| *took > SYNC) {
             advice.push(format!(
-                "{endpoint}: the log's syncs take {:.0} ms (99th percentile; bound: {:.0} ms): give etcd a disk of its own, \
-                 an SSD or NVMe, and nothing else that syncs there",
+                "{endpoint}: the log's syncs take {:.0} ms (99th percentile; bound: {:.0} ms): give the log a disk of \
+                 its own, an SSD or NVMe (--wal-dir), and nothing else that syncs there",
                 took * 1e3,
                 SYNC * 1e3
             ));
@@ -65,7 +65,7 @@ pub fn advise(members: &[Measured]) -> Vec<String> {
         if let Some(took) = commit.filter(|took| *took > COMMIT) {
             advice.push(format!(
                 "{endpoint}: the database's commits take {:.0} ms (99th percentile; bound: {:.0} ms): give etcd a faster \
-                 disk, or less to do on this one",
+                 disk, or let it commit less often (--backend-batch-interval, --backend-batch-limit)",
                 took * 1e3,
                 COMMIT * 1e3
             ));

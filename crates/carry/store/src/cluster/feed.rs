@@ -5,7 +5,6 @@
 //! behind the last revision that it brought, at another member: nothing is lost and nothing comes twice. Only when
 //! etcd has compacted what is missing, everything is listed again, and watchers are told to do the same.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -60,14 +59,35 @@ enum End {
 
 /// Everything as it was at one revision.
 pub(super) async fn list(members: &Members, form: &Form) -> Result<Mvcc, StoreError> {
-    let mut entries: VecDeque<Entry> = VecDeque::new();
-    let (mut from, mut revision) = (Bytes::from_static(PREFIX.as_bytes()), 0);
+    let found = read(members, form, PREFIX.into(), end(PREFIX), usize::MAX, 0).await?;
+    let rows = found.entries.into_iter().map(|entry| Ok::<_, StoreError>((EventKind::Put, entry)));
+    Mvcc::load(LIMITS, found.revision, rows)
+}
+
+/// Some keys of one revision.
+pub(super) struct Found {
+    pub(super) entries: Vec<Entry>,
+    pub(super) revision: Revision,
+    /// How many there are behind them.
+    pub(super) left: usize,
+}
+
+/// The first `limit` keys from `from` on and before `end`, at a revision; 0: the newest.
+pub(super) async fn read(
+    members: &Members,
+    form: &Form,
+    mut from: Bytes,
+    end: Bytes,
+    limit: usize,
+    revision: i64,
+) -> Result<Found, StoreError> {
+    let mut found = Found { entries: Vec::new(), revision: Revision(revision), left: 0 };
     loop {
         let request = RangeRequest {
             key: from.clone(),
-            range_end: end().into(),
-            limit: PAGE,
-            revision,
+            range_end: end.clone(),
+            limit: PAGE.min(i64::try_from(limit - found.entries.len()).unwrap_or(i64::MAX)),
+            revision: found.revision.0,
             ..RangeRequest::default()
         };
         let range = |wire: Wire| {
@@ -75,30 +95,31 @@ pub(super) async fn list(members: &Members, form: &Form) -> Result<Mvcc, StoreEr
             async move { KvClient::new(wire).max_decoding_message_size(LARGEST).range(request).await }
         };
         let page = members.ask(Repeat::Always, range).await.map_err(super::failure)?;
-        if revision == 0 {
-            revision = page.header.map(|header| header.revision).unwrap_or_default();
+        if found.revision.0 == 0 {
+            found.revision = Revision(page.header.map(|header| header.revision).unwrap_or_default());
         }
         for pair in &page.kvs {
-            entries.push_back(form.open(pair)?.0);
+            found.entries.push(form.open(pair)?.0);
         }
+        found.left = usize::try_from(page.count).unwrap_or_default().saturating_sub(page.kvs.len());
         match page.kvs.last() {
             // The first key behind it.
-            Some(last) if page.more => from = [&last.key[..], &[0]].concat().into(),
-            _ => break,
+            Some(last) if page.more && found.entries.len() < limit => {
+                from = [&last.key[..], &[0]].concat().into()
+            }
+            _ => return Ok(found),
         }
     }
-    let rows = entries.into_iter().map(|entry| Ok::<_, StoreError>((EventKind::Put, entry)));
-    Mvcc::load(LIMITS, Revision(revision), rows)
 }
 
 /// The first key that does not begin with the prefix.
-fn end() -> Vec<u8> {
-    let mut end = PREFIX.as_bytes().to_vec();
+pub(super) fn end(prefix: &str) -> Bytes {
+    let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
-        // The prefix ends with a slash.
+        // It ends with a character of ASCII.
         *last += 1;
     }
-    end
+    end.into()
 }
 
 impl Feed {

@@ -11,6 +11,7 @@ mod connection;
 mod feed;
 mod form;
 mod leases;
+mod past;
 mod transaction;
 mod upkeep;
 
