@@ -1,11 +1,13 @@
 //! A process of its own that writes to a store until something stops it, and says what was acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use plimsoll_store::{Change, Expect, Limits, Options, Revision, Store, StoreError, Value, WatchItem};
+use plimsoll_store::{
+    Change, Expect, Limits, Operation, Options, Put, Revision, Span, Store, StoreError, Txn, Value, WatchItem,
+};
 
 use crate::failing;
 
@@ -17,8 +19,8 @@ pub(crate) const FAULT: &str = "PLIMSOLL_STORE_CRASH_FAULT";
 const LARGEST: &str = "PLIMSOLL_STORE_CRASH_LARGEST";
 const WRITERS: usize = 8;
 
-/// What was acknowledged: whether it was a put, and of which key.
-pub(crate) type Acknowledged = BTreeMap<i64, (bool, String)>;
+/// What was acknowledged: at which revision, of which key, and whether it was a put.
+pub(crate) type Acknowledged = BTreeMap<(i64, String), bool>;
 
 /// Memtables so small that all of fjall's machinery is at work.
 pub(crate) fn open(path: &Path) -> Result<Store, StoreError> {
@@ -65,6 +67,12 @@ async fn write_until_refused(store: &Store, writer: usize, largest: usize) -> St
         if writer == 0 {
             failing::arm(turn);
         }
+        if turn % 6 == 5 {
+            match write_pair(store, writer, turn, largest, &mut dice).await {
+                Ok(()) => continue,
+                Err(error) => return error,
+            }
+        }
         let key = format!("/{writer}/{}", turn % 5);
         let change = match turn % 7 {
             6 if store.get(&key).is_some() => Change::Delete(Value::plain("gone")),
@@ -80,13 +88,38 @@ async fn write_until_refused(store: &Store, writer: usize, largest: usize) -> St
         };
         say(&format!("acknowledged {revision} {kind} {key}"));
         if writer == 0
-            && turn % 40 == 39
+            && turn % 40 == 38
             && let Err(error) = store.compact(Revision(revision.0 - 20)).await
         {
             return error;
         }
     }
     StoreError::Closed
+}
+
+/// Two keys that always change together, in one transaction.
+async fn write_pair(
+    store: &Store,
+    writer: usize,
+    turn: usize,
+    largest: usize,
+    dice: &mut crate::Dice,
+) -> Result<(), StoreError> {
+    let value: bytes::Bytes = format!("{turn} pair {}", noise(turn, largest, dice)).into();
+    let delete = turn % 4 == 3 && store.get(&pair(writer)[0]).is_some();
+    let operation = |key: String| match delete {
+        true => Operation::Delete(Span::key(&key)),
+        false => Operation::Put(Put { key: key.into(), value: Some(value.clone()), lease: Some(0) }),
+    };
+    let success = pair(writer).map(operation).into();
+    let (revision, _) = store.transact(Txn { success, ..Txn::default() }).await?;
+    let kind = if delete { "delete" } else { "put" };
+    say(&pair(writer).map(|key| format!("acknowledged {revision} {kind} {key}")).join("\n"));
+    Ok(())
+}
+
+fn pair(writer: usize) -> [String; 2] {
+    ["one", "other"].map(|name| format!("/{writer}/pair/{name}"))
 }
 
 /// As long as the number of its write asks for, so that a shorter one is noticed.
@@ -110,15 +143,15 @@ pub(crate) fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
 }
 
-pub(crate) fn parse(line: &str) -> Option<(i64, (bool, String))> {
+pub(crate) fn parse(line: &str) -> Option<((i64, String), bool)> {
     let mut words = line.strip_prefix("acknowledged ")?.split(' ');
-    let revision = words.next()?.parse().ok()?;
-    Some((revision, (words.next()? == "put", words.next()?.to_owned())))
+    let (revision, kind) = (words.next()?.parse().ok()?, words.next()?);
+    Some(((revision, words.next()?.to_owned()), kind == "put"))
 }
 
 /// Holds a store that was opened again against what the child said.
 pub(crate) async fn check(store: &Store, acknowledged: &Acknowledged, largest: usize) {
-    if let Some((newest, _)) = acknowledged.last_key_value() {
+    if let Some(((newest, _), _)) = acknowledged.last_key_value() {
         assert!(store.revision().0 >= *newest, "the revision is {} and {newest} was told", store.revision());
     }
     check_values(store, acknowledged, largest);
@@ -128,7 +161,7 @@ pub(crate) async fn check(store: &Store, acknowledged: &Acknowledged, largest: u
 /// Each key is at its last acknowledged write, or at a later one that nobody was told of.
 fn check_values(store: &Store, acknowledged: &Acknowledged, largest: usize) {
     let newest: BTreeMap<_, _> =
-        acknowledged.iter().map(|(revision, (put, key))| (key, (*revision, *put))).collect();
+        acknowledged.iter().map(|((revision, key), put)| (key, (*revision, *put))).collect();
     for (key, (revision, put)) in newest {
         match store.get(key) {
             Some(entry) => assert!(entry.modified.0 >= revision, "{key} went back behind {revision}"),
@@ -140,20 +173,32 @@ fn check_values(store: &Store, acknowledged: &Acknowledged, largest: usize) {
     for entry in store.range("/", None, 0, None).unwrap().entries {
         let words: Vec<_> = std::str::from_utf8(&entry.value).unwrap().split(' ').collect();
         let turn: usize = words[0].parse().unwrap();
-        assert_eq!(words[1], entry.modified.to_string(), "{} is its own", entry.key);
+        let own = if entry.key.contains("/pair/") { "pair".to_owned() } else { entry.modified.to_string() };
+        assert_eq!(words[1], own, "{} is its own", entry.key);
         assert_eq!(words[2].len(), 1 + turn * 37 % largest, "{} is whole", entry.key);
+    }
+    for writer in 0..WRITERS {
+        let [one, other] =
+            pair(writer).map(|key| store.get(&key).map(|entry| (entry.modified, entry.value.clone())));
+        assert_eq!(one, other, "a transaction is there by half");
     }
 }
 
-/// History since the last compaction has every revision, once, in order, without a gap.
+/// History since the last compaction has every revision, in order, without a gap, and each change of it once.
 async fn check_events(store: &Store, acknowledged: &Acknowledged) {
-    let start = store.compacted();
-    let mut watch = store.watch("/", Some(start)).unwrap();
-    for revision in start.0 + 1..=store.revision().0 {
-        let WatchItem::Event(event) = watch.next().await.unwrap();
-        assert_eq!(event.revision().0, revision);
-        if let Some((_, key)) = acknowledged.get(&revision) {
-            assert_eq!(&*event.entry.key, key);
+    let (start, newest) = (store.compacted().0, store.revision().0);
+    let mut watch = store.watch("/", Some(Revision(start))).unwrap();
+    let mut seen = BTreeSet::new();
+    for revision in start + 1..=newest {
+        loop {
+            let WatchItem::Event(event) = watch.next().await.unwrap();
+            assert_eq!(event.revision().0, revision);
+            assert!(seen.insert((revision, event.entry.key.to_string())), "{} comes twice", event.entry.key);
+            if event.last {
+                break;
+            }
         }
     }
+    let missing: Vec<_> = acknowledged.keys().filter(|key| key.0 > start && !seen.contains(key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

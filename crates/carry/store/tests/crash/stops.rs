@@ -64,8 +64,9 @@ impl Run {
         let process = Pid::from_raw(self.child.id() as i32);
         kill(process, Signal::SIGCONT).unwrap();
         for _ in 0..dice.below(writes) + 1 {
-            let line = self.lines.recv_timeout(Duration::from_secs(30)).unwrap();
-            self.acknowledged.extend(child::parse(&line));
+            let write = std::iter::repeat_with(|| self.lines.recv_timeout(Duration::from_secs(30)).unwrap());
+            let write = write.map(|line| child::parse(&line)).find_map(|write| write);
+            self.acknowledged.extend(write);
         }
         for _ in 0..dice.below(20_000) {
             std::hint::spin_loop();
@@ -84,7 +85,7 @@ impl Run {
             let _ = fs::remove_dir_all(place);
             copy(image, place);
             if variant > 0 {
-                cut_journal(place, *self.acknowledged.last_key_value().unwrap().0, dice);
+                cut_journal(place, self.acknowledged.last_key_value().unwrap().0.0, dice);
             }
             if variant > 1 {
                 self.bring_back(place);
