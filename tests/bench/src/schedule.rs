@@ -63,6 +63,8 @@ pub(crate) fn run(nodes: usize, pods: usize, case: &str) -> anyhow::Result<()> {
         simulated.rest(&format!("{nodes} nodes at rest, processor use"), "about 0").await;
         if case == "stuck" {
             stick(&simulated).await?;
+            // What is told of them as Events is behind them, too.
+            simulated.rest(&format!("{STUCK} pods that fit nowhere at rest, processor use"), "about 0").await;
         }
         let watch = simulated.watch(&format!("{PODS}?watch=true&labelSelector=app%3Dbench")).await?;
         let asked = RefCell::new(HashMap::new());
