@@ -190,6 +190,7 @@ pub(crate) fn serve(words: &[&str]) -> anyhow::Result<()> {
         proxy_protocol: false,
         limit_status: 503,
         metrics: None,
+        resolver: None,
         workers: std::thread::available_parallelism().map_or(2, usize::from),
         farewell: Duration::from_secs(1),
     };
