@@ -40,6 +40,13 @@ pub(crate) fn an_ingress_loses_no_request(_: &Shared) {
     });
 
     space.wait_event("more-1", "PathConflict");
+    // A name leads to whatever the cluster's resolver says.
+    let name = format!("--external-name=web.{}.svc.cluster.local", space.name());
+    space.kubectl(&["create", "service", "externalname", "alias", &name]).ok();
+    let root = "--annotation=nginx.ingress.kubernetes.io/rewrite-target=/";
+    space.kubectl(&["create", "ingress", "alias", "--rule=/alias=alias:80", root]).ok();
+    let aliased = || get(address, "/alias", REQUEST).ok().filter(|answer| answer.status == 200).map(drop);
+    space.wait("a Service that stands for a name answers", aliased);
     space.kubectl(&["annotate", "ingress", "web", "nginx.ingress.kubernetes.io/limit-rps=1"]).ok();
     space.wait("a client that asks too often is refused", || {
         get(address, "/", REQUEST).ok().filter(|answer| answer.status == 503)

@@ -93,6 +93,12 @@ impl Following {
         self.api.memory.get(path).unwrap_or_default()
     }
 
+    /// The answer to a request for a host; none while nobody listens.
+    async fn ask(&self, host: &str) -> (u16, String) {
+        let Ok(stream) = tokio::net::TcpStream::connect(self.http).await else { return (0, String::new()) };
+        stage::ask(&mut stage::client_over(stream).await, stage::get(host, "/", &[])).await
+    }
+
     /// The Events so far: whose, the reason, the message.
     fn events(&self) -> Vec<[String; 3]> {
         let all = self.api.memory.paths("/api/v1/events").into_iter().map(|path| self.get(&path));
@@ -140,10 +146,7 @@ async fn owners_of_ingresses_are_told_once_what_is_wrong() {
     ];
     until("the loser of a conflict is told", async || told(&following) == expected).await;
     let path = format!("{INGRESSES}/old");
-    until("the status has the node's address", async || {
-        following.get(&path)["status"]["loadBalancer"]["ingress"][0]["ip"] == "10.0.0.1"
-    })
-    .await;
+    until("the status has the node's address", async || told_of(&following, "old")).await;
     assert!(following.api.memory.log().contains(&format!("PATCH {path}/status")));
 
     // A broken Secret is told, and what was there before stays.
@@ -279,9 +282,7 @@ async fn names_outside_are_backends_as_long_as_they_lead_somewhere() {
     following.put(&format!("{INGRESSES}/a"), plain);
     service("outside.example");
     let status = async |expected: u16| {
-        let Ok(stream) = tokio::net::TcpStream::connect(following.http).await else { return false };
-        let mut client = stage::client_over(stream).await;
-        let (status, text) = stage::ask(&mut client, stage::get("a.com", "/", &[])).await;
+        let (status, text) = following.ask("a.com").await;
         assert!(status != 200 || text.starts_with("outside GET / host=a.com"), "{text}");
         status == expected
     };
@@ -300,4 +301,56 @@ async fn names_outside_are_backends_as_long_as_they_lead_somewhere() {
     until("an address needs no resolver", async || status(200).await).await;
     service("127.0.0.1");
     until("nor does one that is refused", async || status(503).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn classes_services_endpoints_and_defaults_count_when_they_come() {
+    let following = Following::start();
+    let pod = stage::telling("pod").await;
+    let mut plain = ingress("/", 1, "s");
+    plain["spec"]["tls"] = json!([]);
+    plain["spec"]["ingressClassName"] = json!("later");
+    following.put(&format!("{INGRESSES}/a"), plain);
+    let rest = json!({"service": {"name": "one", "port": {"name": "web"}}});
+    let spec = json!({"ingressClassName": "ours", "defaultBackend": rest});
+    following.put(&format!("{INGRESSES}/rest"), json!({"metadata": {"uid": "rest"}, "spec": spec}));
+    let class = |controller: &str| {
+        let spec = json!({"controller": controller});
+        following.put("/apis/networking.k8s.io/v1/ingressclasses/later", json!({"spec": spec}));
+    };
+    let slice = |ready: bool| {
+        let endpoints = json!([{"addresses": ["127.0.0.1"], "conditions": {"ready": ready}}]);
+        let labels = json!({"kubernetes.io/service-name": "one"});
+        let path = "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices/one";
+        following.put(
+            path,
+            json!({"metadata": {"labels": labels}, "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{"name": "web", "port": pod.port(), "protocol": "TCP"}]}),
+        );
+    };
+    let answers = async |host: &str, expected: u16| following.ask(host).await.0 == expected;
+    until("there is no Service", async || answers("b.com", 503).await).await;
+    let ports = json!([{"name": "web", "port": 80}]);
+    following.put(
+        "/api/v1/namespaces/ns/services/one",
+        json!({"spec": {"clusterIP": "10.0.0.9", "ports": ports}}),
+    );
+    slice(true);
+    until("what no rule fits goes to the default backend", async || answers("b.com", 200).await).await;
+    assert!(!told_of(&following, "a"), "nobody has its class");
+    class("k8s.io/other");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(answers("a.com", 200).await && !told_of(&following, "a"), "it is another one's");
+    class("plimsoll.io/ingress");
+    until("it is served as soon as its class is ours", async || told_of(&following, "a")).await;
+    following.api.memory.delete(&format!("{INGRESSES}/rest"));
+    until("the default backend is gone", async || answers("b.com", 404).await).await;
+    assert!(answers("a.com", 200).await);
+    slice(false);
+    until("the pod is not ready", async || answers("a.com", 503).await).await;
+}
+
+/// Whether an Ingress has the node's address in its status, as all have that are served.
+fn told_of(following: &Following, name: &str) -> bool {
+    following.get(&format!("{INGRESSES}/{name}"))["status"]["loadBalancer"]["ingress"][0]["ip"] == "10.0.0.1"
 }
