@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use plimsoll_route::client::within;
 use plimsoll_route::gateway::{Ending, Stream};
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarms::Clock;
 use crate::certificates::AtPort;
 use crate::serve::{Peer, Worker, serve};
 use crate::streams;
@@ -62,15 +63,21 @@ pub(crate) struct Front {
 impl Front {
     pub(crate) fn new(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<Self, Error> {
         let tls = tls(&shared)?;
-        let worker = Arc::new(Worker { shared, upstreams: Upstreams::new() });
+        let clock = Clock::default();
+        let builder = |protocol: fn(Builder<TokioExecutor>) -> Builder<TokioExecutor>| {
+            builder(protocol(Builder::new(TokioExecutor::new())), &clock)
+        };
+        let (either, one, two) =
+            (builder(|either| either), builder(Builder::http1_only), builder(Builder::http2_only));
         Ok(Self {
-            worker,
-            shutdown,
+            worker: Arc::new(Worker { shared, upstreams: Upstreams::new(), clock }),
+            // Its own, which no other thread looks at for each request.
+            shutdown: shutdown.child_token(),
             tracker: TaskTracker::new(),
             tls,
-            either: builder(Builder::new(TokioExecutor::new())),
-            one: builder(Builder::new(TokioExecutor::new()).http1_only()),
-            two: builder(Builder::new(TokioExecutor::new()).http2_only()),
+            either,
+            one,
+            two,
         })
     }
 
@@ -89,11 +96,11 @@ impl Front {
     }
 }
 
-fn builder(mut builder: Builder<TokioExecutor>) -> Builder<TokioExecutor> {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(QUIET).pipeline_flush(true);
+fn builder(mut builder: Builder<TokioExecutor>, clock: &Clock) -> Builder<TokioExecutor> {
+    builder.http1().timer(clock.clone()).header_read_timeout(QUIET).pipeline_flush(true);
     builder
         .http2()
-        .timer(TokioTimer::new())
+        .timer(clock.clone())
         .max_concurrent_streams(STREAMS)
         .enable_connect_protocol()
         .max_header_list_size(HEAD)

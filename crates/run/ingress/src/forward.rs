@@ -12,6 +12,7 @@ use hyper::body::{Body, Incoming};
 use plimsoll_route::balance::Tried;
 use plimsoll_route::settings::Protocol;
 
+use crate::alarms::Clock;
 use crate::body::{Answer, Progress, Sending};
 use crate::headers::{self, Origin};
 use crate::limiter::Counted;
@@ -63,7 +64,7 @@ pub(crate) async fn forward(
         let lone = tunnel.is_none() && request.body().is_end_stream();
         let mover = if lone { Mover::Asker } else { Mover::Task };
         let delivery = pin!(deliver(worker, &errand, request, mover));
-        patiently(delivery, settings.read_timeout, progress.as_deref()).await
+        patiently(delivery, &worker.clock, settings.read_timeout, progress.as_deref()).await
     };
     match sent {
         Ok(delivered) => answer(worker, errand, delivered, tunnel),
@@ -92,14 +93,16 @@ fn reflect(worker: &Worker, errand: &Errand<'_>, request: &mut Request<Sending>)
 /// Waits for an answer, but not for too long: the time begins anew while a long body is on its way.
 async fn patiently<T>(
     mut delivery: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+    clock: &Clock,
     patience: Duration,
     progress: Option<&Progress>,
 ) -> Result<T, Failure> {
     let mut pieces = 0;
     loop {
-        match tokio::time::timeout(patience, delivery.as_mut()).await {
-            Ok(sent) => return sent,
-            Err(_) => match progress.map_or(0, Progress::pieces) {
+        tokio::select! {
+            biased;
+            sent = delivery.as_mut() => return sent,
+            () = clock.after(patience) => match progress.map_or(0, Progress::pieces) {
                 now if now > pieces => pieces = now,
                 _ => return Err(Failure::Late),
             },

@@ -9,6 +9,7 @@
 //! Each worker is a thread with a runtime, listeners and connections to pods of its own, so that requests never wait
 //! for another thread. Nothing listens before the first Ingress or Gateway is there.
 
+mod alarms;
 mod body;
 mod certificates;
 mod connection;

@@ -1,6 +1,5 @@
 //! What Prometheus is told, under the names that dashboards of ingress-nginx read.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
@@ -129,12 +128,15 @@ impl Drop for Connected {
     }
 }
 
+/// The place of a method, and a status.
+type Key = (usize, StatusCode);
+
 /// The counts of a rule. They end with it.
 pub(crate) struct Meter {
     metrics: Arc<Metrics>,
     place: Place,
-    /// By method and status.
-    series: RwLock<HashMap<(usize, StatusCode), Arc<Series>>>,
+    /// By method and status, of which there are few.
+    series: RwLock<Vec<(Key, Arc<Series>)>>,
 }
 
 struct Series {
@@ -151,20 +153,26 @@ impl Meter {
     fn series(&self, method: &Method, status: StatusCode) -> Arc<Series> {
         let key =
             (METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1), status);
-        let known = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let find = |all: &[(Key, Arc<Series>)]| {
+            all.iter().find(|(known, _)| *known == key).map(|(_, series)| series.clone())
+        };
+        let known = find(&self.series.read().unwrap_or_else(PoisonError::into_inner));
         known.unwrap_or_else(|| {
             let labels = self.labels(key);
-            let series = Arc::new(Series {
-                requests: self.metrics.requests.get_or_create_owned(&labels),
-                durations: self.metrics.durations.get_or_create_owned(&labels),
-                sizes: self.metrics.sizes.get_or_create_owned(&labels),
-            });
             let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
-            all.entry(key).or_insert(series).clone()
+            find(&all).unwrap_or_else(|| {
+                let series = Arc::new(Series {
+                    requests: self.metrics.requests.get_or_create_owned(&labels),
+                    durations: self.metrics.durations.get_or_create_owned(&labels),
+                    sizes: self.metrics.sizes.get_or_create_owned(&labels),
+                });
+                all.push((key, series.clone()));
+                series
+            })
         })
     }
 
-    fn labels(&self, (method, status): (usize, StatusCode)) -> Labels {
+    fn labels(&self, (method, status): Key) -> Labels {
         let Place { owner, service, host, path } = self.place.clone();
         Labels {
             host,
@@ -181,7 +189,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let series = std::mem::take(self.series.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for labels in series.into_keys().map(|key| self.labels(key)) {
+        for labels in series.into_iter().map(|(key, _)| self.labels(key)) {
             self.metrics.requests.remove(&labels);
             self.metrics.durations.remove(&labels);
             self.metrics.sizes.remove(&labels);

@@ -15,6 +15,7 @@ use plimsoll_route::gateway::{self, Changes, Redirection, Share};
 use plimsoll_route::settings::Protocol;
 use plimsoll_route::{Target, client, host_of, normal};
 
+use crate::alarms::Clock;
 use crate::body::Answer;
 use crate::forward::{Errand, forward};
 use crate::headers::{self, Origin};
@@ -29,6 +30,7 @@ use crate::{Linked, Shared, page, tunnel};
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) clock: Clock,
 }
 
 /// What is known of a client's connection.
