@@ -200,7 +200,7 @@ impl<K: Object> Cache<K> {
         position.into_iter().for_each(|position| self.reached(position));
         let known = state.namespaces.get(object.namespace()).and_then(|names| names.get(object.name()));
         match known {
-            Some(old) if old.uid() != object.uid() => {
+            Some(old) if old.uid() != object.uid() || !object.is_kept() => {
                 // Deleted and made again while nobody watched: two lives, told as two.
                 let old = old.clone();
                 state.remove(&old);
@@ -213,6 +213,9 @@ impl<K: Object> Cache<K> {
                 return;
             }
             _ => {}
+        }
+        if !object.is_kept() {
+            return;
         }
         let new = Arc::new(object);
         let old = state.insert(&new);

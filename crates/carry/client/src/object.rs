@@ -21,6 +21,10 @@ pub trait Object: DeserializeOwned + Send + Sync + 'static {
     fn controller_uid(&self) -> Option<&str>;
     /// Drops what no cache reads: field ownership is often the larger half of an object.
     fn strip(&mut self);
+    /// Whether a cache keeps it at all. One that it does not keep is as good as gone.
+    fn is_kept(&self) -> bool {
+        true
+    }
 }
 
 impl<K: kube::Resource + DeserializeOwned + Send + Sync + 'static> Object for K {

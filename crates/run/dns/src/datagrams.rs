@@ -1,7 +1,8 @@
 //! Queries over UDP, many with one call of the kernel.
 //!
-//! Threads of their own wait for them, so that answers do not wait for whatever else the process computes.
-//! What memory knows is answered where it was read, a batch at a time; questions to others become tasks.
+//! Threads of their own wait for them, each at a socket of its own, so that answers do not wait for whatever else
+//! the process computes. What memory knows is answered where it was read, a batch at a time; questions to others
+//! become tasks.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -32,6 +33,10 @@ const BATCH: usize = 32;
 /// Threads for each address, if there are as many processors.
 const THREADS: usize = 4;
 
+/// How often a thread looks for more queries before it sleeps, at most. To sleep and to be woken costs several
+/// times what a look does, on both sides.
+const LOOKS: u32 = 32;
+
 /// How long a socket that failed is left alone.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -41,16 +46,20 @@ pub(crate) struct Answering {
     ended: CancellationToken,
 }
 
-/// Begins to answer on bound sockets.
+/// How many sockets an address should have.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS)
+}
+
+/// Begins to answer on bound sockets, with a thread for each.
 ///
 /// # Errors
 /// When there can be no more threads.
 pub(crate) fn answer(sockets: Vec<UdpSocket>, resolver: &Arc<Resolver>) -> io::Result<Answering> {
     let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
     let answering = Answering { sockets, ended: CancellationToken::new() };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let waiting = Arc::new(Semaphore::new(WAITING));
-    for socket in answering.sockets.iter().flat_map(|socket| std::iter::repeat_n(socket, threads)) {
+    for socket in &answering.sockets {
         let place = Place {
             socket: socket.clone(),
             resolver: resolver.clone(),
@@ -94,27 +103,31 @@ impl Place {
     fn serve(&self) {
         let mut space = vec![0; BATCH * LONGEST_QUERY];
         let mut headers = MultiHeaders::preallocate(BATCH, None);
-        let mut replies = Replies::new();
+        let (mut replies, mut looking) = (Replies::new(), Looking::default());
         while !self.ended.is_cancelled() {
-            if let Err(error) = self.batch(&mut headers, &mut space, &mut replies)
-                && !matches!(error, Errno::EINTR | Errno::ECONNREFUSED)
-            {
-                tracing::warn!(%error, "DNS queries cannot be read");
-                std::thread::sleep(PAUSE);
+            let flags = looking.flags();
+            match self.batch(flags, &mut headers, &mut space, &mut replies) {
+                Ok(()) => looking.found(),
+                Err(Errno::EAGAIN) => looking.found_nothing(),
+                Err(Errno::EINTR | Errno::ECONNREFUSED) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "DNS queries cannot be read");
+                    std::thread::sleep(PAUSE);
+                }
             }
         }
     }
 
-    /// Waits for queries, and answers all that are there.
+    /// Answers all queries that are there.
     fn batch(
         &self,
+        flags: MsgFlags,
         headers: &mut MultiHeaders<SockaddrStorage>,
         space: &mut [u8],
         replies: &mut Replies,
     ) -> nix::Result<()> {
         let mut slices: Vec<_> =
             space.chunks_mut(LONGEST_QUERY).map(|chunk| [IoSliceMut::new(chunk)]).collect();
-        let flags = MsgFlags::MSG_WAITFORONE;
         let came = recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
         let since = Instant::now();
         if self.ended.is_cancelled() {
@@ -171,6 +184,33 @@ impl Place {
             drop(permit);
         };
         self.runtime.spawn(self.ended.clone().run_until_cancelled_owned(asking));
+    }
+}
+
+/// Whether a thread looks for queries again or sleeps until one comes: it looks the longer the more often it
+/// found some, so that what comes in bursts finds it awake, and a quiet node lets it sleep.
+#[derive(Default)]
+struct Looking {
+    /// How many looks in vain are worth their while.
+    worth: u32,
+    left: u32,
+}
+
+impl Looking {
+    fn flags(&self) -> MsgFlags {
+        if self.left == 0 { MsgFlags::MSG_WAITFORONE } else { MsgFlags::MSG_DONTWAIT }
+    }
+
+    fn found(&mut self) {
+        // Found by looking, or only by sleeping after that was in vain.
+        self.worth = if self.left > 0 { (self.worth * 2).min(LOOKS) } else { (self.worth / 2).max(1) };
+        self.left = self.worth;
+    }
+
+    fn found_nothing(&mut self) {
+        self.left -= 1;
+        // Who asks may wait for this very processor.
+        std::thread::yield_now();
     }
 }
 

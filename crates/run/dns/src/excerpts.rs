@@ -64,10 +64,16 @@ impl<T> Named<T> {
 #[serde(from = "Service")]
 pub(crate) struct ServiceExcerpt(Named<Option<ServiceFacts>>);
 
-/// A part of an EndpointSlice; nothing, not even whose it is, of one that names do not need.
+/// A part of an EndpointSlice; nothing of one that names do not need.
 #[derive(Debug, Deserialize)]
 #[serde(from = "EndpointSlice")]
-pub(crate) struct SliceExcerpt(Named<(Option<Box<str>>, SliceFacts)>);
+pub(crate) struct SliceExcerpt(Named<Option<SlicePart>>);
+
+#[derive(Debug)]
+struct SlicePart {
+    service: Box<str>,
+    facts: SliceFacts,
+}
 
 impl From<Service> for ServiceExcerpt {
     fn from(service: Service) -> Self {
@@ -78,9 +84,9 @@ impl From<Service> for ServiceExcerpt {
 
 impl From<EndpointSlice> for SliceExcerpt {
     fn from(slice: EndpointSlice) -> Self {
-        let matters = SliceFacts::matter(&slice);
-        let kept = matters.then(|| (service_of(&slice).map(Into::into), SliceFacts::of(&slice)));
-        Self(Named::new(slice.metadata, kept.unwrap_or_default()))
+        let service = service_of(&slice).filter(|_| SliceFacts::matter(&slice));
+        let kept = service.map(|service| SlicePart { service: service.into(), facts: SliceFacts::of(&slice) });
+        Self(Named::new(slice.metadata, kept))
     }
 }
 
@@ -92,11 +98,11 @@ impl TellsService for ServiceExcerpt {
 
 impl TellsSlice for SliceExcerpt {
     fn service(&self) -> Option<&str> {
-        self.0.kept.0.as_deref()
+        self.0.kept.as_ref().map(|kept| &*kept.service)
     }
 
     fn facts(&self) -> SliceFacts {
-        self.0.kept.1.clone()
+        self.0.kept.as_ref().map(|kept| kept.facts.clone()).unwrap_or_default()
     }
 
     fn index(&self) -> Vec<String> {
@@ -124,6 +130,9 @@ macro_rules! named {
                 None
             }
             fn strip(&mut self) {}
+            fn is_kept(&self) -> bool {
+                self.0.kept.is_some()
+            }
         }
     };
 }
@@ -180,7 +189,7 @@ mod tests {
             let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.1"]}],
                 "metadata": {"name": "web-1", "namespace": "default", "labels": labels}});
             let slice: SliceExcerpt = serde_json::from_value(slice).unwrap();
-            assert_eq!((slice.service().is_some(), !slice.index().is_empty()), (kept, kept), "{labels}");
+            assert_eq!((slice.is_kept(), !slice.index().is_empty()), (kept, kept), "{labels}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use plimsoll_netplan::dns::Transport;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -47,13 +48,14 @@ pub(crate) async fn bind(config: &Config, resolver: Arc<Resolver>) -> Result<Ser
 }
 
 impl Servers {
+    /// The stream's address can be had only once, so that it tells whether another resolver is there; the
+    /// datagrams' is had by each of our threads.
     async fn add(&mut self, address: SocketAddr) -> io::Result<()> {
-        let socket = UdpSocket::bind(address)?;
-        if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG) {
-            tracing::warn!(%address, %error, "a burst of DNS queries may lose some");
-        }
-        self.streams.push(TcpListener::bind(address).await?);
-        self.datagrams.push(socket);
+        let listener = TcpListener::bind(address).await?;
+        let sockets: Vec<_> =
+            (0..datagrams::threads()).map(|_| datagram_socket(address)).collect::<io::Result<_>>()?;
+        self.streams.push(listener);
+        self.datagrams.extend(sockets);
         Ok(())
     }
 
@@ -67,6 +69,18 @@ impl Servers {
         while tasks.join_next().await.is_some() {}
         Ok(())
     }
+}
+
+/// One of several sockets at an address. The kernel gives each client to one of them, so that the threads that
+/// read them do not wait for, nor wake, each other.
+fn datagram_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.cloexec(), None)?;
+    socket.set_reuse_port(true)?;
+    if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG) {
+        tracing::warn!(%address, %error, "a burst of DNS queries may lose some");
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 async fn serve_streams(listener: TcpListener, resolver: Arc<Resolver>) {
