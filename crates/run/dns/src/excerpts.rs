@@ -85,7 +85,8 @@ impl From<Service> for ServiceExcerpt {
 impl From<EndpointSlice> for SliceExcerpt {
     fn from(slice: EndpointSlice) -> Self {
         let service = service_of(&slice).filter(|_| SliceFacts::matter(&slice));
-        let kept = service.map(|service| SlicePart { service: service.into(), facts: SliceFacts::of(&slice) });
+        let kept =
+            service.map(|service| SlicePart { service: service.into(), facts: SliceFacts::of(&slice) });
         Self(Named::new(slice.metadata, kept))
     }
 }

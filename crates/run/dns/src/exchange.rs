@@ -2,30 +2,47 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_netplan::dns::Query;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
+
+use crate::encrypted::Encrypted;
 
 /// How long a whole conversation over TCP may take.
 const TCP_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A server, and how it is asked.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) way: Way,
+}
+
+/// How a server is asked.
+#[derive(Clone)]
+pub(crate) enum Way {
+    /// By UDP, and again by TCP if the reply was cut.
+    Datagrams,
+    /// By TCP.
+    Stream,
+    /// Over TLS.
+    Encrypted(Arc<Encrypted>),
+}
+
 /// Asks one server under a new identifier and port, which a forger would have to guess.
-pub(crate) async fn exchange(
-    server: SocketAddr,
-    query: &[u8],
-    patience: Duration,
-    force_tcp: bool,
-) -> io::Result<Vec<u8>> {
-    let mut query = query.to_vec();
+pub(crate) async fn exchange(target: &Target, query: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
+    let (server, mut query) = (target.address, query.to_vec());
     let id: [u8; 2] = rand::random();
     query[..2].copy_from_slice(&id);
-    if force_tcp {
-        return timeout(patience, exchange_tcp(server, &query)).await?;
-    }
-    let reply = timeout(patience, exchange_udp(server, &query)).await??;
+    let reply = match &target.way {
+        Way::Stream => return timeout(patience, exchange_tcp(server, &query)).await?,
+        Way::Encrypted(encrypted) => return timeout(patience, encrypted.exchange(&query)).await?,
+        Way::Datagrams => timeout(patience, exchange_udp(server, &query)).await??,
+    };
     if reply[2] & 0x02 == 0 {
         return Ok(reply);
     }
@@ -50,11 +67,19 @@ async fn exchange_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 async fn exchange_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
+    converse(&mut TcpStream::connect(server).await?, query).await
+}
+
+/// One question and its reply on a stream.
+pub(crate) async fn converse<S>(stream: &mut S, query: &[u8]) -> io::Result<Vec<u8>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let length = u16::try_from(query.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut framed = length.to_be_bytes().to_vec();
     framed.extend_from_slice(query);
     stream.write_all(&framed).await?;
+    stream.flush().await?;
     let length = stream.read_u16().await?;
     let mut reply = vec![0; length.into()];
     stream.read_exact(&mut reply).await?;

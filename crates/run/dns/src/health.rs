@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use crate::exchange::exchange;
+use crate::exchange::{Target, exchange};
 use crate::metrics::Metrics;
 
 /// How long a server may take to be told to work.
@@ -51,7 +51,8 @@ impl Health {
     }
 
     /// Counts a failure; the one that reaches `most` starts the trials, unless `most` is 0.
-    pub(crate) fn failed(&self, server: SocketAddr, most: u32, every: Duration) {
+    pub(crate) fn failed(&self, target: &Target, most: u32, every: Duration) {
+        let server = target.address;
         let mut all = self.inner.failing.lock().expect(POISON);
         let failing = all.entry(server).or_default();
         failing.times = failing.times.saturating_add(1);
@@ -62,20 +63,21 @@ impl Health {
         tracing::warn!(%server, "resolver does not answer, others are asked first");
         tokio::spawn(try_until_it_works(
             Arc::downgrade(&self.inner),
-            server,
+            target.clone(),
             every.max(Duration::from_millis(50)),
         ));
     }
 }
 
-async fn try_until_it_works(health: Weak<Inner>, server: SocketAddr, every: Duration) {
+async fn try_until_it_works(health: Weak<Inner>, target: Target, every: Duration) {
+    let server = target.address;
     loop {
         tokio::time::sleep(every).await;
         let broken = |inner: &Inner| inner.failing.lock().expect(POISON).contains_key(&server);
         if !health.upgrade().is_some_and(|inner| broken(&inner)) {
             return;
         }
-        let answers = exchange(server, &TRIAL, PATIENCE, false).await.is_ok();
+        let answers = exchange(&target, &TRIAL, PATIENCE).await.is_ok();
         let Some(inner) = health.upgrade() else { return };
         if answers {
             tracing::info!(%server, "resolver answers again");

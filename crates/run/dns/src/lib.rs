@@ -11,6 +11,7 @@ mod cache;
 mod clients;
 mod configuration;
 mod datagrams;
+mod encrypted;
 mod excerpts;
 mod exchange;
 mod follow;

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use plimsoll_netplan::dns::Query;
-use plimsoll_netplan::dns::corefile::{Block, Forward, Policy, Server};
+use plimsoll_netplan::dns::corefile::{Block, Forward, Policy, Server, Tls};
 use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Key, Remembered};
-use crate::exchange::exchange;
+use crate::encrypted::Encrypted;
+use crate::exchange::{Target, Way, exchange};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -42,6 +43,8 @@ struct Inner {
     /// Where we listen: asking there would never end.
     own: Vec<SocketAddr>,
     node: Mutex<NodeServers>,
+    /// Servers that are asked over TLS, with their connections.
+    encrypted: Mutex<HashMap<(SocketAddr, Tls), Arc<Encrypted>>>,
     cache: Mutex<Cache>,
     /// Questions under way: who asks the same waits for the same reply.
     asking: Mutex<HashMap<Key, Asking>>,
@@ -68,6 +71,7 @@ impl Upstream {
             resolv_conf,
             own: own.to_vec(),
             node: Mutex::default(),
+            encrypted: Mutex::default(),
             cache: Mutex::default(),
             asking: Mutex::default(),
             health: Health::new(metrics.clone()),
@@ -140,7 +144,7 @@ impl Inner {
         let _turn = self.turns.acquire().await.ok()?;
         let forward = &block.forwards[directive];
         let servers = self.servers(forward);
-        let works = |server: &SocketAddr| self.health.works(*server);
+        let works = |server: &Target| self.health.works(server.address);
         if !servers.is_empty() && !servers.iter().any(works) {
             self.metrics.all_broken.inc();
             // Servers that did not answer a moment ago are not waited for when something can be told.
@@ -166,23 +170,23 @@ impl Inner {
     }
 
     /// The first useful reply. A server's failure counts only when no other does better.
-    async fn ask_servers(&self, servers: &[SocketAddr], forward: &Forward, query: &[u8]) -> Option<Vec<u8>> {
+    async fn ask_servers(&self, servers: &[Target], forward: &Forward, query: &[u8]) -> Option<Vec<u8>> {
         let mut failure = None;
         for patience in PATIENCE {
             for server in servers {
                 let start = Instant::now();
-                match exchange(*server, query, patience, forward.force_tcp).await {
+                match exchange(server, query, patience).await {
                     Ok(reply) => {
-                        self.metrics.exchanged(&server.to_string(), start.elapsed());
-                        self.health.answered(*server);
+                        self.metrics.exchanged(&server.address.to_string(), &reply, start.elapsed());
+                        self.health.answered(server.address);
                         if !is_failure(&reply) {
                             return Some(reply);
                         }
                         failure = Some(reply);
                     }
                     Err(error) => {
-                        tracing::debug!(%server, %error, "resolver does not answer");
-                        self.health.failed(*server, forward.most_failures, forward.health_check);
+                        tracing::debug!(server = %server.address, %error, "resolver does not answer");
+                        self.health.failed(server, forward.most_failures, forward.health_check);
                     }
                 }
             }
@@ -194,13 +198,19 @@ impl Inner {
     }
 
     /// The servers in the order in which they are asked: those that work first.
-    fn servers(&self, forward: &Forward) -> Vec<SocketAddr> {
+    fn servers(&self, forward: &Forward) -> Vec<Target> {
         let mut servers = Vec::new();
+        let plain = if forward.force_tcp { Way::Stream } else { Way::Datagrams };
+        let plain = |address: &SocketAddr| Target { address: *address, way: plain.clone() };
         for server in &forward.servers {
             match server {
                 Server::Address(address) if self.own.contains(address) => {}
-                Server::Address(address) => servers.push(*address),
-                Server::Node => servers.extend_from_slice(&self.node_servers()),
+                Server::Address(address) => servers.push(plain(address)),
+                Server::Node => servers.extend(self.node_servers().iter().map(plain)),
+                Server::Encrypted(address) => match self.encrypted(*address, &forward.tls) {
+                    Ok(way) => servers.push(Target { address: *address, way: Way::Encrypted(way) }),
+                    Err(error) => tracing::warn!(%address, %error, "resolver cannot be asked over TLS"),
+                },
             }
         }
         match forward.policy {
@@ -211,8 +221,19 @@ impl Inner {
             }
             Policy::RoundRobin | Policy::Sequential => {}
         }
-        servers.sort_by_key(|server| !self.health.works(*server));
+        servers.sort_by_key(|server| !self.health.works(server.address));
         servers
+    }
+
+    fn encrypted(&self, address: SocketAddr, tls: &Tls) -> std::io::Result<Arc<Encrypted>> {
+        let mut known = self.encrypted.lock().expect(POISON);
+        let key = (address, tls.clone());
+        if let Some(found) = known.get(&key) {
+            return Ok(found.clone());
+        }
+        let new = Arc::new(Encrypted::new(address, tls)?);
+        known.insert(key, new.clone());
+        Ok(new)
     }
 
     /// The servers of the node's file, which is read again when it changed.

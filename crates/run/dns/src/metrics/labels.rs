@@ -38,6 +38,13 @@ pub(super) struct UpstreamLabels {
     pub(super) to: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ExchangeLabels {
+    pub(super) proxy_name: &'static str,
+    pub(super) to: String,
+    pub(super) rcode: &'static str,
+}
+
 pub(super) fn place(kind: Kind) -> usize {
     match kind {
         Kind::A => 0,

@@ -14,8 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use labels::{
-    CacheLabels, PLUGINS, RCODES, RequestLabels, ResponseLabels, TYPES, UpstreamLabels, place,
-    request_counters, response_counters, upstream,
+    CacheLabels, ExchangeLabels, PLUGINS, RCODES, RequestLabels, ResponseLabels, TYPES, UpstreamLabels,
+    place, request_counters, response_counters, upstream,
 };
 
 /// Upper bounds of durations, in seconds.
@@ -63,7 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) searches: Counter,
     pub(crate) hosts: Gauge,
     pub(crate) reloads_failed: Counter,
-    upstream_durations: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+    upstream_durations: Family<ExchangeLabels, Histogram, fn() -> Histogram>,
     upstream_failures: Family<UpstreamLabels, Counter>,
     pub(crate) all_broken: Counter,
 }
@@ -212,8 +212,7 @@ impl Metrics {
         let tcp = usize::from(answered.transport == Transport::Tcp);
         let family = usize::from(matches!(answered.client, IpAddr::V6(_)));
         self.requests[(tcp * 2 + family) * TYPES.len() + place(answered.query.kind)].inc();
-        let rcode = answered.reply.get(3).map_or(0, |byte| usize::from(byte & 0x0f)).min(RCODES.len() - 1);
-        self.responses[rcode * PLUGINS.len() + answered.plugin as usize].inc();
+        self.responses[rcode(answered.reply) * PLUGINS.len() + answered.plugin as usize].inc();
         if answered.query.wants_signatures() {
             self.signed.inc();
         }
@@ -237,13 +236,20 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn exchanged(&self, server: &str, took: Duration) {
-        self.upstream_durations.get_or_create(&upstream(server)).observe(took.as_secs_f64());
+    pub(crate) fn exchanged(&self, server: &str, reply: &[u8], took: Duration) {
+        let labels =
+            ExchangeLabels { proxy_name: "forward", to: server.to_owned(), rcode: RCODES[rcode(reply)] };
+        self.upstream_durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     pub(crate) fn check_failed(&self, server: &str) {
         self.upstream_failures.get_or_create(&upstream(server)).inc();
     }
+}
+
+/// The place of a reply's code among [`RCODES`].
+fn rcode(reply: &[u8]) -> usize {
+    reply.get(3).map_or(0, |byte| usize::from(byte & 0x0f)).min(RCODES.len() - 1)
 }
 
 /// Answers for `/metrics`, `/health` and `/ready`, which CoreDNS has on ports of their own.

@@ -35,7 +35,7 @@ fn figures_are_told() {
             "coredns_dns_do_requests_total{server=\"dns://:53\",zone=\".\",view=\"\"} 0",
             "coredns_panics_total 0",
             "coredns_cache_misses_total{server=\"dns://:53\",zones=\".\",view=\"\"} 1",
-            "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\",to=\"127.0.0.20:53\"} 1",
+            "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\",to=\"127.0.0.20:53\",rcode=\"NOERROR\"} 1",
         ] {
             let mut wanted: Vec<&str> = line.split(['{', '}', ',']).collect();
             wanted.sort_unstable();

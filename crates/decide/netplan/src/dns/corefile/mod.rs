@@ -14,7 +14,7 @@ mod template;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use forward::{Forward, Policy, Server};
+pub use forward::{Forward, Policy, Server, Tls};
 use hosts::Hosts;
 pub use rewrite::{Rewrite, rewritten};
 pub use template::{Data, Record, Template, Written, written};
@@ -224,7 +224,7 @@ impl Rules {
         let mut block = Block { zone, ..Block::default() };
         for line in &directive.body {
             match line.name() {
-                "forward" => block.forwards.push(Forward::read(line)?),
+                "forward" => block.forwards.push(Forward::read(line, files)?),
                 "hosts" => block.hosts = Some(Hosts::read(line, files)?),
                 "rewrite" => block.rewrites.extend(rewrite::read(line, &mut self.left_out)?),
                 "template" => block.templates.extend(template::read(line, &mut self.left_out)?),

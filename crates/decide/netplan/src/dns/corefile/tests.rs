@@ -50,6 +50,26 @@ fn names_belong_to_the_nearest_zone() {
 }
 
 #[test]
+fn servers_are_asked_over_tls() {
+    let files = BTreeMap::from([("ca.crt".into(), "PEM".into())]);
+    let text = ". {\n forward . tls://9.9.9.9 tls://[2620:fe::9]:8853 dns://9.9.9.9 {\n \
+                tls_servername dns.quad9.net.\n tls /etc/coredns/ca.crt\n }\n}";
+    let rules = Rules::parse(text, &files).unwrap();
+    let forward = &rules.block("x").unwrap().forwards[0];
+    let address = |text: &str| text.parse().unwrap();
+    assert_eq!(
+        forward.servers,
+        [
+            Server::Encrypted(address("9.9.9.9:853")),
+            Server::Encrypted(address("[2620:fe::9]:8853")),
+            Server::Address(address("9.9.9.9:53")),
+        ]
+    );
+    let tls = Tls { server_name: Some("dns.quad9.net".into()), authorities: Some("PEM".into()) };
+    assert_eq!(forward.tls, tls);
+}
+
+#[test]
 fn hosts_are_told_here() {
     let files =
         BTreeMap::from([("NodeHosts".into(), "192.0.2.7 node-1 # comment\nbad line\n::7 node-1".into())]);
@@ -112,7 +132,22 @@ fn faults_name_their_line() {
         ("}", "Corefile:1: unexpected \"}\""),
         (". {\n\n frobnicate\n}", "Corefile:3: Unknown directive 'frobnicate'"),
         (". {\n forward . nowhere\n}", "Corefile:2: not an IP address or file: \"nowhere\""),
-        (". {\n forward . tls://9.9.9.9\n}", "Corefile:2: \"tls://9.9.9.9\": only plain DNS is offered"),
+        (
+            ". {\n forward . https://9.9.9.9\n}",
+            "Corefile:2: \"https://9.9.9.9\": only DNS and DNS over TLS are offered",
+        ),
+        (
+            ". {\n forward . tls://dns.example\n}",
+            "Corefile:2: not an IP address or file: \"tls://dns.example\"",
+        ),
+        (
+            ". {\n forward . tls://9.9.9.9 {\n tls ca.crt\n }\n}",
+            "Corefile:3: tls: there is no file \"ca.crt\"",
+        ),
+        (
+            ". {\n forward . tls://9.9.9.9 {\n tls a.crt a.key\n }\n}",
+            "Corefile:3: tls: certificates of clients are not offered",
+        ),
         (
             ". {\n forward . /etc/shadow\n}",
             "Corefile:2: \"/etc/shadow\": the only file to be named is /etc/resolv.conf",
