@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use plimsoll_mvcc::{Changes, Entry, Event, EventKind, Lease, Memo, Revision, Row, Span};
 
+use crate::ahead::Ahead;
 use crate::row::{self, LogRow};
-use crate::{Options, StoreError, Timings, Transform, journal};
+use crate::{Options, StoreError, Timings, Transform, journal, trickle};
 
 /// The layout that this version writes. 2: rows have leases and places, and groups numbers.
 const FORMAT: u32 = 2;
@@ -21,9 +22,13 @@ const FORMAT: u32 = 2;
 const OLDEST: u32 = 1;
 /// Blocks kept in memory: old revisions are read rarely.
 const CACHE: u64 = 4 << 20;
+/// About what a row without a value takes in the journal.
+const ROW: u64 = 100;
 
 /// The open database.
 pub(crate) struct Disk {
+    /// The way of batches into the journal; ends before the database closes.
+    ahead: Ahead,
     db: Database,
     log: Keyspace,
     transform: Option<Arc<dyn Transform>>,
@@ -62,11 +67,14 @@ impl Disk {
         })?;
         let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable);
         let log = db.keyspace("log", create)?;
+        let failed = |source| StoreError::Directory { path: path.into(), source };
         if format < FORMAT {
-            write_format(path).map_err(|source| StoreError::Directory { path: path.into(), source })?;
+            write_format(path).map_err(failed)?;
         }
         let group = number(&log, row::group_key())?.unwrap_or_default().cast_unsigned();
+        let ahead = Ahead::start(&path.join("db")).map_err(failed)?;
         Ok(Self {
+            ahead,
             db,
             log,
             transform: options.transform.clone(),
@@ -81,10 +89,11 @@ impl Disk {
     /// Appends a group and syncs it: all of it or nothing is there after a crash.
     pub(crate) fn append(&self, changes: &Changes) -> Result<(), fjall::Error> {
         let started = Instant::now();
-        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        let mut batch = self.batch();
         // Leases have no revisions by which a group of them would be missed.
         let group = self.group.fetch_add(1, Ordering::Relaxed);
         batch.insert(&self.log, row::group_key(), group.to_be_bytes());
+        let mut bytes = 0;
         for (id, lease) in &changes.leases {
             match lease {
                 Some(lease) => batch.insert(&self.log, row::lease_key(*id), lease.ttl.to_be_bytes()),
@@ -95,9 +104,10 @@ impl Disk {
             let (key, value) = (&event.entry.key, &event.entry.value);
             let sealed = self.transform.as_ref().and_then(|transform| transform.seal(key, value));
             let row = row::row_value(event, sealed.as_deref().unwrap_or(value));
+            bytes += ROW + row.len() as u64;
             batch.insert(&self.log, row::row_key(event.revision(), key), row);
         }
-        batch.commit()?;
+        self.ahead.append(batch, bytes)?;
         let syncing = Instant::now();
         self.db.persist(PersistMode::SyncData)?;
         self.timings.sync.observe(syncing.elapsed().as_secs_f64());
@@ -152,11 +162,13 @@ impl Disk {
 
     /// Adds rows that were read so.
     pub(crate) fn store(&self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), StoreError> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        let mut batch = self.batch();
+        let mut bytes = 0;
         for (key, value) in rows {
+            bytes += ROW + value.len() as u64;
             batch.insert(&self.log, key, value);
         }
-        Ok(batch.commit()?)
+        Ok(self.ahead.append(batch, bytes)?)
     }
 
     /// One version of a key, if compaction has not dropped it.
@@ -243,20 +255,20 @@ impl Disk {
 
     /// Remembers a compaction, durably, before its rows go.
     pub(crate) fn set_compacted(&self, to: Revision) -> Result<(), StoreError> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        let mut batch = self.batch().durability(Some(PersistMode::SyncData));
         batch.insert(&self.log, row::compacted_key(), row::revision_key(to));
-        Ok(batch.commit()?)
+        Ok(self.ahead.append(batch, ROW)?)
     }
 
     /// Deletes rows that a compaction passed. A crash may bring them back; opening the store finds them again.
     pub(crate) fn remove(&self, rows: &[Row], compacted: Revision) -> Result<(), StoreError> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        let mut batch = self.batch();
         // Rows never go without the word that they may: it stays true when the batch that said so is damaged.
         batch.insert(&self.log, row::compacted_key(), row::revision_key(compacted));
         for row in rows {
             batch.remove(&self.log, row::row_key(row.revision, &row.key));
         }
-        Ok(batch.commit()?)
+        Ok(self.ahead.append(batch, ROW * rows.len() as u64)?)
     }
 
     /// Makes removals durable.
@@ -279,14 +291,19 @@ impl Disk {
     /// Writes everything into one run of tables, so that whatever was removed leaves the disk.
     pub(crate) fn reclaim(&self) -> Result<(), StoreError> {
         self.flush()?;
-        self.log.major_compact()?;
+        trickle::beside(&self.log.path().join("tables"), || self.log.major_compact())?;
         // Files of before go only when younger writes than the new tables were flushed.
         for _ in 0..2 {
-            let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+            let mut batch = self.batch();
             batch.insert(&self.log, row::compacted_key(), row::revision_key(self.compacted()?));
-            batch.commit()?;
+            self.ahead.append(batch, ROW)?;
         }
         self.flush()
+    }
+
+    /// A batch that is in the journal when it is committed, but not synced.
+    fn batch(&self) -> OwnedWriteBatch {
+        self.db.batch().durability(Some(PersistMode::Buffer))
     }
 
     /// Writes out what is in memory.

@@ -102,7 +102,7 @@ pub(crate) fn verify(db: &Path) -> Result<usize, StoreError> {
 }
 
 /// The journals, oldest first.
-fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
     let entries = match fs::read_dir(db) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

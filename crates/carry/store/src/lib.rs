@@ -6,8 +6,9 @@
 //! revision), the threads, and the queues of watchers.
 //!
 //! A write travels so: [`Store::commit`] hands it to the writer thread, which takes whatever
-//! waits as one group, orders it, appends it to the log with one sync, makes it visible,
-//! answers the writers and tells the watchers. Nobody sees a revision before it is durable.
+//! waits as one group, orders it, appends it to the log with one sync (`ahead`), makes it visible,
+//! and has another thread answer the writers and tell the watchers (`teller`). Nobody sees a revision
+//! before it is durable.
 //!
 //! Every current value lives in memory once, shared by index, watchers and readers. Older
 //! versions are in the log until compaction passes them.
@@ -19,8 +20,9 @@
 //! A cluster of etcd can take the place of the log (`cluster`): memory, readers and watchers are the same then.
 //!
 //! It never interprets a value, and never polls: an idle store runs no instruction, except
-//! once in a compaction interval.
+//! eight times in a compaction interval.
 
+mod ahead;
 mod bolt;
 mod check;
 mod client;
@@ -39,7 +41,9 @@ mod snapshot;
 mod space;
 mod stats;
 mod store;
+mod teller;
 mod transform;
+mod trickle;
 mod upkeep;
 mod watch;
 mod writer;

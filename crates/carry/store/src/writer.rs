@@ -8,6 +8,7 @@ use plimsoll_mvcc::{Change, Changes, Denial, Draft, Entry, Lease, Refusal, Revis
 use tokio::sync::{mpsc, oneshot};
 
 use crate::shared::Shared;
+use crate::teller::{Teller, Told};
 use crate::upkeep::{Need, Upkeep};
 use crate::{Alarm, StoreError};
 
@@ -19,8 +20,14 @@ const GROUP_BYTES: usize = 8 << 20;
 /// Something to write, on its way to the writer.
 pub(crate) struct Request {
     pub(crate) work: Work,
-    pub(crate) reply: oneshot::Sender<Result<Answer, Failure>>,
+    pub(crate) reply: Reply,
 }
+
+/// What became of a request, or why nothing did.
+pub(crate) type Outcome = Result<Answer, Failure>;
+
+/// Where that goes.
+pub(crate) type Reply = oneshot::Sender<Outcome>;
 
 /// What is to be written.
 pub(crate) enum Work {
@@ -74,15 +81,17 @@ pub(crate) fn now() -> u64 {
 
 /// Serves requests until every sender is gone.
 pub(crate) fn run(shared: &Shared, upkeep: &Upkeep, mut requests: mpsc::Receiver<Request>) {
-    let mut broken = None;
-    while let Some(first) = requests.blocking_recv() {
-        let group = gather(first, &mut requests);
-        if broken.is_none() {
-            broken = commit(shared, upkeep, group).err();
-        } else if let Some(reason) = &broken {
-            refuse(group, reason);
+    Teller::beside(shared, upkeep, |teller| {
+        let mut broken = None;
+        while let Some(first) = requests.blocking_recv() {
+            let group = gather(first, &mut requests);
+            if broken.is_none() {
+                broken = commit(shared, upkeep, teller, group).err();
+            } else if let Some(reason) = &broken {
+                refuse(group, reason);
+            }
         }
-    }
+    });
 }
 
 /// Everything that waits already, within limits. Nobody waits for company: while one group syncs,
@@ -159,8 +168,13 @@ fn look(shared: &Shared, upkeep: &Upkeep) {
     }
 }
 
-/// Orders the group, syncs it, shows it, answers. An error means that the disk cannot be trusted.
-fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), Arc<str>> {
+/// Orders the group, syncs it, shows it, has it told. An error means that the disk cannot be trusted.
+fn commit(
+    shared: &Shared,
+    upkeep: &Upkeep,
+    teller: &Teller<'_>,
+    group: Vec<Request>,
+) -> Result<(), Arc<str>> {
     let group = admit(shared, upkeep, group);
     // Only this thread changes keys, so what it read stays true until it writes.
     let (outcomes, changes) = {
@@ -186,17 +200,13 @@ fn commit(shared: &Shared, upkeep: &Upkeep, group: Vec<Request>) -> Result<(), A
         }
         state.apply(&events);
     }
-    for (request, outcome) in group.into_iter().zip(outcomes) {
-        // A writer that went away does not mind.
-        let _ = request.reply.send(outcome);
-    }
-    shared.hub.publish(&events);
-    upkeep.remember(&events);
+    let answers = group.into_iter().map(|request| request.reply).zip(outcomes).collect();
+    teller.tell(Told { answers, events });
     look(shared, upkeep);
     Ok(())
 }
 
-fn order(draft: &mut Draft<'_>, work: &Work) -> Result<Answer, Failure> {
+fn order(draft: &mut Draft<'_>, work: &Work) -> Outcome {
     match work {
         Work::Steps(steps) => draft.attempt(steps).map(Answer::Entries).map_err(Failure::Refused),
         Work::Txn(txn) => draft.transact(txn).map(Answer::Txn).map_err(Failure::Denied),

@@ -108,7 +108,9 @@ async fn a_disk_that_fails_takes_nothing_that_was_acknowledged() {
             let told = run(child::command(folder.path(), LARGEST).env(child::FAULT, &fault));
             assert!(told.reads, "{fault}: reading goes on");
             let broken = told.broken.unwrap();
-            assert!(broken.starts_with("log cannot be written: "), "{fault}: {broken}");
+            // Who compacts may meet it before a writer does.
+            let known = broken.starts_with("log cannot be written: ") || broken.starts_with("log: ");
+            assert!(known, "{fault}: {broken}");
             let store = child::open(folder.path()).unwrap();
             child::check(&store, &told.acknowledged, LARGEST).await;
         }
