@@ -10,8 +10,8 @@ use crate::Transform;
 /// How a store behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How often history is compacted, to the revision of one interval before: so it reaches back one
-    /// to two intervals. `None`: only when [`crate::Store::compact`] is called.
+    /// How far history reaches back, and an eighth more: that often it is compacted. `None`: only when
+    /// [`crate::Store::compact`] is called.
     pub compaction_interval: Option<Duration>,
     /// The recent events kept in memory for watchers.
     pub window: Limits,

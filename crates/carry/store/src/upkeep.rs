@@ -158,7 +158,7 @@ pub(crate) fn run(
     writer: &mpsc::Sender<Request>,
     interval: Option<Duration>,
 ) {
-    let later = || interval.map(|interval| Instant::now() + interval);
+    let later = || interval.map(|interval| Instant::now() + interval / Compaction::TICKS);
     let mut compaction = {
         let state = shared.read();
         Compaction::new(state.revision(), state.compacted())
