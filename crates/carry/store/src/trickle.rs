@@ -20,8 +20,9 @@ pub(crate) fn beside<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
         // The thread ends when this end is gone.
         let (_end, ended) = mpsc::channel::<()>();
-        let started =
-            thread::Builder::new().name("store-trickle".into()).spawn_scoped(scope, move || run(folder, &ended));
+        let started = thread::Builder::new()
+            .name("store-trickle".into())
+            .spawn_scoped(scope, move || run(folder, &ended));
         if let Err(error) = started {
             tracing::warn!(%error, "tables are synced as a whole; writers may wait for that");
         }
