@@ -133,7 +133,7 @@ const CASES: &[Case<Shared>] = table! {
     etcd: etcdctl_works_on_a_store_of_its_own, the_state_of_a_cluster_is_served_to_who_shows_a_certificate;
     snapshots: yesterday_comes_back;
     simulated: pods_live_on_simulated_nodes_and_silent_nodes_are_noticed;
-    schedulers: two_schedulers_place_pods_and_say_why_they_wait;
+    schedulers: two_schedulers_place_pods_and_say_why_they_wait, schedulers_of_one_name_never_bind_a_pod_twice;
     lost: its_pods_are_replaced_but_never_doubled;
     standby: a_second_process_takes_over_when_the_first_one_ends,
         what_a_killed_process_began_is_ended_by_the_other;

@@ -1,6 +1,6 @@
 //! Schedulers beside each other, devices for claims, and why a pod waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
@@ -20,6 +20,14 @@ profiles:
   - {name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated}}}
   plugins:
     score: {disabled: [{name: NodeResourcesBalancedAllocation}, {name: PodTopologySpread}]}
+";
+
+/// A scheduler that nobody keeps from running twice.
+const RIVAL: &str = "
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+leaderElection: {leaderElect: false}
+profiles: [{schedulerName: rival}]
 ";
 
 /// A device of one node, and pods that want it.
@@ -89,13 +97,7 @@ pub(crate) fn two_schedulers_place_pods_and_say_why_they_wait(_: &Shared) {
         Cluster::prepare(&["--no-node", "--simulated-nodes=4", "--simulated-capacity=cpu=4,pods=50"]);
     cluster.up();
     let space = cluster.namespace("schedulers");
-    let file = cluster.scratch().join("packer.yaml");
-    fs::write(&file, PACKER).unwrap();
-    let start = || {
-        let mut command = Command::new(program());
-        command.arg("scheduler").arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--config").arg(&file);
-        Background::start(command.arg("--secure-port=0"))
-    };
+    let start = || scheduler(&cluster, PACKER);
     let _both = [start(), start()];
 
     space.apply(&deployment("packed", "packer", 8));
@@ -133,6 +135,47 @@ pub(crate) fn two_schedulers_place_pods_and_say_why_they_wait(_: &Shared) {
     }
     space.kubectl(&["delete", "pod", "first"]).ok();
     space.wait_object("the device is free", "pods/second", |pod| pod["status"]["phase"] == "Running");
+}
+
+pub(crate) fn schedulers_of_one_name_never_bind_a_pod_twice(_: &Shared) {
+    let cluster =
+        Cluster::prepare(&["--no-node", "--simulated-nodes=4", "--simulated-capacity=cpu=4,pods=50"]);
+    cluster.up();
+    let space = cluster.namespace("rivals");
+    let _both = [scheduler(&cluster, RIVAL), scheduler(&cluster, RIVAL)];
+    // Pods for all but 500m of the processors of all nodes: each wants what the others see as free, too.
+    let (contested, other) = (135, 20);
+    space.apply(&deployment("contested", "rival", contested));
+    space.apply(&deployment("other", "default-scheduler", other));
+    for app in ["contested", "other"] {
+        space.rollout(app);
+    }
+    let pods = space.list("pods");
+    let live: Vec<&Value> = pods.iter().filter(|pod| pod["status"]["phase"] == "Running").collect();
+    assert_eq!(live.len(), contested + other);
+    let mut taken = BTreeMap::<&str, usize>::new();
+    for pod in &live {
+        *taken.entry(pod["spec"]["nodeName"].as_str().unwrap()).or_default() += 1;
+    }
+    assert!(taken.values().all(|pods| *pods <= 40), "nodes of 40 pods have {taken:?}");
+    // Each pod was bound once, and whoever came second knows it.
+    let fields = "jsonpath={range .items[?(@.reason=='Scheduled')]}{.involvedObject.uid}{'\\n'}{end}";
+    space.wait("an event of each binding", || {
+        let events = space.kubectl(&["get", "events", "-o", fields]).ok();
+        let told: Vec<&str> = events.lines().collect();
+        let once: BTreeSet<&str> = told.iter().copied().collect();
+        assert_eq!(told.len(), once.len(), "a pod was bound twice");
+        live.iter().all(|pod| once.contains(pod["metadata"]["uid"].as_str().unwrap())).then_some(())
+    });
+}
+
+/// A scheduler of its own process.
+fn scheduler(cluster: &Cluster, configuration: &str) -> Background {
+    let file = cluster.scratch().join(format!("scheduler-{}.yaml", configuration.len()));
+    fs::write(&file, configuration).unwrap();
+    let mut command = Command::new(program());
+    command.arg("scheduler").arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--config").arg(&file);
+    Background::start(command.arg("--secure-port=0"))
 }
 
 /// The nodes of an application's pods.
