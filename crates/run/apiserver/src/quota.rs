@@ -2,12 +2,15 @@
 //!
 //! A write in a namespace with quotas commits the object and the quotas' new `status.used` together, or
 //! neither. So a burst never exceeds a quota, and what goes makes room at once. What a new or changed quota
-//! starts from is counted by [`run`].
+//! starts from is counted by [`run`], which also looks again when pods should be gone and are not.
+
+mod overdue;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use plimsoll_admission::plugins::Plugin;
 use plimsoll_admission::quota::{self, Amounts, Charge, Counted, Quota, charge};
 use plimsoll_catalogue::Kind;
@@ -25,6 +28,8 @@ use crate::server::Api;
 use crate::user::User;
 use crate::write::{Ownership, Proposal, Refused, Write};
 use crate::{encode, registry};
+
+pub(crate) use overdue::Overdue;
 
 /// A new quota is counted once more after this time: for writes that were on their way when it came.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -87,7 +92,11 @@ fn charged(write: &Write<'_>, written: &Written<'_>) -> Result<Vec<Step>, Status
         entries.iter().map(|entry| registry::stored(entry)).collect::<Result<_, _>>()?;
     let read: Vec<Quota> = objects.iter().map(Quota::read).collect();
     let resource = Counted { group: kind.group, plural: kind.plural };
-    let charges = charge(&read, &resource, written.old, written.new).map_err(|cause| {
+    let now = Timestamp::now();
+    if is_pod(kind) {
+        write.api.overdue.note(write.namespace, written, now);
+    }
+    let charges = charge(&read, &resource, written.old, written.new, now).map_err(|cause| {
         let name = written.new.or(written.old).map_or("", |object| meta(object, "name"));
         Status::forbidden(kind.group, kind.plural, name, cause)
     })?;
@@ -108,6 +117,10 @@ fn charged(write: &Write<'_>, written: &Written<'_>) -> Result<Vec<Step>, Status
 
 fn is_quota(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "ResourceQuota"
+}
+
+fn is_pod(kind: &Kind) -> bool {
+    kind.group.is_empty() && kind.kind == "Pod"
 }
 
 fn quota_kind() -> &'static Kind {
@@ -157,9 +170,18 @@ impl Follower for Uncounted {
 pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     let uncounted = Arc::new(Uncounted::default());
     follow(&api.store, quota_kind(), Arc::clone(&uncounted) as Arc<dyn Follower>);
+    api.overdue.remember(&api);
     loop {
         tokio::select! {
             () = uncounted.some.notified() => {}
+            namespaces = api.overdue.due(&api) => {
+                for quota in namespaces.iter().flat_map(|namespace| quotas(&api, namespace)) {
+                    if let Ok(object) = registry::stored(&quota) {
+                        count_logged(&api, meta(&object, "namespace"), meta(&object, "name")).await;
+                    }
+                }
+                continue;
+            }
             () = shutdown.cancelled() => return,
         }
         for (namespace, name) in uncounted.take() {
@@ -209,7 +231,7 @@ fn used(api: &Api, namespace: &str, quota: &Quota) -> Amounts {
             .filter_map(quota::counted)
             .map(|resource| (resource.group.to_owned(), resource.plural.to_owned())),
     );
-    let all = registry::kinds(api);
+    let (all, now) = (registry::kinds(api), Timestamp::now());
     for (group, plural) in &kinds {
         let Some(kind) = all.iter().find(|kind| kind.group == group && kind.plural == plural) else {
             continue;
@@ -218,7 +240,10 @@ fn used(api: &Api, namespace: &str, quota: &Quota) -> Amounts {
         let page = api.store.range(&prefix, None, usize::MAX, None::<Revision>);
         for entry in page.map(|page| page.entries).unwrap_or_default() {
             let Ok(object) = registry::stored(&entry) else { continue };
-            for (name, amount) in quota.counts(&Counted { group, plural }, &object) {
+            if is_pod(kind) {
+                api.overdue.expect(namespace, &object, now);
+            }
+            for (name, amount) in quota.counts(&Counted { group, plural }, &object, now) {
                 let total = used.get(&name).copied().unwrap_or_default() + amount;
                 used.insert(name, total);
             }

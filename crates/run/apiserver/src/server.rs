@@ -68,6 +68,7 @@ pub(crate) struct Api {
     pub(crate) features: Features,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) usage: Sampler,
+    pub(crate) overdue: quota::Overdue,
     /// None: nothing is recorded.
     pub(crate) audit: Option<Arc<Auditor>>,
     pub(crate) documents: Arc<Documents>,
@@ -202,6 +203,7 @@ impl Server {
             audit: Auditor::start(&config.safeguards.audit, &metrics.audit, &shutdown)?,
             customs: Customs::follow(&store),
             usage: Sampler::default(),
+            overdue: quota::Overdue::default(),
             documents: Arc::default(),
             discovered: Discovered::default(),
             limits: config.limits,

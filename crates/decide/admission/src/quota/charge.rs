@@ -1,5 +1,6 @@
 //! One change of one object, charged to the quotas of its namespace.
 
+use jiff::Timestamp;
 use plimsoll_meta::quantity::Quantity;
 use serde_json::Value;
 
@@ -24,11 +25,12 @@ pub fn charge(
     resource: &Counted<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
+    now: Timestamp,
 ) -> Result<Vec<Charge>, String> {
     let mut charges = Vec::new();
     for (at, quota) in quotas.iter().enumerate() {
         let count =
-            |object: Option<&Value>| object.map(|one| quota.counts(resource, one)).unwrap_or_default();
+            |object: Option<&Value>| object.map(|one| quota.counts(resource, one, now)).unwrap_or_default();
         let (before, after) = (count(old), count(new));
         let difference = difference(&before, &after);
         if let (None, Some(new), false) = (old, new, after.is_empty()) {
@@ -115,6 +117,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const PODS: Counted<'_> = Counted { group: "", plural: "pods" };
 
     fn quota(hard: Value, used: Value) -> Quota {
@@ -139,7 +142,7 @@ mod tests {
         let quotas =
             [quota(json!({"pods": "2", "requests.cpu": "1"}), json!({"pods": "1", "requests.cpu": "500m"}))];
         let (small, large) = (pod("500m"), pod("501m"));
-        let charged = |old, new| charge(&quotas, &PODS, old, new).map(|charges| used(&charges));
+        let charged = |old, new| charge(&quotas, &PODS, old, new, NOW).map(|charges| used(&charges));
         assert_eq!(charged(None, Some(&small)), Ok(vec!["pods=2".to_owned(), "requests.cpu=1".to_owned()]));
         assert_eq!(
             charged(None, Some(&large)),
@@ -161,15 +164,15 @@ mod tests {
         let quotas =
             [quota(json!({"pods": "2", "limits.cpu": "1"}), json!({"pods": "0", "limits.cpu": "0"}))];
         assert_eq!(
-            charge(&quotas, &PODS, None, Some(&pod("1"))).map(|charges| charges.len()),
+            charge(&quotas, &PODS, None, Some(&pod("1")), NOW).map(|charges| charges.len()),
             Err("failed quota: q: must specify limits.cpu for: a".to_owned())
         );
         let uncounted = [Quota::read(&json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}}))];
         assert_eq!(
-            charge(&uncounted, &PODS, None, Some(&pod("1"))).map(|charges| charges.len()),
+            charge(&uncounted, &PODS, None, Some(&pod("1")), NOW).map(|charges| charges.len()),
             Err("status unknown for quota: q, resources: pods".to_owned())
         );
-        assert_eq!(charge(&uncounted, &PODS, Some(&pod("1")), None).map(|charges| charges.len()), Ok(0));
+        assert_eq!(charge(&uncounted, &PODS, Some(&pod("1")), None, NOW).map(|charges| charges.len()), Ok(0));
     }
 
     #[test]
@@ -177,7 +180,7 @@ mod tests {
         let quotas = [quota(json!({"requests.cpu": "1"}), json!({"requests.cpu": "2"}))];
         let (before, after) = (pod("2"), pod("1500m"));
         assert_eq!(
-            charge(&quotas, &PODS, Some(&before), Some(&after)).map(|charges| used(&charges)),
+            charge(&quotas, &PODS, Some(&before), Some(&after), NOW).map(|charges| used(&charges)),
             Ok(vec!["requests.cpu=1500m".to_owned()])
         );
     }

@@ -10,9 +10,11 @@ mod scope;
 mod usage;
 
 pub use charge::{Charge, charge};
+pub use pod_usage::overdue;
 pub(crate) use pod_usage::sum as pod_sum;
 pub use usage::{Amounts, Counted, counted, usage};
 
+use jiff::Timestamp;
 use plimsoll_meta::quantity::Quantity;
 use serde_json::{Map, Value};
 
@@ -51,11 +53,11 @@ impl Quota {
 
     /// What an object of `resource` counts for in this quota.
     #[must_use]
-    pub fn counts(&self, resource: &Counted<'_>, object: &Value) -> Amounts {
+    pub fn counts(&self, resource: &Counted<'_>, object: &Value, now: Timestamp) -> Amounts {
         if !self.scopes.iter().all(|scope| scope.covers(resource, object)) {
             return Amounts::new();
         }
-        let mut amounts = usage(resource, object);
+        let mut amounts = usage(resource, object, now);
         amounts.retain(|name, _| self.hard.contains_key(name));
         amounts
     }

@@ -1,5 +1,8 @@
 //! What a pod uses.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use plimsoll_meta::quantity::Quantity;
 use serde_json::Value;
 
@@ -9,13 +12,29 @@ use super::{amounts, quantity};
 /// Resources of which requests and limits are counted apart.
 const COMPUTE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// Adds what a pod uses beside its place in the store: nothing once it has come to its end.
-pub(super) fn add(pod: &Value, used: &mut Amounts) {
-    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+/// Adds what a pod uses beside its place in the store: nothing once it has come to its end, or should have long ago.
+/// A pod of a node that is lost must not keep its successor away.
+pub(super) fn add(pod: &Value, now: Timestamp, used: &mut Amounts) {
+    if has_ended(pod) || overdue(pod).is_some_and(|time| now > time) {
         return;
     }
     used.insert("pods".to_owned(), Quantity::from_units(1));
     used.extend(named(&total(pod, "requests"), &total(pod, "limits")));
+}
+
+/// After which time a pod that is to end counts for nothing though it is still there; none if it is not to end, or has.
+#[must_use]
+pub fn overdue(pod: &Value) -> Option<Timestamp> {
+    if has_ended(pod) {
+        return None;
+    }
+    let end: Timestamp = pod["metadata"]["deletionTimestamp"].as_str()?.parse().ok()?;
+    let grace = u64::try_from(pod["metadata"]["deletionGracePeriodSeconds"].as_i64()?).ok()?;
+    end.checked_add(Duration::from_secs(grace)).ok()
+}
+
+fn has_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 /// Requests and limits under the names that quotas have for them.
@@ -137,7 +156,7 @@ mod tests {
 
     fn shown(pod: &Value) -> Vec<String> {
         let mut used = Amounts::new();
-        add(pod, &mut used);
+        add(pod, Timestamp::UNIX_EPOCH, &mut used);
         used.iter().map(|(name, amount)| format!("{name}={amount}")).collect()
     }
 
@@ -201,5 +220,20 @@ mod tests {
             Some("must specify limits.cpu for: a; requests.memory for: a,b")
         );
         assert_eq!(missing(&pod, ["pods"].into_iter()), None);
+    }
+
+    #[test]
+    fn a_pod_that_should_be_gone_counts_for_nothing() {
+        let mut pod = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30},
+            "spec": {"containers": []}});
+        let counts = |pod: &Value, now: &str| {
+            let mut used = Amounts::new();
+            add(pod, now.parse().expect("a time"), &mut used);
+            !used.is_empty()
+        };
+        assert!(counts(&pod, "2026-01-01T00:00:45Z") && counts(&pod, "2026-01-01T00:01:00Z"));
+        assert!(!counts(&pod, "2026-01-01T00:01:01Z"));
+        pod["metadata"] = json!({});
+        assert!(counts(&pod, "2026-01-01T00:01:01Z"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use plimsoll_meta::quantity::Quantity;
 use serde_json::Value;
 
@@ -41,7 +42,7 @@ pub fn counted(name: &str) -> Option<Counted<'_>> {
 
 /// Everything that an object of `resource` uses.
 #[must_use]
-pub fn usage(resource: &Counted<'_>, object: &Value) -> Amounts {
+pub fn usage(resource: &Counted<'_>, object: &Value, now: Timestamp) -> Amounts {
     let one = Quantity::from_units(1);
     let mut used = Amounts::new();
     let count = match resource.group {
@@ -56,7 +57,7 @@ pub fn usage(resource: &Counted<'_>, object: &Value) -> Amounts {
         used.insert(resource.plural.to_owned(), one);
     }
     match resource.plural {
-        "pods" => pod_usage::add(object, &mut used),
+        "pods" => pod_usage::add(object, now, &mut used),
         "services" => service(object, &mut used),
         "persistentvolumeclaims" => claim(object, &mut used),
         _ => {}
@@ -108,7 +109,7 @@ mod tests {
     use serde_json::json;
 
     fn shown(plural: &str, object: &Value) -> Vec<String> {
-        let used = usage(&Counted { group: "", plural }, object);
+        let used = usage(&Counted { group: "", plural }, object, Timestamp::UNIX_EPOCH);
         used.iter().map(|(name, amount)| format!("{name}={amount}")).collect()
     }
 

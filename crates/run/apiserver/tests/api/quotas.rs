@@ -69,18 +69,63 @@ async fn what_goes_or_ends_makes_room_at_once() {
     ended["status"] = json!({"phase": "Succeeded"});
     assert_eq!(cluster.put(&format!("{pods}/a/status"), ended).await.code, 200);
     assert_eq!(cluster.post(&pods, pod("b")).await.code, 201);
+    assert_eq!(cluster.post(&pods, pod("c")).await.code, 403);
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "b"}});
+    assert_eq!(cluster.post(&format!("{pods}/b/eviction"), eviction).await.code, 201);
+    assert_eq!(status(&cluster).await["used"]["requests.cpu"], "0");
+    assert_eq!(cluster.post(&pods, pod("c")).await.code, 201);
 
     let maps = format!("{SPACE}/configmaps");
     assert_eq!(cluster.post(&maps, json!({"metadata": {"name": "a"}})).await.code, 201);
     assert_eq!(cluster.post(&maps, json!({"metadata": {"name": "b"}})).await.code, 403);
     assert_eq!(cluster.delete(&format!("{maps}/a")).await.code, 200);
     assert_eq!(cluster.post(&maps, json!({"metadata": {"name": "b"}})).await.code, 201);
-    let unsaid = json!({"metadata": {"name": "c"}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let unsaid = json!({"metadata": {"name": "d"}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
     let refused = cluster.post(&pods, unsaid).await;
     assert_eq!(
         refused.message(),
-        "pods \"c\" is forbidden: failed quota: q: must specify requests.cpu for: a"
+        "pods \"d\" is forbidden: failed quota: q: must specify requests.cpu for: a"
     );
+}
+
+/// A pod of a node that is lost ends never; its successor has room nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_should_be_gone_makes_room() {
+    let cluster = with_quota(json!({"pods": "1", "count/pods": "2"})).await;
+    let pods = format!("{SPACE}/pods");
+    leave_stuck(&cluster, 1).await;
+    assert_eq!(cluster.post(&pods, pod("next")).await.code, 403);
+    until(&cluster, |status| status["used"] == json!({"pods": "0", "count/pods": "1"})).await;
+    assert_eq!(cluster.post(&pods, pod("next")).await.code, 201);
+    // What it gave back is not given back again.
+    let gone = cluster.delete(&format!("{pods}/stuck?gracePeriodSeconds=0")).await;
+    assert_eq!(gone.code, 200);
+    until(&cluster, |status| status["used"] == json!({"pods": "1", "count/pods": "1"})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_comes_later_counts_what_should_be_gone_no_longer() {
+    let cluster = with_quota(json!({"pods": "1"})).await;
+    let quotas = format!("{SPACE}/resourcequotas");
+    assert_eq!(cluster.delete(&format!("{quotas}/q")).await.code, 200);
+    // Its time is after the second count of a new quota.
+    leave_stuck(&cluster, 2).await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}});
+    assert_eq!(cluster.post(&quotas, quota).await.code, 201);
+    for used in ["1", "0"] {
+        until(&cluster, |status| status["used"] == json!({"pods": used})).await;
+    }
+}
+
+/// A pod on a node that is lost, asked to end.
+async fn leave_stuck(cluster: &Cluster, grace: i64) {
+    let pods = format!("{SPACE}/pods");
+    cluster.post("/api/v1/nodes", json!({"metadata": {"name": "lost"}})).await;
+    let mut stuck = pod("stuck");
+    stuck["spec"]["nodeName"] = json!("lost");
+    stuck["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+    assert_eq!(cluster.post(&pods, stuck).await.code, 201);
+    assert_eq!(cluster.delete(&format!("{pods}/stuck")).await.code, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
