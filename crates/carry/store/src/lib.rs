@@ -48,6 +48,7 @@ mod upkeep;
 mod watch;
 mod writer;
 
+pub use bolt::{Membership, MembershipError};
 pub use check::{Checked, check};
 pub use client::{Answered, Listed};
 pub use cluster::{Cluster, Place, examine};
@@ -59,7 +60,7 @@ pub use plimsoll_mvcc::{
     Body, Bytes, Change, Entry, Event, EventKind, Expect, Lease, LeaseTally, Limits, Operation, Put, Query,
     Revision, Span, Txn, Value,
 };
-pub use snapshot::{Owner, Summary, cluster_of, restore, status as snapshot_status};
+pub use snapshot::{Owner, Summary, cluster_of, restore, restore_etcd, status as snapshot_status};
 pub use space::Alarm;
 pub use stats::{Stats, Timings};
 pub use store::Store;

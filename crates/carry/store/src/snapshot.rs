@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
-use crate::{Options, Place, StoreError, bolt, row};
+use crate::{Membership, Options, Place, StoreError, bolt, row};
 
 /// With rows as [`crate::row`] has them; 1 had none with leases and places.
 const TITLE: &[u8] = b"plimsoll snapshot 2\n";
@@ -140,6 +140,36 @@ pub struct Owner<'a> {
 /// # Errors
 /// When the snapshot is not whole or not of the owner, or the directory is not empty. Nothing is changed then.
 pub fn restore(path: &Path, to: &Path, owner: Option<Owner<'_>>, bump: i64) -> Result<Summary, StoreError> {
+    restore_by(path, to, owner, bump, |draft, _| Ok(draft.to_owned()))
+}
+
+/// Makes a member of a new cluster of etcd of a snapshot, ours or one of etcd, in a directory that is not there yet or
+/// empty; see [`restore`].
+///
+/// # Errors
+/// When the snapshot is not whole, or the directory is not empty. Nothing is changed then.
+pub fn restore_etcd(
+    path: &Path,
+    to: &Path,
+    membership: &Membership,
+    bump: i64,
+) -> Result<Summary, StoreError> {
+    restore_by(path, to, None, bump, |draft, summary| {
+        let member = draft.join("etcd");
+        let disk = Disk::open(draft, &Options::default())?;
+        bolt::make(&disk, &member, membership, &summary.cluster)?;
+        Ok(member)
+    })
+}
+
+/// Restores a store into a draft; `finish` says what of that is to be where the store was asked for.
+fn restore_by(
+    path: &Path,
+    to: &Path,
+    owner: Option<Owner<'_>>,
+    bump: i64,
+    finish: impl FnOnce(&Path, &Summary) -> Result<PathBuf, StoreError>,
+) -> Result<Summary, StoreError> {
     let place = owner.map(|owner| owner.place);
     let summary = read(path, place, &mut |_, _| Ok(()))?;
     let found = &summary.cluster;
@@ -160,10 +190,10 @@ pub fn restore(path: &Path, to: &Path, owner: Option<Owner<'_>>, bump: i64) -> R
     let _ = fs::remove_dir_all(&draft);
     let reached = Revision(summary.revision.0.saturating_add(bump));
     let made = fill(path, place, &draft, reached)
-        .and_then(|()| fs::rename(&draft, to).and_then(|()| sync_folder(to)).map_err(failed));
-    if made.is_err() {
-        let _ = fs::remove_dir_all(&draft);
-    }
+        .and_then(|()| finish(&draft, &summary))
+        .and_then(|made| fs::rename(made, to).and_then(|()| sync_folder(to)).map_err(failed));
+    // What is left of it.
+    let _ = fs::remove_dir_all(&draft);
     made.map(|()| summary)
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plimsoll_etcd::etcdserverpb::RangeRequest;
 use plimsoll_etcd::etcdserverpb::kv_client::KvClient;
+use plimsoll_etcd::mvccpb::KeyValue;
 use plimsoll_pki::{Authority, Purpose, Request};
 use plimsoll_store::{
-    Alarm, Change, Cluster, Entry, EventKind, Expect, Options, Owner, Page, Revision, Store, StoreError,
-    Value, Watch, WatchItem, examine, restore,
+    Alarm, Change, Cluster, Entry, EventKind, Expect, Membership, Options, Owner, Page, Revision, Store,
+    StoreError, Value, Watch, WatchItem, examine, restore, restore_etcd,
 };
 use tempfile::TempDir;
 
@@ -36,6 +37,11 @@ struct Member {
 impl Etcd {
     /// None where there is no etcd.
     fn start(count: usize, flags: &[&str]) -> Option<Self> {
+        Self::start_in(count, flags, |_, _, _| {})
+    }
+
+    /// The same; `prepare` is told of each member's directory, its name, and all members.
+    fn start_in(count: usize, flags: &[&str], prepare: impl Fn(&Path, &str, &str)) -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         let program: PathBuf =
             std::env::split_paths(&path).map(|folder| folder.join("etcd")).find(|file| file.is_file())?;
@@ -46,10 +52,12 @@ impl Etcd {
         let cluster: Vec<_> =
             addresses.iter().enumerate().map(|(number, (_, peer))| format!("m{number}={peer}")).collect();
         let member = |(number, (serve, peer)): (usize, &(String, String))| {
+            let data = folder.path().join(number.to_string());
+            prepare(&data, &format!("m{number}"), &cluster.join(","));
             let mut command = Command::new(&program);
             command
                 .arg(format!("--name=m{number}"))
-                .arg(format!("--data-dir={}", folder.path().join(number.to_string()).display()))
+                .arg(format!("--data-dir={}", data.display()))
                 .args([format!("--listen-client-urls={serve}"), format!("--advertise-client-urls={serve}")])
                 .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])
                 .arg(format!("--initial-cluster={}", cluster.join(",")))
@@ -364,6 +372,43 @@ async fn what_cannot_be_the_store_is_refused() {
     assert!(found.contains("\"/registry/pods/x\" that Plimsoll did not write"), "{found}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_becomes_a_cluster_of_etcd() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy");
+    let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+    for number in 0..500 {
+        store.commit(&format!("/registry/s/{}", number % 300), Expect::Any, put("x")).await.unwrap();
+    }
+    store.commit("/registry/s/7", Expect::Any, Change::Delete(value("gone"))).await.unwrap();
+    let short = value("short").with_ttl(Some(Duration::from_secs(900)));
+    store.commit("/registry/short", Expect::Absent, Change::Put(short)).await.unwrap();
+    let summary = store.save(&file, "c").await.unwrap();
+    let members = |list: &str| Membership::read("m0", list, "etcd-cluster").unwrap();
+    let taken = restore_etcd(&file, folder.path(), &members("m0=http://x"), 0).unwrap_err();
+    assert!(matches!(taken, StoreError::NotEmpty { .. }));
+    let etcd = Etcd::start_in(3, &[], |data, name, list| {
+        let membership = Membership { name: name.to_owned(), ..members(list) };
+        restore_etcd(&file, data, &membership, 1000).unwrap();
+        assert_eq!(
+            std::fs::read_dir(data.parent().unwrap()).unwrap().count(),
+            1 + name[1..].parse::<usize>().unwrap()
+        );
+    });
+    let Some(etcd) = etcd else { return };
+    let found = etcd.store().await;
+    let rows = |store: &Store| {
+        let row = |entry: &Arc<Entry>| (entry.key.to_string(), entry.modified, entry.value.clone());
+        store.range("/registry/s/", None, 0, None).unwrap().entries.iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&found), rows(&store));
+    assert!(found.revision().0 >= summary.revision.0 + 1000);
+    assert!(matches!(found.watch("/", Some(summary.revision)), Err(StoreError::Compacted { .. })));
+    found.commit("/registry/s/7", Expect::Absent, put("again")).await.unwrap();
+    // etcd has no keys that expire by themselves.
+    assert!(pair(&etcd.members[0].endpoint, "/registry/short").await.lease != 0);
+}
+
 /// A machine that does nothing for half of the time, as one whose disk is too slow; well again when dropped.
 struct Slow {
     process: Pid,
@@ -438,7 +483,7 @@ async fn one_of_several_servers_compacts() {
     })
     .await;
     // Each turn is one server's: it writes their key once.
-    let turns = turns_taken(&etcd.members[0].endpoint).await;
+    let turns = pair(&etcd.members[0].endpoint, "compact_rev_key").await.version;
     assert!(
         turns >= 2 && turns <= 2 + (since.elapsed().as_millis() / INTERVAL.as_millis()) as i64,
         "{turns}"
@@ -448,11 +493,11 @@ async fn one_of_several_servers_compacts() {
     }
 }
 
-/// How often the key was written at which servers meet.
-async fn turns_taken(endpoint: &str) -> i64 {
+/// A key as etcd has it.
+async fn pair(endpoint: &str, key: &str) -> KeyValue {
     let mut client = KvClient::connect(endpoint.to_owned()).await.unwrap();
-    let request = RangeRequest { key: "compact_rev_key".into(), ..RangeRequest::default() };
-    client.range(request).await.unwrap().into_inner().kvs[0].version
+    let request = RangeRequest { key: key.to_owned().into(), ..RangeRequest::default() };
+    client.range(request).await.unwrap().into_inner().kvs.remove(0)
 }
 
 async fn until(mut holds: impl FnMut() -> bool) {

@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use plimsoll_apiserver::{Datastore, Snapshots, revision_place};
 use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
 use plimsoll_store::{
-    Cluster, Member, Options, Owner, Store, Summary, check, cluster_of, examine, restore, snapshot_status,
+    Cluster, Member, Membership, Options, Owner, Store, Summary, check, cluster_of, examine, restore,
+    restore_etcd, snapshot_status,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -195,7 +196,32 @@ enum SnapshotAction {
         /// How far revisions skip ahead, so that clients of a later state list again
         #[arg(long, value_name = "COUNT", default_value_t = 1_000_000_000, value_parser = clap::value_parser!(i64).range(0..))]
         bump_revision: i64,
+        #[command(flatten)]
+        etcd: EtcdMember,
     },
+}
+
+/// A member of a new cluster of etcd, made instead
+#[derive(Args, Clone, Debug)]
+struct EtcdMember {
+    /// Make the data directory of an etcd instead, one on the machine of each member; the flags --initial-… and --name are
+    /// those of etcd
+    #[arg(long, value_name = "DIR")]
+    etcd_data_dir: Option<PathBuf>,
+    /// The name of the member
+    #[arg(long, value_name = "NAME", default_value = "default", requires = "etcd_data_dir")]
+    name: String,
+    /// All members, and where they reach each other
+    #[arg(
+        long,
+        value_name = "NAME=URL,…",
+        default_value = "default=http://localhost:2380",
+        requires = "etcd_data_dir"
+    )]
+    initial_cluster: String,
+    /// What tells clusters at the same addresses apart
+    #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster", requires = "etcd_data_dir")]
+    initial_cluster_token: String,
 }
 
 /// Does it and tells what there is.
@@ -230,7 +256,13 @@ pub(crate) fn run(command: &StoreCommand) -> anyhow::Result<()> {
         StoreAction::Members(cluster) => members(cluster)?,
         StoreAction::Snapshot(SnapshotAction::Save { file }) => tell(file, &save(command, &place, file)?),
         StoreAction::Snapshot(SnapshotAction::Status { file }) => tell(file, &snapshot_status(file)?),
-        StoreAction::Snapshot(SnapshotAction::Restore { file, bump_revision }) => {
+        StoreAction::Snapshot(SnapshotAction::Restore { file, bump_revision, etcd }) => {
+            if let Some(to) = &etcd.etcd_data_dir {
+                let EtcdMember { name, initial_cluster, initial_cluster_token, .. } = etcd;
+                let membership = Membership::read(name, initial_cluster, initial_cluster_token)?;
+                tell(file, &restore_etcd(file, to, &membership, *bump_revision)?);
+                return Ok(());
+            }
             let cluster = cluster(&command.data_dir)?;
             let owner = cluster.as_deref().map(|cluster| Owner { cluster, place: revision_place });
             tell(file, &restore(file, &place, owner, *bump_revision)?);

@@ -134,6 +134,13 @@ pub(crate) fn etcdctl_works_on_a_store_of_its_own(_: &Shared) {
     let own = folder.path().join("own").display().to_string();
     store(&["snapshot", "save", &own]).ok();
     assert!(store(&["snapshot", "status", &own]).ok().contains("revision"));
+    // A member of an etcd is made of it, and a store of its own of what etcdctl saved.
+    let member = folder.path().join("etcd").display().to_string();
+    let restore = ["snapshot", "restore", &own, "--etcd-data-dir", &member, "--name=m0"];
+    assert!(store(&restore).refused().contains("\"m0\" is none of the members default"));
+    store(&[&restore[..], &["--initial-cluster=m0=http://127.0.0.1:1"]].concat()).ok();
+    assert!(folder.path().join("etcd/member/snap/db").exists());
+    assert!(store(&["snapshot", "restore", &copy]).refused().contains("is not empty"));
     assert!(store(&["compact", "1"]).refused().contains("required revision has been compacted"));
     assert!(store(&["serve"]).refused().contains("in use by another process"));
 }

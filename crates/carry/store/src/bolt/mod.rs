@@ -5,12 +5,15 @@
 //! (go.etcd.io/bbolt: page.go, db.go); behind it are 32 bytes of SHA-256. The buckets are etcd's: `key` has all
 //! versions by revision, `lease` the leases, `meta` how far history is compacted, and of which cluster of ours it is.
 
+mod member;
 mod read;
 mod sum;
 mod write;
 
 use plimsoll_mvcc::Revision;
 
+pub(crate) use member::make;
+pub use member::{Membership, MembershipError};
 pub(crate) use read::{is_one, read};
 pub(crate) use sum::sum;
 pub(crate) use write::save;

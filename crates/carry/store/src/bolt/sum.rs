@@ -47,8 +47,9 @@ impl Default for Castagnoli {
 }
 
 impl Castagnoli {
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> &Self {
         self.0 = bytes.iter().fold(self.0, |sum, byte| TABLE[usize::from(sum as u8 ^ byte)] ^ (sum >> 8));
+        self
     }
 
     pub(crate) fn finish(&self) -> u32 {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use bytes::Bytes;
 use plimsoll_etcd::mvccpb::KeyValue;
 use plimsoll_mvcc::{Entry, EventKind, Lease, Revision};
 use prost::Message;
@@ -45,9 +44,28 @@ const SHARED: u64 = 10 * 60 * 1000;
 /// Key and value of an element; what it is.
 type Item = (Vec<u8>, Vec<u8>, u32);
 
-/// Writes everything that is there at this moment; others may go on writing. etcd has no keys that expire by
-/// themselves, so they get leases.
+/// What the log of a member has done to its database.
+pub(super) struct Raft {
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) voters: String,
+    /// Numbers and descriptions of all members, in the order of the former.
+    pub(super) members: Vec<(String, String)>,
+}
+
+/// Writes everything that is there at this moment, and the sum behind it; others may go on writing. How long it is.
 pub(crate) fn save(disk: &Disk, path: &Path, cluster: &str) -> Result<u64, StoreError> {
+    let failed = |source| StoreError::Directory { path: path.into(), source };
+    seal(&write(disk, path, cluster, None)?).map_err(failed)
+}
+
+/// The same without the sum. etcd has no keys that expire by themselves, so they get leases.
+pub(super) fn write(
+    disk: &Disk,
+    path: &Path,
+    cluster: &str,
+    raft: Option<&Raft>,
+) -> Result<File, StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
     let file = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
     let mut book = Book { file: BufWriter::new(file.map_err(failed)?), next: 0 };
@@ -70,7 +88,11 @@ pub(crate) fn save(disk: &Disk, path: &Path, cluster: &str) -> Result<u64, Store
                 book.tree(rows(disk).map(item), failed)?
             }
             "lease" => book.tree(leases.iter().map(|(id, ttl)| Ok(lease_item(*id, *ttl))), failed)?,
-            "meta" => book.tree(meta(compacted, cluster).into_iter().map(Ok), failed)?,
+            "meta" => book.tree(meta(compacted, cluster, raft).into_iter().map(Ok), failed)?,
+            "members" => {
+                let members = raft.into_iter().flat_map(|raft| &raft.members);
+                book.tree(members.map(|(id, text)| Ok((id.clone().into(), text.clone().into(), 0))), failed)?
+            }
             _ => book.tree(std::iter::empty(), failed)?,
         };
         let value = [root.to_le_bytes(), [0; 8]].concat();
@@ -147,11 +169,16 @@ fn lease_item(id: i64, ttl: i64) -> Item {
     (id.to_be_bytes().to_vec(), LeaseRecord { id, ttl }.encode_to_vec(), 0)
 }
 
-fn meta(compacted: Revision, cluster: &str) -> Vec<Item> {
+fn meta(compacted: Revision, cluster: &str, raft: Option<&Raft>) -> Vec<Item> {
+    let index = raft.map_or(1, |raft| raft.index);
     let mut items = vec![
-        (b"consistent_index".to_vec(), 1_u64.to_be_bytes().to_vec(), 0),
+        (b"consistent_index".to_vec(), index.to_be_bytes().to_vec(), 0),
         (CLUSTER.to_vec(), cluster.as_bytes().to_vec(), 0),
     ];
+    if let Some(Raft { term, voters, .. }) = raft {
+        items.push((b"term".to_vec(), term.to_be_bytes().to_vec(), 0));
+        items.push((b"confState".to_vec(), voters.clone().into(), 0));
+    }
     if compacted > Revision::FIRST {
         items.extend(COMPACTED.map(|name| (name.to_vec(), revision_name(compacted, 0), 0)));
     }
@@ -239,8 +266,8 @@ impl Book {
         Ok(number)
     }
 
-    /// Writes where the tree begins, and the sum. The length of the file.
-    fn finish(self, root: u64) -> io::Result<u64> {
+    /// Writes where the tree begins.
+    fn finish(self, root: u64) -> io::Result<File> {
         let end = self.next;
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         for number in [0, 1] {
@@ -256,22 +283,24 @@ impl Book {
             file.seek(SeekFrom::Start(number * PAGE as u64 + HEAD as u64))?;
             file.write_all(&meta)?;
         }
-        file.seek(SeekFrom::Start(0))?;
-        let mut hash = Sha256::new();
-        let mut reader = BufReader::with_capacity(1 << 20, &file);
-        let mut piece = vec![0; 1 << 20];
-        loop {
-            let read = reader.read(&mut piece)?;
-            if read == 0 {
-                break;
-            }
-            hash.update(&piece[..read]);
-        }
-        let hash = Bytes::copy_from_slice(&hash.finalize());
-        file.seek(SeekFrom::End(0))?;
-        file.write_all(&hash)?;
-        Ok(end * PAGE as u64 + hash.len() as u64)
+        Ok(file)
     }
+}
+
+/// Writes the sum behind a file. The length of both.
+fn seal(mut file: &File) -> io::Result<u64> {
+    let length = file.seek(SeekFrom::Start(0)).and_then(|_| file.metadata())?.len();
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            read => hash.update(&piece[..read]),
+        }
+    }
+    let hash = hash.finalize();
+    file.write_all(&hash)?;
+    Ok(length + hash.len() as u64)
 }
 
 /// Elements, then what they point at: `element` gets how far that is from itself.
