@@ -64,8 +64,16 @@ impl Space {
     }
 
     pub(crate) fn recovered(&self) {
-        if !self.held.load(Ordering::Relaxed) && self.set(Alarm::None) {
-            self.recoveries.fetch_add(1, Ordering::Relaxed);
+        if self.held.load(Ordering::Relaxed) {
+            return;
+        }
+        // Who sees that the alarm is over sees it counted.
+        let ended = self.alarm.send_if_modified(|current| {
+            let ended = std::mem::replace(current, Alarm::None) != Alarm::None;
+            self.recoveries.fetch_add(u64::from(ended), Ordering::Relaxed);
+            ended
+        });
+        if ended {
             tracing::warn!(quota = self.quota, "store has room again and accepts writes");
         }
     }
