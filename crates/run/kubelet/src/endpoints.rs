@@ -8,8 +8,9 @@ use plimsoll_podlife::traffic::{patience, receivers};
 use tokio::time::Instant;
 
 const RECEIVERS: &str = "receiving-pod";
-/// Connections that were made until then get so much time to be served.
-const UNDER_WAY: Duration = Duration::from_millis(100);
+/// What is under way then gets so much time to be served, and other nodes so much to drop the pod, too: they tell nobody
+/// when they have, and a busy one takes some tenths of a second.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// Who is sent connections, as the cluster's slices have it.
 pub(crate) struct Endpoints {
