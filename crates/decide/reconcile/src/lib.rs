@@ -29,6 +29,7 @@ pub mod ipam;
 pub mod job;
 pub mod leftover;
 pub mod legacy_tokens;
+pub mod load_balancer;
 pub mod local_volume;
 pub mod namespace;
 pub mod node;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Up;
 use crate::instance::Instance;
+use crate::node;
 
 /// The name of upstream's process that runs the controllers.
 const CONTROLLERS: &str = "kube-controller-manager";
@@ -36,6 +37,8 @@ pub(crate) struct ControlPlane {
     signing_duration: Duration,
     node_monitor_grace: Duration,
     chosen: plimsoll_controllers::Selection,
+    /// Ports of the nodes that Services' load balancers must not take.
+    own_ports: Vec<u16>,
     scheduler: plimsoll_scheduler::Config,
     /// How this instance is known where one of several works.
     identity: String,
@@ -104,6 +107,7 @@ impl ControlPlane {
             signing_duration: options.cluster_signing_duration,
             node_monitor_grace: options.node_monitor_grace_period,
             chosen: options.controllers.clone(),
+            own_ports: vec![options.listen.port(), node::USUAL_PORT],
             scheduler,
             identity: identity(instance)?,
         })
@@ -138,6 +142,7 @@ impl ControlPlane {
             token_key: Some(self.token_key.clone()),
             node_monitor_grace: Some(self.node_monitor_grace),
             controllers: self.chosen.clone(),
+            balanced_except: Some(self.own_ports.clone()),
             metrics: controllers,
             ..plimsoll_controllers::Config::default()
         };

@@ -25,7 +25,7 @@ use crate::kubelet::settings::{FieldFlags, Sources};
 use crate::network::NetworkArgs;
 
 /// The agent's port of the usual instance; others take a free one.
-const USUAL_PORT: u16 = 10250;
+pub(crate) const USUAL_PORT: u16 = 10250;
 
 /// The node's name: the one given by a flag, or the host's in lower case.
 pub(crate) fn name(given: Option<&str>, flag: &str) -> anyhow::Result<String> {

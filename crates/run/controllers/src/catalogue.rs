@@ -421,6 +421,12 @@ pub(crate) const ROWS: &[Row] = &[
         [makes("networking.k8s.io/v1/ipaddresses"), removes("networking.k8s.io/v1/ipaddresses")]
     ),
     row!(
+        "service-lb-controller",
+        "service-controller",
+        units::load_balancer::build,
+        [status("v1/services/status")]
+    ),
+    row!(
         "horizontal-pod-autoscaler-controller",
         "horizontal-pod-autoscaler",
         units::autoscale::build,

@@ -62,6 +62,9 @@ pub struct Config {
     pub node_monitor_grace: Option<std::time::Duration>,
     /// How many ended pods are kept, 0 for all; 12,500 if nobody says.
     pub ended_pods: Option<usize>,
+    /// TCP ports of the nodes that no Service's load balancer may have; without it nodes are no load balancers, as some
+    /// cloud's controllers are about.
+    pub balanced_except: Option<Vec<u16>>,
     /// How autoscalers work.
     pub autoscaling: Autoscaling,
     /// Whether they may still act.

@@ -3,7 +3,8 @@
 use crate::{Error, names};
 
 /// Names that they had before, which scripts and manifests still use.
-const FORMER: [(&str, &str); 36] = [
+const FORMER: [(&str, &str); 37] = [
+    ("service", "service-lb-controller"),
     ("serviceaccount-token", "serviceaccount-token-controller"),
     ("endpoint", "endpoints-controller"),
     ("endpointslice", "endpointslice-controller"),

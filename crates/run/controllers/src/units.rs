@@ -12,6 +12,7 @@ pub(crate) mod endpoints;
 pub(crate) mod garbage;
 pub(crate) mod indexes;
 pub(crate) mod job;
+pub(crate) mod load_balancer;
 pub(crate) mod local_volume;
 mod metrics;
 pub(crate) mod namespace;

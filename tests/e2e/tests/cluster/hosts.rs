@@ -146,6 +146,21 @@ spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: web}, p
         assert_eq!(name.as_deref(), answers, "node {number}");
     }
 
+    // Nodes are the load balancer: their addresses are its.
+    let has = |service: &serde_json::Value| {
+        let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
+        let mut found: Vec<_> = ingress.iter().filter_map(|one| one["ip"].as_str()).collect();
+        found.sort_unstable();
+        let mut wanted = [1, 2].map(|number| hosts.host(number).address().to_string());
+        wanted.sort_unstable();
+        found == wanted
+    };
+    space.wait_object("has the addresses of the nodes with pods", "services/local", has);
+    space.wait_event("local", "EnsuredLoadBalancer");
+    let balanced = SocketAddr::new(hosts.host(1).address(), 80);
+    let answer = space.wait("the load balancer answers", || get(balanced, "/", REQUEST).ok());
+    assert!(answer.body.starts_with("pod: at-near\n"), "{answer:?}");
+
     // What policies keep out is kept out on whichever node it comes from, and what they let in comes in.
     space.apply(POLICY);
     let kept_out = |name: &str, node: &str, url: &str| {
