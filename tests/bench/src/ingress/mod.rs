@@ -1,9 +1,11 @@
 //! The ingress of a node beside Debian's nginx as a proxy: requests per second, the slowest answers and processor
-//! time for each request, over connections that stay open; then 1,000 Ingresses that change under full load.
+//! time for each request, over connections that stay open; then what another client feels of one that asks for more than
+//! it may, and 1,000 Ingresses that change under full load.
 //!
 //! All proxies pass on to the same server of a page and are asked by `wrk`, which has to be installed, one after the
 //! other in several rounds. Without `nginx` ours is alone.
 
+mod abuse;
 mod played;
 mod servers;
 mod wrk;
@@ -38,6 +40,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
         compare(name, Figures::median(our_rounds).context("no rounds")?, Figures::median(its_rounds));
     }
+    abuse::measure(&ours)?;
     drop((ours, nginx));
     under_change(&page, folder.path())
 }

@@ -26,6 +26,9 @@ pub(crate) const PAGE: &str = "serve-page";
 /// Ingresses that change in a second.
 pub(crate) const CHANGES: u32 = 10;
 
+/// The path of the Ingress that has limits for each client.
+pub(crate) const LIMITED: &str = "limited";
+
 const LENGTH: usize = 1024;
 
 /// A server that runs.
@@ -87,6 +90,10 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(self)
+    }
+
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
     }
 
     pub(crate) fn plain(&self) -> String {
@@ -233,12 +240,23 @@ fn api(page: SocketAddr, folder: &Path, count: usize) -> anyhow::Result<Api> {
         "data": {"tls.crt": text("tls.crt")?, "tls.key": text("tls.key")?},
     });
     Ok(Api::new([
-        ("ingresses", (0..count).map(|number| ingress(number, 0)).collect()),
+        ("ingresses", (0..count).map(|number| ingress(number, 0)).chain([limited()]).collect()),
         ("ingressclasses", vec![class]),
         ("services", vec![service]),
         ("endpointslices", vec![slice]),
         ("secrets", vec![secret]),
     ]))
+}
+
+/// For the page, too, at another path.
+fn limited() -> Value {
+    let mut limited = ingress(0, 0);
+    limited["metadata"]["name"] = json!(LIMITED);
+    limited["metadata"]["uid"] = json!(LIMITED);
+    limited["metadata"]["annotations"]["nginx.ingress.kubernetes.io/limit-rps"] = json!("800");
+    limited["metadata"]["annotations"]["nginx.ingress.kubernetes.io/limit-connections"] = json!("32");
+    limited["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(format!("/{LIMITED}"));
+    limited
 }
 
 /// The first is for the page.
