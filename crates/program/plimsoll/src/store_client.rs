@@ -56,7 +56,8 @@ impl Running {
         println!(
             "revision   {} (history from {})",
             keys.header.map_or(0, |header| header.revision),
-            hash.compact_revision
+            // etcd says -1 of a history that was never cut.
+            hash.compact_revision.max(1)
         );
         println!("keys       {}, {leases} leases", keys.count);
         // Files are compressed, so that what is kept may be more than they have.
