@@ -4,6 +4,7 @@
 //! each (what happens to it); those become [`rules::Elements`] of the kernel's
 //! maps, and only the difference to what is there is sent.
 
+pub mod leftovers;
 pub mod plan;
 pub mod rules;
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use plimsoll_kernel::nft::{Batch, Family};
 use plimsoll_netplan::endpoints::{Protocol, Target};
-use plimsoll_netplan::services::rules::{Choice, Difference, Element, Part, Value};
+use plimsoll_netplan::services::rules::{Balancer, Choice, Difference, Element, Part, Value};
 use plimsoll_netplan::services::{Audience, Frontend};
 
 use crate::table::Set;
@@ -131,6 +131,21 @@ pub(crate) fn choice_bytes(addressed: bool, audience: Audience, choice: &Choice)
     (choice.affinity << (COUNT_BITS + 2) | kind << COUNT_BITS | count).to_ne_bytes()
 }
 
+/// The chain that a number of [`choice_bytes`] leads to.
+pub(crate) fn balancer_of(number: [u8; 4]) -> Balancer {
+    let number = u32::from_ne_bytes(number);
+    let kind = number >> COUNT_BITS & 3;
+    Balancer {
+        addressed: kind & 1 == 0,
+        audience: if kind & 2 == 0 { Audience::Everyone } else { Audience::Outside },
+        choice: choice_of(number),
+    }
+}
+
+fn choice_of(number: u32) -> Choice {
+    Choice { count: number & ((1 << COUNT_BITS) - 1), affinity: number >> (COUNT_BITS + 2) }
+}
+
 /// An address, unspecified if there is none.
 pub(crate) fn address_bytes(family: Family, address: Option<IpAddr>) -> Vec<u8> {
     match (family, address) {
@@ -159,11 +174,7 @@ pub(crate) fn decode(family: Family, set: Set, key: &[u8], value: &[u8]) -> Opti
     let mut frontend = Frontend { address, protocol, port, audience };
     let mut value = Reader { family, bytes: value };
     let (part, value) = match set {
-        Set::Frontends | Set::OutsideFrontends => {
-            let number = value.number()?;
-            let (count, affinity) = (number & ((1 << COUNT_BITS) - 1), number >> (COUNT_BITS + 2));
-            (Part::Choice, Value::Choice(Choice { count, affinity }))
-        }
+        Set::Frontends | Set::OutsideFrontends => (Part::Choice, Value::Choice(choice_of(value.number()?))),
         Set::Endpoints => {
             let number = key.number()?;
             frontend.audience = audience_of(number);

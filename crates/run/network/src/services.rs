@@ -13,8 +13,9 @@ use plimsoll_kernel::nft::{Disturbance, Family, Flow, Watch, forget_flows};
 use plimsoll_netplan::endpoints::{
     BY_SERVICE, NodeFacts, Target, ready_on_node, service_index, service_index_value, service_of,
 };
+use plimsoll_netplan::services::leftovers::Leftovers;
 use plimsoll_netplan::services::plan::{Plan, ServiceKey};
-use plimsoll_netplan::services::rules::{Difference, StaleFlow};
+use plimsoll_netplan::services::rules::{Balancer, Difference, StaleFlow};
 use plimsoll_netplan::services::{Surroundings, desired, health_check_port};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,9 @@ const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// The label of a node that says in which zone it is.
 const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// When nothing changed for so long, what is left of before goes: no packet is on its way to it any more.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Changes with more elements than this are made on a blocking thread.
 const SMALL: usize = 500;
@@ -81,6 +85,7 @@ struct Plane {
     names: Names,
     table: Arc<Mutex<Table>>,
     plan: Plan,
+    leftovers: Leftovers,
     surroundings: Surroundings,
     /// Whether the chains that choose may be an earlier version's.
     inherited: bool,
@@ -94,6 +99,7 @@ impl Plane {
     fn open(config: &Config, names: &Names, family: Family) -> io::Result<Self> {
         let mut table = open_table(config, names, family)?;
         let plan = Plan::found(table.elements()?);
+        let leftovers = Leftovers::found(table.balancers()?, plan.applied().balancers());
         let surroundings = Surroundings {
             node: NodeFacts { name: config.node_name.clone(), zone: None },
             ipv4: family == Family::Ipv4,
@@ -105,6 +111,7 @@ impl Plane {
             names: names.clone(),
             table: Arc::new(Mutex::new(table)),
             plan,
+            leftovers,
             surroundings,
             inherited: true,
         })
@@ -127,22 +134,34 @@ impl Plane {
         if difference.is_empty() && !self.inherited {
             return Ok(());
         }
-        let mut balancers = difference.new_balancers.clone();
+        let mut change = self.leftovers.put_off(&difference);
         if self.inherited {
-            balancers.extend(self.plan.applied().balancers());
+            change.new_balancers.extend(self.plan.applied().balancers());
         }
-        let elements = difference.added.len() + difference.removed.len();
-        let difference = Arc::new(difference);
-        let (table, change) = (self.table.clone(), difference.clone());
-        let work = move || commit(&table, &change, &balancers);
-        if elements > SMALL {
-            tokio::task::spawn_blocking(work).await.expect("committing does not panic")?;
-        } else {
-            work()?;
-        }
+        self.commit(change).await?;
         self.plan.apply(&difference);
         self.inherited = false;
         Ok(())
+    }
+
+    /// Removes what is left of before.
+    async fn sweep(&mut self) -> io::Result<()> {
+        if self.leftovers.is_empty() {
+            return Ok(());
+        }
+        let change = self.leftovers.take();
+        self.commit(change).await
+    }
+
+    async fn commit(&self, change: Difference) -> io::Result<()> {
+        let elements = change.added.len() + change.removed.len();
+        let table = self.table.clone();
+        let work = move || commit(&table, &change);
+        if elements > SMALL {
+            tokio::task::spawn_blocking(work).await.expect("committing does not panic")
+        } else {
+            work()
+        }
     }
 
     fn put_right(&mut self) {
@@ -157,6 +176,7 @@ impl Plane {
         let mut table = self.table.lock().expect("no code under the lock panics");
         *table = open_table(&self.config, &self.names, table.family())?;
         self.plan.find_again(table.elements()?);
+        self.leftovers = Leftovers::found(table.balancers()?, self.plan.applied().balancers());
         self.inherited = true;
         Ok(())
     }
@@ -170,17 +190,11 @@ fn open_table(config: &Config, names: &Names, family: Family) -> io::Result<Tabl
     Ok(table)
 }
 
-fn commit(
-    table: &Mutex<Table>,
-    difference: &Difference,
-    balancers: &[plimsoll_netplan::services::rules::Balancer],
-) -> io::Result<()> {
+fn commit(table: &Mutex<Table>, difference: &Difference) -> io::Result<()> {
     let mut table = table.lock().expect("no code under the lock panics");
+    create_balancers(&mut table, &difference.new_balancers)?;
     let mut batch = table.batch();
     Table::confirm(&mut batch, Writer::Services);
-    for balancer in balancers {
-        table.add_balancer(&mut batch, balancer);
-    }
     encode::write(&mut batch, table.family(), difference);
     for balancer in &difference.old_balancers {
         program::delete_balancer(&mut batch, balancer);
@@ -196,6 +210,19 @@ fn commit(
         tracing::warn!(%error, "connections of removed endpoints are still remembered");
     }
     Ok(())
+}
+
+/// Makes chains before anything leads there: a packet that began before a change finds a chain that came with it empty.
+fn create_balancers(table: &mut Table, balancers: &[Balancer]) -> io::Result<()> {
+    if balancers.is_empty() {
+        return Ok(());
+    }
+    let mut batch = table.batch();
+    Table::confirm(&mut batch, Writer::Services);
+    for balancer in balancers {
+        table.add_balancer(&mut batch, balancer);
+    }
+    table.commit(batch)
 }
 
 fn flow(family: Family, stale: &StaleFlow) -> Flow {
@@ -265,7 +292,12 @@ impl Proxy {
                 }
             }
             let all_open = self.open_checks();
+            let is_left = self.planes.iter().any(|plane| !plane.leftovers.is_empty());
             let open = tokio::select! {
+                () = tokio::time::sleep(QUIET), if is_left => {
+                    self.sweep().await;
+                    Some(())
+                }
                 () = tokio::time::sleep(ANOTHER_TRY), if !all_open => Some(()),
                 delta = services.recv() => delta.map(|delta| changes.service(&delta)),
                 delta = slices.recv() => delta.map(|delta| changes.slice(&delta)),
@@ -352,6 +384,15 @@ impl Proxy {
         for plane in &mut self.planes {
             let looked = plane.table.lock().expect("no code under the lock panics").look(Writer::Services);
             if looked.is_err() {
+                plane.put_right();
+            }
+        }
+    }
+
+    async fn sweep(&mut self) {
+        for plane in &mut self.planes {
+            if let Err(error) = plane.sweep().await {
+                tracing::warn!(%error, "old packet rules could not be removed, they are looked at again");
                 plane.put_right();
             }
         }

@@ -233,6 +233,12 @@ impl Table {
         Ok(elements)
     }
 
+    /// The chains that choose, and that something can lead to.
+    pub(crate) fn balancers(&mut self) -> io::Result<Vec<Balancer>> {
+        let found = self.tables.elements(self.family, &self.name, Set::Balancers.name())?;
+        Ok(found.keys().filter_map(|key| Some(encode::balancer_of(*key.first_chunk()?))).collect())
+    }
+
     /// The names of the chains.
     pub(crate) fn chains(&mut self) -> io::Result<Vec<String>> {
         self.tables.chains(self.family, &self.name)

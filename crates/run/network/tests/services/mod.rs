@@ -1,7 +1,10 @@
 //! Services and their endpoints, tried with packets.
 
 use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
 
+use plimsoll_kernel::link::in_namespace;
 use plimsoll_network::{cleanup, run};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -197,6 +200,59 @@ fn load_balancers_admit_their_source_ranges_and_node_ports_their_addresses() {
         }
         admit(&[]);
         until("everybody is admitted", || client.ask("192.0.2.1:80").starts_with("a ")).await;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        cleanup(folder.path(), "a1b2c3").await.unwrap();
+    });
+}
+
+#[test]
+fn changes_of_endpoints_refuse_nobody() {
+    const CONNECTIONS: usize = 6000;
+    on_a_machine(|| async {
+        let folder = tempfile::tempdir().unwrap();
+        let network = open(folder.path()).await;
+        let mut pods = Vec::new();
+        for name in ["a", "b", "c", "d"] {
+            pods.push(Pod::start(&network, name).await);
+        }
+        let client = Pod::start(&network, "client").await;
+        let api = Api::default();
+        let ports = json!([{"port": 80, "nodePort": 30080}]);
+        api.put_service("web", json!({"type": "NodePort", "clusterIP": "10.43.0.1", "ports": ports}));
+        let endpoints = |number: usize| {
+            let some: Vec<_> = pods[..number].iter().map(|pod| (pod.address, "here")).collect();
+            api.put_endpoints("web", 8080, "TCP", &some);
+        };
+        endpoints(4);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(config(folder.path()), api.client(), stop.clone()));
+        until("the Service works", || ask("10.42.7.1:30080").ends_with("to 10.42.7.1")).await;
+        // A packet looks up how many endpoints there are, and then one of them, while both change.
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let ask_often = |netns: File, address: &'static str| {
+            let refused = Arc::clone(&refused);
+            let asking = move || {
+                let answers = (0..CONNECTIONS).map(|_| ask(address));
+                let bad: Vec<_> = answers.filter(|answer| answer == "ConnectionRefused").collect();
+                refused.lock().unwrap().extend(bad);
+                Ok(())
+            };
+            std::thread::spawn(move || in_namespace(netns.as_fd(), asking).unwrap())
+        };
+        let node = File::open("/proc/thread-self/ns/net").unwrap();
+        let askers = [
+            ask_often(node, "10.42.7.1:30080"),
+            ask_often(client.netns.try_clone().unwrap(), "10.43.0.1:80"),
+        ];
+        for number in (1..=4).chain((2..=3).rev()).cycle() {
+            if askers.iter().all(std::thread::JoinHandle::is_finished) {
+                break;
+            }
+            endpoints(number);
+            tokio::time::sleep(std::time::Duration::from_micros(200)).await;
+        }
+        assert_eq!(*refused.lock().unwrap(), Vec::<String>::new());
         stop.cancel();
         task.await.unwrap().unwrap();
         cleanup(folder.path(), "a1b2c3").await.unwrap();
