@@ -98,7 +98,7 @@ impl Leases {
         self.due.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Those whose time is over.
+    /// Those whose time is over by then, in the order in which it is.
     #[must_use]
     pub fn due(&self, now: u64, limit: usize) -> Vec<i64> {
         self.due.iter().take_while(|(deadline, _)| *deadline <= now).take(limit).map(|(_, id)| *id).collect()

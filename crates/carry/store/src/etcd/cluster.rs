@@ -2,6 +2,7 @@
 
 use plimsoll_etcd::etcdserverpb::cluster_server::Cluster;
 use plimsoll_etcd::etcdserverpb::{self as pb};
+use plimsoll_mvcc::Revision;
 use tonic::{Request, Response, Status};
 
 use super::Etcd;
@@ -19,7 +20,8 @@ impl Cluster for Etcd {
             client_ur_ls: self.member.urls.clone(),
             is_learner: false,
         };
-        Ok(Response::new(pb::MemberListResponse { header: self.header_now(), members: vec![member] }))
+        // As etcd's: members have no revision.
+        Ok(Response::new(pb::MemberListResponse { header: self.header(Revision(0)), members: vec![member] }))
     }
 
     async fn member_add(

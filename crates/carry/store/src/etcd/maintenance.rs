@@ -257,9 +257,11 @@ mod tests {
     async fn leases_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let etcd = Etcd::new(Store::open(folder.path(), Options::default()).unwrap(), "m", "c", Vec::new());
-        for id in [1, 2] {
-            etcd.lease_grant(Request::new(pb::LeaseGrantRequest { id, ttl: 50 })).await.unwrap();
+        for (id, ttl) in [(1, 60), (2, 50)] {
+            etcd.lease_grant(Request::new(pb::LeaseGrantRequest { id, ttl })).await.unwrap();
         }
+        let listed = etcd.lease_leases(Request::new(pb::LeaseLeasesRequest {})).await.unwrap().into_inner();
+        assert_eq!(listed.leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [2, 1], "who ends first");
         etcd.lease_revoke(Request::new(pb::LeaseRevokeRequest { id: 1 })).await.unwrap();
         etcd.store.renew(2).unwrap();
         let mut registry = prometheus_client::registry::Registry::default();

@@ -13,18 +13,22 @@ use crate::Answered;
 
 /// The store's transaction; `room` is how many operations it may have.
 pub(super) fn txn(request: &TxnRequest, room: usize) -> Result<Txn, Status> {
+    let txn = branches(request, room)?;
+    Written::of(&txn.success)?;
+    Written::of(&txn.failure)?;
+    Ok(txn)
+}
+
+fn branches(request: &TxnRequest, room: usize) -> Result<Txn, Status> {
     let most = request.compare.len().max(request.success.len()).max(request.failure.len());
     let room = room.checked_sub(most).ok_or_else(refusal::too_many_operations)?;
     let operations =
         |of: &[RequestOp]| of.iter().map(|of| operation(of, room)).collect::<Result<Vec<_>, _>>();
-    let txn = Txn {
+    Ok(Txn {
         compare: request.compare.iter().map(convert::compare).collect::<Result<_, _>>()?,
         success: operations(&request.success)?,
         failure: operations(&request.failure)?,
-    };
-    Written::of(&txn.success)?;
-    Written::of(&txn.failure)?;
-    Ok(txn)
+    })
 }
 
 fn operation(request: &RequestOp, room: usize) -> Result<Operation, Status> {
@@ -32,7 +36,7 @@ fn operation(request: &RequestOp, room: usize) -> Result<Operation, Status> {
         Asked::RequestRange(range) => Operation::Range(convert::query(range)?),
         Asked::RequestPut(put) => Operation::Put(convert::put(put.clone())?),
         Asked::RequestDeleteRange(delete) => Operation::Delete(delete_span(delete)?),
-        Asked::RequestTxn(inner) => Operation::Txn(txn(inner, room)?),
+        Asked::RequestTxn(inner) => Operation::Txn(branches(inner, room)?),
     })
 }
 
@@ -220,9 +224,12 @@ mod tests {
             TxnRequest { success: vec![inner(vec![put("a"), put("b")], vec![])], ..Default::default() };
         assert!(txn(&deep, 3).is_ok());
         assert!(txn(&deep, 2).is_err());
-        assert_eq!(
-            txn(&TxnRequest { success: vec![put("")], ..Default::default() }, 9).unwrap_err().message(),
-            "etcdserver: key is not provided"
-        );
+        // What an operation lacks is said before what operations do to each other.
+        for operations in [vec![put("")], vec![inner(vec![put("a"), put("a")], vec![]), put("")]] {
+            assert_eq!(
+                txn(&TxnRequest { success: operations, ..Default::default() }, 9).unwrap_err().message(),
+                "etcdserver: key is not provided"
+            );
+        }
     }
 }

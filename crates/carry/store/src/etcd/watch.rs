@@ -56,7 +56,15 @@ impl Watches {
                 request = requests.message() => request,
                 () = self.answers.closed() => break,
             };
-            let Ok(Some(request)) = request else { break };
+            let request = match request {
+                Ok(Some(request)) => request,
+                // Who has asked for everything listens on.
+                Ok(None) => {
+                    self.answers.closed().await;
+                    break;
+                }
+                Err(_) => break,
+            };
             let sent = match request.request_union {
                 Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
                 Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id).await,
@@ -73,6 +81,9 @@ impl Watches {
     }
 
     async fn create(&mut self, request: WatchCreateRequest) -> Result<(), Gone> {
+        if !matches!(&*request.range_end, [] | [0]) && request.range_end <= request.key {
+            return self.refuse("mvcc: watcher range is empty").await;
+        }
         let id = match request.watch_id {
             0 => self.free(),
             asked if self.is_running(asked) => {
@@ -80,9 +91,6 @@ impl Watches {
             }
             asked => asked,
         };
-        if !matches!(&*request.range_end, [] | [0]) && request.range_end <= request.key {
-            return self.refuse("mvcc: watcher range is empty").await;
-        }
         let first: &[u8] = if request.key.is_empty() { &[0] } else { &request.key };
         let span = key::span(first, &request.range_end);
         let from = (request.start_revision > 0).then_some(Revision(request.start_revision));
@@ -204,5 +212,50 @@ fn form(request: &WatchCreateRequest) -> Form {
         previous: request.prev_kv,
         progress: request.progress_notify,
         fragments: request.fragment,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use plimsoll_etcd::etcdserverpb::kv_client::KvClient;
+    use plimsoll_etcd::etcdserverpb::watch_client::WatchClient;
+    use plimsoll_etcd::etcdserverpb::{PutRequest, WatchRequest};
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::Listen;
+    use super::*;
+    use crate::{Options, Store};
+
+    fn create(key: &'static str, end: &'static str) -> WatchRequest {
+        let create = WatchCreateRequest { key: key.into(), range_end: end.into(), ..Default::default() };
+        WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_for_everything_listens_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let etcd = Etcd::new(Store::open(folder.path(), Options::default()).unwrap(), "m", "c", Vec::new());
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let stop = CancellationToken::new();
+        etcd.serve(Listen::Tcp(address, None), stop.clone()).await.unwrap();
+        let endpoint = format!("http://{address}");
+        let mut watches = WatchClient::connect(endpoint.clone()).await.unwrap();
+        // The requests end here. One that is refused takes no number.
+        let requests = tokio_stream::iter([create("z", "a"), create("k", "")]);
+        let mut answers = watches.watch(requests).await.unwrap().into_inner();
+        for id in [NONE, 0] {
+            let answer = answers.message().await.unwrap().unwrap();
+            assert_eq!((answer.watch_id, answer.created, answer.canceled), (id, true, id == NONE));
+        }
+        let mut keys = KvClient::connect(endpoint).await.unwrap();
+        for value in ["1", "2"] {
+            keys.put(PutRequest { key: "k".into(), value: value.into(), ..Default::default() })
+                .await
+                .unwrap();
+            let told = answers.message().await.unwrap().unwrap();
+            assert_eq!(told.events[0].kv.as_ref().unwrap().value, value);
+        }
+        stop.cancel();
     }
 }
