@@ -5,7 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,18 +204,52 @@ impl Drop for Socket {
 }
 
 /// Listens on a socket that its owner alone can use; one that a killed process left is replaced.
-fn private(path: &std::path::Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
+fn private(path: &Path) -> io::Result<UnixListener> {
     // Under a private name first, so that nobody can connect before the mode is set.
     let fresh = path.with_extension("new");
-    for old in [&fresh, &path.to_path_buf()] {
-        match std::fs::remove_file(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
+    clear(&fresh)?;
+    clear(path)?;
     let listener = UnixListener::bind(&fresh)?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&fresh, path)?;
     Ok(listener)
+}
+
+/// Removes a socket on which nobody listens any more, and nothing else.
+fn clear(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if !found.file_type().is_socket() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "something is there that is no socket: name another path",
+        )),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"))
+        }
+        Ok(_) => std::fs::remove_file(path),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_that_is_left_over_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("etcd.sock");
+        for name in ["etcd.sock", "etcd.new"] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, "kept").unwrap();
+            assert_eq!(private(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+            std::fs::remove_file(&file).unwrap();
+        }
+        let listener = private(&path).unwrap();
+        assert_eq!(private(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        private(&path).unwrap();
+    }
 }
