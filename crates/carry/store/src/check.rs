@@ -8,7 +8,7 @@ use std::path::Path;
 use plimsoll_mvcc::{EventKind, Mvcc, Revision};
 
 use crate::disk::{self, Disk};
-use crate::{Options, StoreError, journal};
+use crate::{Options, StoreError, journal, layout};
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,23 @@ pub struct Checked {
 /// # Errors
 /// When something is damaged, or the store is in use.
 pub fn check(path: &Path) -> Result<Checked, StoreError> {
+    if !path.join("format").exists() {
+        return Err(match path.join("db").exists() {
+            true => StoreError::Missing { path: path.into(), file: "format".into() },
+            false => StoreError::Absent { path: path.into() },
+        });
+    }
     disk::known_format(path)?;
     let _lock = disk::lock(path)?;
+    layout::whole(path)?;
     let batches = journal::verify(&path.join("db"))?;
     let failed = |source| StoreError::Directory { path: path.into(), source };
     let copy = path.join("check");
     let _ = fs::remove_dir_all(&copy);
-    let checked =
-        link(&path.join("db"), &copy.join("db")).map_err(failed).and_then(|()| scan(&copy, batches));
+    let checked = link(&path.join("db"), &copy.join("db"))
+        .and_then(|()| fs::copy(path.join("format"), copy.join("format")))
+        .map_err(failed)
+        .and_then(|_| scan(&copy, batches));
     fs::remove_dir_all(&copy).map_err(failed)?;
     checked
 }

@@ -1,7 +1,7 @@
 //! The log: every change as a row, in revision order, in fjall.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use plimsoll_mvcc::{Changes, Entry, Event, EventKind, Lease, Memo, Revision, Row
 
 use crate::ahead::Ahead;
 use crate::row::{self, LogRow};
-use crate::{Options, StoreError, Timings, Transform, journal, trickle};
+use crate::{Options, StoreError, Timings, Transform, journal, layout, trickle};
 
 /// The layout that this version writes. 2: rows have leases and places, and groups numbers.
 const FORMAT: u32 = 2;
@@ -53,6 +53,10 @@ impl Disk {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let format = check_format(path)?;
         let lock = lock(path)?;
+        match format {
+            Some(_) => layout::whole(path)?,
+            None => layout::clear(path)?,
+        }
         journal::repair(&path.join("db"))?;
         let opened = Database::builder(path.join("db"))
             .cache_size(CACHE)
@@ -63,12 +67,12 @@ impl Disk {
             .open();
         let db = opened.map_err(|error| match error {
             fjall::Error::Locked => StoreError::InUse { path: path.into() },
-            other => StoreError::Disk(other),
+            source => StoreError::Unopened { path: path.into(), source },
         })?;
         let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable);
         let log = db.keyspace("log", create)?;
         let failed = |source| StoreError::Directory { path: path.into(), source };
-        if format < FORMAT {
+        if format < Some(FORMAT) {
             write_format(path).map_err(failed)?;
         }
         let group = number(&log, row::group_key())?.unwrap_or_default().cast_unsigned();
@@ -356,23 +360,24 @@ fn number(log: &Keyspace, key: Vec<u8>) -> Result<Option<i64>, StoreError> {
     Ok(Some(i64::from_be_bytes(*number)))
 }
 
-/// Refuses a directory of a newer version before anything in it is touched; the version it has.
-fn check_format(path: &Path) -> Result<u32, StoreError> {
+/// Refuses a directory of a newer version before anything in it is touched; the version it has, none: it is not ready.
+fn check_format(path: &Path) -> Result<Option<u32>, StoreError> {
     let failed = |source| StoreError::Directory { path: path.into(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     match known_format(path) {
-        Err(StoreError::Directory { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            write_format(path).map_err(failed)?;
-            Ok(FORMAT)
-        }
-        known => known,
+        Err(StoreError::Directory { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        known => known.map(Some),
     }
 }
 
 /// Whether a directory is a store of a version that is known; nothing is made.
 pub(crate) fn known_format(path: &Path) -> Result<u32, StoreError> {
-    let found = fs::read_to_string(path.join("format"));
-    let found = found.map_err(|source| StoreError::Directory { path: path.into(), source })?;
+    const LONGEST: u64 = 32;
+    let mut found = Vec::new();
+    let read =
+        fs::File::open(path.join("format")).and_then(|file| file.take(LONGEST).read_to_end(&mut found));
+    read.map_err(|source| StoreError::Directory { path: path.into(), source })?;
+    let found = String::from_utf8_lossy(&found);
     let known = found.trim().parse().ok().filter(|known| (OLDEST..=FORMAT).contains(known));
     let unknown =
         || StoreError::UnknownFormat { path: path.into(), found: found.trim().into(), known: FORMAT };

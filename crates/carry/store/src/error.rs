@@ -70,6 +70,36 @@ pub enum StoreError {
         /// What this version knows.
         known: u32,
     },
+    /// A part of the directory is gone.
+    #[error(
+        "store {path} has lost its file {file}: put that back, or restore a snapshot where no store is \
+         (plimsoll store snapshot restore); without it, what the rest holds would be given up"
+    )]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+        /// The file, from there.
+        file: PathBuf,
+    },
+    /// There is no store.
+    #[error(
+        "{path} holds no state: is that the directory, and is the state not that of a cluster of etcd (--datastore-endpoint)?"
+    )]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error(
+        "store {path} cannot be opened ({source}): unless the disk refuses it, a file in it is damaged; restore a \
+         snapshot where no store is (plimsoll store snapshot restore)"
+    )]
+    Unopened {
+        /// The directory.
+        path: PathBuf,
+        /// What fjall said.
+        source: fjall::Error,
+    },
     /// The directory cannot be made or read.
     #[error("store {path}: {source}")]
     Directory {
@@ -134,7 +164,9 @@ pub enum StoreError {
         key: String,
     },
     /// The disk failed in a read.
-    #[error("log: {0}")]
+    #[error(
+        "log on the disk cannot be read ({0}): look at the disk, or restore a snapshot (plimsoll store snapshot restore)"
+    )]
     Disk(#[from] fjall::Error),
     /// The disk failed in a write. Nothing more is accepted until the store is opened again.
     #[error("log cannot be written: {0}")]

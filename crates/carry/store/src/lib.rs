@@ -13,7 +13,8 @@
 //! Every current value lives in memory once, shared by index, watchers and readers. Older
 //! versions are in the log until compaction passes them.
 //!
-//! Before fjall opens its files, what a power cut left of the newest journal is cut off (`journal`). What all rows
+//! Before fjall opens its files, it is seen whether they are all there (`layout`), and what a power cut left of the newest
+//! journal is cut off (`journal`). What all rows
 //! take is bounded (`space`); a copy of them is a file (`snapshot`), and a store at rest can be held against its
 //! checksums (`check`).
 //!
@@ -28,11 +29,13 @@ mod check;
 mod client;
 mod cluster;
 mod disk;
+mod draft;
 mod error;
 pub mod etcd;
 mod exposed;
 mod hub;
 mod journal;
+mod layout;
 mod options;
 mod page;
 mod row;
@@ -52,6 +55,7 @@ pub use bolt::{Membership, MembershipError};
 pub use check::{Checked, check};
 pub use client::{Answered, Listed};
 pub use cluster::{Cluster, Place, examine};
+pub use draft::Draft;
 pub use error::{StoreError, WatchEnd};
 pub use options::Options;
 pub use page::Page;

@@ -6,7 +6,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use plimsoll_mvcc::Revision;
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
+use crate::draft::{Draft, sync_folder};
 use crate::{Membership, Options, Place, StoreError, bolt, row};
 
 /// With rows as [`crate::row`] has them; 1 had none with leases and places.
@@ -56,10 +56,9 @@ pub fn cluster_of(certificate: &[u8]) -> String {
 
 /// Writes everything that is there at this moment; others may go on writing.
 pub(crate) fn save(disk: &Disk, path: &Path, cluster: &str) -> Result<Summary, StoreError> {
-    let failed = |source| StoreError::Directory { path: path.into(), source };
-    let draft = path.with_extension("part");
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft);
-    let mut sink = Sink { file: BufWriter::new(file.map_err(failed)?), hash: Sha256::new(), bytes: 0 };
+    let failed = |source| unwritten(path, &source);
+    let draft = Draft::begin(path).map_err(failed)?;
+    let mut sink = Sink { file: BufWriter::new(draft), hash: Sha256::new(), bytes: 0 };
     let header = serde_json::to_vec(&Header { cluster: cluster.into() }).map_err(io::Error::from);
     let header = header.map_err(failed)?;
     sink.put(&[TITLE, &length(&header), &header]).map_err(failed)?;
@@ -71,23 +70,20 @@ pub(crate) fn save(disk: &Disk, path: &Path, cluster: &str) -> Result<Summary, S
         rows += 1;
     }
     sink.put(&[&[0; 8], &u64::to_le_bytes(rows)]).map_err(failed)?;
-    let summary = sink.finish(cluster, revision, rows).map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)?;
-    sync_folder(path).map_err(failed)?;
-    Ok(summary)
+    sink.finish(cluster, revision, rows).map_err(failed)
+}
+
+/// A snapshot that cannot be written.
+pub(crate) fn unwritten(path: &Path, cause: &io::Error) -> StoreError {
+    StoreError::Snapshot { path: path.into(), what: format!("cannot be written: {cause}") }
 }
 
 fn length(bytes: &[u8]) -> [u8; 4] {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
 struct Sink {
-    file: BufWriter<File>,
+    file: BufWriter<Draft>,
     hash: Sha256,
     bytes: u64,
 }
@@ -105,7 +101,7 @@ impl Sink {
     fn finish(mut self, cluster: &str, revision: Revision, rows: u64) -> io::Result<Summary> {
         let hash = self.hash.finalize();
         self.file.write_all(&hash)?;
-        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
         let bytes = self.bytes + hash.len() as u64;
         Ok(Summary { cluster: cluster.into(), revision, rows, bytes, hash: hex(&hash) })
     }
@@ -216,7 +212,7 @@ fn read(path: &Path, place: Option<Place>, take: Take<'_>) -> Result<Summary, St
     let bad = |what: &str| StoreError::Snapshot { path: PathBuf::from(path), what: what.to_owned() };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::UnexpectedEof => bad("is cut off: use another one"),
-        _ => StoreError::Directory { path: path.into(), source },
+        _ => bad(&format!("cannot be read: {source}")),
     };
     let mut start = Vec::new();
     File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).map_err(failed)?;

@@ -285,5 +285,73 @@ async fn a_check_finds_what_is_damaged_and_changes_nothing() {
         assert!(newer.contains("reads up to 2: use the version that wrote it"), "{newer}");
     }
     assert_eq!(everything(folder.path()), before);
-    assert!(matches!(check(&folder.path().join("nowhere")), Err(StoreError::Directory { .. })));
+    assert!(matches!(check(&folder.path().join("nowhere")), Err(StoreError::Absent { .. })));
+}
+
+#[tokio::test]
+async fn a_store_that_lost_a_file_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for number in 0..10 {
+        put(&store, &format!("/k/{number}"), "x").await;
+    }
+    store.reclaim().await.unwrap();
+    put(&store, "/journal", "y").await;
+    drop(store);
+    let whole = everything(folder.path());
+    // Tables are named by `current`, which names the newest list of them; nobody reads the older ones.
+    let outdated = |path: &Path| {
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('v'));
+        let number = number.and_then(|number| number.parse::<u64>().ok());
+        number.is_some_and(|number| path.with_file_name(format!("v{}", number + 1)).exists())
+    };
+    let needed: Vec<_> =
+        whole.iter().filter(|(path, _)| !path.ends_with("lock") && !outdated(path)).collect();
+    assert!(needed.len() >= 9, "{needed:?}");
+    for (path, bytes) in needed {
+        fs::remove_file(path).unwrap();
+        let before = everything(folder.path());
+        let opened = Store::open(folder.path(), Options::default()).map(drop);
+        for error in [check(folder.path()).map(drop), opened] {
+            let error = error.err().map_or_else(|| "nothing is said".to_owned(), |error| error.to_string());
+            assert!(error.contains("restore a snapshot"), "{} is gone: {error}", path.display());
+            assert!(error.contains(&folder.path().display().to_string()), "{error}");
+        }
+        assert_eq!(everything(folder.path()), before, "{} is gone", path.display());
+        fs::write(path, bytes).unwrap();
+    }
+    let store = open(folder.path());
+    assert_eq!(store.count("/"), 11);
+}
+
+#[tokio::test]
+async fn a_store_that_was_never_ready_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    // A process ends while it makes the store: all files before one of these are there.
+    for last in ["format", "db/keyspaces/1/current", "db/keyspaces/0/current", "db/version", "db/0.jnl"] {
+        let _ = fs::remove_file(folder.path().join("format"));
+        fs::remove_file(folder.path().join(last)).ok();
+        let store = open(folder.path());
+        assert_eq!(store.revision(), Revision::FIRST, "{last}");
+        drop(store);
+        assert!(check(folder.path()).is_ok(), "{last}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_written_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("live"));
+    let before = everything(folder.path());
+    for place in [folder.path().to_owned(), folder.path().join("live"), folder.path().join("none/copy")] {
+        let error = store.save(&place, "c").await.unwrap_err().to_string();
+        assert!(
+            error.contains(&place.display().to_string()) && error.contains("cannot be written"),
+            "{error}"
+        );
+    }
+    assert_eq!(everything(folder.path()), before);
+    let gone = snapshot_status(&folder.path().join("none")).unwrap_err().to_string();
+    assert!(gone.starts_with("snapshot ") && gone.contains("cannot be read: No such file"), "{gone}");
 }

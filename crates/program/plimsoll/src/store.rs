@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use plimsoll_apiserver::{Datastore, Snapshots, revision_place};
 use plimsoll_etcd::etcdserverpb::alarm_request::AlarmAction;
 use plimsoll_store::{
-    Cluster, Member, Membership, Options, Owner, Store, Summary, check, cluster_of, examine, restore,
-    restore_etcd, snapshot_status,
+    Cluster, Member, Membership, Options, Owner, Store, StoreError, Summary, check, cluster_of, examine,
+    restore, restore_etcd, snapshot_status,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -73,10 +73,8 @@ impl StoreArgs {
         Some(self.etcd_compaction_interval).filter(|interval| !interval.is_zero())
     }
 
-    /// etcd's default stands behind 0.
     pub(crate) fn quota(&self) -> u64 {
-        const DEFAULT: u64 = 2 << 30;
-        if self.quota_backend_bytes == 0 { DEFAULT } else { self.quota_backend_bytes }
+        quota(self.quota_backend_bytes)
     }
 
     /// Serves the etcd API of an instance's store.
@@ -98,6 +96,12 @@ impl StoreArgs {
         let (every, keep) = (self.snapshot_interval, self.snapshot_retention);
         (!every.is_zero()).then_some(Snapshots { folder, every, keep })
     }
+}
+
+/// etcd's default stands behind 0.
+fn quota(bytes: u64) -> u64 {
+    const DEFAULT: u64 = 2 << 30;
+    if bytes == 0 { DEFAULT } else { bytes }
 }
 
 impl DatastoreArgs {
@@ -170,8 +174,8 @@ struct Serve {
     /// How often history is dropped; 0: when a client asks for it, as API servers do
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = plimsoll_meta::duration::parse)]
     compaction_interval: Duration,
-    /// How many bytes the state may take; beyond it, writes that add something are refused
-    #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
+    /// How many bytes the state may take; beyond it, writes that add something are refused. 0: 2 GiB
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
     quota_backend_bytes: u64,
     #[command(flatten)]
     tls: EtcdTlsArgs,
@@ -194,7 +198,7 @@ enum SnapshotAction {
         /// The file: of this program, or of `etcdctl snapshot save`
         file: PathBuf,
         /// How far revisions skip ahead, so that clients of a later state list again
-        #[arg(long, value_name = "COUNT", default_value_t = 1_000_000_000, value_parser = clap::value_parser!(i64).range(0..))]
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000_000_000, value_parser = clap::value_parser!(i64).range(0..=1 << 60))]
         bump_revision: i64,
         #[command(flatten)]
         etcd: EtcdMember,
@@ -298,7 +302,7 @@ fn serve(command: &StoreCommand, options: &Serve) -> anyhow::Result<()> {
         let interval = Some(options.compaction_interval).filter(|interval| !interval.is_zero());
         let settings = Options {
             compaction_interval: interval,
-            quota: options.quota_backend_bytes,
+            quota: quota(options.quota_backend_bytes),
             ..Options::default()
         };
         let store = Store::open(&directory.join("store"), settings)?;
@@ -332,12 +336,13 @@ fn members(cluster: &DatastoreArgs) -> anyhow::Result<()> {
 
 /// A running instance is asked; the files of a stopped one are read.
 fn save(command: &StoreCommand, place: &Path, file: &Path) -> anyhow::Result<Summary> {
-    if command.data_dir.join(etcd::SOCKET).exists()
-        && let Ok(summary) = running(command, async |instance| instance.save(file).await)
-    {
-        return Ok(summary);
+    // A process that was killed leaves its socket.
+    if std::os::unix::net::UnixStream::connect(command.data_dir.join(etcd::SOCKET)).is_ok() {
+        return running(command, async |instance| instance.save(file).await);
     }
-    anyhow::ensure!(place.exists(), "{} holds no state", command.data_dir.display());
+    if !place.join("format").exists() {
+        return Err(StoreError::Absent { path: place.to_owned() }.into());
+    }
     let cluster = cluster(&command.data_dir)?.unwrap_or_else(|| own_name(&command.data_dir));
     let store = Store::open(place, Options { compaction_interval: None, ..Options::default() });
     let store = store?;
@@ -366,4 +371,12 @@ fn tell(file: &Path, summary: &Summary) {
         "{}: revision {revision}, {rows} versions, {bytes} bytes, cluster {cluster}, sha256 {hash}",
         file.display()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_quota_is_the_usual_one() {
+        assert_eq!([0, 1].map(super::quota), [2 << 30, 1]);
+    }
 }

@@ -1,8 +1,6 @@
 //! `plimsoll store` of a running instance: it is asked over its socket.
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,7 +11,7 @@ use plimsoll_etcd::etcdserverpb::lease_client::LeaseClient;
 use plimsoll_etcd::etcdserverpb::maintenance_client::MaintenanceClient;
 use plimsoll_etcd::etcdserverpb::{self as pb};
 use plimsoll_store::etcd::OWN_FORM;
-use plimsoll_store::{Summary, snapshot_status};
+use plimsoll_store::{Draft, Summary, snapshot_status};
 use tokio::net::UnixStream;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -39,7 +37,10 @@ impl Running {
         let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
         let channel = channel.with_context(|| {
             let (socket, dir) = (socket.display(), data_dir.display());
-            format!("no instance answers on {socket}: is one running, and is {dir} its --data-dir?")
+            format!(
+                "no instance answers on {socket}: is one running, is {dir} its --data-dir, and does it keep its state itself \
+                 (with --datastore-endpoint, ask etcd: plimsoll store members, etcdctl)?"
+            )
         })?;
         Ok(Self { channel })
     }
@@ -113,16 +114,13 @@ impl Running {
         let mut request = Request::new(pb::SnapshotRequest {});
         request.metadata_mut().insert(OWN_FORM, MetadataValue::from_static("yes"));
         let mut pieces = self.maintenance().snapshot(request).await.map_err(told)?.into_inner();
-        let draft = path.with_extension("part");
-        let failed = || format!("write {}", draft.display());
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft);
-        let mut file = file.with_context(failed)?;
+        let failed = || format!("write {}", path.display());
+        let mut draft = Draft::begin(path).with_context(failed)?;
         while let Some(piece) = pieces.message().await.map_err(told)? {
-            file.write_all(&piece.blob).with_context(failed)?;
+            draft.write_all(&piece.blob).with_context(failed)?;
         }
-        file.sync_all().with_context(failed)?;
-        let summary = snapshot_status(&draft)?;
-        std::fs::rename(&draft, path).with_context(|| format!("write {}", path.display()))?;
+        let summary = snapshot_status(draft.path())?;
+        draft.finish().with_context(failed)?;
         Ok(summary)
     }
 

@@ -134,6 +134,9 @@ pub(crate) fn etcdctl_works_on_a_store_of_its_own(_: &Shared) {
     let own = folder.path().join("own").display().to_string();
     store(&["snapshot", "save", &own]).ok();
     assert!(store(&["snapshot", "status", &own]).ok().contains("revision"));
+    // What is in the way of the file is said, and not that the store is in use.
+    let nowhere = store(&["snapshot", "save", "/nowhere/copy"]).refused();
+    assert!(nowhere.contains("write /nowhere/copy: No such file or directory"), "{nowhere}");
     // A member of an etcd is made of it, and a store of its own of what etcdctl saved.
     let member = folder.path().join("etcd").display().to_string();
     let restore = ["snapshot", "restore", &own, "--etcd-data-dir", &member, "--name=m0"];

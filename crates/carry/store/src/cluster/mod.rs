@@ -15,9 +15,7 @@ mod past;
 mod transaction;
 mod upkeep;
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -37,7 +35,7 @@ use tonic::Status;
 use crate::hub::Hub;
 use crate::shared::Shared;
 use crate::space::Space;
-use crate::{Alarm, Options, StoreError, Summary, Timings, snapshot};
+use crate::{Alarm, Draft, Options, StoreError, Summary, Timings, snapshot};
 use connection::{Members, Repeat, Wire};
 use feed::Feed;
 use form::Form;
@@ -276,7 +274,7 @@ impl Etcd {
 
     /// Writes a snapshot of a member that does not lead to a file, as `etcdctl snapshot save` does.
     pub(crate) async fn save(&self, path: &Path) -> Result<Summary, StoreError> {
-        let failed = |source| StoreError::Directory { path: path.into(), source };
+        let failed = |source| snapshot::unwritten(path, &source);
         let members = self.members();
         let follower = members.iter().find(|member| member.id != member.leader).or(members.first());
         let wire = follower
@@ -284,18 +282,14 @@ impl Etcd {
         let wire = wire.map_or_else(|| self.members.current().1, |(_, wire)| wire);
         let mut client = MaintenanceClient::new(wire).max_decoding_message_size(connection::LARGEST);
         let mut pieces = client.snapshot(SnapshotRequest {}).await.map_err(failure)?.into_inner();
-        let draft = path.with_extension("part");
-        let mut options = File::options();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+        let mut draft = Draft::begin(path).map_err(failed)?;
         while let Some(piece) = pieces.message().await.map_err(failure)? {
-            file.write_all(&piece.blob).map_err(failed)?;
+            draft.write_all(&piece.blob).map_err(failed)?;
         }
-        file.sync_all().map_err(failed)?;
         let path = path.to_owned();
         let look = move || {
-            let summary = snapshot::status(&draft)?;
-            std::fs::rename(&draft, &path).map_err(|source| StoreError::Directory { path, source })?;
+            let summary = snapshot::status(draft.path())?;
+            draft.finish().map_err(|cause| snapshot::unwritten(&path, &cause))?;
             Ok(summary)
         };
         tokio::task::spawn_blocking(look).await.map_err(|_| StoreError::Closed)?
