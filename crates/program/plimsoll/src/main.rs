@@ -51,8 +51,50 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("plimsoll: {error:#}");
+            eprintln!("plimsoll: {}", told(&error));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes, each said once: many errors repeat what caused them.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
+        _ if told.is_empty() => cause,
+        true => told,
+        false => format!("{told}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[derive(Debug)]
+    struct Repeating(std::io::Error);
+
+    impl std::fmt::Display for Repeating {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "store x: {}", self.0)
+        }
+    }
+
+    impl std::error::Error for Repeating {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let cause = || std::io::Error::other("the disk is gone");
+        for (error, told) in [
+            (
+                anyhow::Error::from(Repeating(cause())).context("API server"),
+                "API server: store x: the disk is gone",
+            ),
+            (anyhow::Error::from(cause()).context("read y"), "read y: the disk is gone"),
+            (anyhow::anyhow!("alone"), "alone"),
+        ] {
+            assert_eq!(super::told(&error), told);
         }
     }
 }
