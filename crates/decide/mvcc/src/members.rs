@@ -5,6 +5,8 @@
 
 /// The oldest etcd that can be the store, and why: watches begin at a revision and tell of compaction since then.
 const OLDEST: (u32, u32) = (3, 4);
+/// What a cluster works as until its members have told each other their versions.
+const FIRST: (u32, u32) = (3, 0);
 /// Free space below this many bytes stays where it is.
 const WORTH: u64 = 64 << 20;
 
@@ -21,6 +23,12 @@ pub struct Member {
     pub leader: u64,
     /// Its version, as `3.5.16`.
     pub version: String,
+    /// The version that all members of its cluster work as, if it tells: that of the oldest one.
+    pub agreed: Option<String>,
+    /// It only learns from the others, and serves nobody.
+    pub learner: bool,
+    /// What its cluster complains of.
+    pub errors: Vec<String>,
     /// Bytes of its database's file.
     pub size: u64,
     /// Those of them that are in use.
@@ -54,6 +62,38 @@ pub enum Unfit {
         other: String,
         /// Its version.
         second: String,
+    },
+    /// Its cluster works as another version: a member that was not named is older, or newer.
+    #[error(
+        "etcd at {endpoint} has version {version}, and its cluster works as {agreed}: a member of it has another version. \
+         Finish the upgrade of all members, or go back, before they are the store"
+    )]
+    Upgrading {
+        /// Where.
+        endpoint: String,
+        /// Its version.
+        version: String,
+        /// That of the cluster.
+        agreed: String,
+    },
+    /// Members disagree about what they hold.
+    #[error(
+        "etcd at {endpoint} says that a member's data is corrupt ({alarm}) and serves nobody: replace that member, and end the \
+         alarm (etcdctl alarm disarm)"
+    )]
+    Corrupt {
+        /// Where.
+        endpoint: String,
+        /// What it says.
+        alarm: String,
+    },
+    /// No member that serves.
+    #[error(
+        "etcd at {endpoint} is a learner, which serves nobody: name members that vote, or promote it (etcdctl member promote)"
+    )]
+    Learner {
+        /// Where.
+        endpoint: String,
     },
     /// Members of different clusters.
     #[error("etcd at {one} and at {other} are of different clusters: name endpoints of one cluster only")]
@@ -92,11 +132,27 @@ pub fn fit(members: &[Member]) -> Result<(), Unfit> {
             return Err(Unfit::Mixed { one, first: first.version.clone(), other, second: version });
         }
     }
-    match members.iter().all(|member| member.leader == 0) {
-        true => Err(Unfit::Leaderless {
-            endpoint: members.first().map(|member| member.endpoint.clone()).unwrap_or_default(),
-        }),
+    members.iter().try_for_each(sound)?;
+    let endpoint = || members.first().map(|member| member.endpoint.clone()).unwrap_or_default();
+    if members.iter().all(|member| member.leader == 0) {
+        return Err(Unfit::Leaderless { endpoint: endpoint() });
+    }
+    match members.iter().all(|member| member.learner) {
+        true => Err(Unfit::Learner { endpoint: endpoint() }),
         false => Ok(()),
+    }
+}
+
+/// Whether a member's cluster is of one version and of one mind.
+fn sound(member: &Member) -> Result<(), Unfit> {
+    let (endpoint, version) = (member.endpoint.clone(), member.version.clone());
+    if let Some(alarm) = member.errors.iter().find(|error| error.contains("CORRUPT")) {
+        return Err(Unfit::Corrupt { endpoint, alarm: alarm.trim().to_owned() });
+    }
+    let agreed = member.agreed.as_ref().filter(|agreed| minor(agreed).is_some_and(|agreed| agreed != FIRST));
+    match agreed.filter(|agreed| minor(agreed) != minor(&version)) {
+        Some(agreed) => Err(Unfit::Upgrading { endpoint, version, agreed: agreed.clone() }),
+        None => Ok(()),
     }
 }
 
@@ -140,6 +196,9 @@ mod tests {
             id,
             leader,
             version: version.into(),
+            agreed: Some(version.into()),
+            learner: false,
+            errors: Vec::new(),
             size,
             in_use: size,
             quota: 0,
@@ -150,6 +209,11 @@ mod tests {
     fn members_of_one_cluster_and_one_version_fit() {
         let stranger = Member { cluster: 8, ..member(2, "3.5.1") };
         let alone = Member { leader: 0, ..member(1, "3.5.1") };
+        let works_as = |agreed: &str| Member { agreed: Some(agreed.into()), ..member(1, "3.5.1") };
+        let learner = Member { learner: true, ..member(3, "3.5.1") };
+        let corrupt = Member { errors: vec!["memberID:7 alarm:CORRUPT ".into()], ..member(3, "3.5.1") };
+        let full = Member { errors: vec!["memberID:7 alarm:NOSPACE ".into()], ..member(3, "3.5.1") };
+        let silent = Member { agreed: None, ..member(1, "3.5.1") };
         for (members, says) in [
             (vec![member(1, "3.5.1"), member(2, "3.5.16"), member(3, "3.5.1")], ""),
             (vec![member(1, "3.4.23")], ""),
@@ -158,6 +222,20 @@ mod tests {
             (vec![member(1, "3.4.1"), member(2, "3.5.1")], "m1 has version 3.4.1 and at m2 3.5.1: finish"),
             (vec![member(1, "3.5.1"), stranger], "m1 and at m2 are of different clusters"),
             (vec![alone], "m1 has no leader"),
+            (vec![works_as("3.5.0"), member(2, "3.5.1")], ""),
+            (vec![works_as("3.4.0")], "m1 has version 3.5.1, and its cluster works as 3.4.0"),
+            (vec![works_as("3.3.0")], "m1 has version 3.5.1, and its cluster works as 3.3.0"),
+            (vec![works_as("3.6.0")], "m1 has version 3.5.1, and its cluster works as 3.6.0"),
+            (vec![works_as("not_decided")], ""),
+            (vec![works_as("3.0.0")], ""),
+            (vec![silent], ""),
+            (vec![member(1, "3.5.1"), learner.clone()], ""),
+            (vec![learner], "m3 is a learner"),
+            (
+                vec![member(1, "3.5.1"), corrupt],
+                "m3 says that a member's data is corrupt (memberID:7 alarm:CORRUPT)",
+            ),
+            (vec![full], ""),
         ] {
             let outcome = fit(&members).map_or_else(|unfit| unfit.to_string(), |()| String::new());
             assert!(outcome.contains(says) && outcome.is_empty() == says.is_empty(), "{outcome}");

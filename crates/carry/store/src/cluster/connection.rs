@@ -191,18 +191,29 @@ async fn connect(
     }
 }
 
-/// A member's metrics, which it tells where it serves.
-pub(super) async fn metrics(cluster: &Cluster, endpoint: &str) -> Result<String, StoreError> {
+/// The version that a member's cluster works as; none where it does not tell.
+pub(super) async fn agreed(cluster: &Cluster, endpoint: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Versions {
+        etcdcluster: String,
+    }
+    let told = get(cluster, endpoint, "/version").await.ok()?;
+    let (_, body) = told.split_once("\r\n\r\n")?;
+    serde_json::from_str(body).ok().map(|Versions { etcdcluster }| etcdcluster)
+}
+
+/// What a member tells of itself over plain HTTP where it serves, such as its metrics.
+pub(super) async fn get(cluster: &Cluster, endpoint: &str, what: &str) -> Result<String, StoreError> {
     const MOST: u64 = 8 << 20;
     let (secure, address) = split(endpoint)?;
-    let failed = |error: io::Error| StoreError::Cluster(format!("{endpoint}/metrics: {error}"));
+    let failed = |error: io::Error| StoreError::Cluster(format!("{endpoint}{what}: {error}"));
     let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned()).map_err(|error| bad(endpoint, &error.to_string()))?;
     let mut tls = tls(cluster)?;
     Arc::make_mut(&mut tls).alpn_protocols = vec![b"http/1.1".to_vec()];
     let asked = async {
         let mut stream = connect(&address, secure.then_some(tls), name).await?;
-        stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+        stream.write_all(format!("GET {what} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
         let mut text = String::new();
         stream.take(MOST).read_to_string(&mut text).await?;
         Ok(text)

@@ -15,6 +15,7 @@ mod past;
 mod transaction;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use plimsoll_etcd::etcdserverpb::kv_client::KvClient;
 use plimsoll_etcd::etcdserverpb::maintenance_client::MaintenanceClient;
 use plimsoll_etcd::etcdserverpb::{RangeRequest, SnapshotRequest};
 use plimsoll_mvcc::advice::{Measured, advise};
-use plimsoll_mvcc::members::{Member, fit};
+use plimsoll_mvcc::members::{Member, Unfit, fit};
 use plimsoll_mvcc::{Change, Entry, Limits, Revision, Step};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -80,16 +81,22 @@ impl Cluster {
 /// When no member answers.
 pub async fn examine(cluster: &Cluster) -> Result<(Vec<Member>, Vec<String>), StoreError> {
     let members = Members::new(cluster)?;
-    let found = first_look(&members).await?;
+    let mut found = first_look(&members).await?;
+    agree(cluster, &mut found).await;
     let mut measured = Vec::new();
     let mut advice = Vec::new();
     for member in &found {
-        match connection::metrics(cluster, &member.endpoint).await {
+        match connection::get(cluster, &member.endpoint, "/metrics").await {
             Ok(text) => measured.push(Measured::read(&member.endpoint, &text)),
             Err(error) => advice.push(error.to_string()),
         }
     }
-    advice.extend(fit(&found).err().map(|unfit| unfit.to_string()));
+    let unfit = fit(&found).err().map(|unfit| unfit.to_string());
+    let alarms: BTreeSet<_> =
+        found.iter().flat_map(|member| &member.errors).map(|error| error.trim()).collect();
+    let said = |alarm: &&str| !unfit.as_ref().is_some_and(|unfit| unfit.contains(alarm));
+    advice.extend(alarms.into_iter().filter(said).map(|alarm| format!("etcd says: {alarm}")));
+    advice.extend(unfit);
     advice.extend(advise(&measured));
     Ok((found, advice))
 }
@@ -121,8 +128,7 @@ impl Etcd {
         options: &Options,
     ) -> Result<(Arc<Shared>, Self), StoreError> {
         let members = Arc::new(Members::new(cluster)?);
-        let found = first_look(&members).await?;
-        fit(&found).map_err(|unfit| StoreError::Cluster(unfit.to_string()))?;
+        let found = fitting(cluster, &members).await?;
         let form = Arc::new(Form { transform: options.transform.clone(), place: cluster.place });
         let state = feed::list(&members, &form).await?;
         let revision = state.revision();
@@ -323,6 +329,30 @@ fn committed(shared: &Shared, step: &Step, before: Option<Arc<Entry>>, revision:
     })
 }
 
+/// Members that can be the store.
+async fn fitting(cluster: &Cluster, members: &Members) -> Result<Vec<Member>, StoreError> {
+    /// etcd looks every 4 seconds whether the last member has the new version.
+    const UPGRADE: Duration = Duration::from_secs(10);
+    let since = Instant::now();
+    loop {
+        let mut found = first_look(members).await?;
+        agree(cluster, &mut found).await;
+        match fit(&found) {
+            Ok(()) => return Ok(found),
+            Err(Unfit::Upgrading { .. }) if since.elapsed() < UPGRADE => {}
+            Err(unfit) => return Err(StoreError::Cluster(unfit.to_string())),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Asks the members what their cluster works as.
+async fn agree(cluster: &Cluster, members: &mut [Member]) {
+    let told = members.iter().map(|member| connection::agreed(cluster, &member.endpoint));
+    let told = futures::future::join_all(told).await;
+    members.iter_mut().zip(told).for_each(|(member, told)| member.agreed = told);
+}
+
 /// What the members say of themselves before anything is made of it.
 async fn first_look(members: &Members) -> Result<Vec<Member>, StoreError> {
     const ATTEMPTS: usize = 10;
@@ -362,6 +392,15 @@ fn failure(status: Status) -> StoreError {
     let message = status.message();
     if message.contains("database space exceeded") {
         return StoreError::NoSpace;
+    }
+    if ["user name is empty", "invalid auth token", "permission denied"]
+        .iter()
+        .any(|part| message.contains(part))
+    {
+        return StoreError::Cluster(format!(
+            "etcd lets only its users in ({message}): show a certificate whose common name is a user that may read and write \
+             everything (--datastore-certfile; etcd's --client-cert-auth), or switch its authentication off"
+        ));
     }
     match connection::is_absent(&status) {
         true => StoreError::Unavailable(reason(&status).into()),

@@ -1,6 +1,8 @@
 //! A real cluster of etcd as the store. Skipped where `etcd` (of Debian's etcd-server) is not in PATH.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod unfit;
+
 use std::net::TcpListener;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
