@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use bytes::BytesMut;
-use plimsoll_route::{host_of, normal, proxy_protocol};
+use http::Method;
+use plimsoll_route::{answer, host_of, normal, proxy_protocol};
 use plimsoll_streaming::{FrameReader, command, ports};
 use tokio_util::codec::Decoder as _;
 
@@ -13,6 +14,7 @@ pub(crate) const DECODERS: &[Decoder] = &[
     Decoder { name: "spdy_frames", examples: frames, read: read_frames },
     Decoder { name: "stream_query", examples: queries, read: read_query },
     Decoder { name: "proxy_protocol", examples: proxies, read: read_proxy },
+    Decoder { name: "pod_answer", examples: answers, read: read_answer },
     Decoder { name: "request_target", examples: targets, read: read_target },
 ];
 
@@ -64,6 +66,30 @@ fn proxies() -> Vec<Vec<u8>> {
 
 fn read_proxy(bytes: &[u8]) {
     black_box((proxy_protocol::parse(bytes), proxy_protocol::missing(bytes)));
+}
+
+fn answers() -> Vec<Vec<u8>> {
+    texts(&[
+        "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: a=b\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\na: b\r\n\r\n",
+        "HTTP/1.0 404 Not Found\r\nconnection: close\r\n\r\nall of it",
+    ])
+}
+
+/// An answer that comes at once, and byte by byte.
+fn read_answer(bytes: &[u8]) {
+    for size in [bytes.len().max(1), 1] {
+        let (mut buffer, mut found) = (BytesMut::new(), None);
+        for piece in bytes.chunks(size) {
+            buffer.extend_from_slice(piece);
+            if found.is_none() {
+                let Ok(head) = answer::head(&mut buffer, &Method::GET) else { return };
+                found = head;
+            }
+            let Some(head) = &mut found else { continue };
+            while let Ok(Some(_)) = head.body.next(&mut buffer) {}
+        }
+    }
 }
 
 fn targets() -> Vec<Vec<u8>> {

@@ -4,12 +4,13 @@
 //! request what the rules ask for. What leaves: for each Ingress a [`Draft`] (its rules with everything checked, and what
 //! to tell its owner), of all drafts one immutable [`Table`] (by an [`Assembler`]), and for a request its route
 //! ([`Table::find`]), whether it may pass ([`enter`], [`limits`]), who sent it ([`client`], [`proxy_protocol`]) and where
-//! it is to go ([`canary`], [`affinity`], [`balance`]).
+//! it is to go ([`canary`], [`affinity`], [`balance`]); of what a pod answers, where it ends ([`answer`]).
 //!
 //! A table knows names of backends and Secrets only: whoever builds it links those to what it sends to, so that a
 //! change of endpoints or certificates needs no new table. Nothing here reads a clock, a socket or a file.
 
 pub mod affinity;
+pub mod answer;
 mod assembler;
 pub mod balance;
 pub mod canary;

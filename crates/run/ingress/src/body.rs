@@ -7,13 +7,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use plimsoll_route::answer;
 use tokio::time::{Instant, Sleep};
 
 use crate::limiter::Counted;
 use crate::mirror::{Copied, Copies};
 use crate::upstream::Lease;
+use crate::wire::Wire;
 
 /// Why a body ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,10 @@ pub(crate) enum Broken {
     Late,
     #[error("it was broken off")]
     Off,
+    #[error(transparent)]
+    Malformed(#[from] answer::Malformed),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     #[error(transparent)]
     Other(#[from] hyper::Error),
 }
@@ -199,6 +206,39 @@ impl Body for Sending {
     }
 }
 
+/// The same request without a body.
+pub(crate) fn twin(request: &Request<Sending>) -> Request<Sending> {
+    let mut copy = Request::new(Sending::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// The body of an answer, from a pod.
+pub(crate) enum Arriving {
+    Hyper(Incoming),
+    /// What is to come by a connection without a task.
+    Bare(answer::Body),
+}
+
+impl Arriving {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Bare(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Bare(body) => body.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
 /// The body of an answer, for a client.
 pub(crate) enum Answer {
     /// Of the ingress itself.
@@ -209,7 +249,7 @@ pub(crate) enum Answer {
 
 /// What comes from a pod.
 pub(crate) struct Passed {
-    incoming: Incoming,
+    arriving: Arriving,
     patience: Patience,
     /// The connection that it comes by, which serves others afterwards.
     lease: Option<Lease>,
@@ -223,18 +263,18 @@ impl Answer {
     }
 
     pub(crate) fn passed(
-        incoming: Incoming,
+        arriving: Arriving,
         patience: Duration,
         lease: Option<Lease>,
         counted: Option<Counted>,
     ) -> Self {
-        let lease = lease.and_then(|lease| give_back(lease, &incoming));
-        Self::Passed(Passed { incoming, patience: Patience::new(patience), lease, _counted: counted })
+        let lease = lease.and_then(|lease| give_back(lease, &arriving));
+        Self::Passed(Passed { arriving, patience: Patience::new(patience), lease, _counted: counted })
     }
 }
 
 /// Gives the connection back if the body is over, else keeps it.
-fn give_back(lease: Lease, body: &Incoming) -> Option<Lease> {
+fn give_back(lease: Lease, body: &Arriving) -> Option<Lease> {
     if body.is_end_stream() {
         lease.give_back();
         return None;
@@ -253,14 +293,22 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Passed(passed) => {
-                let frame = match &mut passed.lease {
-                    Some(lease) => lease.wire.poll_frame(&mut passed.incoming, context),
-                    None => Pin::new(&mut passed.incoming).poll_frame(context),
+                let wire = passed.lease.as_mut().map(|lease| &mut lease.wire);
+                let frame = match (&mut passed.arriving, wire) {
+                    (Arriving::Hyper(body), _) => {
+                        let frame = Pin::new(body).poll_frame(context);
+                        ready!(passed.patience.limit(frame, context))
+                    }
+                    (Arriving::Bare(body), Some(Wire::Bare(wire))) => {
+                        let frame = wire.poll_frame(body, context);
+                        ready!(passed.patience.limit(frame, context))
+                    }
+                    // It is over, and the connection was given back.
+                    (Arriving::Bare(_), _) => None,
                 };
-                let frame = ready!(passed.patience.limit(frame, context));
                 match (&frame, passed.lease.take()) {
                     (None, Some(lease)) => lease.give_back(),
-                    (Some(Ok(_)), Some(lease)) => passed.lease = give_back(lease, &passed.incoming),
+                    (Some(Ok(_)), Some(lease)) => passed.lease = give_back(lease, &passed.arriving),
                     (Some(Err(_)), _) | (_, None) => {}
                 }
                 Poll::Ready(frame)
@@ -271,14 +319,14 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(text) => text.is_none(),
-            Self::Passed(passed) => passed.incoming.is_end_stream(),
+            Self::Passed(passed) => passed.arriving.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Passed(passed) => passed.incoming.size_hint(),
+            Self::Passed(passed) => passed.arriving.size_hint(),
         }
     }
 }

@@ -13,7 +13,7 @@ use plimsoll_route::balance::Tried;
 use plimsoll_route::settings::Protocol;
 
 use crate::alarms::Clock;
-use crate::body::{Answer, Progress, Sending};
+use crate::body::{Answer, Arriving, Progress, Sending, twin};
 use crate::headers::{self, Origin};
 use crate::limiter::Counted;
 use crate::pool::{Endpoint, Pool};
@@ -61,7 +61,8 @@ pub(crate) async fn forward(
         reflect(worker, &errand, &mut request);
     }
     let sent = {
-        let lone = tunnel.is_none() && request.body().is_end_stream();
+        let tunnels = tunnel.is_some() || request.method() == Method::CONNECT;
+        let lone = !tunnels && request.body().is_end_stream();
         let mover = if lone { Mover::Asker } else { Mover::Task };
         let delivery = pin!(deliver(worker, &errand, request, mover));
         patiently(delivery, &worker.clock, settings.read_timeout, progress.as_deref()).await
@@ -151,7 +152,7 @@ enum Failure {
 }
 
 struct Delivered {
-    response: Response<Incoming>,
+    response: Response<Arriving>,
     sender: Sender,
     endpoint: Arc<Endpoint>,
 }
@@ -178,15 +179,13 @@ async fn deliver(
                 continue;
             }
         };
-        let spare = if reused { copy(&request) } else { None };
-        let mut error = match sender.send(request).await {
+        let twice = reused && is_repeatable(&request);
+        let again = match sender.send(request, twice).await {
             Ok(response) => return Ok(Delivered { response, sender, endpoint }),
-            Err(error) => error,
+            Err(again) => again,
         };
         // Only what no pod can have begun to work on, or what may be done twice, is sent again.
-        let Some(again) = error.take_message().or(spare).filter(|_| stale < STALE) else {
-            return Err(Failure::Broken);
-        };
+        let Some(again) = again.filter(|_| stale < STALE) else { return Err(Failure::Broken) };
         worker.upstreams.forget(endpoint.address, errand.protocol);
         request = again;
         stale += 1;
@@ -219,23 +218,13 @@ async fn connection(
     Ok((sender, false))
 }
 
-/// A copy of a request that may be sent twice: the pod may close a used connection while the request is on its way.
-fn copy(request: &Request<Sending>) -> Option<Request<Sending>> {
+/// Whether a request may be sent twice: the pod may close a used connection while the request is on its way.
+fn is_repeatable(request: &Request<Sending>) -> bool {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
     );
-    (idempotent && request.body().is_end_stream()).then(|| twin(request))
-}
-
-/// The same request without a body.
-fn twin(request: &Request<Sending>) -> Request<Sending> {
-    let mut copy = Request::new(Sending::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+    idempotent && request.body().is_end_stream()
 }
 
 /// The answer as the client gets it.

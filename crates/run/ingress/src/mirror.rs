@@ -3,6 +3,7 @@
 //! The pieces of a body are passed to the copies as they come. A copy that takes them too slowly is given up: requests
 //! are not slower for it, and what waits for it stays small.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use plimsoll_route::balance::Tried;
 use plimsoll_route::gateway::Mirror;
 use tokio::sync::mpsc;
 
-use crate::body::{Broken, Sending};
+use crate::body::{Answer, Broken, Sending};
 use crate::links::Linker;
 use crate::serve::Worker;
 use crate::wire::Mover;
@@ -94,9 +95,9 @@ pub(crate) fn send(worker: &Worker, mirror: &Mirror<Linker>, request: Request<Se
             None => upstreams.connect(endpoint.address, protocol, Mover::Task, PATIENCE).await,
         };
         let Ok(mut sender) = sender else { return };
-        if let Ok(mut answer) = sender.send(request).await {
-            let body = answer.body_mut();
-            while std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await.is_some() {}
+        if let Ok(answer) = sender.send(request, false).await {
+            let mut body = Answer::passed(answer.into_body(), PATIENCE, None, None);
+            while poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {}
         }
     }));
 }

@@ -8,7 +8,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::body::Answer;
+use crate::body::{Answer, Arriving};
 use crate::limiter::Counted;
 use crate::{headers, page};
 
@@ -56,7 +56,7 @@ impl Tunnel {
     }
 
     /// Both sides speak another protocol from here on.
-    pub(crate) fn open(self, mut response: Response<Incoming>, counted: Option<Counted>) -> Response<Answer> {
+    pub(crate) fn open(self, mut response: Response<Arriving>, counted: Option<Counted>) -> Response<Answer> {
         let (pod, client) = (hyper::upgrade::on(&mut response), self.client);
         let protocol = headers::upgrade(response.headers());
         headers::strip(response.headers_mut());

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
+use http::Request;
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll_remote::{Authorities, client_tls};
 use plimsoll_route::settings::Protocol;
@@ -18,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
-use crate::body::Sending;
-use crate::wire::{Mover, Wire};
+use crate::body::{Sending, twin};
+use crate::wire::{Answered, Mover, Wire, by_hyper};
 
 /// After this time without use a connection to a pod is closed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -37,14 +36,22 @@ pub(crate) enum Sender {
 }
 
 impl Sender {
-    /// Sends, and gives the request back if nothing of it was sent.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Sending>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Sending>>> {
+    /// The same for a request that wants this mover, or can do with it.
+    async fn moved_by(self, mover: Mover) -> hyper::Result<Self> {
         match self {
-            Self::One(wire) => wire.send(request).await,
-            Self::Two(sender) => sender.try_send_request(request).await,
+            Self::One(wire) => wire.moved_by(mover).await.map(Self::One),
+            two => Ok(two),
+        }
+    }
+
+    /// Sends a request, as [`Wire::send`] does.
+    pub(crate) async fn send(&mut self, request: Request<Sending>, twice: bool) -> Answered {
+        match self {
+            Self::One(wire) => wire.send(request, twice).await,
+            Self::Two(sender) => {
+                let spare = twice.then(|| twin(&request));
+                by_hyper(sender.try_send_request(request), spare).await
+            }
         }
     }
 }
@@ -114,8 +121,8 @@ impl Idle {
     /// One that this mover has, else any.
     fn wire(&mut self, mover: Mover) -> Option<Wire> {
         let other = if mover == Mover::Asker { Mover::Task } else { Mover::Asker };
-        let found = self.wires(mover).pop().or_else(|| self.wires(other).pop())?;
-        Some(found.0.moved_by(mover))
+        let found = self.wires(mover).pop().or_else(|| self.wires(other).pop());
+        found.map(|(wire, _)| wire)
     }
 }
 
@@ -143,7 +150,7 @@ impl Upstreams {
                 Sender::One(wire) => wire.ready().await,
                 Sender::Two(sender) => sender.ready().await.is_ok(),
             };
-            if open {
+            if open && let Ok(sender) = sender.moved_by(mover).await {
                 return Some(sender);
             }
         }
@@ -177,10 +184,7 @@ impl Upstreams {
     ) -> Result<Sender, ConnectError> {
         let opening = self.open(address, protocol);
         let sender = tokio::time::timeout(patience, opening).await.unwrap_or(Err(ConnectError::Late))?;
-        Ok(match sender {
-            Sender::One(wire) => Sender::One(wire.moved_by(mover)),
-            two => two,
-        })
+        Ok(sender.moved_by(mover).await?)
     }
 
     async fn open(&self, address: SocketAddr, protocol: Protocol) -> Result<Sender, ConnectError> {
@@ -209,7 +213,7 @@ impl Upstreams {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if matches!(protocol, Protocol::Http | Protocol::Https) {
-            return Ok(Sender::One(Wire::new(stream).await?));
+            return Ok(Sender::One(Wire::new(stream)));
         }
         let builder = http2::Builder::new(TokioExecutor::new());
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod following;
+mod framing;
 mod gateways;
 mod grpc;
 mod limits;
