@@ -7,6 +7,11 @@ use ipnet::IpNet;
 
 use crate::client::within;
 
+/// Milliseconds from one refusal of a client to the next, and how long one waits for its turn at most. A client that asks
+/// again at once would else have the processor for itself.
+const PACE: u64 = 1;
+const LONGEST: u64 = 1_000;
+
 /// Clients that a ledger remembers at most; those that ask for nothing are forgotten first.
 const MOST: usize = 16_384;
 
@@ -75,12 +80,30 @@ struct Client {
     second: Bucket,
     minute: Bucket,
     connections: u32,
+    /// Milliseconds, of the last refusal.
+    refused: u64,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It passes.
+    Passes,
+    /// It is one too many, which the client is told after so many milliseconds.
+    Refused(u64),
 }
 
 impl Client {
+    /// The turn of one more refusal.
+    fn refuse(&mut self, now: u64) -> Entry {
+        self.refused = (self.refused + PACE).clamp(now, now + LONGEST);
+        Entry::Refused(self.refused - now)
+    }
+
     fn is_idle(&self, limits: &Limits, now: u64) -> bool {
         let elapsed = now.saturating_sub(self.last);
         self.connections == 0
+            && self.refused < now
             && self.second.is_fresh(limits.per_second, SECOND, elapsed)
             && self.minute.is_fresh(limits.per_minute, MINUTE, elapsed)
     }
@@ -101,23 +124,23 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Counts a request at a time in milliseconds, or says that it is one too many, which counts for nothing. Each
+    /// Counts a request at a time in milliseconds, or says that it is one too many, which counts for no limit. Each
     /// request that passed has to [`Self::leave`].
-    pub fn enter(&mut self, limits: &Limits, client: IpAddr, now: u64) -> bool {
+    pub fn enter(&mut self, limits: &Limits, client: IpAddr, now: u64) -> Entry {
         if self.clients.len() >= self.sweep_at {
             self.sweep(limits, now);
         }
         let Some(known) = self.clients.get_mut(&client) else {
-            let first =
-                Client { last: now, second: Bucket::default(), minute: Bucket::default(), connections: 1 };
-            let passes = limits.connections != Some(0);
-            if passes {
-                self.clients.insert(client, first);
+            if limits.connections == Some(0) {
+                return Entry::Refused(0);
             }
-            return passes;
+            let (second, minute) = Default::default();
+            let first = Client { last: now, second, minute, connections: 1, refused: 0 };
+            self.clients.insert(client, first);
+            return Entry::Passes;
         };
         if limits.connections.is_some_and(|most| known.connections >= most) {
-            return false;
+            return known.refuse(now);
         }
         let elapsed = now.saturating_sub(known.last);
         let count = |rate: Option<Rate>, bucket: Bucket, millis| match rate {
@@ -126,12 +149,12 @@ impl Ledger {
         };
         let second = count(limits.per_second, known.second, SECOND);
         let minute = count(limits.per_minute, known.minute, MINUTE);
-        let (Some(second), Some(minute)) = (second, minute) else { return false };
+        let (Some(second), Some(minute)) = (second, minute) else { return known.refuse(now) };
         known.second.excess = second;
         known.minute.excess = minute;
         known.last = known.last.max(now);
         known.connections += 1;
-        true
+        Entry::Passes
     }
 
     /// A request that passed is over.
@@ -199,7 +222,8 @@ mod tests {
         for (index, (limits, steps)) in table.into_iter().enumerate() {
             let mut ledger = Ledger::default();
             for (now, asked, expected) in steps {
-                let passed = (0..*asked).filter(|_| ledger.enter(&limits, ONE, *now)).count();
+                let passed =
+                    (0..*asked).filter(|_| ledger.enter(&limits, ONE, *now) == Entry::Passes).count();
                 assert_eq!(passed, *expected, "row {index} at {now}");
             }
         }
@@ -210,11 +234,37 @@ mod tests {
         let limits = limits(Some(2), None, None);
         let mut ledger = Ledger::default();
         let other = "2.2.2.2".parse().unwrap();
-        assert!(ledger.enter(&limits, ONE, 0) && ledger.enter(&limits, ONE, 0));
-        assert!(!ledger.enter(&limits, ONE, 0) && ledger.enter(&limits, other, 0));
+        let passes = |ledger: &mut Ledger, client| ledger.enter(&limits, client, 0) == Entry::Passes;
+        assert!(passes(&mut ledger, ONE) && passes(&mut ledger, ONE));
+        assert!(!passes(&mut ledger, ONE) && passes(&mut ledger, other));
         ledger.leave(ONE);
-        assert!(ledger.enter(&limits, ONE, 0) && !ledger.enter(&limits, ONE, 0));
+        assert!(passes(&mut ledger, ONE) && !passes(&mut ledger, ONE));
         assert!(limits.count(ONE) && !limits.count("10.1.2.3".parse().unwrap()));
+    }
+
+    #[test]
+    fn refusals_take_turns() {
+        let limits = limits(None, Some((1, 0)), None);
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.enter(&limits, ONE, 10), Entry::Passes);
+        // The time, how many ask, and how long the first and the last of them wait.
+        for (now, asked, first, last) in [
+            (10, 3, 0, 2),
+            (11, 1, 2, 2),
+            (100, 1, 0, 0),
+            (100, 2_000, 1, 1_000),
+            (600, 2, 501, 502),
+            (600, 999, 503, 1_000),
+        ] {
+            let waits: Vec<_> = (0..asked).map(|_| ledger.enter(&limits, ONE, now)).collect();
+            let ends = (waits.first().copied(), waits.last().copied());
+            assert_eq!(ends, (Some(Entry::Refused(first)), Some(Entry::Refused(last))), "{asked} at {now}");
+        }
+        assert_eq!(
+            ledger.enter(&limits, "2.2.2.2".parse().unwrap(), 600),
+            Entry::Passes,
+            "others do not wait"
+        );
     }
 
     #[test]

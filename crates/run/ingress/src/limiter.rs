@@ -3,8 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use plimsoll_route::limits::{Ledger, Limits};
+use plimsoll_route::limits::{Entry, Ledger, Limits};
 
 /// Clients are counted in so many parts, so that workers seldom meet.
 const PARTS: usize = 16;
@@ -29,10 +30,12 @@ impl Limiter {
         Self { limits, hasher: RandomState::new(), parts: Default::default() }
     }
 
-    /// Counts a request; none if it is one too many.
-    pub(crate) fn enter(self: &Arc<Self>, client: IpAddr, now: u64) -> Option<Counted> {
-        let passes = self.with(client, |ledger| ledger.enter(&self.limits, client, now));
-        passes.then(|| Counted { limiter: self.clone(), client })
+    /// Counts a request, or says after what time to refuse it: it is one too many.
+    pub(crate) fn enter(self: &Arc<Self>, client: IpAddr, now: u64) -> Result<Counted, Duration> {
+        match self.with(client, |ledger| ledger.enter(&self.limits, client, now)) {
+            Entry::Passes => Ok(Counted { limiter: self.clone(), client }),
+            Entry::Refused(millis) => Err(Duration::from_millis(millis)),
+        }
     }
 
     fn with<T>(&self, client: IpAddr, act: impl FnOnce(&mut Ledger) -> T) -> T {

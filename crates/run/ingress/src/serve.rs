@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, PathAndQuery};
@@ -152,7 +152,11 @@ async fn answer(
     let sender = Sender::of(&worker.shared, peer, &request);
     let counted = match admit(worker, route, &sender, &request) {
         Ok(counted) => counted,
-        Err(Refused::Limit) => {
+        Err(Refused::Limit(turn)) => {
+            // Whoever asks again as soon as it is refused takes the processor from others.
+            if !turn.is_zero() {
+                tokio::time::sleep(turn).await;
+            }
             let status = StatusCode::from_u16(worker.shared.config.limit_status);
             return page::of(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
         }
@@ -235,7 +239,8 @@ fn preflight(route: &Linked, request: &Request<Incoming>) -> Option<Response<Ans
 
 enum Refused {
     Rule(Refusal),
-    Limit,
+    /// Too much, which the client is told after this time.
+    Limit(Duration),
 }
 
 fn admit(
@@ -253,7 +258,7 @@ fn admit(
     enter::check(&route.settings, &facts).map_err(Refused::Rule)?;
     match &route.limiter {
         Some(limiter) if limiter.limits.count(sender.address) => {
-            limiter.enter(sender.address, worker.shared.now()).map(Some).ok_or(Refused::Limit)
+            limiter.enter(sender.address, worker.shared.now()).map(Some).map_err(Refused::Limit)
         }
         _ => Ok(None),
     }

@@ -79,7 +79,7 @@ async fn an_abusive_client_takes_nothing_from_others() {
     let mut client = client_from(3, http).await;
     let mut before = 0;
     for round in 0..300 {
-        while abuse.load(Ordering::Relaxed) < before + 10 {
+        while abuse.load(Ordering::Relaxed) < before + 3 {
             assert_eq!(abusers.try_join_next().map(|ended| ended.unwrap()), None::<()>);
             tokio::task::yield_now().await;
         }
