@@ -23,6 +23,8 @@ pub(crate) struct Wiring {
     log: Option<Log>,
     stdin: Option<OwnedFd>,
     pumps: Vec<Pump>,
+    /// Streams that ended before the first client was there.
+    over: Vec<Pump>,
 }
 
 impl Wiring {
@@ -32,7 +34,7 @@ impl Wiring {
         if launch.tty {
             let console = Console::new(dir, "init")?;
             return Ok((
-                Self { launch, log, stdin: None, pumps: Vec::new() },
+                Self { launch, log, stdin: None, pumps: Vec::new(), over: Vec::new() },
                 Streams::default(),
                 Some(console),
             ));
@@ -45,7 +47,8 @@ impl Wiring {
             Some(reader) => reader,
             None => File::open("/dev/null")?.into(),
         };
-        let pumps = vec![Pump::new(out_reader, Stream::Stdout)?, Pump::new(err_reader, Stream::Stderr)?];
+        let pump = |reader, stream| Pump::new(reader, stream, launch.stdin_once);
+        let pumps = vec![pump(out_reader, Stream::Stdout)?, pump(err_reader, Stream::Stderr)?];
         if let Some((user, group)) = launch.owner {
             // Programs open their streams anew by `/dev/stdout`.
             for stream in [&out_writer, &err_writer] {
@@ -53,7 +56,7 @@ impl Wiring {
             }
         }
         let streams = Streams { stdin: Some(in_reader), stdout: Some(out_writer), stderr: Some(err_writer) };
-        Ok((Self { launch, log, stdin: in_writer, pumps }, streams, None))
+        Ok((Self { launch, log, stdin: in_writer, pumps, over: Vec::new() }, streams, None))
     }
 
     /// Connects the terminal that the new process handed over.
@@ -61,7 +64,7 @@ impl Wiring {
         if let Some(console) = console {
             let master = console.take()?;
             self.stdin = Some(master.try_clone()?);
-            self.pumps.push(Pump::new(master, Stream::Stdout)?);
+            self.pumps.push(Pump::new(master, Stream::Stdout, self.launch.stdin_once)?);
         }
         Ok(())
     }
@@ -99,23 +102,30 @@ impl Contained {
 
     /// Moves output of every stream, and forgets streams that ended.
     pub(crate) fn carry(&mut self, buffer: &mut [u8]) {
-        let Wiring { pumps, log, .. } = &mut self.wiring;
-        pumps.retain_mut(|pump| {
+        let Wiring { pumps, over, log, .. } = &mut self.wiring;
+        let ended = pumps.extract_if(.., |pump| {
             pump.relieve();
             let flow = pump.carry(buffer, log.as_mut());
             if flow == Flow::Ended {
                 pump.finish(&mut [], log.as_mut());
             }
-            flow != Flow::Ended
+            flow == Flow::Ended
         });
+        over.extend(ended.filter(Pump::waits));
     }
 
     /// Copies output to `descriptors` and gives back the way in.
     pub(crate) fn attach(&mut self, descriptors: Vec<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+        if self.process.exit.is_some() {
+            return Err(io::Error::other("the container is not running"));
+        }
+        // Those that are over are told once.
+        let mut over = std::mem::take(&mut self.wiring.over);
+        let mut pumps: Vec<_> = self.wiring.pumps.iter_mut().chain(&mut over).collect();
         let mut descriptors = descriptors.into_iter();
         let (output, error) = (descriptors.next(), descriptors.next());
         for (stream, to) in [(Stream::Stdout, output), (Stream::Stderr, error)] {
-            let pump = self.wiring.pumps.iter_mut().find(|pump| pump.stream() == stream);
+            let pump = pumps.iter_mut().find(|pump| pump.stream() == stream);
             if let (Some(pump), Some(to)) = (pump, to) {
                 pump.attach(to)?;
             }
@@ -142,6 +152,7 @@ impl Contained {
             pump.finish(buffer, log.as_mut());
         }
         pumps.clear();
+        self.wiring.over.clear();
         self.wiring.stdin = None;
         let exit = Exit { code, oom, at: clock::now() };
         self.process.exit = Some(exit.clone());

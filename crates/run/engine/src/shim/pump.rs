@@ -9,6 +9,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::log::{Log, Stream};
 use crate::clock;
 
+/// What is kept of the words of a container that waits for its first client: as much as goes into an empty pipe.
+const EARLY_LIMIT: usize = 64 * 1024;
+
 /// A client that reads slower than the container writes is let go when this much waits for it.
 const BACKLOG_LIMIT: usize = 1024 * 1024;
 
@@ -20,6 +23,8 @@ pub(crate) struct Pump {
     /// The unfinished line.
     rest: Vec<u8>,
     sinks: Vec<Sink>,
+    /// What the first client is to be told of what came before it; none if nobody waits for one.
+    early: Option<Vec<u8>>,
 }
 
 /// An attached client's end of a pipe.
@@ -38,20 +43,29 @@ pub(crate) enum Flow {
 }
 
 impl Pump {
-    pub(crate) fn new(from: OwnedFd, stream: Stream) -> io::Result<Self> {
+    /// `waits` for a first client, who is told what came before it, too.
+    pub(crate) fn new(from: OwnedFd, stream: Stream, waits: bool) -> io::Result<Self> {
         unblock(&from)?;
-        Ok(Self { from, stream, rest: Vec::new(), sinks: Vec::new() })
+        Ok(Self { from, stream, rest: Vec::new(), sinks: Vec::new(), early: waits.then(Vec::new) })
     }
 
     pub(crate) fn stream(&self) -> Stream {
         self.stream
     }
 
-    /// Copies output to `to` from now on.
+    /// Copies output to `to` from now on, and to the first client what came before.
     pub(crate) fn attach(&mut self, to: OwnedFd) -> io::Result<()> {
         unblock(&to)?;
-        self.sinks.push(Sink { to, backlog: Vec::new() });
+        let mut sink = Sink { to, backlog: Vec::new() };
+        if sink.push(&self.early.take().unwrap_or_default()) {
+            self.sinks.push(sink);
+        }
         Ok(())
+    }
+
+    /// Whether something waits for the first client.
+    pub(crate) fn waits(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| !early.is_empty())
     }
 
     /// Moves what is there, at most one buffer full.
@@ -64,6 +78,10 @@ impl Pump {
                     log.write(self.stream, &mut self.rest, chunk, &clock::log_time());
                 }
                 self.sinks.retain_mut(|sink| sink.push(chunk));
+                if let Some(early) = &mut self.early {
+                    early.extend_from_slice(chunk);
+                    early.drain(..early.len().saturating_sub(EARLY_LIMIT));
+                }
                 Flow::More
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Flow::Empty,

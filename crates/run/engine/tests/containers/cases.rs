@@ -306,6 +306,21 @@ async fn exec_and_attach() {
     drop(stdin);
     assert_eq!(read(attached.stdout), "got one\nend\n");
     assert_eq!(machine.end(&id).await.exit_code, 0);
+    assert!(machine.engine.attach(&id).await.is_err(), "it has ended");
+
+    // Who waits for its first client loses no word, even if it says all at once and closes its streams.
+    let mut config = shell("echo early; echo wrong >&2; exec >&- 2>&-; touch /spoken; read end");
+    config.stdin = true;
+    config.stdin_once = true;
+    let id = machine.container(&sandbox, config).await;
+    let spoken = ["sh", "-c", "while ! [ -e /spoken ]; do sleep 0.01; done"].map(str::to_owned);
+    assert_eq!(machine.engine.exec_sync(&id, &spoken, None).await.unwrap().code, 0);
+    let attached = machine.engine.attach(&id).await.unwrap();
+    assert_eq!((read(attached.stdout), read(attached.stderr)), ("early\n".to_owned(), "wrong\n".to_owned()));
+    let second = machine.engine.attach(&id).await.unwrap();
+    drop(attached.stdin);
+    assert_eq!(read(second.stdout), "", "it was told before");
+    assert_eq!(machine.end(&id).await.exit_code, 1);
     machine.finish().await;
 }
 
