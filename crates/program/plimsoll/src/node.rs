@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use plimsoll_client::Informers;
 use plimsoll_engine::{CgroupDriver, Engine, StoredImages};
 use plimsoll_kernel::pod_network::PodNetwork;
-use plimsoll_kubelet::Tls;
+use plimsoll_kubelet::{PeerIdentity, Tls};
 use plimsoll_network::{BridgeNetwork, CniNetwork, ConnectedBy, Metrics, Policies};
 use plimsoll_oci::{ImageStore, Keep, Registries};
 use plimsoll_pki::{Purpose, Request};
@@ -289,20 +289,21 @@ fn agent(
     config.local_volumes = Some(instance.file("volumes"));
     options.agent.common.apply(&mut config)?;
     if settings.enable_server {
-        config.tls = Some(tls(plane, instance, name, address, settings)?);
+        let own = certificate(plane, instance, name, address)?;
+        config.peers = Some(PeerIdentity { certificate: own.certificate.clone(), key: own.key.clone() });
+        config.tls = Some(kubelet::tls(own, settings)?);
     }
     Ok(config)
 }
 
-/// The agent's server: its own certificate, and clients' certificates of the cluster's authority, if the
-/// settings name no others.
-fn tls(
+/// The agent's own certificate, which it also shows to other agents, and clients' certificates of the cluster's
+/// authority.
+fn certificate(
     plane: &ControlPlane,
     instance: &Instance,
     name: &str,
     address: IpAddr,
-    settings: &Configuration,
-) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+) -> anyhow::Result<Tls> {
     let request = Request {
         purpose: Purpose::Both,
         dns_names: vec![name.to_owned()],
@@ -313,13 +314,12 @@ fn tls(
         .authority
         .ensure_issued(&instance.file("pki"), "kubelet", &request)
         .context("certificate of the node agent")?;
-    let own = Tls {
+    Ok(Tls {
         certificate: files.certificate,
         key: files.key,
         clients: Some(plane.authority.certificate().to_owned()),
         ..Tls::default()
-    };
-    kubelet::tls(own, settings)
+    })
 }
 
 /// A part that ends by itself takes the process with it, so that a supervisor starts it whole again.

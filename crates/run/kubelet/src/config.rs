@@ -20,6 +20,7 @@ use plimsoll_podlife::restart::Delays;
 use plimsoll_podlife::shutdown::Period;
 use tokio_util::sync::CancellationToken;
 
+use crate::peers::PeerIdentity;
 use crate::server::{Authentication, Authorization};
 
 /// The settings of a node agent.
@@ -173,6 +174,9 @@ pub struct Config {
     /// How long the stop signal of a pod that ends waits at most for the data planes to drop its endpoints, within
     /// its grace period; zero for not at all.
     pub endpoint_drain: Duration,
+    /// How other nodes' agents know this one, if they are asked when their data planes have dropped a pod. Their
+    /// clients' certificates must come from the same authority.
+    pub peers: Option<PeerIdentity>,
     /// A folder of static pods, or a file with one.
     pub static_pod_path: Option<PathBuf>,
     /// Where static pods are fetched from.
@@ -314,6 +318,7 @@ impl Config {
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,
             endpoint_drain: Duration::from_secs(5),
+            peers: None,
             static_pod_path: None,
             static_pod_url: None,
             static_pod_url_header: BTreeMap::new(),

@@ -32,6 +32,7 @@ mod machine;
 mod metrics;
 mod node;
 mod oom;
+mod peers;
 mod placement;
 mod plugins;
 mod pod;
@@ -89,6 +90,7 @@ use engine::Engine;
 use logins::Logins;
 use machine::Machine;
 use metrics::Metrics;
+pub use peers::PeerIdentity;
 use pulled::Records;
 use pulls::Pulls;
 use server::Server;
@@ -204,7 +206,7 @@ pub async fn run(
     let agent = Arc::new(Agent {
         recorder: EventRecorder::new(client.clone(), "kubelet", Some(&config.node_name)),
         services: informers.informer::<Service>(),
-        endpoints: endpoints::Endpoints::new(&informers, config.endpoint_drain),
+        endpoints: endpoints::Endpoints::new(&informers, &config),
         node: Arc::new(Node { addresses, runtime: runtime.0.clone(), delays: config.crash_delays }),
         runtime_version: format!("{}://{}", runtime.0, runtime.1),
         exits: broadcast::channel(EXITS).0,

@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_client::Informers;
-use plimsoll_kubelet::Tls;
+use plimsoll_kubelet::{PeerIdentity, Tls};
 use plimsoll_pki::{Authority, Purpose, Request};
 use plimsoll_podlife::configuration::Configuration;
 use serde_json::json;
@@ -260,6 +260,9 @@ async fn serve(
     let seen = informers.clone();
     let (socket, rules) = node::foundation(own, place, configuration, seen, &mut tasks, &shutdown).await?;
     (config.cri_socket, config.registries) = (socket, vec![rules.registry()]);
+    let current = credentials::client(&folder, &name).current();
+    config.peers =
+        current.exists().then(|| PeerIdentity { certificate: current.clone(), key: current.clone() });
     let stop = shutdown.clone();
     tasks.spawn(async move {
         let outcome = plimsoll_kubelet::run(config, client, informers, stop).await;

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::identity::Identity;
 use super::{Body, plain};
+use crate::peers::PATH;
 
 /// Answers that are remembered at most.
 const REMEMBERED: usize = 1024;
@@ -57,6 +58,10 @@ impl Gate {
         path: &[&str],
     ) -> Result<(), Response<Body>> {
         let Authorization::Webhook { allowed, denied } = self.rules else { return Ok(()) };
+        // Nodes know everything about endpoints anyway.
+        if path.first() == Some(&PATH) && who.is_node() {
+            return Ok(());
+        }
         let verb = verb(method);
         // The finer right is asked for first, then the one that covers everything.
         for subresource in subresources(path).iter().copied() {

@@ -23,6 +23,13 @@ pub(super) struct Identity {
     pub(super) extra: Vec<(String, Vec<String>)>,
 }
 
+impl Identity {
+    /// Whether this is the agent of a node.
+    pub(super) fn is_node(&self) -> bool {
+        self.user.starts_with("system:node:") && self.groups.iter().any(|group| group == "system:nodes")
+    }
+}
+
 impl From<Subject> for Identity {
     fn from(subject: Subject) -> Self {
         let Subject { common_name: user, organizations: mut groups } = subject;

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::figures::{self, Figures};
 use crate::metrics::{self, Now};
+use crate::peers::PATH;
 pub use auth::Authorization;
 use auth::Gate;
 pub(crate) use health::{bind_plain, health};
@@ -128,6 +129,11 @@ impl Server {
             return told;
         }
         match parts.as_slice() {
+            [PATH, uid] => match self.agent.endpoints.left(uid).await {
+                Some(Ok(())) => plain(StatusCode::OK, "dropped"),
+                Some(Err(_)) => plain(StatusCode::GATEWAY_TIMEOUT, "not dropped yet"),
+                None => plain(StatusCode::NOT_FOUND, "nobody follows endpoints here"),
+            },
             ["configz"] => json(&serde_json::json!({"kubeletconfig": self.agent.config.given})),
             ["runningpods"] if self.agent.config.debugging => self.running_pods().await,
             ["containerLogs" | "run" | "exec" | "attach" | "portForward" | "runningpods" | "logs", ..]

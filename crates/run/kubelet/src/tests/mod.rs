@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_client::Informers;
+use plimsoll_pki::{Authority, Request};
 use plimsoll_podlife::eviction::threshold::Settings;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -146,6 +147,47 @@ async fn a_stop_signal_waits_until_nobody_sends_to_the_pod() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!rig.engine.calls().iter().any(|call| call.starts_with("stop c-")), "{:?}", rig.engine.calls());
     rig.api.put("endpointslices", slice(json!({"ready": false, "serving": true, "terminating": true})));
+    rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
+    assert!(rig.engine.calls().iter().any(|call| call.starts_with("stop c-")));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_signal_waits_until_other_nodes_answer() {
+    let known = |config: &mut crate::Config| {
+        let folder = config.data_dir.join("pki");
+        let request = Request::client("system:node:n1", &["system:nodes"]);
+        let authority = Authority::ensure(&folder, "ca", "ca").unwrap();
+        let own = authority.ensure_issued(&folder, "kubelet", &request).unwrap();
+        config.peers = Some(crate::PeerIdentity { certificate: own.certificate, key: own.key });
+    };
+    let Some(rig) = Rig::with("peers", known).await else { return };
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.api.put(
+        "nodes",
+        json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2", "uid": "n-2"},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+                "daemonEndpoints": {"kubeletEndpoint": {"Port": other.local_addr().unwrap().port()}},
+            },
+        }),
+    );
+    rig.api.put("endpointslices", slice(json!({"ready": true})));
+    let mut pod = pod(web());
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(60);
+    pod["spec"]["volumes"] = json!(null);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!(null);
+    rig.api.put("pods", pod);
+    rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
+    rig.api.mark_deleted("web", 60);
+    let (question, _) = other.accept().await.unwrap();
+    rig.api.put("endpointslices", slice(json!({"ready": false, "serving": true, "terminating": true})));
+    // Long enough for a signal that waits for this node alone, and shorter than anybody waits for an answer.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!rig.engine.calls().iter().any(|call| call.starts_with("stop c-")), "{:?}", rig.engine.calls());
+    drop((question, other));
     rig.api.wait("the pod is gone", |api| api.pod().is_none()).await;
     assert!(rig.engine.calls().iter().any(|call| call.starts_with("stop c-")));
     rig.end().await;
