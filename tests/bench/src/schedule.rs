@@ -66,12 +66,12 @@ pub(crate) fn run(nodes: usize, pods: usize, case: &str) -> anyhow::Result<()> {
             // What is told of them as Events is behind them, too.
             simulated.rest(&format!("{STUCK} pods that fit nowhere at rest, processor use"), "about 0").await;
         }
-        let watch = simulated.watch(&format!("{PODS}?watch=true&labelSelector=app%3Dbench")).await?;
+        let mut watch = simulated.watch(&format!("{PODS}?watch=true&labelSelector=app%3Dbench")).await?;
         let asked = RefCell::new(HashMap::new());
         let mut bound = HashMap::new();
         let cost = simulated
             .cost(async {
-                let binding = follow(watch, |event: Event<Pod>| {
+                let binding = follow(&mut watch, |event: Event<Pod>| {
                     if !event.object.spec.node_name.is_empty() {
                         bound.entry(event.object.metadata.name).or_insert_with(Instant::now);
                     }
@@ -141,7 +141,7 @@ fn spread(when: &str) -> Value {
 
 /// Makes pods that fit nowhere, and waits until each of them says so.
 async fn stick(simulated: &Simulated) -> anyhow::Result<()> {
-    let watch = simulated.watch(&format!("{PODS}?watch=true")).await?;
+    let mut watch = simulated.watch(&format!("{PODS}?watch=true")).await?;
     let pod = |at: usize| {
         let asks = json!({"requests": {"cpu": format!("{}", 1000 + at % 100)}});
         let spec = json!({"automountServiceAccountToken": false,
@@ -152,7 +152,7 @@ async fn stick(simulated: &Simulated) -> anyhow::Result<()> {
     let calls = (0..STUCK).map(|at| Call::post(PODS, pod(at))).collect();
     let mut told = std::collections::HashSet::new();
     let begun = Instant::now();
-    let telling = follow(watch, |event: Event<Value>| {
+    let telling = follow(&mut watch, |event: Event<Value>| {
         let conditions = event.object["status"]["conditions"].as_array().into_iter().flatten();
         if conditions.into_iter().any(|one| one["reason"] == "Unschedulable") {
             told.insert(event.object["metadata"]["name"].to_string());

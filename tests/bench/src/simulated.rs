@@ -110,7 +110,7 @@ pub(crate) struct Event<T> {
 
 /// Reads events until `is_last` says so.
 pub(crate) async fn follow<T: DeserializeOwned>(
-    mut lines: Lines,
+    lines: &mut Lines,
     mut is_last: impl FnMut(Event<T>) -> bool,
 ) -> anyhow::Result<()> {
     while !is_last(serde_json::from_slice(&lines.next().await?)?) {}

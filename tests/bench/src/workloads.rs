@@ -80,8 +80,8 @@ fn large() -> anyhow::Result<()> {
             ),
             ("2", "  the same rolled out", template("web", "2")),
         ] {
-            let watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
-            let until = follow(watch, |event: Event<Deployment>| event.object.is_complete(pods, version));
+            let mut watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
+            let until = follow(&mut watch, |event: Event<Deployment>| event.object.is_complete(pods, version));
             let cost = simulated
                 .cost(async { tokio::try_join!(simulated.send(vec![call]), until).map(drop) })
                 .await?;
@@ -121,10 +121,10 @@ fn many() -> anyhow::Result<()> {
         let names: Vec<_> = (0..100).map(|number| format!("web-{number}")).collect();
         made(&simulated, &names, 10).await?.report("100 Deployments of 10 pods, made to Available", "none");
         let calls = names.iter().map(|name| template(name, "2")).collect();
-        let watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
+        let mut watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
         let begun = Instant::now();
         let mut ended = BTreeMap::new();
-        let until = follow(watch, |event: Event<Deployment>| {
+        let until = follow(&mut watch, |event: Event<Deployment>| {
             if event.object.is_complete(10, "2") {
                 ended.entry(event.object.metadata.name).or_insert_with(|| begun.elapsed());
             }
@@ -154,10 +154,10 @@ async fn namespace(simulated: &Simulated) -> anyhow::Result<()> {
 }
 
 async fn delete_namespace(simulated: &Simulated) -> anyhow::Result<()> {
-    let watch =
+    let mut watch =
         simulated.watch(&format!("{NAMESPACES}?watch=true&fieldSelector=metadata.name%3Dbench")).await?;
     let delete = Call { method: "DELETE", ..Call::get(format!("{NAMESPACES}/bench")) };
-    let until = follow(watch, |event: Event<serde_json::Value>| event.r#type == "DELETED");
+    let until = follow(&mut watch, |event: Event<serde_json::Value>| event.r#type == "DELETED");
     let cost =
         simulated.cost(async { tokio::try_join!(simulated.send(vec![delete]), until).map(drop) }).await?;
     cost.report("  its namespace deleted", "under 10 s");
@@ -172,9 +172,9 @@ async fn made(
     pods: usize,
 ) -> anyhow::Result<crate::simulated::Cost> {
     let calls = names.iter().map(|name| Call::post(DEPLOYMENTS, deployment(name, pods))).collect();
-    let watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
+    let mut watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
     let mut ready = std::collections::BTreeSet::new();
-    let until = follow(watch, |event: Event<Deployment>| {
+    let until = follow(&mut watch, |event: Event<Deployment>| {
         if event.object.is_complete(pods, "1") {
             ready.insert(event.object.metadata.name);
         }
