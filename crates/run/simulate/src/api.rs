@@ -1,5 +1,7 @@
 //! Writes whose answers nobody reads.
 
+use std::collections::BTreeMap;
+
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -52,6 +54,14 @@ impl Api {
         let answer = body.collect_bytes().await.map_err(later)?;
         let answer: Answer = serde_json::from_slice(&answer).map_err(later)?;
         Ok(answer.metadata.uid.unwrap_or_default())
+    }
+
+    /// The labels of what is there.
+    pub(crate) async fn labels(&self, path: &str) -> Result<BTreeMap<String, String>, Refusal> {
+        let body = self.send(Method::GET, path, "application/json", String::new()).await?;
+        let answer = body.collect_bytes().await.map_err(later)?;
+        let answer: Answer = serde_json::from_slice(&answer).map_err(later)?;
+        Ok(answer.metadata.labels.unwrap_or_default())
     }
 
     pub(crate) async fn patch(&self, path: &str, kind: Patch, patch: &Value) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use plimsoll_client::{Backoff, Informer, Informers};
-use plimsoll_podlife::simulated::node::{conditions, is_silent};
+use plimsoll_podlife::simulated::node::{is_silent, is_simulated};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -33,9 +33,10 @@ impl Nodes {
         self.config.fleet.count
     }
 
-    /// The node as the API shows it; none when somebody deleted it.
+    /// The node as the API shows it; none when somebody deleted it, or it is another one's.
     pub(crate) fn node(&self, number: usize) -> Option<Arc<Node>> {
-        self.informer.get("", &self.config.fleet.name(number))
+        let node = self.informer.get("", &self.config.fleet.name(number))?;
+        node.metadata.labels.as_ref().is_some_and(is_simulated).then_some(node)
     }
 
     /// Whether nothing happens on a node: it is gone or silent.
@@ -49,7 +50,7 @@ impl Nodes {
     }
 }
 
-/// Makes all nodes and their leases, or tells of those that are there that they are well.
+/// Makes all nodes and their leases; those that are there become what they are to be now, and are well.
 pub(crate) async fn register(config: &Config, api: &Api) {
     let each = futures::stream::iter(0..config.fleet.count);
     each.for_each_concurrent(AT_ONCE, |number| async move {
@@ -68,7 +69,13 @@ async fn register_one(config: &Config, api: &Api, number: usize) -> Result<(), R
     let uid = match api.create(NODES, &config.fleet.node(number, config.version, now)).await {
         Ok(uid) => Some(uid),
         Err(Refusal::Exists) => {
-            tell_conditions(api, &name, conditions(None, now)).await?;
+            if !is_simulated(&api.labels(&format!("{NODES}/{name}")).await?) {
+                tracing::warn!(name, "there is a node of this name that is not simulated: it is left alone");
+                return Ok(());
+            }
+            let (object, status) = config.fleet.adoption(number, config.version, now);
+            api.patch(&format!("{NODES}/{name}"), Patch::Strategic, &object).await?;
+            api.patch(&format!("{NODES}/{name}/status"), Patch::Strategic, &status).await?;
             None
         }
         Err(why) => return Err(why),

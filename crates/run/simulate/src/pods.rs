@@ -1,7 +1,7 @@
 //! The pods of all simulated nodes: one loop, and a plan for those that something will become of.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,8 @@ struct Plan {
     step: Step,
     /// Only the entry of the calendar and the outcome with this number count.
     stamp: u64,
+    /// Its time has come, but the step before is under way.
+    waits: bool,
 }
 
 struct Loop {
@@ -56,6 +58,8 @@ struct Loop {
     /// Pods on silent nodes, by the node.
     left: HashMap<usize, HashMap<Uid, Arc<Pod>>>,
     running: JoinSet<(Uid, u64, Result<(), Refusal>)>,
+    /// The pods of the steps that are under way: what is told of one pod is told in order.
+    busy: HashSet<Uid>,
     stamps: u64,
 }
 
@@ -78,6 +82,7 @@ pub(crate) async fn run(nodes: Arc<Nodes>, informers: Informers, api: Api) {
         calendar: BinaryHeap::new(),
         left: HashMap::new(),
         running: JoinSet::new(),
+        busy: HashSet::new(),
         stamps: 0,
     };
     loop {
@@ -162,7 +167,7 @@ impl Loop {
             }
             Some((at, step)) => {
                 let stamp = self.stamp();
-                self.plans.insert(id.clone(), Plan { pod, node: number, step, stamp });
+                self.plans.insert(id.clone(), Plan { pod, node: number, step, stamp, waits: false });
                 self.calendar.push(Reverse((at, stamp, id)));
             }
         }
@@ -212,13 +217,19 @@ impl Loop {
                 _ => return,
             }
             let Some(Reverse((_, stamp, id))) = self.calendar.pop() else { return };
-            let Some(plan) = self.plans.get(&id).filter(|plan| plan.stamp == stamp) else { continue };
+            let busy = self.busy.contains(&id);
+            let Some(plan) = self.plans.get_mut(&id).filter(|plan| plan.stamp == stamp) else { continue };
+            plan.waits = busy;
+            if busy {
+                continue;
+            }
             let (pod, step, number) = (plan.pod.clone(), plan.step, plan.node);
             if self.nodes.is_away(number) {
                 self.plans.remove(&id);
                 self.left.entry(number).or_default().insert(id, pod);
                 continue;
             }
+            self.busy.insert(id.clone());
             if let Some(misfit) = self.misfit(&pod, &id, number, step) {
                 let api = self.api.clone();
                 self.running.spawn(async move { (id, stamp, refuse(&api, &pod, &misfit).await) });
@@ -263,6 +274,10 @@ impl Loop {
     }
 
     fn outcome(&mut self, id: &Uid, stamp: u64, outcome: Result<(), Refusal>) {
+        self.busy.remove(id);
+        if let Some(plan) = self.plans.get(id).filter(|plan| plan.waits) {
+            self.calendar.push(Reverse((Timestamp::now(), plan.stamp, id.clone())));
+        }
         match outcome {
             // The informer tells the rest.
             Ok(()) | Err(Refusal::Gone | Refusal::Exists) => {}

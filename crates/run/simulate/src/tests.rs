@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use super::*;
 
@@ -22,6 +23,10 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 struct Server {
     watches: Mutex<HashMap<&'static str, UnboundedReceiver<Value>>>,
     writes: UnboundedSender<String>,
+    /// Whether writes are answered now.
+    answers: watch::Receiver<bool>,
+    /// The labels of the node, if all that is to be made is there.
+    taken: Option<Value>,
 }
 
 impl Server {
@@ -33,7 +38,14 @@ impl Server {
             let body: Value = serde_json::from_slice(&body).unwrap();
             let phase = body.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
             let _ = self.writes.send(format!("{method} {path} {phase}").trim_end().to_owned());
+            if method == Method::POST && self.taken.is_some() {
+                return Ok(exists());
+            }
+            let _ = self.answers.clone().wait_for(|answers| *answers).await;
             return Ok(whole(&json!({"metadata": {"uid": "u"}})));
+        }
+        if path == "/api/v1/nodes/sim-0" {
+            return Ok(whole(&json!({"metadata": {"labels": self.taken}})));
         }
         if !query.contains("watch=true") {
             return Ok(whole(&json!({"metadata": {"resourceVersion": "1"}, "items": []})));
@@ -54,10 +66,23 @@ fn whole(body: &Value) -> Answer {
     Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync())
 }
 
+fn exists() -> Answer {
+    let status = json!({"kind": "Status", "code": 409, "reason": "AlreadyExists"});
+    let mut answer = whole(&status);
+    *answer.status_mut() = http::StatusCode::CONFLICT;
+    answer
+}
+
+fn config() -> Config {
+    let fleet = Fleet { prefix: "sim".into(), count: 1, zones: 1, capacity: Fleet::usual_capacity() };
+    Config { fleet, manner: Manner::default(), lease: Duration::from_secs(40), version: "v1.37.0" }
+}
+
 struct Scene {
     nodes: UnboundedSender<Value>,
     pods: UnboundedSender<Value>,
     writes: UnboundedReceiver<String>,
+    answers: watch::Sender<bool>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -67,13 +92,11 @@ impl Scene {
         let ((nodes, node_lines), (pods, pod_lines)) = (unbounded_channel(), unbounded_channel());
         let (writing, mut writes) = unbounded_channel();
         let watches = Mutex::new([("nodes", node_lines), ("pods", pod_lines)].into());
-        let server = Arc::new(Server { watches, writes: writing });
+        let (answers, answering) = watch::channel(true);
+        let server = Arc::new(Server { watches, writes: writing, answers: answering, taken: None });
         let client =
             plimsoll_client::from_service(tower::service_fn(move |request| server.clone().answer(request)));
-        let fleet = Fleet { prefix: "sim".into(), count: 1, zones: 1, capacity: Fleet::usual_capacity() };
-        let config =
-            Config { fleet, manner: Manner::default(), lease: Duration::from_secs(40), version: "v1.37.0" };
-        let simulation = Simulation::register(config, Informers::new(client.clone()), client).await;
+        let simulation = Simulation::register(config(), Informers::new(client.clone()), client).await;
         for made in
             ["POST /api/v1/nodes", "POST /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"]
         {
@@ -81,12 +104,13 @@ impl Scene {
         }
         let stop = CancellationToken::new();
         tokio::spawn(simulation.run(stop.clone()));
-        Self { nodes, pods, writes, _stop: stop.drop_guard() }
+        Self { nodes, pods, writes, answers, _stop: stop.drop_guard() }
     }
 
     fn node(&self, version: u32, silent: bool) {
         let annotations = json!({"plimsoll.io/silent": silent.to_string()});
-        let metadata = json!({"name": "sim-0", "uid": "u", "resourceVersion": version.to_string(), "annotations": annotations});
+        let metadata = json!({"name": "sim-0", "uid": "u", "resourceVersion": version.to_string(), "annotations": annotations,
+            "labels": {"plimsoll.io/simulated": "true"}});
         let status = json!({"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "10"}});
         let node = json!({"metadata": metadata, "status": status});
         self.nodes.send(json!({"type": "ADDED", "object": node})).unwrap();
@@ -133,6 +157,25 @@ async fn a_pod_runs_once_and_goes_when_it_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn steps_of_one_pod_are_told_one_after_the_other() {
+    let mut scene = Scene::start().await;
+    scene.node(2, false);
+    scene.answers.send(false).unwrap();
+    scene.pod(3, "sim-0", |_| {});
+    assert_eq!(scene.write().await, format!("PATCH {POD}/status Running"));
+    // It would run again for those who learn of its end first.
+    scene.pod(4, "sim-0", |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+    });
+    let nothing = tokio::time::timeout(Duration::from_secs(60), scene.write()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    scene.answers.send(true).unwrap();
+    assert_eq!(scene.write().await, format!("PATCH {POD}/status Failed"));
+    assert_eq!(scene.write().await, format!("DELETE {POD}"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_happens_on_a_silent_node_until_it_speaks_again() {
     let mut scene = Scene::start().await;
     scene.node(2, true);
@@ -168,4 +211,30 @@ async fn a_node_takes_no_more_than_it_has() {
     });
     scene.pod(7, "sim-0", asks("fourth", "600m"));
     assert_eq!(scene.write().await, status("fourth", "Running"));
+}
+
+/// What is written where the node is there already, with these labels.
+async fn takeover(labels: Value) -> Vec<String> {
+    let (writing, mut writes) = unbounded_channel();
+    let (_answers, answers) = watch::channel(true);
+    let server =
+        Arc::new(Server { watches: Mutex::default(), writes: writing, answers, taken: Some(labels) });
+    let client =
+        plimsoll_client::from_service(tower::service_fn(move |request| server.clone().answer(request)));
+    let _simulation = Simulation::register(config(), Informers::new(client.clone()), client).await;
+    std::iter::from_fn(|| writes.try_recv().ok()).collect()
+}
+
+#[tokio::test]
+async fn nodes_that_are_there_are_taken_over_but_not_those_of_others() {
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let expected = [
+        "POST /api/v1/nodes".to_owned(),
+        "PATCH /api/v1/nodes/sim-0".to_owned(),
+        "PATCH /api/v1/nodes/sim-0/status".to_owned(),
+        format!("POST {leases}"),
+        format!("PATCH {leases}/sim-0"),
+    ];
+    assert_eq!(takeover(json!({"plimsoll.io/simulated": "true"})).await, expected);
+    assert_eq!(takeover(json!({})).await, expected[..1]);
 }

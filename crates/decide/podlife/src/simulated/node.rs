@@ -87,6 +87,25 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// What makes a node that is there already one of this fleet: strategic merge patches of the object and of its
+    /// status. Labels and conditions of others stay.
+    pub fn adoption(&self, number: usize, version: &str, now: Timestamp) -> (Value, Value) {
+        let mut node = self.node(number, version, now);
+        let mut status = node["status"].take();
+        for amounts in ["capacity", "allocatable"] {
+            // What it does not have any more goes.
+            status[amounts]["$patch"] = json!("replace");
+        }
+        (json!({"metadata": {"labels": node["metadata"]["labels"]}}), json!({"status": status}))
+    }
+}
+
+/// Whether these are the labels of a simulated node.
+pub fn is_simulated(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(LABEL).is_some_and(|value| value == "true")
+}
+
 /// Whether a node is silent now: it is annotated so, or its turn has come.
 pub fn is_silent(node: &Node, number: usize, manner: &Manner, elapsed: Duration) -> bool {
     let annotations = node.metadata.annotations.as_ref();
@@ -148,6 +167,24 @@ mod tests {
         let one = node(7);
         assert_eq!(one.spec.unwrap().pod_cidr.unwrap(), "100.64.7.0/24");
         assert_eq!(one.status.unwrap().allocatable.unwrap()["cpu"].0, "32");
+    }
+
+    #[test]
+    fn nodes_of_before_become_what_is_asked_for_now() {
+        let mut larger = Fleet { zones: 2, ..fleet() };
+        larger.capacity.insert("cpu".to_owned(), Quantity::from_units(64));
+        let (object, status) = larger.adoption(2, "v1.37.0", "2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(object["metadata"]["labels"]["topology.kubernetes.io/zone"], "zone-0");
+        assert!(is_simulated(&node(2).metadata.labels.unwrap()) && !is_simulated(&BTreeMap::new()));
+        assert!(object["spec"].is_null(), "its range of addresses stays");
+        let status = &status["status"];
+        for amounts in ["capacity", "allocatable"] {
+            assert_eq!(
+                (&status[amounts]["cpu"], &status[amounts]["$patch"]),
+                (&json!("64"), &json!("replace"))
+            );
+        }
+        assert_eq!(status["conditions"][3]["status"], "True");
     }
 
     #[test]
