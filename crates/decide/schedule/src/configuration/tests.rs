@@ -217,7 +217,7 @@ fn everything_wrong_is_named() {
         ),
         (
             plugins(json!({"filter": {"enabled": [{"name": "EBSLimits"}]}})),
-            "profiles[0].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version \"kubescheduler.config.k8s.io/v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
+            "profiles[0].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version \"v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
         ),
         (
             args("InterPodAffinity", json!({"hardPodAffinityWeight": 101})),
@@ -285,4 +285,215 @@ fn everything_wrong_is_named() {
     }
     let other = Configuration::of(&json!({"kind": "Pod", "apiVersion": "v1"})).unwrap_err().to_string();
     assert!(other.starts_with("no kind \"Pod\" is registered for version \"v1\""), "{other}");
+}
+
+/// Fields that the table before does not have.
+#[test]
+fn each_field_is_checked() {
+    let config = |path: &str, name: &str, args: Value, expected: &str| {
+        let document = json!({"profiles": [{"pluginConfig": [{"name": name, "args": args}]}]});
+        (document, format!("profiles[0].pluginConfig[0].args.{path}: {expected}"))
+    };
+    let fit = |path: &str, args: Value, expected: &str| config(path, "NodeResourcesFit", args, expected);
+    let shape = |path: &str, points: Value, expected: &str| {
+        let strategy =
+            json!({"type": "RequestedToCapacityRatio", "requestedToCapacityRatio": {"shape": points}});
+        let path = format!("scoringStrategy.requestedToCapacityRatio.{path}");
+        fit(&path, json!({"scoringStrategy": strategy}), expected)
+    };
+    let spread = |path: &str, constraint: Value, expected: &str| {
+        let mut one = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"});
+        one.as_object_mut().unwrap().extend(constraint.as_object().unwrap().clone());
+        let args = json!({"defaultingType": "List", "defaultConstraints": [one]});
+        config(&format!("defaultConstraints[0].{path}"), "PodTopologySpread", args, expected)
+    };
+    let added = |path: &str, affinity: Value, expected: &str| {
+        config(&format!("addedAffinity.{path}"), "NodeAffinity", json!({"addedAffinity": affinity}), expected)
+    };
+    let preferred = |path: &str, term: Value, expected: &str| {
+        let list = "preferredDuringSchedulingIgnoredDuringExecution";
+        let affinity = json!({list: [{"weight": 1, "preference": term}]});
+        added(&format!("{list}[0].{path}"), affinity, expected)
+    };
+    let label = |operator: &str, values: Value, expected: &str| {
+        let term = json!({"matchExpressions": [{"key": "k", "operator": operator, "values": values}]});
+        preferred("matchExpressions[0].values", term, expected)
+    };
+    let plain = |document: Value, expected: &str| (document, expected.to_owned());
+    let plugins = |plugins: Value, expected: &str| {
+        let start = "initializing profiles: creating profile for scheduler name default-scheduler: ";
+        (json!({"profiles": [{"plugins": plugins}]}), format!("{start}{expected}"))
+    };
+    const NAME: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
+        alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+        '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    let table = [
+        plain(
+            json!({"leaderElection": {"leaseDuration": "-1s", "renewDeadline": "-2s"}}),
+            "[leaderElection.leaseDuration: Invalid value: \"-1s\": must be greater than zero, leaderElection.renewDeadline: Invalid value: \"-2s\": must be greater than zero, leaderElection.leaseDuration: Invalid value: \"-2s\": LeaseDuration must be greater than RenewDeadline]",
+        ),
+        plain(
+            json!({"profiles": [{"percentageOfNodesToScore": -1}]}),
+            "profiles[0].percentageOfNodesToScore: Invalid value: -1: not in valid range [0-100]",
+        ),
+        plain(
+            json!({"profiles": [{"pluginConfig": [{"name": "NodePorts"}, {"name": "NodePorts"}]}]}),
+            "profiles[0].pluginConfig[1]: Duplicate value: \"NodePorts\"",
+        ),
+        plain(
+            json!({"profiles": [{"pluginConfig": [{"name": "CinderLimits"}]}]}),
+            "profiles[0].pluginConfig[0]: Invalid value: \"CinderLimits\": was invalid in version \"v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
+        ),
+        plain(
+            json!({"profiles": [{"plugins": {"queueSort": {"enabled": [{"name": "PrioritySort"}, {"name": "Other"}]}}}]}),
+            "profiles[0].plugins.queueSort.Enabled: Invalid value: 2: only one queue sort plugin can be enabled",
+        ),
+        plugins(
+            json!({"multiPoint": {"enabled": [{"name": "EBSLimits"}]}}),
+            "plugin \"EBSLimits\" does not exist",
+        ),
+        plugins(
+            json!({"queueSort": {"disabled": [{"name": "*"}]}}),
+            "only one queue sort plugin required for profile with scheduler name \"default-scheduler\", but got 0",
+        ),
+        plugins(
+            json!({"bind": {"disabled": [{"name": "*"}]}}),
+            "at least one bind plugin is needed for profile with scheduler name \"default-scheduler\"",
+        ),
+        plugins(
+            json!({"score": {"enabled": [{"name": "NodeAffinity"}, {"name": "NodeAffinity"}]}}),
+            "plugin \"NodeAffinity\" already registered as \"ScorePlugin\"",
+        ),
+        config(
+            "minCandidateNodesAbsolute",
+            "DefaultPreemption",
+            json!({"minCandidateNodesAbsolute": -1}),
+            "Invalid value: -1: not in valid range [0, inf)",
+        ),
+        config(
+            "bindTimeoutSeconds",
+            "VolumeBinding",
+            json!({"bindTimeoutSeconds": -5}),
+            "Invalid value: -5: invalid BindTimeoutSeconds, should not be a negative value",
+        ),
+        config(
+            "filterTimeout",
+            "DynamicResources",
+            json!({"filterTimeout": "-1s"}),
+            "Invalid value: \"-1s\": must be zero or positive",
+        ),
+        config(
+            "bindingTimeout",
+            "DynamicResources",
+            json!({"bindingTimeout": "900ms"}),
+            "Invalid value: \"900ms\": must be at least 1 second",
+        ),
+        config(
+            "resources[1].name",
+            "NodeResourcesBalancedAllocation",
+            json!({"resources": [{"name": "cpu"}, {"name": "cpu"}]}),
+            "Duplicate value: \"cpu\"",
+        ),
+        config(
+            "resources[0].weight",
+            "NodeResourcesBalancedAllocation",
+            json!({"resources": [{"name": "cpu", "weight": 2}]}),
+            "Invalid value: 2: must be 1",
+        ),
+        fit(
+            "ignoredResources[0]",
+            json!({"ignoredResources": ["a b"]}),
+            &format!("Invalid value: \"a b\": {NAME}"),
+        ),
+        fit(
+            "ignoredResourceGroups[0]",
+            json!({"ignoredResourceGroups": ["x.io/y"]}),
+            "Invalid value: \"x.io/y\": resource group name can't contain '/'",
+        ),
+        fit(
+            "scoringStrategy.requestedToCapacityRatio",
+            json!({"scoringStrategy": {"type": "LeastAllocated", "requestedToCapacityRatio": {}}}),
+            "Forbidden: must be nil when type is not RequestedToCapacityRatio",
+        ),
+        shape("shape", json!([]), "Required value: at least one point must be specified"),
+        shape(
+            "shape[1].utilization",
+            json!([{"utilization": 5}, {"utilization": 5}]),
+            "Invalid value: 5: values must be sorted in increasing order",
+        ),
+        shape(
+            "shape[0].utilization",
+            json!([{"utilization": 101}]),
+            "Invalid value: 101: not in valid range [0, 100]",
+        ),
+        shape("shape[0].score", json!([{"score": 11}]), "Invalid value: 11: not in valid range [0, 10]"),
+        config(
+            "defaultingType",
+            "PodTopologySpread",
+            json!({"defaultingType": "Mine"}),
+            "Unsupported value: \"Mine\": supported values: \"System\", \"List\"",
+        ),
+        config(
+            "defaultingType",
+            "PodTopologySpread",
+            json!({"defaultConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+            "Invalid value: \"System\": when .defaultConstraints are not empty",
+        ),
+        spread("topologyKey", json!({"topologyKey": ""}), "Required value: can not be empty"),
+        spread("topologyKey", json!({"topologyKey": "a b"}), &format!("Invalid value: \"a b\": {NAME}")),
+        spread("whenUnsatisfiable", json!({"whenUnsatisfiable": ""}), "Required value: can not be empty"),
+        spread(
+            "labelSelector",
+            json!({"labelSelector": {}}),
+            "Forbidden: constraint must not define a selector, as they deduced for each pod",
+        ),
+        label("In", json!([]), "Invalid value: []: for 'in', 'notin' operators, values set can't be empty"),
+        label(
+            "Exists",
+            json!(["a"]),
+            "Invalid value: [\"a\"]: values set must be empty for exists and does not exist",
+        ),
+        preferred(
+            "matchExpressions[0].values[0]",
+            json!({"matchExpressions": [{"key": "k", "operator": "Gt", "values": ["four"]}]}),
+            "Invalid value: \"four\": for 'Gt', 'Lt' operators, the value must be an integer",
+        ),
+        preferred(
+            "matchFields[0].operator",
+            json!({"matchFields": [{"key": "metadata.name", "operator": "Exists"}]}),
+            "Unsupported value: \"Exists\": supported values: \"In\", \"NotIn\"",
+        ),
+        preferred(
+            "matchFields[0].values",
+            json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a", "b"]}]}),
+            "Required value: must have one element",
+        ),
+        plain(
+            json!({"extenders": [{"managedResources": [{"name": "x.io/a b"}]}]}),
+            &format!("extenders[0].managedResources[0].name: Invalid value: \"x.io/a b\": {NAME}"),
+        ),
+        plain(
+            json!({"extenders": [{"managedResources": [{"name": "x.io/a"}]}, {"managedResources": [{"name": "x.io/a"}]}]}),
+            "extenders[1].managedResources[0].name: Invalid value: \"x.io/a\": duplicate extender managed resource name",
+        ),
+        plain(
+            json!({"extenders": [{"tlsConfig": {"caData": "", "color": "red"}}]}),
+            "strict decoding error: unknown field \"extenders[0].tlsConfig.color\"",
+        ),
+    ];
+    for (more, expected) in table {
+        assert_eq!(read(more.clone()).unwrap_err(), expected, "{more}");
+    }
+    // What cannot be read is told with its path, too.
+    for (more, path) in [
+        (json!({"extenders": [{"httpTimeout": "soon"}]}), "extenders[0].httpTimeout: "),
+        (json!({"leaderElection": {"leaderElect": "yes"}}), "leaderElection.leaderElect: "),
+        (
+            json!({"profiles": [{"plugins": {"score": {"enabled": [{"name": 7}]}}}]}),
+            "profiles[0].plugins.score.enabled[0].name: ",
+        ),
+    ] {
+        let told = read(more).unwrap_err();
+        assert!(told.starts_with(path), "{told}");
+    }
 }

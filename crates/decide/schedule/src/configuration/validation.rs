@@ -130,7 +130,8 @@ fn profiles(profiles: &[ProfileFields], problems: &mut Problems) -> Result<(), R
 }
 
 fn gone(plugins: &PluginsFields, path: &Path, problems: &mut Problems) {
-    let sets: [(&str, &PluginSet); 13] = [
+    // Under `multiPoint` they are merely not there.
+    let sets: [(&str, &PluginSet); 12] = [
         ("preEnqueue", &plugins.pre_enqueue),
         ("queueSort", &plugins.queue_sort),
         ("preFilter", &plugins.pre_filter),
@@ -143,7 +144,6 @@ fn gone(plugins: &PluginsFields, path: &Path, problems: &mut Problems) {
         ("preBind", &plugins.pre_bind),
         ("bind", &plugins.bind),
         ("postBind", &plugins.post_bind),
-        ("multiPoint", &plugins.multi_point),
     ];
     for (name, set) in sets {
         for (at, plugin) in
@@ -155,8 +155,8 @@ fn gone(plugins: &PluginsFields, path: &Path, problems: &mut Problems) {
 }
 
 fn taken_away(path: &Path, name: &str) -> FieldError {
-    let detail =
-        format!("was invalid in version {VERSION:?} (KubeSchedulerConfiguration is version {VERSION:?})");
+    // Upstream names the version of the core group there.
+    let detail = format!("was invalid in version \"v1\" (KubeSchedulerConfiguration is version {VERSION:?})");
     FieldError::invalid(path, &json!(name), detail)
 }
 
