@@ -135,9 +135,14 @@ impl Scheduler {
     /// A node that was promised to the pod is taken if it fits. What is promised to other pods counts as
     /// taken unless they are less important.
     pub fn decide(&mut self, pod: &PodInfo) -> Decision {
+        self.decide_observed(pod, &mut |_| {})
+    }
+
+    /// As [`Scheduler::decide`]; says which point it has passed, for those who have a clock.
+    pub fn decide_observed(&mut self, pod: &PodInfo, passed: &mut dyn FnMut(Point)) -> Decision {
         let promised = self.snapshot.nominated(&pod.uid);
         let lesser = self.snapshot.take_lesser_nominations(pod);
-        let decision = self.decide_among(pod, promised);
+        let decision = self.decide_among(pod, promised, passed);
         self.snapshot.give_back(lesser);
         decision
     }
@@ -147,16 +152,26 @@ impl Scheduler {
         self.start
     }
 
-    fn decide_among(&mut self, pod: &PodInfo, promised: Option<Slot>) -> Decision {
-        let chosen = self.look(pod, |view, class| {
-            let chosen = match view.linked {
-                true => view.among_linked(class, promised),
-                false => {
+    fn decide_among(
+        &mut self,
+        pod: &PodInfo,
+        promised: Option<Slot>,
+        passed: &mut dyn FnMut(Point),
+    ) -> Decision {
+        let chosen = self.look(pod, passed, |view, class, passed| {
+            let feasible = view.linked.then(|| view.feasible(class, promised));
+            passed(Point::Filter);
+            let chosen = match feasible {
+                Some(feasible) => view.among_linked(class, feasible, promised),
+                None => {
                     let enough = view.profile.share.enough(view.snapshot.nodes());
                     let promised = promised.filter(|slot| class.takes(*slot));
                     promised.or_else(|| class.best(view.profile, view.start, enough))
                 }
             };
+            if chosen.is_some() {
+                passed(Point::Score);
+            }
             chosen.ok_or_else(|| view.diagnose(class))
         });
         match chosen.and_then(|chosen| chosen) {
@@ -174,7 +189,7 @@ impl Scheduler {
     /// Why none does.
     pub fn candidates(&mut self, pod: &PodInfo) -> Result<Scored, Diagnosis> {
         let lesser = self.snapshot.take_lesser_nominations(pod);
-        let found = self.look(pod, |view, class| {
+        let found = self.look(pod, &mut |_| {}, |view, class, _| {
             let feasible = view.feasible(class, None);
             if feasible.is_empty() {
                 return Err(view.diagnose(class));
@@ -191,21 +206,24 @@ impl Scheduler {
     pub fn takes(&mut self, pod: &PodInfo, node: &str) -> bool {
         let Some(slot) = self.snapshot.slot_of(node) else { return false };
         let lesser = self.snapshot.take_lesser_nominations(pod);
-        let takes = self.look(pod, |view, class| view.feasible(class, None).binary_search(&slot).is_ok());
+        let takes = self
+            .look(pod, &mut |_| {}, |view, class, _| view.feasible(class, None).binary_search(&slot).is_ok());
         self.snapshot.give_back(lesser);
         takes.unwrap_or(false)
     }
 
     /// Why nodes refuse a pod, as far as they do.
     pub fn diagnosis(&mut self, pod: &PodInfo) -> Diagnosis {
-        self.look(pod, |view, class| view.diagnose(class)).unwrap_or_else(|diagnosis| diagnosis)
+        let found = self.look(pod, &mut |_| {}, |view, class, _| view.diagnose(class));
+        found.unwrap_or_else(|diagnosis| diagnosis)
     }
 
     /// Prepares everything that a decision looks at.
     fn look<T>(
         &mut self,
         pod: &PodInfo,
-        act: impl FnOnce(&View<'_>, &mut Class) -> T,
+        passed: &mut dyn FnMut(Point),
+        act: impl FnOnce(&View<'_>, &mut Class, &mut dyn FnMut(Point)) -> T,
     ) -> Result<T, Diagnosis> {
         self.decisions += 1;
         let Scheduler { profiles, snapshot, classes, decisions, start, .. } = self;
@@ -213,7 +231,6 @@ impl Scheduler {
         make_room(classes);
         let class = classes.entry(pod.needs.clone()).or_insert_with(|| Class::new(pod.needs.clone()));
         class.used = *decisions;
-        class.refresh(profile, snapshot);
         let constraints = Constraints::of(pod, profile, &snapshot.selectors);
         let linked =
             pod.has_links() || !constraints.list.is_empty() || inter_pod_affinity::is_claimed(pod, snapshot);
@@ -237,7 +254,9 @@ impl Scheduler {
             linked,
             start: *start,
         };
-        Ok(act(&view, class))
+        passed(Point::PreFilter);
+        class.refresh(profile, snapshot);
+        Ok(act(&view, class, passed))
     }
 
     /// What the pod's claims on devices get on the node that was chosen. It is kept for them until the API shows it,
@@ -337,8 +356,7 @@ struct View<'v> {
 }
 
 impl View<'_> {
-    fn among_linked(&self, class: &Class, promised: Option<Slot>) -> Option<Slot> {
-        let feasible = self.feasible(class, promised);
+    fn among_linked(&self, class: &Class, feasible: Vec<Slot>, promised: Option<Slot>) -> Option<Slot> {
         if let Some(promised) = promised.filter(|slot| feasible.binary_search(slot).is_ok()) {
             return Some(promised);
         }

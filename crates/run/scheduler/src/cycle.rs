@@ -1,5 +1,6 @@
 //! The scheduler's state, and what each change does to it.
 
+mod binding;
 mod extended;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,10 +17,10 @@ use plimsoll_schedule::{
 
 use crate::Config;
 use crate::effects::{Effects, Outcome};
-use crate::extenders::{Extender, Question};
-use crate::metrics::Ended;
+use crate::extenders::Question;
+use crate::metrics::{Ended, Laps};
 use crate::storage;
-use crate::waiting::{Waited, Waiting};
+use crate::waiting::Waiting;
 
 type Uid = Arc<str>;
 
@@ -235,9 +236,11 @@ impl Cycle {
                 continue;
             }
             let begun = Instant::now();
-            let decision = self.scheduler.decide(&pod);
+            let mut laps = Laps::start(begun);
+            let decision = self.scheduler.decide_observed(&pod, &mut |point| laps.passed(point));
             self.config.metrics.decided(begun.elapsed());
             let name = &self.scheduler.profile(&pod).scheduler_name;
+            self.config.metrics.passed(name, &laps, matches!(decision, Decision::Node(_)));
             match decision {
                 Decision::Node(node) => {
                     self.config.metrics.ended(name, Ended::Scheduled, begun.elapsed());
@@ -321,81 +324,6 @@ impl Cycle {
 
     fn is_ready(&self) -> bool {
         self.unsynced == 0 && self.binding < self.config.bindings_at_once
-    }
-
-    fn assume(&mut self, pod: Arc<PodInfo>, node: String, now: Duration) {
-        if let Some((_, attempts)) = self.entered.get_mut(&pod.uid) {
-            *attempts = self.queue.attempts(&pod.uid);
-        }
-        let change = self.scheduler.snapshot.place(pod.clone(), &node);
-        self.changed(change);
-        self.assumed.insert(pod.uid.clone());
-        let writes = |point| self.scheduler.profile(&pod).acts(Plugin::DynamicResources, point);
-        if pod.has_device_claims() && writes(Point::Reserve) && writes(Point::PreBind) {
-            match self.scheduler.book(&pod, &node) {
-                Some(booked) => drop(self.booked.insert(pod.uid.clone(), booked)),
-                None => return self.failed(&pod, "cannot allocate all claims".to_owned(), now),
-            }
-        }
-        let reserved = match pod.has_claims() {
-            true => self.scheduler.reserve(&pod, &node),
-            false => Vec::new(),
-        };
-        if reserved.is_empty() {
-            return self.bind(pod, node);
-        }
-        self.effects.prepare(pod.uid.clone(), reserved.clone());
-        let patience = self.scheduler.profile(&pod).bind_timeout;
-        self.waiting.add(pod, node, reserved, now + patience);
-    }
-
-    /// The claims of a pod are bound, or never will be.
-    fn prepared(&mut self, ended: Waited, now: Duration) {
-        let Waited { pod, node, reservations, failure } = ended;
-        self.scheduler.snapshot.storage.release(&reservations);
-        match failure {
-            None => self.bind(pod, node),
-            Some(why) => {
-                self.changed(Change::Storage);
-                self.failed(&pod, format!("running PreBind plugin \"VolumeBinding\": {why}"), now);
-            }
-        }
-    }
-
-    fn failed(&mut self, pod: &Arc<PodInfo>, why: String, now: Duration) {
-        let name = &self.scheduler.profile(pod).scheduler_name;
-        self.config.metrics.ended(name, Ended::Error, Duration::ZERO);
-        self.tell(pod, EventType::Warning, "FailedScheduling", why);
-        self.unbook(&pod.uid);
-        if self.assumed.remove(&pod.uid) {
-            let change = self.scheduler.snapshot.remove_pod(&pod.uid);
-            self.changed(change);
-        }
-        self.queue.retry(&pod.uid, now);
-        // Somebody else has bound it.
-        if !self.queue.knows(&pod.uid) {
-            self.entered.remove(&pod.uid);
-        }
-    }
-
-    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
-        self.binding += 1;
-        let bookings = self.booked.get(&pod.uid).cloned().unwrap_or_default();
-        let question = self.question(&pod);
-        let binder = question.and_then(|question| question.extenders.into_iter().find(Extender::binds));
-        let profile = self.scheduler.profile(&pod);
-        self.effects.bind(pod, node, bookings, binder, profile);
-    }
-
-    /// The pod's claims on devices get nothing after all.
-    fn unbook(&mut self, uid: &str) {
-        for booking in self.booked.remove(uid).unwrap_or_default() {
-            if booking.allocation.is_some() {
-                let claim = booking.claim.metadata.uid.as_deref().unwrap_or_default();
-                self.scheduler.snapshot.devices.release(claim);
-                self.changed(Change::Devices);
-            }
-        }
     }
 
     fn report(&mut self, pod: &Arc<PodInfo>, message: String) {

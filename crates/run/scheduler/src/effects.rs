@@ -81,7 +81,14 @@ impl Effects {
                 drop(outcomes.send(Outcome::NotBound(pod, "leaderelection lost".to_owned())));
                 return;
             }
-            if let Err(error) = devices::book(&client, &pod, &bookings, patience).await {
+            let begun = Instant::now();
+            let written = devices::book(&client, &pod, &bookings, patience).await;
+            if !bookings.is_empty() {
+                let plugin = (Point::PreBind, Plugin::DynamicResources);
+                let status = if written.is_ok() { "Success" } else { "Error" };
+                metrics.executed(&profile, plugin, status, begun.elapsed());
+            }
+            if let Err(error) = written {
                 let why = format!("running PreBind plugin \"DynamicResources\": {error}");
                 drop(outcomes.send(Outcome::NotBound(pod, why)));
                 return;

@@ -1,7 +1,7 @@
 //! What a scheduler tells about itself, under upstream's names.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_metrics::{Histogram, Tells};
 use plimsoll_schedule::{Plugin, Point};
@@ -155,6 +155,25 @@ pub(crate) enum Ended {
     Error,
 }
 
+/// The points that a decision has passed, with the time that each took.
+#[derive(Debug)]
+pub(crate) struct Laps {
+    last: Instant,
+    laps: Vec<(Point, Duration)>,
+}
+
+impl Laps {
+    pub(crate) fn start(begun: Instant) -> Self {
+        Self { last: begun, laps: Vec::with_capacity(3) }
+    }
+
+    pub(crate) fn passed(&mut self, point: Point) {
+        let now = Instant::now();
+        self.laps.push((point, now - self.last));
+        self.last = now;
+    }
+}
+
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
@@ -264,6 +283,15 @@ impl Metrics {
     pub(crate) fn preempted(&self, victims: usize) {
         self.preemptions.inc();
         self.victims.observe(victims as f64);
+    }
+
+    /// A decision about a pod is made.
+    pub(crate) fn passed(&self, profile: &str, laps: &Laps, found: bool) {
+        for (point, took) in &laps.laps {
+            let status = if found || *point != Point::Filter { "Success" } else { "Unschedulable" };
+            let at = AtPoint { extension_point: format!("{point:?}"), profile: profile.to_owned(), status };
+            self.points.get_or_create(&at).observe(took.as_secs_f64());
+        }
     }
 
     /// A plugin that has its say alone at this point has had it.

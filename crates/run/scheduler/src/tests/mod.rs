@@ -234,6 +234,10 @@ async fn metrics_under_the_names_of_upstream() {
         "scheduler_queue_incoming_pods_total{event=\"PodAdd\",queue=\"active\"} 2",
         "scheduler_queue_incoming_pods_total{event=\"ScheduleAttemptFailure\",queue=\"unschedulable\"} 1",
         "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"PreFilter\",profile=\"default-scheduler\",status=\"Success\"} 2",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Filter\",profile=\"default-scheduler\",status=\"Success\"} 1",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Filter\",profile=\"default-scheduler\",status=\"Unschedulable\"} 1",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Score\",profile=\"default-scheduler\",status=\"Success\"} 1",
         "scheduler_plugin_execution_duration_seconds_count{extension_point=\"Bind\",plugin=\"DefaultBinder\",status=\"Success\"} 1",
     ];
     eventually("counted", || lines.iter().all(|line| text().contains(&format!("{line}\n")))).await;
