@@ -1,4 +1,4 @@
-//! `pods/binding`: a scheduler says which node runs a pod.
+//! `pods/binding` and `bindings`: a scheduler says which node runs a pod.
 
 use http::{Request, Response, StatusCode};
 use plimsoll_catalogue::Kind;
@@ -26,20 +26,38 @@ pub(crate) async fn create(
     let mut binding = subresource::typed_body(asked, request, BINDING).await?;
     same_name(&binding, target)?;
     chain::action(api, asked, kind, target, Operation::Create, &mut binding).await?;
-    let node = binding["target"]["name"].as_str().unwrap_or_default();
-    if node.is_empty() {
-        let path = plimsoll_meta::field::Path::root("target").child("name");
-        return Err(Status::invalid(
-            "",
-            "Binding",
-            &target.name,
-            &[plimsoll_meta::field::FieldError::required(&path, "")],
-        ));
+    commit(api, asked, kind, target, &binding).await
+}
+
+/// Binds the pod that a Binding names: `POST bindings`, the form of before there was `pods/binding`.
+pub(crate) async fn create_apart(
+    api: &Api,
+    asked: &Asked,
+    target: &ResourcePath,
+    binding: &Value,
+) -> Result<Response<ResponseBody>, Status> {
+    let pods = plimsoll_catalogue::find("", "v1", "pods").expect("pods are in the catalogue");
+    let pod = ResourcePath { name: meta(binding, "name").to_owned(), ..target.clone() };
+    commit(api, asked, pods, &pod, binding).await
+}
+
+async fn commit(
+    api: &Api,
+    asked: &Asked,
+    pods: &'static Kind,
+    target: &ResourcePath,
+    binding: &Value,
+) -> Result<Response<ResponseBody>, Status> {
+    let kind = plimsoll_catalogue::find("", "v1", "bindings").expect("bindings are in the catalogue");
+    let problems = kind.strategy.validate(binding);
+    if !problems.is_empty() {
+        return Err(Status::invalid("", "Binding", &target.name, &problems));
     }
-    let mut write = stages::write(api, asked, kind, target, Some("binding"))?;
+    let node = binding["target"]["name"].as_str().unwrap_or_default();
+    let mut write = stages::write(api, asked, pods, target, Some("binding"))?;
     write.judged = Judged::Before;
     let now = object::time(write.now);
-    subresource::change(write, |pod| bind(pod, &binding, node, &now, &target.name)).await?;
+    subresource::change(write, |pod| bind(pod, binding, node, &now, &target.name)).await?;
     Ok(subresource::done(StatusCode::CREATED))
 }
 

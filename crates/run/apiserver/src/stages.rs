@@ -40,8 +40,8 @@ use crate::warning::Warnings;
 use crate::websocket::{Content, WebSocket};
 use crate::write::{Judged, Ownership, Proposal, Write, Written, store_failure};
 use crate::{
-    aggregate, audit, authorize, collection, compress, deadline, discovery, encode, flow, guarded, health,
-    impersonate, metrics, openapi, pages, removal, review, subresource, table, usage, watch,
+    aggregate, audit, authorize, binding, collection, compress, deadline, discovery, encode, flow, guarded,
+    health, impersonate, metrics, openapi, pages, removal, review, subresource, table, usage, watch,
 };
 use plimsoll_document::{Document, Duplicates};
 
@@ -435,6 +435,9 @@ async fn create(
         negotiate::plain(&asked.headers)?;
         write.check_type(&mut object)?;
         chain::action(api, asked, kind, target, Operation::Create, &mut object).await?;
+        if kind.group.is_empty() && kind.kind == "Binding" {
+            return binding::create_apart(api, asked, target, &object).await;
+        }
         let answer = review::answer(api, kind, &asked.user, &target.namespace, object, write.now)
             .await
             .unwrap_or_else(|| Err(Status::method_not_allowed(kind.group, kind.plural, "create")))?;

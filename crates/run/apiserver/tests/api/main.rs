@@ -6,6 +6,7 @@ mod webhook_server;
 mod access;
 mod addresses;
 mod audit;
+mod bindings;
 mod connections;
 mod conversions;
 mod custom;
