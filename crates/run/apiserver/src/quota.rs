@@ -34,6 +34,10 @@ pub(crate) use overdue::Overdue;
 /// A new quota is counted once more after this time: for writes that were on their way when it came.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How often a server looks for pods that other servers of the same state were to watch the end of, and may have
+/// gone before (kube-controller-manager: `--resource-quota-sync-period`).
+const RESYNC: Duration = Duration::from_secs(300);
+
 /// What a write changes.
 pub(crate) struct Written<'w> {
     /// The object before; absent when it is new.
@@ -166,13 +170,19 @@ impl Follower for Uncounted {
     fn remove(&self, _kind: &'static Kind, _object: &Value) {}
 }
 
-/// Counts quotas that are new or changed, until shutdown.
-pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
+/// Counts quotas that are new or changed, until shutdown. `shared`: other servers write to the same state.
+pub(crate) async fn run(api: Arc<Api>, shared: bool, shutdown: CancellationToken) {
     let uncounted = Arc::new(Uncounted::default());
     follow(&api.store, quota_kind(), Arc::clone(&uncounted) as Arc<dyn Follower>);
+    let mut rounds = tokio::time::interval(RESYNC);
+    rounds.tick().await;
     api.overdue.remember(&api);
     loop {
         tokio::select! {
+            _ = rounds.tick(), if shared => {
+                api.overdue.remember(&api);
+                continue;
+            }
             () = uncounted.some.notified() => {}
             namespaces = api.overdue.due(&api) => {
                 for quota in namespaces.iter().flat_map(|namespace| quotas(&api, namespace)) {

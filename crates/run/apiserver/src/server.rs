@@ -226,7 +226,7 @@ impl Server {
         tokio::spawn(flow::keep::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(usage::sampler::run(Arc::clone(&server.api), shutdown.clone()));
         tokio::spawn(room::run(Arc::clone(&server.api), shutdown.clone()));
-        tokio::spawn(quota::run(Arc::clone(&server.api), shutdown.clone()));
+        tokio::spawn(quota::run(Arc::clone(&server.api), config.datastore.is_some(), shutdown.clone()));
         let range = claims::default_range(&config);
         tokio::spawn(claims::run(Arc::clone(&server.api), range, shutdown.clone()));
         for address in &config.listen {

@@ -48,7 +48,7 @@ impl Overdue {
         }
     }
 
-    /// Takes in the pods that were to end before this process began.
+    /// Takes in the pods that were to end before this process began, or whose end another one was to look for.
     pub(super) fn remember(&self, api: &Api) {
         let namespaces: BTreeSet<String> =
             each(api, quota_kind(), "").map(|quota| meta(&quota, "namespace").to_owned()).collect();
