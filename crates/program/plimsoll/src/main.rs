@@ -59,15 +59,25 @@ fn main() -> ExitCode {
 
 /// The error and its causes, each said once: many errors repeat what caused them.
 fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
-        _ if told.is_empty() => cause,
-        true => told,
-        false => format!("{told}: {cause}"),
-    })
+    let mut told: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        // What follows repeats the same in Rust's form.
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            told.push(status.message.clone());
+            break;
+        }
+        let text = cause.to_string();
+        if !told.iter().any(|before| before.contains(&text)) {
+            told.push(text);
+        }
+    }
+    told.join(": ")
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context as _;
+
     #[derive(Debug)]
     struct Repeating(std::io::Error);
 
@@ -96,5 +106,12 @@ mod tests {
         ] {
             assert_eq!(super::told(&error), told);
         }
+    }
+
+    #[test]
+    fn what_a_server_says_is_told_as_it_says_it() {
+        let status = kube::core::Status::failure("pods \"a\" not found", "NotFound").with_code(404);
+        let api = Err::<(), _>(kube::Error::Api(Box::new(status))).context("pod a");
+        assert_eq!(api.map_err(|error| super::told(&error)), Err("pod a: pods \"a\" not found".to_owned()));
     }
 }

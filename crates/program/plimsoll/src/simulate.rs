@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Arg, Args};
 use plimsoll_client::Informers;
 use plimsoll_meta::duration;
+use plimsoll_meta::name::{is_dns1123_subdomain, is_label_value, is_qualified_name};
 use plimsoll_meta::quantity::Quantity;
 use plimsoll_podlife::simulated::Manner;
 use plimsoll_podlife::simulated::address::MOST_NODES;
@@ -45,7 +46,7 @@ pub(crate) struct SimulatedArgs {
     #[arg(long, value_name = "AMOUNTS", default_value = "", hide_default_value = true)]
     simulated_capacity: Capacity,
     /// How their names begin
-    #[arg(long, value_name = "NAME", default_value = "sim")]
+    #[arg(long, value_name = "NAME", default_value = "sim", value_parser = prefix)]
     simulated_name_prefix: String,
     /// How long a bound pod takes to run
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
@@ -136,6 +137,13 @@ fn lease(text: &str) -> Result<Duration, String> {
     if lease.as_secs() == 0 { Err("must be a second at least".to_owned()) } else { Ok(lease) }
 }
 
+/// With a number behind it, it names a node, and is the value of its label `kubernetes.io/hostname`.
+fn prefix(text: &str) -> Result<String, String> {
+    let last = format!("{text}-{MOST_NODES}");
+    is_dns1123_subdomain(&last).and_then(|()| is_label_value(&last)).map_err(|found| found.join("; "))?;
+    Ok(text.to_owned())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be between 0 and 1".to_owned()) }
@@ -150,16 +158,25 @@ impl FromStr for Capacity {
 
     /// Reads `cpu=4,memory=8Gi`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
+        let mut capacity = BTreeMap::new();
+        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
             let (name, amount) = pair.split_once('=').ok_or("expected NAME=AMOUNT,…")?;
+            let wrong = |why: &str| Err(format!("{name}: {why}"));
             let amount: Quantity = amount.parse().map_err(|error| format!("{name}: {error}"))?;
-            if amount.sign() < 0 {
-                Err(format!("{name}: must not be negative"))
-            } else {
-                Ok((name.to_owned(), amount))
+            if let Err(found) = is_qualified_name(name) {
+                return wrong(&found.join("; "));
             }
-        });
-        pairs.collect::<Result<_, String>>().map(Self)
+            if amount.sign() < 0 {
+                return wrong("must not be negative");
+            }
+            if (name == "pods" || name.contains('/')) && amount.milli() % 1000 != 0 {
+                return wrong("must be an integer");
+            }
+            if capacity.insert(name.to_owned(), amount).is_some() {
+                return wrong("is said twice");
+            }
+        }
+        Ok(Self(capacity))
     }
 }
 
@@ -172,8 +189,16 @@ mod tests {
     fn amounts_and_shares_are_read_strictly() {
         let capacity: Capacity = "cpu=4,memory=1Gi,example.com/gpu=2".parse().unwrap();
         assert_eq!(capacity.0["example.com/gpu"], Quantity::from_units(2));
-        for wrong in ["cpu", "cpu=-1", "cpu=x"] {
+        let part: Capacity = "cpu=500m,memory=1.5Gi,pods=110".parse().unwrap();
+        assert_eq!(part.0.len(), 3);
+        for wrong in
+            ["cpu", "cpu=-1", "cpu=x", "cpu=1,cpu=2", "pods=1.5", "example.com/gpu=500m", "a/b/c=1", "=1"]
+        {
             assert!(wrong.parse::<Capacity>().is_err(), "{wrong}");
+        }
+        assert_eq!(prefix("big.sim").as_deref(), Ok("big.sim"));
+        for wrong in ["A_b", "", "-a", "a..b", &"a".repeat(60)] {
+            assert!(prefix(wrong).is_err(), "{wrong}");
         }
         assert_eq!(share("0.5"), Ok(0.5));
         assert!(share("1.5").is_err() && share("NaN").is_err() && count("16385").is_err());
