@@ -81,7 +81,8 @@ fn large() -> anyhow::Result<()> {
             ("2", "  the same rolled out", template("web", "2")),
         ] {
             let mut watch = simulated.watch(&format!("{DEPLOYMENTS}?watch=true")).await?;
-            let until = follow(&mut watch, |event: Event<Deployment>| event.object.is_complete(pods, version));
+            let until =
+                follow(&mut watch, |event: Event<Deployment>| event.object.is_complete(pods, version));
             let cost = simulated
                 .cost(async { tokio::try_join!(simulated.send(vec![call]), until).map(drop) })
                 .await?;
