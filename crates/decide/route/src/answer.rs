@@ -16,7 +16,7 @@ use httparse::{EMPTY_HEADER, ParserConfig, Response, Status, parse_chunk_size};
 const LINES: usize = 100;
 
 /// The longest head, and the longest trailers, in bytes.
-const LONGEST: usize = 256 << 10;
+const LONGEST: usize = 64 << 10;
 
 /// The longest line before a chunk.
 const LONGEST_LINE: usize = 4 << 10;
