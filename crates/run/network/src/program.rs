@@ -215,7 +215,7 @@ fn swallow(family: Family, set: Set, port_of_node: bool) -> Rule {
 
 /// To the pod with this hostPort: bound to one address, or to all.
 fn host_port(family: Family, every_address: bool) -> Rule {
-    let mut rule = to_this_host();
+    let mut rule = to_this_host(family);
     rule.extend(frontend_key(family, every_address, Register(0)));
     let target = Register(words(family) + 2);
     rule.push(Expression::Lookup { map: Set::HostPorts.name(), key: Register(0), to: target });
@@ -435,7 +435,7 @@ fn to_target(family: Family, target: Register) -> Expression<'static> {
 
 /// The frontend the packet is for; with ports of the node, only if it is for this host.
 fn frontend(family: Family, port_of_node: bool) -> Rule {
-    let mut rule = if port_of_node { to_this_host() } else { Rule::new() };
+    let mut rule = if port_of_node { to_this_host(family) } else { Rule::new() };
     rule.extend(frontend_key(family, port_of_node, Register(0)));
     rule
 }
@@ -471,11 +471,17 @@ fn original_in_range(ranges: &Ranges, comparison: Comparison) -> Rule {
     compare_range(load, ranges.services, comparison).collect()
 }
 
-fn to_this_host() -> Rule {
-    vec![
+/// Holds for packets to this host. Answers to IPv6's loopback would never come back from a pod: who tries that way is to
+/// be told at once.
+fn to_this_host(family: Family) -> Rule {
+    let mut rule = vec![
         Expression::AddressType(Address::Destination, Register(0)),
         Expression::Compare(Register(0), Comparison::Equal, LOCAL.to_ne_bytes().to_vec()),
-    ]
+    ];
+    if family == Family::Ipv6 {
+        rule.extend(in_range(Address::Destination, "::1/128".parse().ok(), Comparison::Different));
+    }
+    rule
 }
 
 /// Lets connections pass that were let pass before.

@@ -263,6 +263,7 @@ fn pods_have_both_families() {
         assert_eq!(ask(&format!("[{here_b}]:8081")), "b to fd42:0:0:7::1");
         // A hostPort is open on the node's addresses of both families.
         assert_eq!(from(&netns_b, "[fd42:0:0:7::1]:85"), format!("a to {here_b}"));
+        assert_eq!(ask("[::1]:85"), "ConnectionRefused", "not on the loopback, which says so");
 
         tokio::spawn(run(both, api.client(), stop.clone()));
         let spec =
@@ -270,10 +271,18 @@ fn pods_have_both_families() {
         api.put_service("six", spec("fd43::20"));
         api.put_endpoints("six", 8081, "TCP", &[(here_a.parse().unwrap(), "here")]);
         api.put_service("nobody", spec("fd43::21"));
+        let mut open = spec("fd43::22");
+        open["type"] = "NodePort".into();
+        open["ports"][0]["nodePort"] = 30086.into();
+        api.put_service("open", open);
+        api.put_endpoints("open", 8081, "TCP", &[(here_a.parse().unwrap(), "here")]);
         until("the Service leads to the pod", || from(&netns_b, "[fd43::20]:80") == format!("a to {here_b}"))
             .await;
         // The pod sees its own address changed, or its answer would not pass the node.
         assert_eq!(from(&netns_a, "[fd43::20]:80"), "a to fd42:0:0:7::1", "to itself");
+        let node_port = || from(&netns_b, "[fd42:0:0:7::1]:30086");
+        until("the port of the node leads to the pod", || node_port() == "a to fd42:0:0:7::1").await;
+        assert_eq!(ask("[::1]:30086"), "ConnectionRefused");
         until("without endpoints", || from(&netns_b, "[fd43::21]:80") == "ConnectionRefused").await;
         cleanup(folder.path(), "a1b2c3").await.unwrap();
     });
