@@ -97,7 +97,7 @@ impl Front {
 }
 
 fn builder(mut builder: Builder<TokioExecutor>, clock: &Clock) -> Builder<TokioExecutor> {
-    builder.http1().timer(clock.clone()).header_read_timeout(QUIET).pipeline_flush(true);
+    builder.http1().timer(clock.clone()).header_read_timeout(QUIET);
     builder
         .http2()
         .timer(clock.clone())

@@ -1,0 +1,42 @@
+//! What clients may write, byte by byte.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::stage::{Stage, ingress, telling};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The statuses of so many answers to what is written by one connection, which stays open.
+async fn statuses(stage: &Stage, written: &str, answers: usize) -> Vec<u16> {
+    let mut stream = TcpStream::connect(stage.http).await.unwrap();
+    stream.write_all(written.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    let found = |read: &[u8]| -> Vec<u16> {
+        let text = String::from_utf8_lossy(read);
+        text.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
+    };
+    while found(&read).len() < answers {
+        let more = tokio::time::timeout(PATIENCE, stream.read_buf(&mut read)).await;
+        assert!(more.expect("an answer in time").unwrap() > 0, "closed after {:?}", found(&read));
+    }
+    found(&read)
+}
+
+#[tokio::test]
+async fn answers_do_not_wait_for_what_comes_behind_a_request() {
+    let mut stage = Stage::start(|_| {});
+    stage.rules(&[ingress("a", &[], "a.com", "/", "one")]);
+    stage.pods("one", &[telling("one").await]);
+    let get = "GET / HTTP/1.1\r\nHost: a.com\r\n\r\n";
+    let table = [
+        ("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 2\r\n\r\nok\r\n".to_owned(), vec![200]),
+        (format!("{get}GET / HT"), vec![200]),
+        (format!("{get}{get}"), vec![200, 200]),
+    ];
+    for (written, expected) in table {
+        assert_eq!(statuses(&stage, &written, expected.len()).await, expected, "{written:?}");
+    }
+}
