@@ -74,6 +74,11 @@ impl<T> Hosts<T> {
     }
 }
 
+/// Whether a `Host` header can name a host, as nginx looks at it; it may be empty.
+pub fn is_host(authority: &str) -> bool {
+    authority.bytes().all(|byte| byte > b' ' && byte < 0x7f && byte != b'/')
+}
+
 /// The host of a `Host` header or authority, without port, in lower case.
 pub fn host_of(authority: &str) -> Cow<'_, str> {
     let end = match authority.strip_prefix('[') {
@@ -114,6 +119,16 @@ mod tests {
         assert_eq!(hosts.get("*.foo.com").map(String::as_str), Some("*.foo.com"));
         assert_eq!(hosts.get("x.foo.com"), None);
         assert_eq!(hosts.values().count(), 4);
+    }
+
+    #[test]
+    fn what_can_name_a_host() {
+        for host in ["a.com", "a.com:80", "[::1]:80", "a_b", ""] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in ["a b", "a/b", "a\t", "a\u{7f}", "\u{e9}"] {
+            assert!(!is_host(host), "{host}");
+        }
     }
 
     #[test]

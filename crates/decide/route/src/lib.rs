@@ -34,6 +34,6 @@ mod class;
 pub use assembler::{Assembler, Assembly};
 pub use class::{CONTROLLER, is_ours};
 pub use draft::{BackendKey, Draft, Notice, Owner, PathKind, Port, SecretKey};
-pub use hosts::{Hosts, host_of};
+pub use hosts::{Hosts, host_of, is_host};
 pub use table::{Links, Route, Table, Target};
 pub use target::normal;

@@ -13,7 +13,7 @@ use hyper::body::{Body, Incoming};
 use plimsoll_route::enter::{self, Facts, Refusal};
 use plimsoll_route::gateway::{self, Changes, Redirection, Share};
 use plimsoll_route::settings::Protocol;
-use plimsoll_route::{Target, client, host_of, normal};
+use plimsoll_route::{Target, client, host_of, is_host, normal};
 
 use crate::alarms::Clock;
 use crate::body::Answer;
@@ -92,14 +92,15 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, mut request: Request<Inc
     let (begun, method) = (Instant::now(), request.method().clone());
     let host = host_header(&request);
     let name = host_of(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default());
-    let path = normal(request.uri().path()).map(Cow::into_owned);
+    let path = sound(&request, host.as_ref())
+        .and_then(|()| normal(request.uri().path()).map(Cow::into_owned).ok_or(StatusCode::BAD_REQUEST));
     let grpc = is_grpc(&request);
-    let route = path.as_deref().and_then(|path| find(worker, peer, &name, path, &request));
+    let route = path.as_ref().ok().and_then(|path| find(worker, peer, &name, path, &request));
     let meter = route.as_ref().map_or(&worker.shared.nobody, |route| &route.meter);
     let response = match (&path, &route) {
-        (None, _) => page::of(StatusCode::BAD_REQUEST),
+        (Err(status), _) => page::of(*status),
         (_, None) => page::nobody(),
-        (Some(path), Some(route)) => {
+        (Ok(path), Some(route)) => {
             let asked = Asked { host: host.clone(), name: &name, path };
             answer(worker, peer, asked, route, request).await
         }
@@ -112,6 +113,18 @@ pub(crate) async fn serve(worker: &Worker, peer: &Peer, mut request: Request<Inc
         _ => response,
     };
     response.map(|answer| Metered::new(answer, meter, &method, status, begun))
+}
+
+/// Refuses what nginx refuses, too: other methods than those that are for pods, and what names no host, or several
+/// (RFC 9112, 3.2).
+fn sound(request: &Request<Incoming>, host: Option<&HeaderValue>) -> Result<(), StatusCode> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let mut named = request.headers().get_all(HOST).iter().skip(1);
+    let missing = request.version() == Version::HTTP_11 && host.is_none();
+    let usable = host.is_none_or(|host| host.to_str().is_ok_and(is_host));
+    if missing || named.next().is_some() || !usable { Err(StatusCode::BAD_REQUEST) } else { Ok(()) }
 }
 
 fn is_grpc(request: &Request<Incoming>) -> bool {

@@ -40,3 +40,31 @@ async fn answers_do_not_wait_for_what_comes_behind_a_request() {
         assert_eq!(statuses(&stage, &written, expected.len()).await, expected, "{written:?}");
     }
 }
+
+#[tokio::test]
+async fn requests_that_no_pod_should_see_are_told_so() {
+    let mut stage = Stage::start(|_| {});
+    stage.rules(&[ingress("a", &[], "", "/", "one")]);
+    stage.pods("one", &[telling("one").await]);
+    let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let table = [
+        ("POST / HTTP/1.1", "Host: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n", 400),
+        ("POST / HTTP/1.1", "Host: a\r\nTransfer-Encoding: chunked, gzip\r\n", 400),
+        ("POST / HTTP/1.1", "Host: a\r\nTransfer-Encoding : chunked\r\n", 400),
+        ("GET / HTTP/1.1", many.as_str(), 431),
+        ("GET / HTTP/1.1", "", 400),
+        ("GET / HTTP/1.1", "Host: a\r\nHost: b\r\n", 400),
+        ("GET / HTTP/1.1", "Host: a b\r\n", 400),
+        ("GET / HTTP/1.1", "Host: a/b\r\n", 400),
+        ("GET / HTTP/1.1", "Host: \u{e9}\r\n", 400),
+        ("GET / HTTP/1.1", "Host: a:80\r\n", 200),
+        ("GET / HTTP/1.1", "Host: [::1]:80\r\n", 200),
+        ("GET / HTTP/1.1", "Host:\r\n", 200),
+        ("TRACE / HTTP/1.1", "Host: a\r\n", 405),
+        ("CONNECT a:80 HTTP/1.1", "Host: a:80\r\n", 405),
+    ];
+    for (line, headers, status) in table {
+        let written = format!("{line}\r\n{headers}\r\n");
+        assert_eq!(statuses(&stage, &written, 1).await, [status], "{written:?}");
+    }
+}
