@@ -28,6 +28,18 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
 const SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 
+/// Headers that say whose request it is.
+const TOLD: [HeaderName; 8] = [
+    REQUEST_ID,
+    REAL_IP,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+    FORWARDED_PORT,
+    FORWARDED_SCHEME,
+    SCHEME,
+];
+
 /// Headers that speak of one connection only.
 const OWN: [HeaderName; 7] = [
     CONNECTION,
@@ -82,6 +94,9 @@ pub(crate) fn ask_for(headers: &mut HeaderMap, protocol: HeaderValue) {
 /// a trusted proxy.
 pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
     let scheme = HeaderValue::from_static(if origin.encrypted { "https" } else { "http" });
+    for name in disguised(headers) {
+        headers.remove(name);
+    }
     // All that is added, and the host.
     headers.reserve(10);
     if !headers.contains_key(REQUEST_ID) {
@@ -101,6 +116,12 @@ pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
     if !(origin.trusted && headers.contains_key(FORWARDED_PORT)) {
         headers.insert(FORWARDED_PORT, HeaderValue::from(origin.port));
     }
+}
+
+/// What many servers take for one of [`TOLD`]: they read `_` and `-` in names alike, as CGI does.
+fn disguised(headers: &HeaderMap) -> Vec<HeaderName> {
+    let odd = headers.keys().filter(|name| name.as_str().contains('_'));
+    odd.filter(|name| TOLD.iter().any(|told| *told == *name.as_str().replace('_', "-"))).cloned().collect()
 }
 
 fn request_id(number: u128) -> HeaderValue {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::stage::{Stage, ingress, telling};
+use super::stage::{Stage, ask, get, ingress, pod, telling, whole};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,4 +69,23 @@ async fn requests_that_no_pod_should_see_are_told_so() {
         let written = format!("{line}\r\n{headers}\r\n");
         assert_eq!(statuses(&stage, &written, 1).await, [status], "{written:?}");
     }
+}
+
+#[tokio::test]
+async fn headers_in_disguise_do_not_pass() {
+    let mut stage = Stage::start(|_| {});
+    stage.rules(&[ingress("a", &[], "a.com", "/", "one")]);
+    let names = pod(|request: Request<Incoming>| async move {
+        let odd = request.headers().keys().filter(|name| name.as_str().contains('_'));
+        Response::new(whole(odd.map(|name| name.as_str()).collect::<Vec<_>>().join(" ")))
+    });
+    stage.pods("one", &[names.await]);
+    let lies = [
+        ("x_real_ip", "6.6.6.6"),
+        ("x-forwarded_for", "6.6.6.6"),
+        ("x_forwarded_proto", "https"),
+        ("x_theirs", "1"),
+    ];
+    let mut client = stage.client().await;
+    assert_eq!(ask(&mut client, get("a.com", "/", &lies)).await, (200, "x_theirs".to_owned()));
 }
