@@ -18,6 +18,8 @@ pub struct Affinity {
     pub same_site: Option<String>,
     /// Whether it is for encrypted connections only; so it is where it was set over one, if nothing is given.
     pub secure: Option<bool>,
+    /// Whether clients are told another pod where theirs cannot be reached, and stay there. Else they come back.
+    pub change_on_failure: bool,
 }
 
 /// The mark of an endpoint in cookies: tells one from another, and not its address.
@@ -68,6 +70,7 @@ mod tests {
             max_age: None,
             same_site: None,
             secure: None,
+            change_on_failure: false,
         };
         let full = Affinity {
             name: "route".to_owned(),
@@ -76,6 +79,7 @@ mod tests {
             max_age: Some(60),
             same_site: Some("Lax".to_owned()),
             secure: Some(true),
+            change_on_failure: false,
         };
         assert_eq!(plain.set("ab", "/x", false), "INGRESSCOOKIE=ab; Path=/x; HttpOnly");
         assert_eq!(plain.set("ab", "/x", true), "INGRESSCOOKIE=ab; Path=/x; Secure; HttpOnly");

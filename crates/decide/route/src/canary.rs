@@ -13,6 +13,8 @@ pub struct Canary {
     pub weight: u32,
     /// Of how many.
     pub total: u32,
+    /// Whether clients whose cookie names a pod, of the canary or not, stay there whatever the rest says.
+    pub sticky: bool,
 }
 
 /// A header that chooses.
@@ -99,7 +101,8 @@ mod tests {
             (rule(pattern()), Some("black"), None, 99, true),
         ];
         for (index, (header, sent, cookie, draw, expected)) in table.into_iter().enumerate() {
-            let canary = Canary { header, cookie: Some("c".to_owned()), weight: 30, total: 100 };
+            let canary =
+                Canary { header, cookie: Some("c".to_owned()), weight: 30, total: 100, sticky: true };
             assert_eq!(canary.takes(|_| sent, |_| cookie, draw), expected, "row {index}");
         }
     }

@@ -156,6 +156,15 @@ fn protocol(text: &str) -> Result<Protocol, String> {
     }
 }
 
+/// Whether clients stay with the canary that they had, or with the pod that is none.
+fn canary_behavior(text: &str) -> Result<bool, String> {
+    match text {
+        "sticky" => Ok(true),
+        "legacy" => Ok(false),
+        _ => Err("must be sticky or legacy".to_owned()),
+    }
+}
+
 struct Reader<'a> {
     annotations: &'a BTreeMap<String, String>,
     /// The names that mean something.
@@ -192,7 +201,7 @@ impl Reader<'_> {
     fn affinity(&mut self) -> Option<Affinity> {
         let cookie = |text: &str| (text == "cookie").then_some(()).ok_or_else(|| "must be cookie".to_owned());
         let wanted = self.get("affinity", cookie);
-        self.seen.extend(["affinity-mode", "session-cookie-change-on-failure"]);
+        self.seen.push("affinity-mode");
         let age = self.get("session-cookie-max-age", read::number);
         let affinity = Affinity {
             name: self.get("session-cookie-name", cookie_word).unwrap_or_else(|| "INGRESSCOOKIE".to_owned()),
@@ -202,6 +211,7 @@ impl Reader<'_> {
             max_age: self.get("session-cookie-expires", read::number).or(age),
             same_site: self.get("session-cookie-samesite", same_site),
             secure: self.get("session-cookie-secure", read::switch),
+            change_on_failure: self.get("session-cookie-change-on-failure", read::switch).unwrap_or_default(),
         };
         wanted.map(|()| Affinity { max_age: age.or(affinity.max_age), ..affinity })
     }
@@ -217,6 +227,7 @@ impl Reader<'_> {
             cookie: self.text("canary-by-cookie").filter(|name| !name.is_empty()),
             weight: self.get("canary-weight", read::number).unwrap_or_default(),
             total: self.get("canary-weight-total", read::number).unwrap_or(100),
+            sticky: self.get("affinity-canary-behavior", canary_behavior) != Some(false),
         };
         wanted.then_some(canary)
     }

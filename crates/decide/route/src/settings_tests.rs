@@ -23,7 +23,9 @@ fn annotations_say_what_ingress_nginx_says() {
     };
     let canary: Look = |settings| {
         let canary = settings.canary.as_ref();
-        canary.map_or("none".to_owned(), |canary| format!("{}/{}", canary.weight, canary.total))
+        canary.map_or("none".to_owned(), |canary| {
+            format!("{}/{} {}", canary.weight, canary.total, canary.sticky)
+        })
     };
     type Row<'a> = (&'a [(&'a str, &'a str)], Look, &'a str);
     let table: &[Row<'_>] = &[
@@ -55,8 +57,9 @@ fn annotations_say_what_ingress_nginx_says() {
             "c=x; Path=/; Max-Age=9; HttpOnly",
         ),
         (&[("canary-weight", "9")], canary, "none"),
-        (&[("canary", "true"), ("canary-weight", "9")], canary, "9/100"),
-        (&[("canary", "true"), ("canary-weight", "9"), ("canary-weight-total", "10")], canary, "9/10"),
+        (&[("canary", "true"), ("canary-weight", "9")], canary, "9/100 true"),
+        (&[("canary", "true"), ("canary-weight", "9"), ("canary-weight-total", "10")], canary, "9/10 true"),
+        (&[("canary", "true"), ("affinity-canary-behavior", "legacy")], canary, "0/100 false"),
     ];
     for (pairs, look, expected) in table {
         let (settings, problems) = read_all(pairs);
@@ -73,6 +76,8 @@ fn what_cannot_be_read_is_told_and_protects() {
         ("ssl-redirect", "maybe", false),
         ("affinity", "ip", false),
         ("session-cookie-name", "a;b", false),
+        ("session-cookie-change-on-failure", "perhaps", false),
+        ("affinity-canary-behavior", "loose", false),
         ("canary-by-header-pattern", "(", false),
         ("backend-protocol", "FCGI", false),
         ("limit-rps", "-1", false),

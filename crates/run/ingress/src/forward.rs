@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
+use plimsoll_route::affinity::Affinity;
 use plimsoll_route::balance::Tried;
 use plimsoll_route::settings::Protocol;
 
@@ -246,8 +247,11 @@ fn answer(
     }
     headers::strip(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
+    let stays = |mark: &str, affinity: &Affinity| {
+        mark == endpoint.mark || !affinity.change_on_failure && errand.pool.has(mark)
+    };
     if let Some(affinity) = &settings.affinity
-        && errand.wanted.as_deref() != Some(endpoint.mark.as_str())
+        && errand.wanted.as_deref().is_none_or(|mark| !stays(mark, affinity))
     {
         let cookie = affinity.set(&endpoint.mark, &errand.route.path, errand.origin.encrypted);
         if let Ok(cookie) = HeaderValue::try_from(cookie) {

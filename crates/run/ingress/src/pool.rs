@@ -95,6 +95,11 @@ impl Pool {
         self.endpoints.store(Arc::new(next));
     }
 
+    /// Whether a cookie with this mark names one of the endpoints.
+    pub(crate) fn has(&self, mark: &str) -> bool {
+        self.endpoints.load().iter().any(|endpoint| endpoint.mark == mark)
+    }
+
     /// The endpoint for the next attempt, and its place. One that a cookie names is preferred.
     pub(crate) fn choose(
         &self,

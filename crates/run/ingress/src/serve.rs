@@ -181,7 +181,9 @@ async fn answer(
     if let Some(answer) = preflight(route, &request) {
         return answer;
     }
-    let way = match choose(route, &request) {
+    let wanted = route.settings.affinity.as_ref();
+    let wanted = wanted.and_then(|affinity| headers::cookie(request.headers(), &affinity.name));
+    let way = match choose(route, wanted, &request) {
         Ok(way) => way,
         Err(redirection) => {
             let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
@@ -201,8 +203,6 @@ async fn answer(
         None => request.uri().path_and_query().cloned(),
     };
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let wanted = route.settings.affinity.as_ref();
-    let wanted = wanted.and_then(|affinity| headers::cookie(request.headers(), &affinity.name));
     let cors = route.changes.cors.as_ref().zip(headers::text(request.headers(), "origin"));
     let cors = cors.map(|(cors, origin)| cors.answer(origin)).unwrap_or_default();
     let other = route.changes.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
@@ -309,8 +309,13 @@ struct Way<'a> {
     changes: Option<&'a Arc<Changes>>,
 }
 
-/// The backend, its canary, or one of several; none where requests fail, or a redirection.
-fn choose<'a>(route: &'a Linked, request: &Request<Incoming>) -> Result<Option<Way<'a>>, &'a Redirection> {
+/// The backend, its canary, or one of several; none where requests fail, or a redirection. `wanted` is the pod that a
+/// cookie names.
+fn choose<'a>(
+    route: &'a Linked,
+    wanted: Option<&str>,
+    request: &Request<Incoming>,
+) -> Result<Option<Way<'a>>, &'a Redirection> {
     let pool = match &route.target {
         Target::Redirect(redirection) => return Err(redirection),
         Target::Shares(shares) => {
@@ -324,7 +329,10 @@ fn choose<'a>(route: &'a Linked, request: &Request<Incoming>) -> Result<Option<W
         Target::One(main, Some((canary, other))) => {
             let header = |name: &str| headers::text(request.headers(), name);
             let cookie = |name: &str| headers::cookie(request.headers(), name);
-            if canary.takes(header, cookie, rand::random()) { other } else { main }
+            let mut known = [main, other].into_iter();
+            let bound = wanted.filter(|_| canary.sticky).and_then(|mark| known.find(|pool| pool.has(mark)));
+            let free = || if canary.takes(header, cookie, rand::random()) { other } else { main };
+            bound.unwrap_or_else(free)
         }
     };
     Ok(Some(Way { pool, protocol: route.settings.protocol, changes: None }))

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod affinity;
 mod bytes;
 mod following;
 mod framing;
