@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::Config;
+use crate::definitions::{self, Definition};
 use crate::listen::States;
 use crate::status::addresses;
 
@@ -27,6 +28,7 @@ type Key = (RouteKind, String, String);
 
 /// The objects that decide about Gateways.
 pub(crate) struct Gateways {
+    definitions: Informer<Definition>,
     classes: Informer<GatewayClass>,
     gateways: Informer<Gateway>,
     http: Informer<HTTPRoute>,
@@ -57,6 +59,7 @@ impl Gateways {
     pub(crate) fn new(informers: &Informers, config: &Config) -> Self {
         let (bell, complete) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let mut all = Self {
+            definitions: definitions::informer(informers),
             classes: informers.informer(),
             gateways: informers.informer(),
             http: informers.informer(),
@@ -73,6 +76,7 @@ impl Gateways {
             _listening: JoinSet::new(),
         };
         let mut listening = JoinSet::new();
+        listen(&all.definitions, &all.bell, &mut listening);
         listen(&all.classes, &all.bell, &mut listening);
         listen(&all.gateways, &all.bell, &mut listening);
         listen(&all.http, &all.bell, &mut listening);
@@ -89,9 +93,11 @@ impl Gateways {
     fn synced(&self) -> impl Future<Output = ()> + Send + 'static {
         let (classes, gateways, grants) = (self.classes.clone(), self.gateways.clone(), self.grants.clone());
         let (http, grpc, tls) = (self.http.clone(), self.grpc.clone(), self.tls.clone());
-        let (namespaces, nodes) = (self.namespaces.clone(), self.nodes.clone());
+        let (namespaces, nodes, definitions) =
+            (self.namespaces.clone(), self.nodes.clone(), self.definitions.clone());
         let (bell, complete) = (self.bell.clone(), self.complete.clone());
         async move {
+            definitions.synced().await;
             classes.synced().await;
             gateways.synced().await;
             http.synced().await;
@@ -127,7 +133,10 @@ impl Gateways {
         };
         let node = addresses(self.nodes.get("", &self.node_name).as_deref());
         let addresses: Vec<String> = node.into_iter().filter_map(|address| address.ip).collect();
+        let definitions = self.definitions.list();
+        let versions: Vec<_> = definitions.iter().map(|one| (one.name(), one.version.as_deref())).collect();
         plan(&World {
+            definitions: &versions,
             classes: &self.classes.list(),
             gateways: &self.gateways.list(),
             routes: &routes,

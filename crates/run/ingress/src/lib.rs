@@ -13,6 +13,7 @@ mod alarms;
 mod body;
 mod certificates;
 mod connection;
+mod definitions;
 mod follow;
 mod forward;
 mod gateways;

@@ -3,6 +3,9 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+/// A condition of listeners that is told as long as it holds, and else not at all.
+pub(crate) const OVERLAPPING: &str = "OverlappingTLSConfig";
+
 /// A condition that should be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
@@ -42,7 +45,9 @@ impl Condition {
 /// others stay.
 pub(crate) fn told(known: &Value, wanted: &[Condition], generation: i64, now: Timestamp) -> Value {
     let known = known.as_array().map(Vec::as_slice).unwrap_or_default();
-    let ours = |condition: &Value| wanted.iter().any(|one| condition["type"] == one.kind);
+    let ours = |condition: &Value| {
+        condition["type"] == OVERLAPPING || wanted.iter().any(|one| condition["type"] == one.kind)
+    };
     let mut out: Vec<Value> = Vec::new();
     for Condition { kind, holds, reason, message } in wanted {
         let status = match holds {
@@ -87,7 +92,7 @@ mod tests {
             (&changed[0]["lastTransitionTime"], &changed[0]["status"]),
             (&json!("2026-01-01T00:01:00Z"), &json!("False"))
         );
-        let others = told(&json!([{"type": "Theirs"}]), &yes, 1, first);
+        let others = told(&json!([{"type": OVERLAPPING}, {"type": "Theirs"}]), &yes, 1, first);
         assert_eq!(others[1]["type"], "Theirs");
     }
 }

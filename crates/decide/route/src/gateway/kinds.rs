@@ -101,6 +101,13 @@ fields! {
         listeners: Vec<Listener>,
         /// Addresses that it asks for.
         addresses: Vec<Address>,
+        /// Of what controllers make for it.
+        infrastructure: Infrastructure,
+    }
+    /// What a controller makes for a Gateway.
+    Infrastructure {
+        /// Settings of the controller.
+        parameters_ref: Option<Value>,
     }
     /// An address of a Gateway.
     Address {

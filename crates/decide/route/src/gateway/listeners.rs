@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::conditions::Condition;
+use super::conditions::{Condition, OVERLAPPING};
 use super::drafts::RouteKind;
 use super::gates::Ending;
 use super::grants::{Target, permits};
+use super::hostnames::intersection;
 use super::kinds::{GROUP, Gateway, Listener, Reference};
 use super::world::World;
 use crate::draft::SecretKey;
@@ -36,13 +37,12 @@ impl Heard<'_> {
 
     /// Where TLS ends, for connections that are passed on as they are inside.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        let mode = || self.listener.tls.as_ref()?.mode.as_deref();
-        let ending = if mode() == Some("Passthrough") { Ending::Pod } else { Ending::Here };
+        let ending = if passes_through(self.listener) { Ending::Pod } else { Ending::Here };
         (self.listener.protocol == "TLS").then_some(ending)
     }
 
     fn needs_certificate(&self) -> bool {
-        self.is_encrypted() && self.ending() != Some(Ending::Pod)
+        ends_tls(self.listener)
     }
 
     pub(crate) fn hostname(&self) -> String {
@@ -60,6 +60,15 @@ impl Heard<'_> {
 
 fn is_encrypted(protocol: &str) -> bool {
     protocol != "HTTP"
+}
+
+fn passes_through(listener: &Listener) -> bool {
+    let mode = || listener.tls.as_ref()?.mode.as_deref();
+    listener.protocol == "TLS" && mode() == Some("Passthrough")
+}
+
+fn ends_tls(listener: &Listener) -> bool {
+    is_encrypted(&listener.protocol) && !passes_through(listener)
 }
 
 /// Decides about the listeners of Gateways, the oldest first: it wins where two want the same.
@@ -91,9 +100,22 @@ pub(crate) fn decide<'a>(gateways: &[&'a Gateway], world: &World<'_>) -> Vec<Hea
             let programmed = programmed(one, world);
             one.conditions.push(programmed);
         }
+        let overlapping: Vec<bool> = heard.iter().map(|one| overlaps(one.listener, listeners)).collect();
+        for (one, _) in heard.iter_mut().zip(overlapping).filter(|(_, overlapping)| *overlapping) {
+            one.conditions.push(Condition::yes(OVERLAPPING, "OverlappingHostnames"));
+        }
         all.extend(heard);
     }
     all
+}
+
+/// Whether a name may be meant for this listener and another one where TLS ends: a client that keeps a connection for
+/// one of them may ask for the other by it.
+fn overlaps(one: &Listener, all: &[Listener]) -> bool {
+    let host = |listener: &Listener| listener.hostname.to_ascii_lowercase();
+    let mut others = all.iter().filter(|other| other.name != one.name && other.port == one.port);
+    let shared = |other: &Listener| ends_tls(other) && intersection(&host(one), &host(other)).is_some();
+    ends_tls(one) && others.any(shared)
 }
 
 fn conflict(reason: &'static str, message: String) -> Condition {
@@ -237,5 +259,40 @@ fn programmed(heard: &Heard<'_>, world: &World<'_>) -> Condition {
         Some(Ok(())) if heard.is_valid() => Condition::yes("Programmed", "Programmed"),
         None if heard.is_valid() => Condition::unknown("Programmed", "Pending", "the port is being opened"),
         _ => Condition::no("Programmed", "Invalid", ""),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_meant_for_another_listener_too() {
+        // Name, port, protocol, TLS's mode, host name, whether another listener may be meant.
+        let table = [
+            ("a", 443, "HTTPS", "Terminate", "a.com", true),
+            ("b", 443, "HTTPS", "Terminate", "a.org", false),
+            ("c", 443, "TLS", "Terminate", "*.com", true),
+            ("d", 444, "HTTPS", "Terminate", "*.com", false),
+            ("e", 443, "TLS", "Passthrough", "b.org", false),
+            ("f", 443, "TLS", "Passthrough", "*.org", false),
+            ("g", 80, "HTTP", "", "", false),
+            ("h", 80, "HTTP", "", "a.com", false),
+        ];
+        let listeners: Vec<Listener> = table
+            .iter()
+            .map(|(name, port, protocol, mode, host, _)| {
+                let (tls, port) = (json!({"mode": mode}), *port);
+                let listener =
+                    json!({"name": name, "port": port, "protocol": protocol, "hostname": host, "tls": tls});
+                serde_json::from_value(listener).unwrap()
+            })
+            .collect();
+        for (listener, (name, .., expected)) in listeners.iter().zip(table) {
+            assert_eq!(overlaps(listener, &listeners), expected, "{name}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! [`crate::assemble`] makes a part of the table.
 
 mod attachments;
+mod bundle;
 mod changes;
 mod conditions;
 mod drafts;
@@ -17,6 +18,7 @@ mod matching;
 mod plan;
 mod world;
 
+pub use bundle::VERSION;
 pub use changes::{Changes, Headers, Redirection};
 pub use drafts::{RouteDraft, RouteKind};
 pub(crate) use gates::Gates;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::attachments::{Resolved, attach, gateway, resolve};
+use super::bundle::supported;
 use super::conditions::{Condition, told};
 use super::drafts::RouteDraft;
 use super::gates::Ending;
@@ -153,10 +154,11 @@ impl Plan {
     }
 
     fn tell_class(&mut self, class: &GatewayClass, world: &World<'_>) {
-        let conditions = match class.spec.parameters_ref {
-            None => [Condition::yes("Accepted", "Accepted")],
-            Some(_) => [Condition::no("Accepted", "InvalidParameters", "parametersRef is not supported")],
+        let accepted = match class.spec.parameters_ref {
+            None => Condition::yes("Accepted", "Accepted"),
+            Some(_) => invalid_parameters(),
         };
+        let conditions = [accepted, supported(world.definitions)];
         let generation = class.metadata.generation.unwrap_or_default();
         let features: Vec<Value> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
         let mut status = class.status.clone();
@@ -170,6 +172,8 @@ impl Plan {
         let mine = || heard.iter().filter(|one| std::ptr::eq(one.gateway, gateway));
         let generation = gateway.metadata.generation.unwrap_or_default();
         let (addresses, problem) = addresses(gateway, world);
+        let parameters = gateway.spec.infrastructure.parameters_ref.as_ref();
+        let problem = parameters.map(|_| invalid_parameters()).or(problem);
         let conditions = conditions(mine(), addresses.is_empty(), problem);
         let known = &gateway.status["listeners"];
         let listeners = mine().map(|one| {
@@ -235,6 +239,10 @@ impl Plan {
             self.tell(route.kind.name(), route.owner.clone(), &route.version, &route.status, status);
         }
     }
+}
+
+fn invalid_parameters() -> Condition {
+    Condition::no("Accepted", "InvalidParameters", "parametersRef is not supported")
 }
 
 fn owner(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> (Owner, String) {

@@ -19,6 +19,7 @@ struct Cluster {
     /// Sound Secrets.
     secrets: Vec<&'static str>,
     closed: Vec<u16>,
+    version: Option<&'static str>,
 }
 
 fn read<T: serde::de::DeserializeOwned>(values: &[Value]) -> Vec<Arc<T>> {
@@ -29,7 +30,7 @@ impl Cluster {
     fn new(listeners: Value, routes: Vec<Value>) -> Self {
         let class = json!({"metadata": {"name": "ours"}, "spec": {"controllerName": CONTROLLER}});
         let gateways = vec![gateway("gw", 0, listeners)];
-        Self { classes: vec![class], gateways, routes, ..Self::default() }
+        Self { classes: vec![class], gateways, routes, version: Some("v1.6.1"), ..Self::default() }
     }
 
     fn plan(&self) -> Plan {
@@ -54,6 +55,7 @@ impl Cluster {
         };
         plan(&World {
             classes: &read(&self.classes),
+            definitions: &[("gateways", self.version)],
             gateways: &read(&self.gateways),
             routes: &routes.collect::<Vec<_>>(),
             grants: &read(&self.grants),
@@ -143,7 +145,12 @@ fn classes_are_accepted_and_others_left_alone() {
     let kinds: Vec<_> = plan.statuses.iter().map(|told| (told.kind, told.owner.name.as_str())).collect();
     assert_eq!(kinds, [("GatewayClass", "ours"), ("Gateway", "gw")]);
     let status = told(&plan, "GatewayClass");
-    assert_eq!(short(&status["conditions"]), "Accepted=True/Accepted");
+    let expected = "Accepted=True/Accepted SupportedVersion=True/SupportedVersion";
+    assert_eq!(short(&status["conditions"]), expected);
+    cluster.version = Some("v9.0.0");
+    let plan = cluster.plan();
+    let other = told(&plan, "GatewayClass")["conditions"][1].clone();
+    assert_eq!(short(&json!([other])), "SupportedVersion=False/UnsupportedVersion");
     assert!(status["supportedFeatures"].as_array().unwrap().contains(&json!({"name": "HTTPRoute"})));
     let sorted = FEATURES.is_sorted();
     assert!(sorted, "as upstream sorts them");
@@ -245,12 +252,17 @@ fn the_older_gateway_has_a_host_and_addresses_must_be_the_nodes() {
     asking["spec"]["listeners"][0]["port"] = json!(82);
     asking["metadata"]["name"] = json!("strange");
     cluster.gateways.push(asking);
+    let mut set = gateway("set", 3, json!([{"name": "a", "port": 83, "protocol": "HTTP"}]));
+    set["spec"]["infrastructure"] =
+        json!({"parametersRef": {"group": "example.com", "kind": "A", "name": "a"}});
+    cluster.gateways.push(set);
     let plan = cluster.plan();
     let of = |name: &str| {
         let told = plan.statuses.iter().find(|told| told.owner.name == name).unwrap();
         short(&told.status["conditions"])
     };
     assert_eq!(of("gw"), "Accepted=True/Accepted Programmed=True/Programmed");
+    assert_eq!(of("set"), "Accepted=False/InvalidParameters Programmed=False/Invalid");
     assert_eq!(of("younger"), "Accepted=False/ListenersNotValid Programmed=False/Invalid");
     assert_eq!(of("asking"), "Accepted=True/Accepted Programmed=False/AddressNotUsable");
     assert_eq!(of("strange"), "Accepted=False/UnsupportedAddress Programmed=False/Invalid");

@@ -14,6 +14,8 @@ use crate::draft::SecretKey;
 pub struct World<'a> {
     /// All classes.
     pub classes: &'a [Arc<GatewayClass>],
+    /// The definitions of all kinds of the Gateway API, and the versions that they tell ([`super::VERSION`]).
+    pub definitions: &'a [(&'a str, Option<&'a str>)],
     /// All Gateways.
     pub gateways: &'a [Arc<Gateway>],
     /// All routes.

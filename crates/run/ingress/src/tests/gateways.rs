@@ -45,6 +45,7 @@ pub(super) fn planned(stage: &Stage, listeners: &Value, rules: &Value) -> Plan {
     };
     plan(&World {
         classes: &read(&[class]),
+        definitions: &[],
         gateways: &read(&[gateway]),
         routes: &[Arc::new(match kind {
             "TLSRoute" => RouteDraft::of_tls(&serde_json::from_value(route).unwrap()),
