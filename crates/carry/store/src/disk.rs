@@ -1,43 +1,35 @@
-//! The log: every change as a row, in revision order, in fjall.
+//! The log on disk: every change as a row, in the order of revisions.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use plimsoll_mvcc::{Changes, Entry, Event, EventKind, Lease, Memo, Revision, Row, Span};
 
-use crate::ahead::Ahead;
+use crate::log::{Frame, Kind, Log, Tidy};
 use crate::row::{self, LogRow};
-use crate::{Options, StoreError, Timings, Transform, journal, layout, trickle};
+use crate::{Options, StoreError, Timings, Transform, log, older};
 
-/// The layout that this version writes. 2: rows have leases and places, and groups numbers.
-const FORMAT: u32 = 2;
+/// The layout that this version writes. 3: the log is files of frames; before, it was kept by fjall.
+pub(crate) const FORMAT: u32 = 3;
 /// The oldest layout that it reads.
 const OLDEST: u32 = 1;
-/// Blocks kept in memory: old revisions are read rarely.
-const CACHE: u64 = 4 << 20;
-/// About what a row without a value takes in the journal.
-const ROW: u64 = 100;
+/// Memory for frames that is kept from one group to the next.
+const FRAME: usize = 2 << 20;
 
-/// The open database.
+/// The open log.
 pub(crate) struct Disk {
-    /// The way of batches into the journal; ends before the database closes.
-    ahead: Ahead,
-    db: Database,
-    log: Keyspace,
+    log: Log,
     transform: Option<Arc<dyn Transform>>,
     path: PathBuf,
-    memtable: u64,
-    /// The number of the next group.
-    group: AtomicU64,
+    /// Where groups are put together.
+    frame: Mutex<Frame>,
     pub(crate) timings: Timings,
-    /// Held for as long as the database is open, and before anything in it is touched.
+    /// Held for as long as the log is open, and before anything in it is touched.
     _lock: Lock,
 }
 
@@ -49,102 +41,90 @@ pub(crate) struct Chapter {
 }
 
 impl Disk {
-    /// Opens or creates the database below `path`; it holds secrets, so only the owner may enter.
+    /// Opens or creates the log below `path`; it holds secrets, so only the owner may enter.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let format = check_format(path)?;
         let lock = lock(path)?;
         match format {
-            Some(_) => layout::whole(path)?,
-            None => layout::clear(path)?,
+            Some(FORMAT) => {}
+            Some(_) => older::convert(path, options.volume)?,
+            None => {
+                older::layout::clear(path)?;
+                log::clear(path)?;
+            }
         }
-        journal::repair(&path.join("db"))?;
-        let opened = Database::builder(path.join("db"))
-            .cache_size(CACHE)
-            .max_journaling_size(64 << 20)
-            // One that writes tables while the other waits for a reclaiming of space: writes would wait for both.
-            .worker_threads(2)
-            .manual_journal_persist(true)
-            .open();
-        let db = opened.map_err(|error| match error {
-            fjall::Error::Locked => StoreError::InUse { path: path.into() },
-            source => StoreError::Unopened { path: path.into(), source },
-        })?;
-        let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable);
-        let log = db.keyspace("log", create)?;
-        let failed = |source| StoreError::Directory { path: path.into(), source };
+        let fresh = format.is_none();
+        let log = Log::open(&path.join("log"), options.volume, fresh)?;
         if format < Some(FORMAT) {
-            write_format(path).map_err(failed)?;
+            write_format(path).map_err(|source| StoreError::Directory { path: path.into(), source })?;
         }
-        let group = number(&log, row::group_key())?.unwrap_or_default().cast_unsigned();
-        let ahead = Ahead::start(&path.join("db")).map_err(failed)?;
+        older::remove(path)?;
         Ok(Self {
-            ahead,
-            db,
             log,
             transform: options.transform.clone(),
             path: path.into(),
-            memtable: options.memtable,
-            group: AtomicU64::new(group + 1),
+            frame: Mutex::default(),
             timings: Timings::default(),
             _lock: lock,
         })
     }
 
     /// Appends a group and syncs it: all of it or nothing is there after a crash.
-    pub(crate) fn append(&self, changes: &Changes) -> Result<(), fjall::Error> {
+    pub(crate) fn append(&self, changes: &Changes) -> io::Result<()> {
         let started = Instant::now();
-        let mut batch = self.batch();
-        // Leases have no revisions by which a group of them would be missed.
-        let group = self.group.fetch_add(1, Ordering::Relaxed);
-        batch.insert(&self.log, row::group_key(), group.to_be_bytes());
-        let mut bytes = 0;
+        let mut frame = self.frame.lock().expect("nothing panics while it puts a group together");
+        if frame.len() > FRAME {
+            *frame = Frame::default();
+        }
+        frame.clear();
         for (id, lease) in &changes.leases {
+            let key = [&row::lease_key(*id)[..], &[]];
             match lease {
-                Some(lease) => batch.insert(&self.log, row::lease_key(*id), lease.ttl.to_be_bytes()),
-                None => batch.remove(&self.log, row::lease_key(*id)),
+                Some(lease) => frame.add(Kind::Written, key, |value| value.extend(lease.ttl.to_be_bytes())),
+                None => frame.add(Kind::Gone, key, |_| {}),
             }
         }
         for event in &changes.events {
             let (key, value) = (&event.entry.key, &event.entry.value);
             let sealed = self.transform.as_ref().and_then(|transform| transform.seal(key, value));
-            let row = row::row_value(event, sealed.as_deref().unwrap_or(value));
-            bytes += ROW + row.len() as u64;
-            batch.insert(&self.log, row::row_key(event.revision(), key), row);
+            let revision = row::revision_key(event.revision());
+            let bytes = sealed.as_deref().unwrap_or(value);
+            frame
+                .add(Kind::Written, [&revision, key.as_bytes()], |value| row::put_value(event, bytes, value));
         }
-        self.ahead.append(batch, bytes)?;
-        let syncing = Instant::now();
-        self.db.persist(PersistMode::SyncData)?;
-        self.timings.sync.observe(syncing.elapsed().as_secs_f64());
+        let syncing = self.log.append(&mut frame)?;
+        self.timings.sync.observe(syncing.as_secs_f64());
         self.timings.commit.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
 
     /// All rows from a revision on, in order.
     pub(crate) fn rows(&self, from: Revision) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
+        self.first_rows(from, usize::MAX)
+    }
+
+    /// The first of them: at least so many, whole revisions, and one row more, if there are.
+    fn first_rows(
+        &self,
+        from: Revision,
+        least: usize,
+    ) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
         let transform = self.transform.clone();
-        self.log.range(row::revision_key(from)..).map(move |guard| {
-            let (key, value) = guard.into_inner()?;
+        self.log.first_rows(from, least).map(move |row| {
+            let (key, value) = row?;
             read(transform.as_deref(), &key, &value).map(|(row, _)| row)
         })
     }
 
     /// The leases, as if they were granted now.
     pub(crate) fn leases(&self, now: u64) -> Result<Vec<Lease>, StoreError> {
-        let damaged = || StoreError::Damaged { revision: Revision(0) };
-        let rows = self.log.prefix(row::leases()).map(|guard| {
-            let (key, value) = guard.into_inner()?;
-            let (id, ttl) = row::decode_lease(&key, &value).ok_or_else(damaged)?;
-            Ok(Lease::new(id, ttl, now))
-        });
-        rows.collect()
+        leases(self.log.notes(&row::leases()), now)
     }
 
     /// All rows as they lie on disk, that of the compaction first; those of this moment, whatever is written meanwhile.
     pub(crate) fn stored(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
-        self.log.iter().map(|guard| {
-            let (key, value) = guard.into_inner()?;
-            Ok((key.to_vec(), value.to_vec()))
-        })
+        let (notes, rows) = self.log.everything();
+        notes.into_iter().map(Ok).chain(rows.map(|row| Ok(row?)))
     }
 
     /// A sum of all rows.
@@ -166,19 +146,13 @@ impl Disk {
 
     /// Adds rows that were read so.
     pub(crate) fn store(&self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), StoreError> {
-        let mut batch = self.batch();
-        let mut bytes = 0;
-        for (key, value) in rows {
-            bytes += ROW + value.len() as u64;
-            batch.insert(&self.log, key, value);
-        }
-        Ok(self.ahead.append(batch, bytes)?)
+        older::store(&self.log, &rows)
     }
 
     /// One version of a key, if compaction has not dropped it.
     pub(crate) fn version(&self, row: &Row) -> Result<Option<Entry>, StoreError> {
+        let Some(value) = self.log.get(row)? else { return Ok(None) };
         let key = row::row_key(row.revision, &row.key);
-        let Some(value) = self.log.get(&key)? else { return Ok(None) };
         let (found, _) = read(self.transform.as_deref(), &key, &value)?;
         Ok((found.kind == EventKind::Put).then_some(found.entry))
     }
@@ -188,8 +162,8 @@ impl Disk {
         if self.transform.is_none() {
             return Ok(false);
         }
+        let Some(value) = self.log.get(row)? else { return Ok(false) };
         let key = row::row_key(row.revision, &row.key);
-        let Some(value) = self.log.get(&key)? else { return Ok(false) };
         read(self.transform.as_deref(), &key, &value).map(|(_, stale)| stale)
     }
 
@@ -206,7 +180,7 @@ impl Disk {
         let mut chapter = Chapter { events: Vec::new(), until };
         let (mut bytes, mut read) = (0, after);
         let mut revision = Vec::new();
-        for (number, row) in self.rows(after.next()).enumerate() {
+        for (number, row) in self.first_rows(after.next(), ROWS).enumerate() {
             let row = row?;
             if row.entry.modified > read {
                 self.end_revision(&mut revision, &mut chapter.events)?;
@@ -254,30 +228,21 @@ impl Disk {
 
     /// The revision that the last compaction went to.
     pub(crate) fn compacted(&self) -> Result<Revision, StoreError> {
-        Ok(number(&self.log, row::compacted_key())?.map_or(Revision::FIRST, Revision))
+        compacted(self.log.note(&row::compacted_key()))
     }
 
     /// Remembers a compaction, durably, before its rows go.
     pub(crate) fn set_compacted(&self, to: Revision) -> Result<(), StoreError> {
-        let mut batch = self.batch().durability(Some(PersistMode::SyncData));
-        batch.insert(&self.log, row::compacted_key(), row::revision_key(to));
-        Ok(self.ahead.append(batch, ROW)?)
+        let mut frame = Frame::default();
+        let key = [&row::compacted_key()[..], &[]];
+        frame.add(Kind::Written, key, |value| value.extend(row::revision_key(to)));
+        self.log.append(&mut frame)?;
+        Ok(())
     }
 
-    /// Deletes rows that a compaction passed. A crash may bring them back; opening the store finds them again.
-    pub(crate) fn remove(&self, rows: &[Row], compacted: Revision) -> Result<(), StoreError> {
-        let mut batch = self.batch();
-        // Rows never go without the word that they may: it stays true when the batch that said so is damaged.
-        batch.insert(&self.log, row::compacted_key(), row::revision_key(compacted));
-        for row in rows {
-            batch.remove(&self.log, row::row_key(row.revision, &row.key));
-        }
-        Ok(self.ahead.append(batch, ROW * rows.len() as u64)?)
-    }
-
-    /// Makes removals durable.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.db.persist(PersistMode::SyncData)?)
+    /// Lets rows go that a compaction passed. A crash may bring them back; opening the store finds them again.
+    pub(crate) fn remove(&self, rows: &[Row]) -> Result<(), StoreError> {
+        Ok(self.log.remove(rows)?)
     }
 
     /// Bytes on disk that the file system gave.
@@ -286,40 +251,32 @@ impl Disk {
         allocated(&self.path).map_err(failed)
     }
 
-    /// Whether tables are so much larger than what is kept in them that it is worth to write them again.
-    pub(crate) fn wasteful(&self, kept: u64) -> bool {
-        let tables = allocated(&self.path.join("db/keyspaces"));
-        tables.is_ok_and(|tables| tables > kept + kept / 4 + self.memtable)
+    /// Gives back to the disk what is needed no more, little by little, until `stop` says so.
+    pub(crate) fn tidy(&self, stop: impl Fn() -> bool) -> Result<(), StoreError> {
+        Ok(self.log.tidy(Tidy::Needless, &stop)?)
     }
 
-    /// Writes everything into one run of tables, so that whatever was removed leaves the disk.
+    /// Writes everything again that is needed, so that whatever was removed leaves the disk.
     pub(crate) fn reclaim(&self) -> Result<(), StoreError> {
-        self.flush()?;
-        trickle::beside(&self.log.path().join("tables"), || self.log.major_compact())?;
-        // Files of before go only when younger writes than the new tables were flushed.
-        for _ in 0..2 {
-            let mut batch = self.batch();
-            batch.insert(&self.log, row::compacted_key(), row::revision_key(self.compacted()?));
-            self.ahead.append(batch, ROW)?;
-        }
-        self.flush()
+        Ok(self.log.tidy(Tidy::All, &|| false)?)
     }
+}
 
-    /// A batch that is in the journal when it is committed, but not synced.
-    fn batch(&self) -> OwnedWriteBatch {
-        self.db.batch().durability(Some(PersistMode::Buffer))
-    }
+/// The leases that rows about the store tell of.
+pub(crate) fn leases(rows: Vec<(Vec<u8>, Vec<u8>)>, now: u64) -> Result<Vec<Lease>, StoreError> {
+    let damaged = || StoreError::Damaged { revision: Revision(0) };
+    let lease = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let (id, ttl) = row::decode_lease(&key, &value).ok_or_else(damaged)?;
+        Ok(Lease::new(id, ttl, now))
+    };
+    rows.into_iter().map(lease).collect()
+}
 
-    /// Writes out what is in memory.
-    fn flush(&self) -> Result<(), StoreError> {
-        self.log.rotate_memtable()?;
-        while self.log.sealed_memtable_count() > 0 {
-            // Fails when the thread that writes tables ended; nothing would come.
-            self.db.persist(PersistMode::Buffer)?;
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
+/// What the row of the compacted revision says.
+pub(crate) fn compacted(row: Option<Vec<u8>>) -> Result<Revision, StoreError> {
+    let Some(value) = row else { return Ok(Revision::FIRST) };
+    let number = value.try_into().map_err(|_| StoreError::Damaged { revision: Revision(0) })?;
+    Ok(Revision(i64::from_be_bytes(number)))
 }
 
 /// A row with its value as it was committed, and whether the form on disk is an outdated one.
@@ -350,14 +307,6 @@ fn allocated(path: &Path) -> io::Result<u64> {
         .or_else(|error| if gone(&error) { Ok(0) } else { Err(error) })?;
     }
     Ok(bytes)
-}
-
-/// What a row about the store says.
-fn number(log: &Keyspace, key: Vec<u8>) -> Result<Option<i64>, StoreError> {
-    let Some(value) = log.get(key)? else { return Ok(None) };
-    let number = value.first_chunk::<8>().filter(|_| value.len() == 8);
-    let number = number.ok_or(StoreError::Damaged { revision: Revision(0) })?;
-    Ok(Some(i64::from_be_bytes(*number)))
 }
 
 /// Refuses a directory of a newer version before anything in it is touched; the version it has, none: it is not ready.

@@ -167,7 +167,7 @@ pub enum StoreError {
     #[error(
         "log on the disk cannot be read ({0}): look at the disk, or restore a snapshot (plimsoll store snapshot restore)"
     )]
-    Disk(#[from] fjall::Error),
+    Disk(#[from] std::io::Error),
     /// The disk failed in a write. Nothing more is accepted until the store is opened again.
     #[error("log cannot be written: {0}")]
     Broken(Arc<str>),

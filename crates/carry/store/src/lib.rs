@@ -2,19 +2,19 @@
 //!
 //! What enters: conditional writes of encoded objects. What leaves: entries, consistent
 //! pages of a prefix now or at an older revision, and watches without gaps. The order of
-//! things is decided by `plimsoll-mvcc`; here are the disk (a log in fjall, keyed by
+//! things is decided by `plimsoll-mvcc`; here are the disk (a log in files, indexed by
 //! revision), the threads, and the queues of watchers.
 //!
 //! A write travels so: [`Store::commit`] hands it to the writer thread, which takes whatever
-//! waits as one group, orders it, appends it to the log with one sync (`ahead`), makes it visible,
+//! waits as one group, orders it, appends it to the log with one sync (`log`), makes it visible,
 //! and has another thread answer the writers and tell the watchers (`teller`). Nobody sees a revision
 //! before it is durable.
 //!
 //! Every current value lives in memory once, shared by index, watchers and readers. Older
 //! versions are in the log until compaction passes them.
 //!
-//! Before fjall opens its files, it is seen whether they are all there (`layout`), and what a power cut left of the newest
-//! journal is cut off (`journal`). What all rows
+//! What a power cut left of the newest file is cut off before anything is read (`log`); what older versions wrote is
+//! written anew (`older`). What all rows
 //! take is bounded (`space`); a copy of them is a file (`snapshot`), and a store at rest can be held against its
 //! checksums (`check`).
 //!
@@ -23,7 +23,6 @@
 //! It never interprets a value, and never polls: an idle store runs no instruction, except
 //! eight times in a compaction interval.
 
-mod ahead;
 mod bolt;
 mod check;
 mod client;
@@ -34,8 +33,8 @@ mod error;
 pub mod etcd;
 mod exposed;
 mod hub;
-mod journal;
-mod layout;
+mod log;
+mod older;
 mod options;
 mod page;
 mod row;
@@ -46,7 +45,6 @@ mod stats;
 mod store;
 mod teller;
 mod transform;
-mod trickle;
 mod upkeep;
 mod watch;
 mod writer;

@@ -17,8 +17,8 @@ pub struct Options {
     pub window: Limits,
     /// How many events may wait for one watcher; one that is further behind reads them from history.
     pub watch_queue: usize,
-    /// How many bytes of changes are held in memory before they leave the journal.
-    pub memtable: u64,
+    /// How many bytes a file of the log has at least.
+    pub volume: u64,
     /// What all rows may take, in bytes (etcd: `--quota-backend-bytes`).
     pub quota: u64,
     /// The form of values on disk; none: as they are.
@@ -31,7 +31,7 @@ impl Default for Options {
             compaction_interval: Some(Duration::from_secs(5 * 60)),
             window: Limits::default(),
             watch_queue: 256,
-            memtable: 16 << 20,
+            volume: 1 << 20,
             quota: 2 << 30,
             transform: None,
         }

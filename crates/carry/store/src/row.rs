@@ -13,9 +13,8 @@
 //! | 8 | 3 and 4 only: the lease it hangs on, 0: none |
 //! | 4 | 3 and 4 only: its place among the rows of its revision, from 0 on |
 //!
-//! Rows of revision 0, which no change has, are about the store: how far it was compacted (8 bytes, big endian), the
-//! number of the group that was written last (the same), and its leases (`lease/`, the number in 16 hexadecimal digits;
-//! the value is its time to live in seconds, 8 bytes).
+//! Rows of revision 0, which no change has, are about the store: how far it was compacted (8 bytes, big endian) and its
+//! leases (`lease/`, the number in 16 hexadecimal digits; the value is its time to live in seconds, 8 bytes).
 
 use std::sync::OnceLock;
 
@@ -28,11 +27,8 @@ const HEAD: usize = 33;
 const MORE: usize = 12;
 /// What the names of leases start with.
 const LEASE: &str = "lease/";
-/// The row of the compacted revision. In a keyspace of its own it would rarely be written out and keep old journals
-/// alive.
+/// The row of the compacted revision.
 const COMPACTED: &str = "compacted";
-/// The row of a group's number.
-pub(crate) const GROUP: &str = "group";
 
 /// One row, decoded.
 #[derive(Debug)]
@@ -48,11 +44,6 @@ pub(crate) struct LogRow {
 /// The key of the row of the compacted revision.
 pub(crate) fn compacted_key() -> Vec<u8> {
     row_key(Revision(0), COMPACTED)
-}
-
-/// The key of the row of a group's number.
-pub(crate) fn group_key() -> Vec<u8> {
-    row_key(Revision(0), GROUP)
 }
 
 /// The revision that a store with this row has reached at least: the deletion that made it may be compacted.
@@ -95,10 +86,9 @@ pub(crate) fn row_key(revision: Revision, key: &str) -> Vec<u8> {
     [&revision_key(revision), key.as_bytes()].concat()
 }
 
-/// The value of an event's row; `bytes` is the event's value as it lies on disk.
-pub(crate) fn row_value(event: &Event, bytes: &[u8]) -> Vec<u8> {
+/// The value of an event's row, behind what is there; `bytes` is the event's value as it lies on disk.
+pub(crate) fn put_value(event: &Event, bytes: &[u8], value: &mut Vec<u8>) {
     let entry = &event.entry;
-    let mut value = Vec::with_capacity(HEAD + MORE + bytes.len());
     let more = entry.lease != 0 || event.sub != 0;
     value.push(
         match event.kind {
@@ -115,7 +105,19 @@ pub(crate) fn row_value(event: &Event, bytes: &[u8]) -> Vec<u8> {
         value.extend_from_slice(&event.sub.to_be_bytes());
     }
     value.extend_from_slice(bytes);
+}
+
+/// The same alone.
+pub(crate) fn row_value(event: &Event, bytes: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEAD + MORE + bytes.len());
+    put_value(event, bytes, &mut value);
     value
+}
+
+/// Its place among the rows of its revision, by a row's value.
+pub(crate) fn sub_of(value: &[u8]) -> u32 {
+    let place = value.get(HEAD + 8..).filter(|_| matches!(value[0], 3 | 4));
+    place.and_then(|place| place.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 /// Reads a row back; none when it is damaged.
@@ -194,6 +196,7 @@ mod tests {
             let previous = event.previous.as_ref().map(|entry| entry.modified);
             assert_eq!((read.kind, read.previous, read.sub), (event.kind, previous, event.sub));
             assert_eq!(format!("{:?}", read.entry), format!("{entry:?}"));
+            assert_eq!(sub_of(&row_value(&event, b"")), event.sub);
         }
     }
 

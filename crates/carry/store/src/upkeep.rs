@@ -304,24 +304,14 @@ fn compact(shared: &Shared, upkeep: &Upkeep, to: Revision) -> Result<(), StoreEr
 }
 
 fn reclaim(shared: &Shared, upkeep: &Upkeep) -> Result<(), StoreError> {
-    let mut removed = false;
     while !upkeep.inbox().stop {
-        let (rows, compacted) = {
-            let mut state = shared.write();
-            (state.reclaim(STEP), state.compacted())
-        };
+        let rows = shared.write().reclaim(STEP);
         if rows.is_empty() {
             break;
         }
-        shared.disk().remove(&rows, compacted)?;
-        removed = true;
+        shared.disk().remove(&rows)?;
     }
-    if !removed {
-        return Ok(());
-    }
-    shared.disk().sync()?;
-    let kept = shared.read().bytes().kept();
-    if shared.disk().wasteful(kept) { shared.disk().reclaim() } else { Ok(()) }
+    shared.disk().tidy(|| upkeep.inbox().stop)
 }
 
 fn report(result: Result<(), StoreError>) {

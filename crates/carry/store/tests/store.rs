@@ -308,9 +308,9 @@ async fn a_directory_is_refused_when_it_is_not_ours() {
     let second = Store::open(folder.path(), small()).err().unwrap();
     assert!(matches!(second, StoreError::InUse { .. }), "{second}");
     drop(store);
-    std::fs::write(folder.path().join("format"), "3\n").unwrap();
+    std::fs::write(folder.path().join("format"), "4\n").unwrap();
     let newer = Store::open(folder.path(), small()).err().unwrap();
-    assert!(newer.to_string().contains("has format \"3\", and this version reads up to 2"), "{newer}");
+    assert!(newer.to_string().contains("has format \"4\", and this version reads up to 3"), "{newer}");
     std::fs::write(folder.path().join("file"), "").unwrap();
     assert!(matches!(Store::open(&folder.path().join("file"), small()), Err(StoreError::Directory { .. })));
 }

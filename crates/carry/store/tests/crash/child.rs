@@ -22,13 +22,13 @@ const WRITERS: usize = 8;
 /// What was acknowledged: at which revision, of which key, and whether it was a put.
 pub(crate) type Acknowledged = BTreeMap<(i64, String), bool>;
 
-/// Memtables so small that all of fjall's machinery is at work.
+/// Files so small that they come and go all the time.
 pub(crate) fn open(path: &Path) -> Result<Store, StoreError> {
     let options = Options {
         compaction_interval: None,
         window: Limits { events: 16, bytes: 1 << 20 },
         watch_queue: 4,
-        memtable: 256 << 10,
+        volume: 64 << 10,
         ..Options::default()
     };
     Store::open(path, options)

@@ -109,7 +109,8 @@ async fn a_disk_that_fails_takes_nothing_that_was_acknowledged() {
             assert!(told.reads, "{fault}: reading goes on");
             let broken = told.broken.unwrap();
             // Who compacts may meet it before a writer does.
-            let known = broken.starts_with("log cannot be written: ") || broken.starts_with("log: ");
+            let known =
+                broken.starts_with("log cannot be written: ") || broken.starts_with("log on the disk");
             assert!(known, "{fault}: {broken}");
             let store = child::open(folder.path()).unwrap();
             child::check(&store, &told.acknowledged, LARGEST).await;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Whence, lseek};
@@ -48,14 +49,44 @@ fn copy_file(from: &Path, to: &Path) {
     target.set_len(length).unwrap();
 }
 
-/// The journals, oldest first.
+/// The files of the log, oldest first.
 pub(crate) fn journals(folder: &Path) -> Vec<PathBuf> {
     let number = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap();
-    let files = fs::read_dir(folder.join("db")).unwrap().map(|entry| entry.unwrap().path());
-    let mut journals: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|end| end == "jnl")).collect();
+    let files = fs::read_dir(folder.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    let mut journals: Vec<_> = files.collect();
     journals.sort_by_key(number);
     journals
+}
+
+/// What every frame begins with.
+const MARK: &[u8] = b"PLF\x01";
+/// Where the length of its rows stands, and where they begin.
+const LENGTH: usize = 12;
+const HEAD: usize = 32;
+
+/// Where the frames of a file lie, which follow each other from its beginning.
+pub(crate) fn frames(bytes: &[u8]) -> Vec<Range<usize>> {
+    let (mut frames, mut at) = (Vec::new(), 0);
+    while bytes[at..].starts_with(MARK) && bytes.len() >= at + HEAD {
+        let length = u32::from_le_bytes(*bytes[at + LENGTH..].first_chunk().unwrap()) as usize;
+        if bytes.len() < at + HEAD + length {
+            break;
+        }
+        frames.push(at..at + HEAD + length);
+        at += HEAD + length;
+    }
+    frames
+}
+
+/// The revisions of the rows of a frame; those about the store have 0.
+pub(crate) fn revisions(frame: &[u8]) -> Vec<i64> {
+    let (mut revisions, mut at) = (Vec::new(), HEAD);
+    while at < frame.len() {
+        let number = |at: usize| u32::from_le_bytes(*frame[at..].first_chunk().unwrap()) as usize;
+        revisions.push(i64::from_be_bytes(*frame[at + 13..].first_chunk().unwrap()));
+        at += 13 + number(at + 1) + number(at + 5);
+    }
+    revisions
 }
 
 /// What a power cut makes of a file whose bytes from `synced` on were never synced: each sector is there or not,

@@ -1,5 +1,5 @@
 //! A working process is stopped at odd moments and its folder copied: that is what a kill would leave. Then the
-//! tail of the journal is cut as by the power, and files that were deleted lately come back.
+//! tail of the log is cut as by the power, and files that were deleted lately come back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,8 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::child::{self, Acknowledged};
-use crate::folder::{copy, cut, journals, scratch};
+use crate::folder::{copy, cut, frames, journals, revisions, scratch};
 use crate::{Dice, setting};
-
-/// The end of each batch of a journal.
-const MAGIC: &[u8] = b"FJL\x03";
 
 #[tokio::test]
 async fn any_moment_of_a_working_store_is_a_good_one_to_stop() {
@@ -24,7 +21,7 @@ async fn any_moment_of_a_working_store_is_a_good_one_to_stop() {
     let seed = setting("PLIMSOLL_CRASH_SEED", u64::from(std::process::id()));
     println!("{stops} stops from seed {seed}");
     let mut dice = Dice(seed);
-    // Small values flush memtables, large ones rotate journals, too.
+    // Small values leave much of a file needed, large ones end files soon.
     for (largest, stops, writes) in [(3000, stops * 2 / 3, 240), (60_000, stops / 3, 700)] {
         let folder = scratch();
         let mut run = Run::start(folder.path().join("live"), largest);
@@ -95,10 +92,10 @@ impl Run {
         }
     }
 
-    /// Journals that were deleted since the image before: nobody synced the folder.
+    /// Files that were deleted since the image before: nobody synced the folder.
     fn bring_back(&self, place: &Path) {
         for journal in self.before.iter().flat_map(|before| journals(before)) {
-            let target = place.join("db").join(journal.file_name().unwrap());
+            let target = place.join("log").join(journal.file_name().unwrap());
             if !target.exists() {
                 fs::copy(&journal, target).unwrap();
             }
@@ -113,34 +110,18 @@ impl Drop for Run {
     }
 }
 
-/// What may not have reached the disk: a group that nobody was told of, if no other was begun behind it, and
-/// whatever else lies behind the last acknowledged one.
+/// What may not have reached the disk: the last frame, unless somebody was told of it or it had files removed, and
+/// whatever lies behind it.
 fn cut_journal(folder: &Path, acknowledged: i64, dice: &mut Dice) {
-    let path = journals(folder).pop().unwrap();
+    let written = |path: &PathBuf| fs::read(path).unwrap().first().is_some_and(|byte| *byte != 0);
+    let Some(path) = journals(folder).into_iter().rfind(written) else { return };
     let mut bytes = fs::read(&path).unwrap();
-    let empty = bytes.rchunks(4096).take_while(|chunk| *chunk == &[0; 4096][..chunk.len()]).count();
-    bytes.truncate(bytes.len().saturating_sub(empty * 4096));
-    let Some(synced) = synced(&bytes, acknowledged) else { return };
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).max(synced);
+    let Some(last) = frames(&bytes).pop() else { return };
+    let revisions = revisions(&bytes[last.clone()]);
+    let told = revisions.iter().any(|revision| (1..=acknowledged).contains(revision));
+    let synced = if told || revisions.is_empty() { last.end } else { last.start };
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).max(last.end);
     bytes.truncate(used);
     cut(&mut bytes, synced, dice);
     fs::write(path, bytes).unwrap();
-}
-
-fn synced(bytes: &[u8], acknowledged: i64) -> Option<usize> {
-    let find = |from: usize, what: &[u8]| {
-        bytes[from..].windows(what.len()).position(|part| part == what).map(|at| from + at)
-    };
-    let row = |from, revision: i64| find(from, &[&revision.to_be_bytes()[..], b"/"].concat());
-    let mut at = row(bytes.len().saturating_sub(4 << 20), acknowledged)?;
-    let mut ends = vec![find(at, MAGIC)? + MAGIC.len()];
-    for revision in acknowledged + 1.. {
-        let Some(next) = row(at, revision) else { break };
-        let Some(end) = find(next, MAGIC) else { return ends.pop() };
-        at = next;
-        ends.push(end + MAGIC.len());
-    }
-    ends.dedup();
-    ends.truncate(1.max(ends.len() - 1));
-    ends.pop()
 }

@@ -19,13 +19,20 @@ use std::path::{Path, PathBuf};
 use plimsoll_mvcc::Revision;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{StoreError, row};
+use crate::StoreError;
 
+/// The row of a group's number.
+const GROUP: &str = "group";
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const PUT: u8 = 0;
 const MAGIC: &[u8] = b"FJL\x03";
+
+/// The key of the row of a group's number.
+pub(crate) fn group_key() -> Vec<u8> {
+    [&[0; 8], GROUP.as_bytes()].concat()
+}
 
 /// A batch that is whole.
 struct Batch {
@@ -253,7 +260,7 @@ impl<'a> Reader<'a> {
         let (key, value) = (self.take(key)?, self.take(value)?);
         let item = match (key.split_first_chunk::<8>(), value.first_chunk::<8>()) {
             _ if kind != u64::from(PUT) => Item::Other,
-            (Some(([0, 0, 0, 0, 0, 0, 0, 0], name)), Some(number)) if name == row::GROUP.as_bytes() => {
+            (Some(([0, 0, 0, 0, 0, 0, 0, 0], name)), Some(number)) if name == GROUP.as_bytes() => {
                 Item::Group(u64::from_be_bytes(*number))
             }
             (Some((revision, _)), _) if *revision != [0; 8] => Item::Row(i64::from_be_bytes(*revision)),
@@ -294,7 +301,7 @@ mod tests {
 
     /// A group that changes leases alone.
     fn leases(number: u64) -> Vec<u8> {
-        let key = row::group_key();
+        let key = group_key();
         let value = number.to_be_bytes();
         let length = (value.len() as u32).to_le_bytes();
         let head = [&[ITEM, PUT, 0][..], &1_u64.to_le_bytes(), &(key.len() as u16).to_le_bytes()].concat();

@@ -9,7 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{StoreError, journal};
+use super::journal;
+use crate::StoreError;
 
 /// Whether a store that has a format has everything else, too.
 pub(crate) fn whole(path: &Path) -> Result<(), StoreError> {
