@@ -149,7 +149,7 @@ async fn balancers_tell_whose_connection_they_pass_on() {
         (1, "PROXY TCP4 1.2.3.4\r\n", ""),
         (1, "", ""),
         // Nobody else is believed, be it by this protocol or by headers.
-        (2, told, ""),
+        (2, told, "HTTP/1.1 400"),
         (2, "", "HTTP/1.1 403"),
     ] {
         let mut stream = connect_from(from, stage.http).await;
