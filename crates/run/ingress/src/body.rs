@@ -253,6 +253,8 @@ pub(crate) struct Passed {
     patience: Patience,
     /// The connection that it comes by, which serves others afterwards.
     lease: Option<Lease>,
+    /// Why it ends, which is to be told next.
+    broken: Option<Broken>,
     /// The request counts until its answer is over.
     _counted: Option<Counted>,
 }
@@ -269,7 +271,8 @@ impl Answer {
         counted: Option<Counted>,
     ) -> Self {
         let lease = lease.and_then(|lease| give_back(lease, &arriving));
-        Self::Passed(Passed { arriving, patience: Patience::new(patience), lease, _counted: counted })
+        let patience = Patience::new(patience);
+        Self::Passed(Passed { arriving, patience, lease, broken: None, _counted: counted })
     }
 }
 
@@ -293,6 +296,9 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Passed(passed) => {
+                if let Some(broken) = passed.broken.take() {
+                    return Poll::Ready(Some(Err(broken)));
+                }
                 let wire = passed.lease.as_mut().map(|lease| &mut lease.wire);
                 let frame = match (&mut passed.arriving, wire) {
                     (Arriving::Hyper(body), _) => {
@@ -310,6 +316,12 @@ impl Body for Answer {
                     (None, Some(lease)) => lease.give_back(),
                     (Some(Ok(_)), Some(lease)) => passed.lease = give_back(lease, &passed.arriving),
                     (Some(Err(_)), _) | (_, None) => {}
+                }
+                if let Some(Err(broken)) = frame {
+                    // The server closes the connection at once: what came before is sent first.
+                    passed.broken = Some(broken);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Poll::Ready(frame)
             }
