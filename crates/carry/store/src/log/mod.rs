@@ -160,7 +160,7 @@ impl Log {
     fn try_write(&self, tail: &mut Tail, frame: &mut Frame) -> io::Result<Duration> {
         // A file without frames would be taken for one that was never used.
         if tail.at >= tail.room.max(1)
-            && let Some(next) = self.spare.take()?
+            && let Ok(Some(next)) = self.next(tail)
         {
             self.turn_over(tail, next)?;
         }
@@ -179,6 +179,14 @@ impl Log {
             volume.length = tail.at;
         }
         Ok(synced)
+    }
+
+    /// The next file, if it is there. Where it cannot be made, it is tried again; this one takes what comes meanwhile.
+    fn next(&self, tail: &Tail) -> io::Result<Option<spare::Ready>> {
+        self.spare.take().inspect_err(|error| {
+            tracing::warn!(%error, "the next file of the store's log cannot be made, trying again");
+            self.spare.want(tail.volume + 1, self.size_of_next(tail.began.elapsed(), tail.at));
+        })
     }
 
     /// Goes on in the next file.

@@ -131,17 +131,26 @@ impl Shared {
 
     fn make(&self, number: u32, size: u64) -> io::Result<Ready> {
         let file = create(&self.folder, number)?;
+        let filled = self.fill(&file, size);
+        if filled.is_err() {
+            // It would be in the way of the next attempt.
+            let _ = fs::remove_file(scan::name(&self.folder, number));
+        }
+        filled.map(|()| Ready { number, file, room: size })
+    }
+
+    fn fill(&self, file: &File, size: u64) -> io::Result<()> {
         let mut room = 0;
-        while room < size && free(&file)? > FREE && !self.closed() {
+        while room < size && free(file)? > FREE && !self.closed() {
             let step = STEP.min(usize::try_from(size - room).unwrap_or(STEP));
-            (&file).write_all(&ZEROS[..step])?;
+            (&*file).write_all(&ZEROS[..step])?;
             file.sync_data()?;
             room += step as u64;
         }
         if room > 0 {
-            io::Seek::rewind(&mut &file)?;
+            io::Seek::rewind(&mut &*file)?;
         }
-        Ok(Ready { number, file, room: size })
+        Ok(())
     }
 
     fn closed(&self) -> bool {
@@ -153,8 +162,9 @@ static ZEROS: [u8; STEP] = [0; STEP];
 
 /// A new file, whose name is durable.
 pub(crate) fn create(folder: &Path, number: u32) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create_new(true).open(scan::name(folder, number))?;
-    sync(folder)?;
+    let path = scan::name(folder, number);
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    sync(folder).inspect_err(|_| drop(fs::remove_file(&path)))?;
     Ok(file)
 }
 

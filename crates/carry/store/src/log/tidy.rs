@@ -45,7 +45,7 @@ impl Log {
         self.spare.wait();
         let mut tail = self.tail();
         if tail.at > 0
-            && let Some(next) = self.spare.take()?
+            && let Some(next) = self.next(&tail)?
         {
             self.turn_over(&mut tail, next)?;
         }
@@ -149,6 +149,33 @@ mod tests {
         assert!(!scan::name(folder.path(), 2).exists(), "what replaced it is gone");
         drop(log);
         assert_eq!(revisions(&open(folder.path())), [0; 0]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_the_next_file_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path());
+        write(&log, 2, &[7; 2 * SMALL as usize]);
+        log.leave().unwrap();
+        log.spare.wait();
+        let _ = log.spare.take().unwrap();
+        let next = scan::name(folder.path(), log.tail().volume + 1);
+        std::fs::remove_file(&next).unwrap();
+        std::fs::create_dir(&next).unwrap();
+        log.spare.want(log.tail().volume + 1, SMALL);
+        for revision in 3..9 {
+            log.spare.wait();
+            write(&log, revision, &[7; 2 * SMALL as usize]);
+        }
+        assert!(log.leave().is_err());
+        std::fs::remove_dir(&next).unwrap();
+        log.spare.wait();
+        // What failed before is told once more.
+        let _ = log.leave();
+        log.leave().unwrap();
+        assert!(next.is_file());
+        drop(log);
+        assert_eq!(revisions(&open(folder.path())), (2..9).collect::<Vec<_>>());
     }
 
     #[test]
