@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -159,11 +160,19 @@ impl Instance {
         let text = fs::read_to_string(self.file("plimsoll.pid")).ok()?;
         let pid: i32 = text.trim().parse().ok()?;
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut words = line.split(|byte| *byte == 0);
-        let program = words.next()?;
-        let runs = matches!(words.next(), Some(b"up" | b"kubelet"));
-        (program.ends_with(b"plimsoll") && runs).then_some(pid)
+        let file =
+            |of: &str| fs::metadata(format!("/proc/{of}/exe")).ok().map(|file| (file.dev(), file.ino()));
+        let same = file("self").is_some_and(|own| file(&pid.to_string()) == Some(own));
+        is_instance(&line, same).then_some(pid)
     }
+}
+
+/// Whether a process with this command line runs an instance; `same` if its program is this one. It may be a copy of
+/// any name, or an older version.
+fn is_instance(line: &[u8], same: bool) -> bool {
+    let mut words = line.split(|byte| *byte == 0);
+    let named = words.next().is_some_and(|program| program.ends_with(b"plimsoll"));
+    (named || same) && matches!(words.next(), Some(b"up" | b"kubelet"))
 }
 
 /// An address of a range, counted from its first.
@@ -244,6 +253,21 @@ fn candidates(id: &str, usual: bool) -> impl Iterator<Item = (IpNet, IpNet)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_run_an_instance() {
+        let table: [(&[u8], bool, bool); 6] = [
+            (b"plimsoll\0up\0--data-dir\0/x\0", false, true),
+            (b"/usr/bin/plimsoll\0kubelet\0", false, true),
+            (b"./plimsoll-1.37\0up\0", true, true),
+            (b"./plimsoll-1.37\0up\0", false, false),
+            (b"plimsoll\0down\0", true, false),
+            (b"", false, false),
+        ];
+        for (line, same, expected) in table {
+            assert_eq!(is_instance(line, same), expected, "{:?} {same}", String::from_utf8_lossy(line));
+        }
+    }
 
     fn first(id: &str, usual: bool) -> (IpNet, IpNet) {
         candidates(id, usual).next().expect("a pair")
