@@ -221,6 +221,8 @@ pub(crate) enum Arriving {
     Hyper(Incoming),
     /// What is to come by a connection without a task.
     Bare(answer::Body),
+    /// Nothing more, for a reason that is told next.
+    Broken(Option<Broken>),
 }
 
 impl Arriving {
@@ -228,6 +230,7 @@ impl Arriving {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
             Self::Bare(body) => body.is_over(),
+            Self::Broken(broken) => broken.is_none(),
         }
     }
 
@@ -235,6 +238,7 @@ impl Arriving {
         match self {
             Self::Hyper(body) => body.size_hint(),
             Self::Bare(body) => body.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Broken(_) => SizeHint::default(),
         }
     }
 }
@@ -253,8 +257,6 @@ pub(crate) struct Passed {
     patience: Patience,
     /// The connection that it comes by, which serves others afterwards.
     lease: Option<Lease>,
-    /// Why it ends, which is to be told next.
-    broken: Option<Broken>,
     /// The request counts until its answer is over.
     _counted: Option<Counted>,
 }
@@ -272,7 +274,7 @@ impl Answer {
     ) -> Self {
         let lease = lease.and_then(|lease| give_back(lease, &arriving));
         let patience = Patience::new(patience);
-        Self::Passed(Passed { arriving, patience, lease, broken: None, _counted: counted })
+        Self::Passed(Passed { arriving, patience, lease, _counted: counted })
     }
 }
 
@@ -296,9 +298,6 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Passed(passed) => {
-                if let Some(broken) = passed.broken.take() {
-                    return Poll::Ready(Some(Err(broken)));
-                }
                 let wire = passed.lease.as_mut().map(|lease| &mut lease.wire);
                 let frame = match (&mut passed.arriving, wire) {
                     (Arriving::Hyper(body), _) => {
@@ -311,6 +310,7 @@ impl Body for Answer {
                     }
                     // It is over, and the connection was given back.
                     (Arriving::Bare(_), _) => None,
+                    (Arriving::Broken(broken), _) => return Poll::Ready(broken.take().map(Err)),
                 };
                 match (&frame, passed.lease.take()) {
                     (None, Some(lease)) => lease.give_back(),
@@ -319,7 +319,7 @@ impl Body for Answer {
                 }
                 if let Some(Err(broken)) = frame {
                     // The server closes the connection at once: what came before is sent first.
-                    passed.broken = Some(broken);
+                    passed.arriving = Arriving::Broken(Some(broken));
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
