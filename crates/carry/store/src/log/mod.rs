@@ -32,6 +32,8 @@ use spare::Spare;
 
 /// How large a file is made at most.
 const LARGEST: u64 = 256 << 20;
+/// How large a file becomes at most while the next one cannot be made: places in it are numbers of 32 bits.
+const FAR: u64 = 1 << 30;
 /// A file has this part of what is kept,
 const PART: u64 = 64;
 /// or, while files are full more often than so many times in a second, what is written in that time, up to this part.
@@ -159,10 +161,16 @@ impl Log {
 
     fn try_write(&self, tail: &mut Tail, frame: &mut Frame) -> io::Result<Duration> {
         // A file without frames would be taken for one that was never used.
-        if tail.at >= tail.room.max(1)
-            && let Ok(Some(next)) = self.next(tail)
-        {
-            self.turn_over(tail, next)?;
+        if tail.at >= tail.room.max(1) {
+            let far = tail.at >= FAR;
+            if far {
+                self.spare.wait();
+            }
+            match self.next(tail) {
+                Ok(Some(next)) => self.turn_over(tail, next)?,
+                Err(error) if far => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
         }
         (&*tail.file).write_all(frame.seal(tail.number, tail.first))?;
         let syncing = Instant::now();

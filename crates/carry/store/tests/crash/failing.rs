@@ -38,7 +38,7 @@ enum Call {
 const FAULTS: &[Fault] = &[
     Fault { name: "sync", calls: &[Call::Sync], errno: nix::errno::Errno::EIO },
     Fault { name: "full", calls: &[Call::Write, Call::Make], errno: nix::errno::Errno::ENOSPC },
-    Fault { name: "read-only", calls: &[Call::Make], errno: nix::errno::Errno::EROFS },
+    Fault { name: "read-only", calls: &[Call::Write, Call::Make], errno: nix::errno::Errno::EROFS },
 ];
 
 /// Lets the fault of this child happen from now on, if this is its turn (`name:turn`).
