@@ -116,13 +116,13 @@ pub enum StoreError {
         /// Its revision.
         revision: Revision,
     },
-    /// A journal is damaged in a place that a power cut cannot explain.
+    /// A file of the log is damaged in a place that a power cut cannot explain.
     #[error(
-        "journal {path} is damaged behind revision {revision}, where acknowledged writes were: restore a snapshot \
+        "{path} is damaged behind revision {revision}, where acknowledged writes were: restore a snapshot \
          (plimsoll store snapshot restore), or look at what is left with plimsoll store check"
     )]
     Torn {
-        /// The journal.
+        /// The file.
         path: PathBuf,
         /// The last revision before the damage.
         revision: Revision,

@@ -12,7 +12,7 @@ const SECONDS: &[f64] =
 /// A store at some moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
-    /// Bytes on disk that the file system gave, the journal included.
+    /// Bytes on disk that the file system gave, zeros made ahead included.
     pub total: u64,
     /// What the rows take.
     pub bytes: Bytes,
@@ -31,9 +31,9 @@ pub struct Stats {
 /// How long writes take. Clones count the same ones.
 #[derive(Clone, Debug)]
 pub struct Timings {
-    /// One sync of the journal.
+    /// One sync of the log.
     pub sync: Histogram,
-    /// One group of writes: journal, sync, and the table in memory.
+    /// One group of writes: put together, written and synced.
     pub commit: Histogram,
 }
 

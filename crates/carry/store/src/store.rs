@@ -341,7 +341,7 @@ impl Store {
         })
     }
 
-    /// Bytes on disk, the journal included.
+    /// Bytes on disk, zeros made ahead included.
     ///
     /// # Errors
     /// When the disk fails.
