@@ -122,6 +122,15 @@ fn phase(pod: &Value) -> &str {
     pod["status"]["phase"].as_str().unwrap_or_default()
 }
 
+/// A pod that is given a minute to end.
+fn patient() -> Value {
+    let mut pod = pod(web());
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(60);
+    pod["spec"]["volumes"] = json!(null);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!(null);
+    pod
+}
+
 /// A slice that sends to the pod, unless it says otherwise.
 fn slice(conditions: Value) -> Value {
     json!({
@@ -135,11 +144,7 @@ fn slice(conditions: Value) -> Value {
 async fn a_stop_signal_waits_until_nobody_sends_to_the_pod() {
     let Some(rig) = Rig::new("drain").await else { return };
     rig.api.put("endpointslices", slice(json!({"ready": true})));
-    let mut pod = pod(web());
-    pod["spec"]["terminationGracePeriodSeconds"] = json!(60);
-    pod["spec"]["volumes"] = json!(null);
-    pod["spec"]["containers"][0]["volumeMounts"] = json!(null);
-    rig.api.put("pods", pod);
+    rig.api.put("pods", patient());
     rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
     rig.api.mark_deleted("web", 60);
     rig.api.wait("the end is told", |api| api.reasons().contains(&"Killing".to_owned())).await;
@@ -175,11 +180,7 @@ async fn a_stop_signal_waits_until_other_nodes_answer() {
         }),
     );
     rig.api.put("endpointslices", slice(json!({"ready": true})));
-    let mut pod = pod(web());
-    pod["spec"]["terminationGracePeriodSeconds"] = json!(60);
-    pod["spec"]["volumes"] = json!(null);
-    pod["spec"]["containers"][0]["volumeMounts"] = json!(null);
-    rig.api.put("pods", pod);
+    rig.api.put("pods", patient());
     rig.api.wait("the pod runs", |api| api.pod().is_some_and(|pod| phase(&pod) == "Running")).await;
     rig.api.mark_deleted("web", 60);
     let (question, _) = other.accept().await.unwrap();
